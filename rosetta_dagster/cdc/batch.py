@@ -1,0 +1,206 @@
+"""Compacts a run of changes into what a destination has to do: the last state of each key, table by table.
+
+Tables are independent of each other within a batch, since a batch becomes visible as a whole. Within a table the changes
+fold into one merge: rows to upsert and keys to delete, each key once. Two things cannot be folded and split a table's
+work into steps that are done in order: a TRUNCATE, and a changed key whose row was not sent whole.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row, key_of
+from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The net effect of many changes of a table with a key; every key stands in one of the two, once."""
+
+    #: Rows to insert or, where the key exists, to put in its place. A row with UNCHANGED values only updates.
+    rows: list[Row]
+    deleted: list[Key]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A row got another key, and some of its values were not sent: only the destination holds them."""
+
+    old_key: Key
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """The net effect on a table without a key, whose rows are told apart by nothing but their values."""
+
+    #: How many of each row to insert.
+    inserted: list[tuple[Row, int]]
+    #: How many of each row to delete.
+    deleted: list[tuple[Row, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Empty the table."""
+
+
+Step: TypeAlias = Merge | Move | Recount | Truncate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableBatch:
+    """What has to be done to one table, in order."""
+
+    table: TableSchema
+    steps: tuple[Step, ...]
+    #: How many changes of each kind these steps stand for.
+    counts: Counter[Operation]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What has to be done to each table of a run of changes; a table appears once for each schema it had."""
+
+    tables: tuple[TableBatch, ...]
+
+
+def compact(changes: Iterable[Change]) -> Batch:
+    """Fold changes, in the stream's order, into a batch. No change is looked at twice."""
+    current: dict[TableId, _Fold] = {}
+    finished: list[TableBatch] = []
+    for change in changes:
+        fold = current.get(change.table.id)
+        if fold is None or fold.table is not change.table:
+            # A changed schema begins a new fold: rows of different columns cannot share a staging table.
+            if fold is not None:
+                finished.append(fold.finish())
+            fold = current[change.table.id] = _fold_for(change.table)
+        fold.add(change)
+    return Batch((*finished, *(fold.finish() for fold in current.values())))
+
+
+def _fold_for(table: TableSchema) -> "_Fold":
+    return _KeyedFold(table) if table.key else _KeylessFold(table)
+
+
+@dataclass(slots=True)
+class _Fold:
+    """The work on one table so far: finished steps and the step that is still growing."""
+
+    table: TableSchema
+    steps: list[Step] = field(default_factory=list)
+    counts: Counter[Operation] = field(default_factory=Counter)
+
+    def add(self, change: Change) -> None:
+        self.counts[change.operation] += 1
+        if change.operation is Operation.TRUNCATE:
+            self.truncate()
+        else:
+            self.fold(change)
+
+    def truncate(self) -> None:
+        """Whatever was done to the table before is void."""
+        self.forget()
+        self.steps = [Truncate()]
+
+    def finish(self) -> TableBatch:
+        self.flush()
+        return TableBatch(table=self.table, steps=tuple(self.steps), counts=self.counts)
+
+    def fold(self, change: Change) -> None:
+        raise AssertionError("a fold is of one of the two kinds below")
+
+    def forget(self) -> None:
+        raise AssertionError("a fold is of one of the two kinds below")
+
+    def flush(self) -> None:
+        raise AssertionError("a fold is of one of the two kinds below")
+
+
+@dataclass(slots=True)
+class _KeyedFold(_Fold):
+    """Keeps the last known state of each key: its row, or None when it was deleted."""
+
+    states: dict[Key, Row | None] = field(default_factory=dict)
+
+    def fold(self, change: Change) -> None:
+        if change.row is None:
+            assert change.old_row is not None, "a delete carries the key"
+            self.states[key_of(self.table, change.old_row)] = None
+            return
+        row = _from_old_row(change)
+        key = key_of(self.table, row)
+        old_key = key if change.old_row is None else key_of(self.table, change.old_row)
+        row = complete(row, self.states.get(old_key))
+        if old_key == key:
+            self.states[key] = row
+        else:
+            self._rekey(old_key, key, row)
+
+    def _rekey(self, old_key: Key, key: Key, row: Row) -> None:
+        if UNCHANGED in row:
+            self.flush()
+            self.steps.append(Move(old_key, row))
+        else:
+            self.states[old_key] = None
+            self.states[key] = row
+
+    def forget(self) -> None:
+        self.states = {}
+
+    def flush(self) -> None:
+        if self.states:
+            rows = [row for row in self.states.values() if row is not None]
+            deleted = [key for key, row in self.states.items() if row is None]
+            self.steps.append(Merge(rows, deleted))
+            self.states = {}
+
+
+@dataclass(slots=True)
+class _KeylessFold(_Fold):
+    """Keeps how many of each row came or went. Which of two equal rows is meant makes no difference."""
+
+    surplus: Counter[Row] = field(default_factory=Counter)
+
+    def fold(self, change: Change) -> None:
+        if change.old_row is not None:
+            self.surplus[change.old_row] -= 1
+        if change.row is not None:
+            self.surplus[_from_old_row(change)] += 1
+
+    def forget(self) -> None:
+        self.surplus = Counter()
+
+    def flush(self) -> None:
+        inserted = [(row, count) for row, count in self.surplus.items() if count > 0]
+        deleted = [(row, -count) for row, count in self.surplus.items() if count < 0]
+        if inserted or deleted:
+            self.steps.append(Recount(inserted, deleted))
+        self.surplus = Counter()
+
+
+def _from_old_row(change: Change) -> Row:
+    """The new row, with what was not sent taken from the old one as far as the old one was logged.
+
+    REPLICA IDENTITY FULL logs all of it. Otherwise only the key is logged, and a key so large that it was not sent again
+    is logged with it.
+    """
+    assert change.row is not None, "only a delete has no new row"
+    if change.old_row is None or UNCHANGED not in change.row:
+        return change.row
+    if change.table.identity is Identity.FULL:
+        return complete(change.row, change.old_row)
+    row = list(change.row)
+    for index in change.table.key_indexes:
+        if row[index] is UNCHANGED:
+            row[index] = change.old_row[index]
+    return tuple(row)
+
+
+def complete(row: Row, before: Row | None) -> Row:
+    """The row with each value that was not sent taken from the row before, as far as that is known."""
+    if before is None or UNCHANGED not in row:
+        return row
+    return tuple([old if new is UNCHANGED else new for new, old in zip(row, before, strict=True)])

@@ -1,0 +1,120 @@
+"""Applies changes to a PostgreSQL database: COPY into staging tables, one merge for each table, the watermark with them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+
+from rosetta_dagster.cdc.batch import Batch
+from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
+from rosetta_dagster.cdc.destination.postgres import sql
+from rosetta_dagster.cdc.destination.postgres.merge import Merger
+from rosetta_dagster.cdc.destination.postgres.state import StreamState
+from rosetta_dagster.cdc.destination.postgres.tables import Targets
+from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable
+from rosetta_dagster.cdc.position import Watermark
+from rosetta_dagster.cdc.postgres_errors import Translation, connect, translated
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.visibility import SnapshotPoint
+
+
+class PostgresLoader:
+    """Loads copied rows over a connection of its own. Keeps the contract of `Loader`."""
+
+    def __init__(self, connection: "psycopg.Connection[tuple[object, ...]]", targets: Targets) -> None:
+        self._connection = connection
+        self._targets = targets
+
+    def load(self, table: TableSchema, blocks: Iterable[bytes]) -> int:
+        with self._connection.transaction(), self._connection.cursor() as cursor:
+            with cursor.copy(sql.copy_into(self._targets.of(table.id), table)) as copy:
+                for block in blocks:
+                    copy.write(block)
+            return cursor.rowcount
+
+
+class PostgresDestination:
+    """A PostgreSQL database that changes are applied to. Keeps the contract of `Destination`.
+
+    Owns one connection from `open` to `close`, used by the thread that replicates; a loader owns one more while it lives.
+    """
+
+    def __init__(
+        self, name: str, connection: PostgresConnection, targets: dict[TableId, TableId], *, pipeline: str
+    ) -> None:
+        self.name = name
+        self._config = connection
+        self._targets = Targets(targets)
+        self._translation = Translation(
+            who=f"destination {name} ({connection.describe()})",
+            unavailable=DestinationUnavailable,
+            rejected=DestinationRejected,
+        )
+        self._pipeline = pipeline
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._state: StreamState | None = None
+        self._merger: Merger | None = None
+
+    def open(self, identity: StreamIdentity) -> Held:
+        with translated(self._translation):
+            self._connection = self._connect()
+            self._state = StreamState(self._connection, identity)
+            self._merger = Merger(self._connection, self._targets)
+            return self._state.read()
+
+    def prepare(self, tables: Sequence[TableSchema]) -> None:
+        with translated(self._translation), self._live.transaction():
+            for table in tables:
+                self._targets.prepare(self._live, table)
+
+    def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        with translated(self._translation), self._live.transaction():
+            begun = self._stream.begun_copies()
+            for table in tables:
+                self._targets.empty(self._live, table.id, ours=table.id in begun)
+                self._stream.start_copy(table.id, point)
+
+    @contextmanager
+    def loader(self) -> Iterator[PostgresLoader]:
+        with translated(self._translation), self._connect() as connection:
+            yield PostgresLoader(connection, self._targets)
+
+    def finish_copy(self, table: TableSchema) -> None:
+        with translated(self._translation), self._live.transaction():
+            self._stream.finish_copy(table.id)
+
+    def apply(self, batch: Batch, watermark: Watermark) -> None:
+        assert self._merger is not None, "open comes first"
+        with translated(self._translation):
+            with self._live.transaction():
+                for table in batch.tables:
+                    self._merger.merge(table)
+                self._stream.move(watermark)
+            self._stream.moved(watermark)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    @property
+    def _live(self) -> "psycopg.Connection[tuple[object, ...]]":
+        assert self._connection is not None, "open comes first"
+        return self._connection
+
+    @property
+    def _stream(self) -> StreamState:
+        assert self._state is not None, "open comes first"
+        return self._state
+
+    def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
+        connection = connect(self._config, self._translation, application_name=f"rosetta {self._pipeline}")
+        connection.execute(SESSION)
+        return connection
+
+
+#: Text forms must be read as they were written at the source, whatever this server's defaults are.
+SESSION = """
+SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET lc_monetary = 'C';
+SET extra_float_digits = 1; SET xmloption = 'content'; SET client_min_messages = 'warning';
+"""

@@ -1,0 +1,16 @@
+"""Makes a PostgreSQL destination from its row and the pipeline's tables."""
+
+from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, TableConfig
+from rosetta_dagster.cdc.destination.postgres.destination import PostgresDestination
+from rosetta_dagster.cdc.schema import TableId
+
+
+def make(config: DestinationConfig, pipeline: PipelineConfig) -> PostgresDestination:
+    """The destination of the pipeline, not connected yet."""
+    targets = {table.id: target_of(table, config.namespace) for table in pipeline.tables}
+    return PostgresDestination(config.name, config.connection, targets, pipeline=pipeline.name)
+
+
+def target_of(table: TableConfig, namespace: str | None) -> TableId:
+    """The table's own target, else the destination's namespace, else as at the source."""
+    return TableId(table.target_namespace or namespace or table.id.namespace, table.target_name or table.id.name)

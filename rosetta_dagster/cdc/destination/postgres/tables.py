@@ -1,0 +1,79 @@
+"""Which table of the destination stands for which table of the source, and how it is made and emptied."""
+
+from collections.abc import Mapping
+
+import psycopg
+
+from rosetta_dagster.cdc.destination.postgres import sql
+from rosetta_dagster.cdc.errors import DestinationRejected, TableNotOurs
+from rosetta_dagster.cdc.schema import TableId, TableSchema, missing_columns
+
+_COLUMNS = """
+SELECT attname FROM pg_attribute
+WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attnum > 0 AND NOT attisdropped
+"""
+
+_HAS_KEY = """
+SELECT EXISTS (
+    SELECT FROM pg_index
+    WHERE indrelid = to_regclass(format('%%I.%%I', %(namespace)s::text, %(name)s::text))
+      AND indisunique AND indpred IS NULL AND indexprs IS NULL AND indnkeyatts = cardinality(%(key)s::text[])
+      AND (SELECT array_agg(attname::text ORDER BY attname::text) FROM pg_attribute
+           WHERE attrelid = indrelid AND attnum = ANY (indkey[0:indnkeyatts - 1]))
+          = (SELECT array_agg(name ORDER BY name) FROM unnest(%(key)s::text[]) AS name))
+"""
+
+
+class Targets:
+    """The destination's tables by the source's."""
+
+    def __init__(self, targets: Mapping[TableId, TableId]) -> None:
+        self._targets = targets
+
+    def of(self, source: TableId) -> TableId:
+        return self._targets[source]
+
+    def prepare(self, connection: "psycopg.Connection[tuple[object, ...]]", schema: TableSchema) -> None:
+        """Make the table when it is missing, and the columns that it lacks. Nothing is ever dropped."""
+        target = self.of(schema.id)
+        known = [str(name) for (name,) in connection.execute(_COLUMNS, target)]
+        if not known:
+            self._create(connection, target, schema)
+            return
+        for column in missing_columns(known, schema):
+            connection.execute(sql.add_column(target, column))
+        self._verify_key(connection, target, schema)
+
+    def empty(self, connection: "psycopg.Connection[tuple[object, ...]]", source: TableId, *, ours: bool) -> None:
+        """Make sure that a copy starts with an empty table. `TableNotOurs` when it holds rows of somebody else."""
+        target = self.of(source)
+        if ours:
+            connection.execute(sql.truncate(target))
+            return
+        query = sql.any_row(target)
+        if connection.execute(query).fetchone() == (True,):
+            raise TableNotOurs(
+                f"Table {target} of the destination holds rows that Rosetta did not write.",
+                f"Empty it (TRUNCATE {target}), or give table {source} another target in pipeline_tables.",
+            )
+
+    def _create(
+        self, connection: "psycopg.Connection[tuple[object, ...]]", target: TableId, schema: TableSchema
+    ) -> None:
+        exists = connection.execute("SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", [target.namespace])
+        if exists.fetchone() == (False,):
+            connection.execute(sql.create_namespace(target.namespace))
+        connection.execute(sql.create_table(target, schema))
+
+    def _verify_key(
+        self, connection: "psycopg.Connection[tuple[object, ...]]", target: TableId, schema: TableSchema
+    ) -> None:
+        if not schema.key:
+            return
+        parameters = {"namespace": target.namespace, "name": target.name, "key": list(schema.key)}
+        if connection.execute(_HAS_KEY, parameters).fetchone() == (False,):
+            key = ", ".join(schema.key)
+            raise DestinationRejected(
+                f"Table {target} of the destination has no unique index on the key of {schema.id} ({key}).",
+                f"Run ALTER TABLE {target} ADD PRIMARY KEY ({key}) at the destination.",
+            )

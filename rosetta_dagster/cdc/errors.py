@@ -1,0 +1,115 @@
+"""Every error Rosetta raises, and for each whether the operator or time has to mend it.
+
+    RosettaError
+    ├── TransientError               time mends it: the run is restarted with backoff
+    │   ├── SourceUnavailable        the source cannot be reached
+    │   ├── DestinationUnavailable   a destination cannot be reached
+    │   ├── StoreUnavailable         the configuration database cannot be reached
+    │   ├── StreamEnded              the capture engine ended by itself
+    │   ├── StreamStalled            the capture engine is silent although the source is not
+    │   ├── LeaseHeld                another run holds this pipeline
+    │   └── WatermarkMoved           another run has written this pipeline's watermark
+    └── TerminalError                a person has to mend it: no restart until a row is changed
+        ├── ConfigurationError       a setting or a row is wrong
+        ├── SecretUnreadable         a secret cannot be decrypted
+        ├── MigrationRefused         the recorded migrations and the files disagree
+        ├── PipelineNotFound         no such pipeline
+        ├── PreflightFailed          the source or a destination is not ready
+        ├── SlotInvalid              the replication slot is not the one that the watermark continues
+        ├── TableNotOurs             a destination table holds rows that Rosetta did not write
+        ├── ChangeUndecodable        a change does not fit the table that it belongs to
+        └── DestinationRejected      a destination refuses what it was given
+
+A message says what is wrong; the remedy says what to do. Neither may hold a secret or a value of a row.
+"""
+
+from typing import ClassVar
+
+
+class RosettaError(Exception):
+    """What went wrong, and what an operator does about it."""
+
+    #: Whether time alone can mend it. Decided once, here, by the class.
+    transient: ClassVar[bool] = False
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+class TransientError(RosettaError):
+    """Time mends it: the run is restarted with backoff, without a limit while it lasts."""
+
+    transient = True
+
+
+class TerminalError(RosettaError):
+    """A person has to mend it: the pipeline stays stopped until its row, source or destination is changed."""
+
+
+class SourceUnavailable(TransientError):
+    """The source cannot be reached."""
+
+
+class DestinationUnavailable(TransientError):
+    """A destination cannot be reached."""
+
+
+class StoreUnavailable(TransientError):
+    """The configuration database cannot be reached."""
+
+
+class StreamEnded(TransientError):
+    """The capture engine ended by itself."""
+
+
+class StreamStalled(TransientError):
+    """The capture engine is silent although the source is not."""
+
+
+class LeaseHeld(TransientError):
+    """Another run holds this pipeline."""
+
+
+class WatermarkMoved(TransientError):
+    """Another run has written this pipeline's watermark since this one read it."""
+
+
+class ConfigurationError(TerminalError):
+    """A setting or a row of the configuration database is wrong."""
+
+
+class SecretUnreadable(TerminalError):
+    """A secret of the configuration database cannot be decrypted."""
+
+
+class MigrationRefused(TerminalError):
+    """The migrations that were applied and the files disagree."""
+
+
+class PipelineNotFound(TerminalError):
+    """No pipeline, source or destination has that name."""
+
+
+class PreflightFailed(TerminalError):
+    """The source or a destination is not ready; the message lists every finding."""
+
+
+class SlotInvalid(TerminalError):
+    """The replication slot is missing, lost, or not the one that the watermark continues."""
+
+
+class TableNotOurs(TerminalError):
+    """A destination table holds rows that Rosetta did not write."""
+
+
+class ChangeUndecodable(TerminalError):
+    """A change does not fit the table that it belongs to."""
+
+
+class DestinationRejected(TerminalError):
+    """A destination refuses what it was given."""

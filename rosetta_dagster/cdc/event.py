@@ -1,0 +1,59 @@
+"""One change of one row, as it travels from any source to any destination.
+
+A value is PostgreSQL's own text form, as bytes in UTF-8: what COPY reads and writes. So a value passes from PostgreSQL to
+PostgreSQL as it is, and a destination that wants another form converts whole columns at once.
+"""
+
+from enum import Enum, auto
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from rosetta_dagster.cdc.position import Position
+from rosetta_dagster.cdc.schema import TableSchema
+
+
+class Unchanged(Enum):
+    """A value that PostgreSQL did not send again, since the update left it alone: neither NULL nor new."""
+
+    UNCHANGED = auto()
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+
+#: PostgreSQL's text form, NULL, or not sent.
+Value: TypeAlias = bytes | None | Literal[Unchanged.UNCHANGED]
+#: One value for each column of the table's schema, in its order.
+Row: TypeAlias = tuple[Value, ...]
+#: The values of the key's columns, in the key's order.
+Key: TypeAlias = tuple[Value, ...]
+
+
+class Operation(Enum):
+    """What happened to the row, or to the whole table."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+    TRUNCATE = "truncate"
+
+
+class Change(NamedTuple):
+    """One change. A tuple, since millions of them are made."""
+
+    position: Position
+    #: The transaction's id, 32 bits as in the stream.
+    xid: int
+    operation: Operation
+    table: TableSchema
+    #: The row after the change; None for a delete or truncate.
+    row: Row | None
+    #: The row before: whole under REPLICA IDENTITY FULL, else only its key columns hold values. Present for a delete,
+    #: and for an update that changed the key or of a table with REPLICA IDENTITY FULL.
+    old_row: Row | None
+
+
+def key_of(table: TableSchema, row: Row) -> Key:
+    """The values that identify the row; an empty tuple for a table without a key."""
+    return tuple([row[index] for index in table.key_indexes])

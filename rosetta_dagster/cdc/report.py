@@ -1,0 +1,101 @@
+"""What a run has done so far, kept where the thread that replicates writes it and the one that reports reads it."""
+
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.schema import TableId
+
+
+class Phase(StrEnum):
+    """What the run is doing."""
+
+    STARTING = "STARTING"
+    SNAPSHOT = "SNAPSHOT"
+    STREAMING = "STREAMING"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableCounts:
+    """What the run has done to one table."""
+
+    copied: int = 0
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    truncated: int = 0
+    last_change_at: datetime | None = None
+
+    @property
+    def applied(self) -> int:
+        """Changes applied, of any kind."""
+        return self.inserted + self.updated + self.deleted + self.truncated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One look at a run."""
+
+    phase: Phase = Phase.STARTING
+    tables: dict[TableId, TableCounts] = field(default_factory=dict)
+    #: Up to where the source's log is durable at every destination.
+    applied_lsn: Lsn | None = None
+    #: Commit time, at the source, of the last change applied.
+    last_commit_at: datetime | None = None
+    #: Seconds from that commit until it was durable at every destination.
+    lag_seconds: float | None = None
+    #: When changes were last durable at every destination, or the slot confirmed to be caught up (monotonic seconds).
+    last_success: float | None = None
+
+
+class Reporter:
+    """Collects a run's report. Any thread may call any method; a report once read does not change."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._report = Report()
+
+    def read(self) -> Report:
+        with self._lock:
+            return self._report
+
+    def enter(self, phase: Phase) -> None:
+        with self._lock:
+            self._report = replace(self._report, phase=phase)
+
+    def copied(self, table: TableId, row_count: int) -> None:
+        with self._lock:
+            counts = self._report.tables.get(table, TableCounts())
+            self._put({table: replace(counts, copied=counts.copied + row_count)})
+
+    def applied(
+        self, counts: dict[TableId, Counter[str]], *, lsn: Lsn, committed_at: datetime | None, lag_seconds: float | None
+    ) -> None:
+        """Changes up to the LSN are durable at every destination; counts by name of the operation."""
+        with self._lock:
+            self._put({table: self._add(table, by_name, committed_at) for table, by_name in counts.items()})
+            self._report = replace(
+                self._report,
+                applied_lsn=lsn,
+                last_commit_at=committed_at or self._report.last_commit_at,
+                lag_seconds=self._report.lag_seconds if lag_seconds is None else lag_seconds,
+                last_success=time.monotonic(),
+            )
+
+    def _add(self, table: TableId, by_name: Counter[str], committed_at: datetime | None) -> TableCounts:
+        counts = self._report.tables.get(table, TableCounts())
+        return replace(
+            counts,
+            inserted=counts.inserted + by_name["insert"],
+            updated=counts.updated + by_name["update"],
+            deleted=counts.deleted + by_name["delete"],
+            truncated=counts.truncated + by_name["truncate"],
+            last_change_at=committed_at or counts.last_change_at,
+        )
+
+    def _put(self, tables: dict[TableId, TableCounts]) -> None:
+        self._report = replace(self._report, tables={**self._report.tables, **tables})

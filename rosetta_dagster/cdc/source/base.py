@@ -1,0 +1,58 @@
+"""The contract of a capture engine: it hands over deliveries of changes and takes word of what is durable."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from rosetta_dagster.cdc.event import Change
+from rosetta_dagster.cdc.position import Lsn, Watermark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """Changes in the stream's order, to be committed once they are durable at every destination.
+
+    It ends with a transaction, unless one transaction is larger than a delivery may be.
+    """
+
+    changes: Sequence[Change]
+    #: Where the destination stands once it holds these changes; None when there are none.
+    watermark: Watermark | None
+    #: Up to where the source's log is covered by this delivery and those before it.
+    lsn: Lsn
+    #: When the last of these transactions was committed at the source.
+    committed_at: datetime | None
+    #: What the engine needs to commit the delivery; opaque. None when there is nothing to commit yet.
+    receipt: object | None
+
+
+class Stream(Protocol):
+    """An open stream of changes. Used by one thread; `close` may come from another.
+
+    Deliveries come in order and each transaction's changes are whole and contiguous. After a restart the stream repeats
+    whatever was not committed, with the same positions.
+    """
+
+    def next(self, timeout: float) -> Delivery | None:
+        """The next delivery; None when none came within the timeout in seconds.
+
+        A delivery may hold no changes: then other parts of the log were passed, and committing it moves the slot.
+        `StreamEnded` when the engine ended by itself, or what ended it.
+        """
+
+    def commit(self, delivery: Delivery) -> None:
+        """Let the slot move past the delivery and all before it. Only after every destination made it durable."""
+
+    def close(self) -> None:
+        """Stop the engine and wait until its walsender, its threads and its connections are gone.
+
+        Never raises; may be called twice.
+        """
+
+
+class Source(Protocol):
+    """A capture engine that can be opened at the slot's own position."""
+
+    def open(self, watermarks: Sequence[Watermark]) -> Stream:
+        """Begin streaming from the slot. The watermarks are those of all destinations of the pipeline."""

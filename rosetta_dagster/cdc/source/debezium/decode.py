@@ -1,0 +1,121 @@
+"""Turns Debezium's envelopes into changes."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+from rosetta_dagster.cdc.errors import ChangeUndecodable
+from rosetta_dagster.cdc.event import Change, Operation, Row
+from rosetta_dagster.cdc.schema import Column, TableId, TableSchema
+from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
+from rosetta_dagster.cdc.source.debezium.values import converter_for
+
+#: One event as Debezium's JSON converter prints it, parsed.
+Envelope: TypeAlias = dict[str, Any]
+#: Reads what the catalog says of a table now; None when the table is gone.
+ReadSchema: TypeAlias = Callable[[TableId], TableSchema | None]
+
+_OPERATIONS = {"c": Operation.INSERT, "u": Operation.UPDATE, "d": Operation.DELETE, "t": Operation.TRUNCATE}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class TableDecoder:
+    """Reads the rows of one table as long as its columns stay the same."""
+
+    def __init__(self, schema: TableSchema, placeholder: str) -> None:
+        self.schema = schema
+        self.names = schema.column_names
+        self._converters = [converter_for(column, placeholder) for column in schema.columns]
+
+    def row(self, image: dict[str, Any]) -> Row:
+        """The row of a before or after image that has just the schema's columns, in its order."""
+        return tuple(
+            [
+                None if value is None else convert(value)
+                for convert, value in zip(self._converters, image.values(), strict=True)
+            ]
+        )
+
+
+class Decoder:
+    """Turns the envelopes of one stream into changes, in order. Tables whose columns changed are read anew."""
+
+    def __init__(
+        self, schemas: dict[TableId, TableSchema], read_schema: ReadSchema, positions: PositionCounter, placeholder: str
+    ) -> None:
+        self._read_schema = read_schema
+        self._positions = positions
+        self._placeholder = placeholder
+        self._tables = {
+            (table.namespace, table.name): TableDecoder(schema, placeholder) for table, schema in schemas.items()
+        }
+
+    def change(self, envelope: Envelope) -> Change:
+        """The change that the envelope stands for. `ChangeUndecodable` when it does not fit its table."""
+        source = envelope["source"]
+        operation = _OPERATIONS[envelope["op"]]
+        before, after = envelope.get("before"), envelope.get("after")
+        xid, lsn = source["txId"], source["lsn"]
+        decoder = self._decoder(source, after or before)
+        return Change(
+            self._positions.position(xid, lsn, source["sequence"]),
+            xid,
+            operation,
+            decoder.schema,
+            decoder.row(after) if after else None,
+            decoder.row(before) if before else None,
+        )
+
+    def _decoder(self, source: dict[str, Any], image: dict[str, Any] | None) -> TableDecoder:
+        decoder = self._tables[source["schema"], source["table"]]
+        if image is None or tuple(image) == decoder.names:
+            return decoder
+        table = TableId(source["schema"], source["table"])
+        decoder = TableDecoder(self._schema_of(table, decoder.schema, tuple(image)), self._placeholder)
+        self._tables[table] = decoder
+        return decoder
+
+    def _schema_of(self, table: TableId, known: TableSchema, names: tuple[str, ...]) -> TableSchema:
+        """The table as it was when the change was logged: the catalog may be ahead of the stream by now."""
+        current = self._read_schema(table) or known
+        columns = {column.name: column for column in (*known.columns, *current.columns)}
+        unknown = [name for name in names if name not in columns]
+        if unknown:
+            raise ChangeUndecodable(
+                f"Table {table} had columns that are in the catalog no more: {', '.join(unknown)}.",
+                "They were added and dropped again before their changes were read. Resync the table.",
+            )
+        return _schema_with(current, tuple(columns[name] for name in names))
+
+
+def _schema_with(current: TableSchema, columns: tuple[Column, ...]) -> TableSchema:
+    if columns == current.columns:
+        return current
+    names = {column.name for column in columns}
+    key = current.key if names.issuperset(current.key) else ()
+    return TableSchema(
+        id=current.id, columns=columns, key=key, identity=current.identity, comment=current.comment
+    )
+
+
+def joined_key_change(deleted: Change, inserted: Change) -> Change | None:
+    """The update that Debezium tells as a delete and an insert, since it changed the key; None when it is none.
+
+    Both halves carry the LSN of the one WAL record that the update wrote, and no two statements share one.
+    """
+    if not (
+        deleted.operation is Operation.DELETE
+        and inserted.operation is Operation.INSERT
+        and deleted.table is inserted.table
+        and deleted.position.lsn == inserted.position.lsn
+        and deleted.xid == inserted.xid
+    ):
+        return None
+    return inserted._replace(operation=Operation.UPDATE, old_row=deleted.old_row)
+
+
+def committed_at(envelope: Envelope) -> datetime:
+    """When the event's transaction was committed at the source."""
+    return _EPOCH + timedelta(microseconds=envelope["source"]["ts_us"])
+
+

