@@ -1,0 +1,1 @@
+"""Debezium as a capture engine."""

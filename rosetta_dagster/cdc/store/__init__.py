@@ -1,0 +1,1 @@
+"""The configuration database: what is to be replicated, and how it goes."""
