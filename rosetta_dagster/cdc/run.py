@@ -24,8 +24,8 @@ from rosetta_dagster.cdc.source.slots import (
     SlotState,
     exported_snapshot,
     read_slot,
+    release_slot,
     source_identity,
-    wait_until_inactive,
 )
 
 
@@ -59,7 +59,7 @@ def _prepare_source(config: PipelineConfig) -> _Prepared:
     with source_errors(source), connect(source) as connection:
         ensure_publication(connection, config.publication_name, tables)
         identity = source_identity(connection)
-        wait_until_inactive(connection, config.slot_name)
+        release_slot(connection, config.slot_name)
         return _Prepared(
             identity=StreamIdentity(
                 pipeline=config.name, system_identifier=identity.system_identifier, slot_name=config.slot_name

@@ -136,7 +136,7 @@ def _ranges_of(connection: "psycopg.Connection[Any]", table: TableSchema) -> lis
 
 def _reader(source: PostgresConnection, point: ConsistentPoint) -> "psycopg.Connection[Any]":
     """A connection that sees the source as of the point, until it is closed."""
-    connection = connect(source, autocommit=True)
+    connection = connect(source)
     connection.execute(TEXT_FORMS)
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(point.snapshot_name)))

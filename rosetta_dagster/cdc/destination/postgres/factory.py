@@ -1,14 +1,21 @@
 """Makes a PostgreSQL destination from its row and the pipeline's tables."""
 
-from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, TableConfig
+from rosetta_dagster.cdc.config import (
+    DestinationConfig,
+    PipelineConfig,
+    PostgresDestinationConfig,
+    TableConfig,
+    checked,
+)
 from rosetta_dagster.cdc.destination.postgres.destination import PostgresDestination
 from rosetta_dagster.cdc.schema import TableId
 
 
 def make(config: DestinationConfig, pipeline: PipelineConfig) -> PostgresDestination:
-    """The destination of the pipeline, not connected yet."""
-    targets = {table.id: target_of(table, config.namespace) for table in pipeline.tables}
-    return PostgresDestination(config.name, config.connection, targets, pipeline=pipeline.name)
+    """The destination of the pipeline, not connected yet. `ConfigurationError` when its row is not complete."""
+    connection = checked(PostgresDestinationConfig, config.config, f"The config of destination {config.name}")
+    targets = {table.id: target_of(table, connection.namespace) for table in pipeline.tables}
+    return PostgresDestination(config.name, connection, targets, pipeline=pipeline.name)
 
 
 def target_of(table: TableConfig, namespace: str | None) -> TableId:

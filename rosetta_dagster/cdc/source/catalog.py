@@ -1,0 +1,126 @@
+"""Reads from the source's catalog what its tables look like."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
+
+#: One row for each column of the tables. A generated column is left out: its values are not logged.
+#: The key is the replica identity's index, else the primary key.
+_COLUMNS = """
+WITH wanted AS (
+    SELECT class.oid, namespace.nspname, class.relname, class.relreplident
+    FROM unnest(%(namespaces)s::text[], %(names)s::text[]) AS want (namespace, name)
+    JOIN pg_namespace AS namespace ON namespace.nspname = want.namespace
+    JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relname = want.name
+    WHERE class.relkind IN ('r', 'p')
+), keys AS (
+    SELECT DISTINCT ON (wanted.oid) wanted.oid, index.indkey::int2[] AS attnums
+    FROM wanted JOIN pg_index AS index ON index.indrelid = wanted.oid
+    WHERE index.indisvalid AND (index.indisreplident OR index.indisprimary)
+    ORDER BY wanted.oid, index.indisreplident DESC
+)
+SELECT wanted.nspname::text, wanted.relname::text, wanted.relreplident::text,
+       obj_description(wanted.oid, 'pg_class'),
+       attribute.attname::text, format_type(attribute.atttypid, attribute.atttypmod), attribute.atttypid::bigint,
+       attribute.attnotnull, col_description(wanted.oid, attribute.attnum),
+       array_position(keys.attnums, attribute.attnum)
+FROM wanted
+JOIN pg_attribute AS attribute ON attribute.attrelid = wanted.oid
+LEFT JOIN keys ON keys.oid = wanted.oid
+WHERE attribute.attnum > 0 AND NOT attribute.attisdropped AND attribute.attgenerated = ''
+ORDER BY wanted.nspname, wanted.relname, attribute.attnum
+"""
+
+#: For each type its base type and its base type's elements; domains may be made of domains.
+_TYPES = """
+WITH RECURSIVE resolved AS (
+    SELECT oid, oid AS base FROM pg_type WHERE oid = ANY (%s::bigint[]::oid[])
+    UNION ALL
+    SELECT resolved.oid, type.typbasetype FROM resolved JOIN pg_type AS type ON type.oid = resolved.base
+    WHERE type.typtype = 'd'
+)
+SELECT resolved.oid::bigint, resolved.base::bigint,
+       CASE WHEN type.typcategory = 'A' THEN type.typelem::bigint ELSE 0 END
+FROM resolved JOIN pg_type AS type ON type.oid = resolved.base
+WHERE type.typtype <> 'd'
+"""
+
+#: The relations that hold the table's rows: itself, or the leaves of a partitioned table; with their sizes in pages.
+_RELATIONS = """
+SELECT namespace.nspname::text, class.relname::text,
+       pg_relation_size(class.oid) / current_setting('block_size')::bigint
+FROM pg_partition_tree(to_regclass(format('%%I.%%I', %s::text, %s::text))) AS part
+JOIN pg_class AS class ON class.oid = part.relid
+JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE part.isleaf AND class.relkind = 'r'
+ORDER BY class.relpages DESC, 1, 2
+"""
+
+_ORDINARY = """
+SELECT pg_relation_size(to_regclass(format('%%I.%%I', %s::text, %s::text)))
+       / current_setting('block_size')::bigint
+"""
+
+_IDENTITIES = {"d": Identity.KEY, "i": Identity.KEY, "f": Identity.FULL, "n": Identity.NOTHING}
+
+
+def read_schemas(connection: "psycopg.Connection[Any]", tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
+    """What the catalog says of these tables, in their order; a table that does not exist is not among them."""
+    parameters = {"namespaces": [table.namespace for table in tables], "names": [table.name for table in tables]}
+    rows = connection.execute(_COLUMNS, parameters).fetchall()
+    types = _types(connection, {row[6] for row in rows})
+    elements = _types(connection, {element for _, element in types.values() if element})
+    by_table: dict[TableId, list[tuple[Any, ...]]] = {}
+    for row in rows:
+        by_table.setdefault(TableId(row[0], row[1]), []).append(row)
+    return {
+        table: _schema(table, by_table[table], types, {oid: base for oid, (base, _) in elements.items()})
+        for table in tables
+        if table in by_table
+    }
+
+
+def snapshot_relations(connection: "psycopg.Connection[Any]", table: TableId) -> list[tuple[TableId, int]]:
+    """The relations that hold the table's rows, each with its size in pages."""
+    rows = connection.execute(_RELATIONS, table).fetchall()
+    if rows:
+        return [(TableId(namespace, name), pages) for namespace, name, pages in rows]
+    row = connection.execute(_ORDINARY, table).fetchone()
+    assert row is not None, "the query returns one row"
+    return [(table, row[0] or 0)]
+
+
+def _types(connection: "psycopg.Connection[Any]", oids: set[int]) -> dict[int, tuple[int, int]]:
+    """For each type its base type and the type of its elements, 0 when it is no array."""
+    rows = connection.execute(_TYPES, [sorted(oids)])
+    return {oid: (base, element) for oid, base, element in rows}
+
+
+def _schema(
+    table: TableId, rows: list[tuple[Any, ...]], types: dict[int, tuple[int, int]], elements: dict[int, int]
+) -> TableSchema:
+    keyed = sorted((row[9], row[4]) for row in rows if row[9] is not None)
+    identity = _IDENTITIES[rows[0][2]]
+    return TableSchema(
+        id=table,
+        columns=tuple(_column(row, types, elements) for row in rows),
+        key=tuple(name for _, name in keyed),
+        identity=identity,
+        comment=rows[0][3],
+    )
+
+
+def _column(row: tuple[Any, ...], types: dict[int, tuple[int, int]], elements: dict[int, int]) -> Column:
+    base, element = types[row[6]]
+    return Column(
+        name=row[4],
+        type=row[5],
+        type_oid=row[6],
+        base_oid=base,
+        element_oid=elements.get(element, element),
+        not_null=row[7],
+        comment=row[8],
+    )

@@ -1,0 +1,220 @@
+"""Tests whether a source is ready to be replicated. Findings are facts with a remedy; nothing is changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from rosetta_dagster.cdc.config import PipelineConfig
+from rosetta_dagster.cdc.errors import PreflightFailed
+from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
+from rosetta_dagster.cdc.source.catalog import read_schemas
+from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.publications import OWN_PREFIX, missing_from_publication
+
+
+class Severity(StrEnum):
+    """Whether the pipeline can run in spite of a finding."""
+
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is not as it should be, and what to do about it."""
+
+    check: str
+    severity: Severity
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Server:
+    """What the server says of itself and of the user who asks."""
+
+    wal_level: str
+    can_replicate: bool
+    free_slots: int
+    free_walsenders: int
+    slot_exists: bool
+    username: str
+    can_create: bool
+
+
+_SERVER = """
+SELECT current_setting('wal_level') AS wal_level,
+       rolreplication OR rolsuper
+           OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'MEMBER')) AS can_replicate,
+       current_setting('max_replication_slots')::int - (SELECT count(*)::int FROM pg_replication_slots) AS free_slots,
+       current_setting('max_wal_senders')::int
+           - (SELECT count(*)::int FROM pg_stat_get_activity(NULL) WHERE backend_type = 'walsender') AS free_walsenders,
+       EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s) AS slot_exists,
+       rolname::text AS username,
+       has_database_privilege(current_database(), 'CREATE') AS can_create
+FROM pg_roles WHERE rolname = current_user
+"""
+
+#: Which of the tables this user may read.
+_PRIVILEGES = """
+SELECT namespace.nspname::text, class.relname::text, has_table_privilege(class.oid, 'SELECT')
+FROM unnest(%s::text[], %s::text[]) AS want (namespace, name)
+JOIN pg_namespace AS namespace ON namespace.nspname = want.namespace
+JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relname = want.name
+"""
+
+
+def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
+    """Everything that is wrong with the pipeline's source, errors first. Raises when the source cannot be asked."""
+    findings = list(_about_row(config))
+    source = config.source.connection
+    with source_errors(source), connect(source) as connection:
+        server = _read_server(connection, config.slot_name)
+        findings += _about_server(server)
+        tables = [table.id for table in config.tables]
+        schemas = read_schemas(connection, tables)
+        findings += _about_tables(tables, schemas)
+        findings += _about_privileges(connection, tables, server.username)
+        missing = missing_from_publication(connection, config.publication_name, list(schemas))
+        findings += _about_publication(config.publication_name, missing, server)
+    return tuple(sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR))
+
+
+def raise_findings(findings: Sequence[Finding]) -> None:
+    """`PreflightFailed` when one of the findings is an error; it lists all that are."""
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if errors:
+        raise PreflightFailed(" ".join(str(finding) for finding in errors), "")
+
+
+def _read_server(connection: "psycopg.Connection[Any]", slot_name: str) -> _Server:
+    cursor = connection.cursor(row_factory=dict_row)
+    row = cursor.execute(_SERVER, [slot_name]).fetchone()
+    assert row is not None, "the current user has a row in pg_roles"
+    return _Server(**row)
+
+
+def _about_row(config: PipelineConfig) -> list[Finding]:
+    findings = []
+    if not config.tables:
+        findings.append(
+            _error(
+                "tables",
+                f"Pipeline {config.name} has no tables.",
+                "Insert rows into pipeline_tables (pipeline_id, table_schema, table_name).",
+            )
+        )
+    if not config.destinations:
+        findings.append(
+            _error(
+                "destinations",
+                f"Pipeline {config.name} has no destination.",
+                "Insert a row into pipeline_destinations (pipeline_id, destination_id).",
+            )
+        )
+    return findings
+
+
+def _about_server(server: _Server) -> list[Finding]:
+    """Pure: what is wrong with the server, and with the user's rights on it."""
+    checks: list[tuple[bool, str, str, str]] = [
+        (
+            server.wal_level != "logical",
+            "wal_level",
+            f"The source runs with wal_level={server.wal_level}; change data capture needs logical.",
+            "Set wal_level = logical at the source and restart it.",
+        ),
+        (
+            not server.can_replicate,
+            "replication",
+            f"Role {server.username} may not replicate.",
+            f'Run ALTER ROLE "{server.username}" REPLICATION at the source.',
+        ),
+        (
+            server.free_slots < 1 and not server.slot_exists,
+            "slots",
+            "The source has no free replication slot.",
+            "Drop unused slots, or raise max_replication_slots and restart the source.",
+        ),
+        (
+            server.free_walsenders < 1,
+            "walsenders",
+            "The source has no free walsender.",
+            "Raise max_wal_senders and restart the source.",
+        ),
+    ]
+    return [_error(check, message, remedy) for is_wrong, check, message, remedy in checks if is_wrong]
+
+
+def _about_tables(tables: Sequence[TableId], schemas: dict[TableId, TableSchema]) -> list[Finding]:
+    findings = [
+        _error(
+            "tables",
+            f"Table {table} does not exist at the source.",
+            "Create it, or correct the row of pipeline_tables; names are case-sensitive.",
+        )
+        for table in tables
+        if table not in schemas
+    ]
+    return findings + [_about_identity(schema) for schema in schemas.values() if not _is_identified(schema)]
+
+
+def _is_identified(schema: TableSchema) -> bool:
+    return schema.identity is Identity.FULL or (schema.identity is Identity.KEY and bool(schema.key))
+
+
+def _about_identity(schema: TableSchema) -> Finding:
+    return Finding(
+        check="replica_identity",
+        severity=Severity.WARNING,
+        message=f"Table {schema.id} has no replica identity: its inserts are replicated, and while it is published the "
+        "source refuses its updates and deletes.",
+        remedy=f"Add a primary key, or run ALTER TABLE {schema.id} REPLICA IDENTITY FULL at the source.",
+    )
+
+
+def _about_privileges(
+    connection: "psycopg.Connection[Any]", tables: Sequence[TableId], username: str
+) -> list[Finding]:
+    rows = connection.execute(_PRIVILEGES, [[t.namespace for t in tables], [t.name for t in tables]]).fetchall()
+    return [
+        _error(
+            "privileges",
+            f"Role {username} may not read table {TableId(namespace, name)}.",
+            f'Run GRANT SELECT ON {TableId(namespace, name)} TO "{username}" at the source.',
+        )
+        for namespace, name, may_read in rows
+        if not may_read
+    ]
+
+
+def _about_publication(name: str, missing: Sequence[TableId] | None, server: _Server) -> list[Finding]:
+    if missing is None and not server.can_create:
+        return [
+            _error(
+                "publication",
+                f"Publication {name} does not exist, and role {server.username} may not create it.",
+                f"Grant CREATE on the database, or create the publication as an administrator: {name}.",
+            )
+        ]
+    if missing and not name.startswith(OWN_PREFIX):
+        names = ", ".join(map(str, missing))
+        return [
+            _error(
+                "publication",
+                f"Publication {name} lacks {names}.",
+                f"Run ALTER PUBLICATION {name} ADD TABLE {names} at the source.",
+            )
+        ]
+    return []
+
+
+def _error(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check=check, severity=Severity.ERROR, message=message, remedy=remedy)

@@ -1,0 +1,120 @@
+"""Reads, makes and drops replication slots, and exports the snapshot that belongs to the moment one is made."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.errors import SlotInvalid, SourceUnavailable
+from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.source.connections import connect_for_replication, source_errors
+
+#: How long the walsender of a run that was killed may take to notice, in seconds.
+RELEASE_TIMEOUT = 20.0
+
+_READ_SLOT = """
+SELECT active, wal_status, confirmed_flush_lsn::text, plugin, database = current_database(),
+       pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint,
+       pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint
+FROM pg_replication_slots WHERE slot_name = %s
+"""
+
+#: A run that was killed leaves a walsender behind until the server notices that nobody reads.
+_END_WALSENDER = """
+SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s AND active_pid IS NOT NULL
+"""
+
+
+class SlotState(NamedTuple):
+    """What the source says of a replication slot."""
+
+    active: bool
+    #: `reserved`, `extended`, `unreserved` or `lost`.
+    wal_status: str | None
+    confirmed_flush_lsn: Lsn
+    #: Bytes of WAL that the slot keeps the server from removing.
+    retained_bytes: int
+    #: Bytes of WAL written since what the slot's reader has confirmed.
+    lag_bytes: int
+
+
+class ConsistentPoint(NamedTuple):
+    """The moment a slot was made: a place in the log, and a snapshot of just that place, for others to import."""
+
+    lsn: Lsn
+    snapshot_name: str
+
+
+class SourceIdentity(NamedTuple):
+    """Which cluster a source is."""
+
+    system_identifier: str
+
+
+def source_identity(connection: "psycopg.Connection[Any]") -> SourceIdentity:
+    row = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+    assert row is not None, "the function returns one row"
+    return SourceIdentity(row[0])
+
+
+def read_slot(connection: "psycopg.Connection[Any]", name: str) -> SlotState | None:
+    """The slot; None when there is none of that name. `SlotInvalid` when it cannot be streamed from."""
+    row = connection.execute(_READ_SLOT, [name]).fetchone()
+    if row is None:
+        return None
+    active, wal_status, confirmed, plugin, is_here, retained_bytes, lag_bytes = row
+    if plugin != "pgoutput" or not is_here:
+        raise SlotInvalid(
+            f"Replication slot {name} is of another database or of the plugin {plugin}, not pgoutput.",
+            "Give the pipeline another replication_name.",
+        )
+    if wal_status == "lost" or confirmed is None:
+        raise SlotInvalid(
+            f"Replication slot {name} is lost: the source removed WAL that it still needed.",
+            f"Raise max_slot_wal_keep_size at the source, drop the slot (SELECT pg_drop_replication_slot('{name}')) "
+            "and resync the pipeline.",
+        )
+    return SlotState(active, wal_status, Lsn.parse(confirmed), retained_bytes or 0, lag_bytes or 0)
+
+
+def release_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
+    """Wait until nobody streams the slot. Its pipeline's lease is ours, so a walsender on it serves a dead run: end it.
+
+    `SourceUnavailable` when it does not end.
+    """
+    deadline = time.monotonic() + RELEASE_TIMEOUT
+    while connection.execute(_END_WALSENDER, [name]).fetchone() is not None:
+        if time.monotonic() > deadline:
+            raise SourceUnavailable(
+                f"Replication slot {name} is still in use by another connection.",
+                "End what streams from it; every pipeline needs a slot of its own.",
+            )
+        time.sleep(0.1)
+
+
+@contextmanager
+def exported_snapshot(
+    connection: PostgresConnection, name: str, *, temporary: bool = False
+) -> Iterator[ConsistentPoint]:
+    """Make a slot and export the snapshot of its consistent point, which lives as long as the block.
+
+    A temporary slot lives as long, too. One that is to stay is dropped when the block fails: nothing was streamed
+    from it yet, and it would retain WAL.
+    """
+    kind = sql.SQL(" TEMPORARY" if temporary else "")
+    command = sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput (SNAPSHOT 'export')").format(
+        sql.Identifier(name), kind
+    )
+    with source_errors(connection), connect_for_replication(connection) as replication:
+        row = replication.execute(command).fetchone()
+        assert row is not None, "the command returns one row"
+        try:
+            yield ConsistentPoint(Lsn.parse(row[1]), row[2])
+        except BaseException:
+            if not temporary:
+                replication.execute(sql.SQL("DROP_REPLICATION_SLOT {}").format(sql.Identifier(name)))
+            raise
