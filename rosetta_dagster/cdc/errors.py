@@ -8,7 +8,8 @@
     │   ├── StreamEnded              the capture engine ended by itself
     │   ├── StreamStalled            the capture engine is silent although the source is not
     │   ├── LeaseHeld                another run holds this pipeline
-    │   └── WatermarkMoved           another run has written this pipeline's watermark
+    │   ├── WatermarkMoved           another run has written this pipeline's watermark
+    │   └── Unexpected               Rosetta itself failed
     └── TerminalError                a person has to mend it: no restart until a row is changed
         ├── ConfigurationError       a setting or a row is wrong
         ├── SecretUnreadable         a secret cannot be decrypted
@@ -77,6 +78,10 @@ class LeaseHeld(TransientError):
 
 class WatermarkMoved(TransientError):
     """Another run has written this pipeline's watermark since this one read it."""
+
+
+class Unexpected(TransientError):
+    """Rosetta itself failed. Tried again, since the next try may meet other circumstances."""
 
 
 class ConfigurationError(TerminalError):

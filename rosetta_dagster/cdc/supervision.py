@@ -2,20 +2,27 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
-from rosetta_dagster.cdc.config import PipelineConfig, Status
+from rosetta_dagster.cdc.config import Status, TableState
 from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable
-from rosetta_dagster.cdc.report import Phase, Report
-from rosetta_dagster.cdc.store.base import Store
+from rosetta_dagster.cdc.report import Phase, Report, TableCounts
+from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.store.database import Lease, Store
+from rosetta_dagster.cdc.store.records import Progress, TableProgress
 from rosetta_dagster.cdc.worker import Worker
 
-#: How often the row is looked at and the heartbeat written, in seconds. PAUSE takes effect within about this time.
+#: How often the row is looked at, in seconds. PAUSE takes effect within about this time.
 TICK = 0.5
+
+#: How often the progress and the heartbeat are written while the phase stays the same, in seconds.
+REPORT_INTERVAL = 2.0
 
 #: How long a run may take to end after it was told to, in seconds.
 STOP_TIMEOUT = 30.0
 
-#: How long a run goes on while the configuration database is away, in seconds. The lease is gone by then.
+#: How long a run goes on while the configuration database is away, in seconds. The lease is gone by then, and it is the
+#: compare-and-set of the watermark that keeps a second run from writing.
 STORE_PATIENCE = 30.0
 
 
@@ -23,28 +30,32 @@ class WorkerStuck(RuntimeError):
     """The run did not end when it was told to. The process has to end, so that its walsender does."""
 
 
-def supervised(store: Store, config: PipelineConfig, run_id: str) -> Iterator[Report]:
+def supervised(store: Store, name: str, run_id: str) -> Iterator[Report]:
     """Run the pipeline until its row says otherwise; a report about every half second, the last one after the end.
 
     Whoever stops iterating, by an exception too, stops the run: close the generator (`contextlib.closing`). Errors of the
     run are written to the pipeline's row and raised. `LeaseHeld` when another run has the pipeline.
     """
-    with store.lease(config.id) as lease:
-        worker = Worker(config)
-        notes = _Notes(store, config, run_id)
+    pipeline_id = store.state(name).id
+    with store.lease(pipeline_id) as lease:
+        store.set_status(name, Status.START, only_from=Status.REFRESH)
+        notes = _Notes(store, pipeline_id, name, run_id, lease)
+        ending: RosettaError | None = None
+        worker: Worker | None = None
         try:
+            notes.started()
+            worker = Worker(store.pipeline(name))
             worker.start()
             while not worker.wait(TICK) and notes.wants_to_run():
-                report = worker.report()
-                notes.progress(report)
-                lease.check()
-                yield report
+                notes.progress(worker.report())
+                yield worker.report()
         except RosettaError as error:
-            notes.failure(error)
+            ending = error
             raise
         finally:
-            _stop(worker)
-            notes.stopped(worker.report())
+            if worker is not None:
+                _stop(worker)
+            notes.ended(worker.report() if worker else Report(), ending)
     yield worker.report()
 
 
@@ -56,18 +67,24 @@ def _stop(worker: Worker) -> None:
 class _Notes:
     """What the run writes to the configuration database, and what it does while that cannot be reached."""
 
-    def __init__(self, store: Store, config: PipelineConfig, run_id: str) -> None:
+    def __init__(self, store: Store, pipeline_id: int, name: str, run_id: str, lease: Lease) -> None:
         self._store = store
-        self._config = config
+        self._pipeline_id = pipeline_id
+        self._name = name
         self._run_id = run_id
+        self._lease = lease
         self._written = Report()
+        self._written_at = 0.0
         self._reached_at = time.monotonic()
-        self._failed = False
+
+    def started(self) -> None:
+        self._store.report_started(self._pipeline_id, self._run_id)
 
     def wants_to_run(self) -> bool:
         """Whether the row still says START. A row that was deleted, paused or is to be refreshed ends the run."""
         try:
-            status = self._store.status(self._config.name)
+            self._lease.check()
+            status = self._store.status(self._name)
         except StoreUnavailable:
             if time.monotonic() - self._reached_at > STORE_PATIENCE:
                 raise
@@ -76,20 +93,53 @@ class _Notes:
         return status is Status.START
 
     def progress(self, report: Report) -> None:
-        try:
+        is_new = report.phase is not self._written.phase
+        if is_new or time.monotonic() - self._written_at >= REPORT_INTERVAL:
+            # Replication goes on without the configuration database; `wants_to_run` decides for how long.
+            with suppress(StoreUnavailable):
+                self._write(report)
+
+    def ended(self, report: Report, error: RosettaError | None) -> None:
+        """The run has ended: by an error, or since it was told to. What cannot be noted shows as a missing heartbeat."""
+        with suppress(StoreUnavailable):
             self._write(report)
-        except StoreUnavailable:
-            # Replication goes on; `wants_to_run` decides for how long.
-            return
-
-    def failure(self, error: RosettaError) -> None:
-        self._failed = True
-        self._store.report_failure(self._config.id, self._run_id, str(error), transient=error.transient)
-
-    def stopped(self, report: Report) -> None:
-        self._write(report)
-        if not self._failed:
-            self._store.report_stopped(self._config.id, self._run_id)
+            if error is None:
+                self._store.report_stopped(self._pipeline_id, self._run_id)
+            else:
+                self._store.report_failure(
+                    self._pipeline_id, self._run_id, str(error), transient=error.transient
+                )
 
     def _write(self, report: Report) -> None:
-        raise AssertionError
+        self._store.report_progress(self._pipeline_id, self._run_id, progress_since(self._written, report))
+        self._written, self._written_at = report, time.monotonic()
+
+
+def progress_since(before: Report, now: Report) -> Progress:
+    """What a run did between two looks."""
+    return Progress(
+        run_status=now.phase.value,
+        applied_lsn=now.applied_lsn,
+        lag_seconds=now.lag_seconds,
+        success_age=None if now.last_success is None else max(0.0, time.monotonic() - now.last_success),
+        tables={
+            table: _table_progress(now.phase, before.tables.get(table, TableCounts()), counts)
+            for table, counts in _changed(before, now).items()
+        },
+    )
+
+
+def _changed(before: Report, now: Report) -> dict[TableId, TableCounts]:
+    """The tables that something was done to; all of them when the phase changed, since their state did."""
+    if before.phase is not now.phase:
+        return now.tables
+    return {table: counts for table, counts in now.tables.items() if before.tables.get(table) != counts}
+
+
+def _table_progress(phase: Phase, before: TableCounts, now: TableCounts) -> TableProgress:
+    return TableProgress(
+        state=TableState.STREAMING if phase is Phase.STREAMING else TableState.SNAPSHOT,
+        copied=now.copied - before.copied,
+        applied=now.applied - before.applied,
+        last_change_at=now.last_change_at,
+    )

@@ -1,9 +1,11 @@
 """Runs a pipeline in a thread of its own, so that the caller's thread stays free for signals and for the operator."""
 
 import threading
+import traceback
+from pathlib import Path
 
 from rosetta_dagster.cdc.config import PipelineConfig
-from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.errors import RosettaError, Unexpected
 from rosetta_dagster.cdc.report import Report, Reporter
 from rosetta_dagster.cdc.run import run_pipeline
 
@@ -20,7 +22,7 @@ class Worker:
         self._reporter = Reporter()
         self._stopping = threading.Event()
         self._ended = threading.Event()
-        self._error: BaseException | None = None
+        self._error: RosettaError | None = None
         self._thread = threading.Thread(target=self._run, name="replicate", daemon=True)
 
     def start(self) -> None:
@@ -46,12 +48,19 @@ class Worker:
     def _run(self) -> None:
         try:
             run_pipeline(self._config, reporter=self._reporter, stopped=self._stopping.is_set)
-        except BaseException as error:  # noqa: BLE001: handed to the thread that waits, whatever it is
+        except RosettaError as error:
             self._error = error
+        except BaseException as error:  # noqa: BLE001: whatever it is, the thread that waits has to know
+            self._error = unexpected(error)
         finally:
             self._ended.set()
 
-    @property
-    def error(self) -> RosettaError | None:
-        """What ended the run, when it was one of Rosetta's own errors."""
-        return self._error if isinstance(self._error, RosettaError) else None
+
+def unexpected(error: BaseException) -> Unexpected:
+    """The error for one that nobody expected. Its own text is left out, since it may quote a value of a row."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else "an unknown place"
+    return Unexpected(
+        f"Rosetta itself failed: {type(error).__name__} at {place}.",
+        "The run restarts by itself. Please report it with this message.",
+    )

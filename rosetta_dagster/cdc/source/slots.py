@@ -23,9 +23,11 @@ SELECT active, wal_status, confirmed_flush_lsn::text, plugin, database = current
 FROM pg_replication_slots WHERE slot_name = %s
 """
 
-#: A run that was killed leaves a walsender behind until the server notices that nobody reads.
+#: A run whose machine died leaves a walsender behind until the server notices that nobody reads. It may be ended when the
+#: slot's name says that the slot is ours; with any other slot, somebody else may be its reader.
 _END_WALSENDER = """
-SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s AND active_pid IS NOT NULL
+SELECT CASE WHEN starts_with(slot_name, 'rosetta_') THEN pg_terminate_backend(active_pid) END
+FROM pg_replication_slots WHERE slot_name = %s AND active_pid IS NOT NULL
 """
 
 
@@ -82,7 +84,7 @@ def read_slot(connection: "psycopg.Connection[Any]", name: str) -> SlotState | N
 
 
 def release_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
-    """Wait until nobody streams the slot. Its pipeline's lease is ours, so a walsender on it serves a dead run: end it.
+    """Wait until nobody streams the slot. The pipeline's lease is ours, so a walsender on its slot serves a dead run.
 
     `SourceUnavailable` when it does not end.
     """

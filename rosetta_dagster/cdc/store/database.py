@@ -1,0 +1,397 @@
+"""Reads and writes the configuration database, and decides who runs a pipeline."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, LiteralString, Self
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from pydantic import SecretStr
+
+from rosetta_dagster.cdc.config import (
+    DestinationConfig,
+    Health,
+    PipelineConfig,
+    PostgresConnection,
+    SourceConfig,
+    Status,
+    TableConfig,
+    TableState,
+    checked,
+)
+from rosetta_dagster.cdc.errors import ConfigurationError, LeaseHeld, PipelineNotFound, StoreUnavailable
+from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.postgres_errors import Translation, translated
+from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.source.slots import SlotState
+from rosetta_dagster.cdc.store import queries
+from rosetta_dagster.cdc.store.migrate import migrate, read_migrations
+from rosetta_dagster.cdc.store.records import (
+    DestinationShape,
+    PipelineShape,
+    PipelineState,
+    Progress,
+    TableRecord,
+    TableShape,
+)
+from rosetta_dagster.cdc.store.secrets import SecretBox, is_encrypted
+
+#: Fields of `destinations.config` that are secrets.
+SECRET_FIELDS = ("password", "private_key", "private_key_passphrase")
+
+#: First key of the advisory locks that are leases; the second is the pipeline's id.
+_LEASE_CLASS = 1_919_906_675
+
+_TRANSLATION = Translation(
+    who="the configuration database", unavailable=StoreUnavailable, rejected=ConfigurationError
+)
+
+
+class Store:
+    """The configuration database.
+
+    Owns one connection, opened at first use and again after it broke, until `close`. Threads may share a store; their
+    statements take turns.
+    """
+
+    def __init__(self, database_url: SecretStr, secret_key: SecretStr | None = None) -> None:
+        self._database_url = database_url
+        self._secret_key = secret_key
+        self._lock = threading.RLock()
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "Store()"
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def migrate(self, *, seed: bool = False) -> tuple[str, ...]:
+        """Apply the migrations that are missing; the names of those."""
+        with self._connected() as connection:
+            return migrate(connection, read_migrations(), seed=seed)
+
+    def shapes(self) -> list[PipelineShape]:
+        """Every pipeline as it looks in Dagster, by name."""
+        return [_shape(row) for row in self._rows(queries.SHAPES)]
+
+    def states(self) -> list[PipelineState]:
+        """How every pipeline is, by name."""
+        return self._states(None)
+
+    def state(self, name: str) -> PipelineState:
+        """How a pipeline is. `PipelineNotFound` when there is none of that name."""
+        found = self._states(name)
+        if not found:
+            raise _not_found("pipeline", name)
+        return found[0]
+
+    def tables(self, name: str) -> list[TableRecord]:
+        """How the tables of a pipeline are."""
+        return [
+            TableRecord(
+                id=TableId(row[0], row[1]),
+                state=TableState(row[2]),
+                rows_copied=row[3],
+                rows_applied=row[4],
+                last_change_time=row[5],
+            )
+            for row in self._rows(queries.TABLES, [name])
+        ]
+
+    def pipeline(self, name: str) -> PipelineConfig:
+        """A pipeline with all that it needs to run, secrets too; those that stand in clear are encrypted first."""
+        rows = self._rows(queries.PIPELINE, [name])
+        if not rows:
+            raise _not_found("pipeline", name)
+        pipeline_id, _, engine, publication_name, replication_name, source_id = rows[0]
+        self._refuse_shared_slot(name, pipeline_id)
+        return PipelineConfig(
+            id=pipeline_id,
+            name=name,
+            engine=Engine(engine),
+            source=self._source(source_id),
+            destinations=tuple(self._destination(row) for row in self._rows(queries.DESTINATIONS, [pipeline_id])),
+            tables=tuple(
+                TableConfig(id=TableId(row[0], row[1]), target_namespace=row[2], target_name=row[3])
+                for row in self._rows(queries.PIPELINE_TABLES, [pipeline_id])
+            ),
+            own_publication_name=publication_name,
+            own_replication_name=replication_name,
+        )
+
+    def status(self, name: str) -> Status | None:
+        """What is wanted of a pipeline; None when there is none of that name."""
+        rows = self._rows(queries.STATUS, [name])
+        return Status(rows[0][0]) if rows else None
+
+    def set_status(self, name: str, status: Status, *, only_from: Status | None = None) -> bool:
+        """Write what is wanted; whether a row was changed. With `only_from`, just when that is what is wanted now."""
+        changed = self._execute(queries.SET_STATUS, {"name": name, "status": status, "only_from": only_from})
+        if not changed and only_from is None:
+            raise _not_found("pipeline", name)
+        return bool(changed)
+
+    @contextmanager
+    def lease(self, pipeline_id: int) -> Iterator["Lease"]:
+        """The right to run the pipeline, for as long as the block lasts. `LeaseHeld` when another run has it."""
+        lease = Lease(self._connect, pipeline_id)
+        try:
+            lease.check()
+            yield lease
+        finally:
+            lease.release()
+
+    def report_started(self, pipeline_id: int, run_id: str) -> None:
+        self._execute(queries.STARTED, [run_id, pipeline_id])
+
+    def report_progress(self, pipeline_id: int, run_id: str, progress: Progress) -> None:
+        """Add what a run did since it last told. Nothing is written when another run has taken over."""
+        with self._connected() as connection, connection.transaction():
+            cursor = connection.execute(
+                queries.PROGRESS,
+                {
+                    "pipeline_id": pipeline_id,
+                    "run_id": run_id,
+                    "run_status": progress.run_status,
+                    "applied_lsn": str(progress.applied_lsn) if progress.applied_lsn is not None else None,
+                    "lag_seconds": progress.lag_seconds,
+                    "success_age": progress.success_age,
+                    "copied": progress.copied,
+                    "applied": progress.applied,
+                },
+            )
+            if cursor.rowcount:
+                self._add_to_tables(connection, pipeline_id, progress)
+
+    def report_failure(self, pipeline_id: int, run_id: str | None, message: str, *, transient: bool) -> None:
+        """Note why a run ended, and when the next may start."""
+        self._execute(
+            queries.FAILED,
+            {"pipeline_id": pipeline_id, "run_id": run_id, "message": message, "transient": transient},
+        )
+
+    def report_stopped(self, pipeline_id: int, run_id: str) -> None:
+        """Note that a run has ended as it should."""
+        self._execute(queries.STOPPED, [pipeline_id, run_id])
+
+    def report_slot(self, pipeline_id: int, slot_name: str, slot: SlotState | None) -> None:
+        """Note how the pipeline's slot is; None when there is none."""
+        self._execute(
+            queries.SLOT,
+            {
+                "pipeline_id": pipeline_id,
+                "slot_name": slot_name,
+                "wal_status": slot.wal_status if slot else None,
+                "confirmed_flush_lsn": str(slot.confirmed_flush_lsn) if slot else None,
+                "wal_size": slot.retained_bytes if slot else None,
+                "lag_bytes": slot.lag_bytes if slot else None,
+            },
+        )
+
+    def report_health(self, pipeline_id: int, health: Health) -> None:
+        self._execute(queries.HEALTH, [health, pipeline_id])
+
+    def add_source(self, name: str, connection: PostgresConnection, **names: str | None) -> None:
+        """Add a row to `sources`, its password encrypted; `publication_name` and `replication_name` may be named."""
+        values = {"publication_name": None, "replication_name": None, **names, **connection.model_dump(exclude={"password"})}
+        with self._connected() as database, database.transaction():
+            row = database.execute(queries.ADD_SOURCE, {"name": name, **values}).fetchone()
+            if connection.password is not None and row is not None:
+                sealed = self._box().encrypt(connection.password.get_secret_value(), f"sources/{row[0]}/pg_password")
+                database.execute(queries.SET_PASSWORD, [sealed, row[0]])
+
+    def add_destination(self, name: str, kind: str, config: Mapping[str, Any]) -> None:
+        """Add a row to `destinations`, its secrets encrypted."""
+        with self._connected() as database, database.transaction():
+            row = database.execute(queries.ADD_DESTINATION, [name, kind, Jsonb(dict(config))]).fetchone()
+            assert row is not None, "RETURNING returns the row"
+            self._clear_config(row[0], dict(config))
+
+    def add_pipeline(
+        self, name: str, source: str, destinations: Sequence[str], tables: Sequence[TableId], engine: Engine
+    ) -> None:
+        """Add a pipeline, paused. `PipelineNotFound` when the source or a destination does not exist."""
+        with self._connected() as database, database.transaction():
+            row = database.execute(queries.ADD_PIPELINE, [name, engine, source]).fetchone()
+            if row is None:
+                raise _not_found("source", source)
+            for destination in destinations:
+                if not database.execute(queries.ADD_PIPELINE_DESTINATION, [row[0], destination]).rowcount:
+                    raise _not_found("destination", destination)
+            for table in tables:
+                database.execute(queries.ADD_PIPELINE_TABLE, [row[0], *table])
+
+    def _states(self, name: str | None) -> list[PipelineState]:
+        with self._connected() as connection:
+            rows = connection.cursor(row_factory=dict_row).execute(queries.STATES, {"name": name}).fetchall()
+        return [_state(row) for row in rows]
+
+    def _source(self, source_id: int) -> SourceConfig:
+        _, name, host, port, database, username, password, sslmode, publication_name, replication_name = self._rows(
+            queries.SOURCE, [source_id]
+        )[0]
+        values = {"host": host, "port": port, "database": database, "username": username, "sslmode": sslmode}
+        if password is not None:
+            values["password"] = self._clear_password(source_id, password)
+        return SourceConfig(
+            name=name,
+            connection=checked(PostgresConnection, values, f"Source {name}"),
+            publication_name=publication_name,
+            replication_name=replication_name,
+        )
+
+    def _destination(self, row: Sequence[Any]) -> DestinationConfig:
+        return DestinationConfig(name=row[1], type=row[2], config=self._clear_config(row[0], row[3]))
+
+    def _clear_password(self, source_id: int, text: str) -> str:
+        place = f"sources/{source_id}/pg_password"
+        if is_encrypted(text):
+            return self._box().decrypt(text, place)
+        self._execute(queries.SEAL_SOURCE, [self._box().encrypt(text, place), source_id, text])
+        return text
+
+    def _clear_config(self, destination_id: int, config: dict[str, Any]) -> dict[str, Any]:
+        """The config with its secrets in clear; those that stand in clear in the database are encrypted there."""
+        cleared = dict(config)
+        for field in SECRET_FIELDS:
+            text = config.get(field)
+            if not isinstance(text, str):
+                continue
+            place = f"destinations/{destination_id}/{field}"
+            if is_encrypted(text):
+                cleared[field] = self._box().decrypt(text, place)
+                continue
+            sealed = self._box().encrypt(text, place)
+            self._execute(
+                queries.SEAL_DESTINATION, {"field": field, "sealed": sealed, "id": destination_id, "clear": text}
+            )
+        return cleared
+
+    def _refuse_shared_slot(self, name: str, pipeline_id: int) -> None:
+        others = [row[0] for row in self._rows(queries.SHARING_SLOT, [pipeline_id])]
+        if others:
+            raise ConfigurationError(
+                f"Pipeline {name} names the same replication slot as {', '.join(others)}.",
+                "A slot serves one pipeline: set pipelines.replication_name to another name, or to NULL everywhere.",
+            )
+
+    def _add_to_tables(self, connection: "psycopg.Connection[Any]", pipeline_id: int, progress: Progress) -> None:
+        for table, done in progress.tables.items():
+            connection.execute(
+                queries.TABLE_PROGRESS,
+                {
+                    "pipeline_id": pipeline_id,
+                    "namespace": table.namespace,
+                    "name": table.name,
+                    "state": done.state,
+                    "copied": done.copied,
+                    "applied": done.applied,
+                    "last_change_at": done.last_change_at,
+                },
+            )
+
+    def _box(self) -> SecretBox:
+        return SecretBox(self._secret_key)
+
+    def _rows(self, query: LiteralString, parameters: Any = None) -> list[Any]:
+        with self._connected() as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def _execute(self, query: LiteralString, parameters: Any) -> int:
+        with self._connected() as connection:
+            return connection.execute(query, parameters).rowcount
+
+    @contextmanager
+    def _connected(self) -> Iterator["psycopg.Connection[Any]"]:
+        with self._lock, translated(_TRANSLATION):
+            if self._connection is None or self._connection.broken:
+                self._connection = self._connect()
+            yield self._connection
+
+    def _connect(self) -> "psycopg.Connection[Any]":
+        with translated(_TRANSLATION):
+            return psycopg.connect(_conninfo(self._database_url), autocommit=True)
+
+
+class Lease:
+    """The right to run one pipeline: an advisory lock, which the server gives up by itself when this process dies."""
+
+    def __init__(self, connect: Any, pipeline_id: int) -> None:
+        self._connect = connect
+        self._pipeline_id = pipeline_id
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def check(self) -> None:
+        """Make sure that the lease is ours, and take it again when the connection broke.
+
+        `LeaseHeld` when another run has it, `StoreUnavailable` when nobody can tell.
+        """
+        with translated(_TRANSLATION):
+            if self._connection is not None and not self._connection.broken:
+                self._connection.execute("SELECT 1")
+            else:
+                self._take()
+
+    def release(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _take(self) -> None:
+        self._connection = self._connect()
+        row = self._connection.execute("SELECT pg_try_advisory_lock(%s, %s)", [_LEASE_CLASS, self._pipeline_id]).fetchone()
+        if row != (True,):
+            self.release()
+            raise LeaseHeld("Another run has this pipeline.", "Nothing has to be done: one run of it is enough.")
+
+
+def _conninfo(database_url: SecretStr) -> str:
+    try:
+        return make_conninfo(
+            database_url.get_secret_value(), application_name="rosetta", connect_timeout=5, tcp_user_timeout=15_000
+        )
+    except psycopg.ProgrammingError:
+        raise ConfigurationError(
+            "CONFIG_DATABASE_URL is not a connection URL.", "Write it as postgresql://user:password@host:5432/database."
+        ) from None
+
+
+def _shape(row: Sequence[Any]) -> PipelineShape:
+    name, engine, source, destinations, tables = row
+    return PipelineShape(
+        name=name,
+        engine=Engine(engine),
+        source=source,
+        destinations=tuple(DestinationShape(name=d[0], type=d[1], namespace=d[2]) for d in destinations),
+        tables=tuple(
+            TableShape(id=TableId(t[0], t[1]), target_namespace=t[2], target_name=t[3]) for t in tables
+        ),
+    )
+
+
+def _state(row: dict[str, Any]) -> PipelineState:
+    return PipelineState(
+        **{
+            **row,
+            "destinations": tuple(row["destinations"]),
+            "status": Status(row["status"]),
+            "health": Health(row["health"]),
+        }
+    )
+
+
+def _not_found(kind: str, name: str) -> PipelineNotFound:
+    return PipelineNotFound(f"There is no {kind} {name}.", "Look at the names in the configuration database.")

@@ -1,0 +1,161 @@
+"""The statements of the configuration database."""
+
+SHAPES = """
+SELECT pipelines.name, pipelines.engine, sources.name,
+       ARRAY(SELECT ARRAY[destinations.name, destinations.type, destinations.config ->> 'schema']
+             FROM pipeline_destinations JOIN destinations ON destinations.id = destination_id
+             WHERE pipeline_id = pipelines.id ORDER BY destinations.name),
+       ARRAY(SELECT ARRAY[table_schema, table_name, target_schema, target_name]
+             FROM pipeline_tables WHERE pipeline_id = pipelines.id ORDER BY table_schema, table_name)
+FROM pipelines JOIN sources ON sources.id = pipelines.source_id
+ORDER BY pipelines.name
+"""
+
+STATES = """
+SELECT pipelines.id, pipelines.name, sources.name AS source,
+       ARRAY(SELECT destinations.name::text FROM pipeline_destinations
+             JOIN destinations ON destinations.id = destination_id
+             WHERE pipeline_id = pipelines.id ORDER BY destinations.name) AS destinations,
+       (SELECT count(*) FROM pipeline_tables WHERE pipeline_id = pipelines.id) AS table_count,
+       pipelines.status, metadata.status AS run_status, metadata.health_status AS health, metadata.wal_size,
+       metadata.lag_bytes, metadata.lag_seconds, metadata.last_success_time, metadata.last_error, metadata.failure_count,
+       metadata.rows_copied, metadata.rows_applied, metadata.run_id,
+       extract(epoch FROM clock_timestamp() - metadata.heartbeat_at)::float8 AS heartbeat_age,
+       COALESCE(metadata.next_attempt_at <= clock_timestamp(), true) AS is_due
+FROM pipelines
+JOIN sources ON sources.id = pipelines.source_id
+JOIN pipeline_metadata AS metadata ON metadata.pipeline_id = pipelines.id
+WHERE %(name)s::text IS NULL OR pipelines.name = %(name)s
+ORDER BY pipelines.name
+"""
+
+TABLES = """
+SELECT table_schema, table_name, state, rows_copied, rows_applied, last_change_time
+FROM pipeline_tables JOIN pipelines ON pipelines.id = pipeline_id
+WHERE pipelines.name = %s ORDER BY table_schema, table_name
+"""
+
+PIPELINE = """
+SELECT pipelines.id, pipelines.name, pipelines.engine, pipelines.publication_name, pipelines.replication_name,
+       source_id
+FROM pipelines WHERE pipelines.name = %s
+"""
+
+SOURCE = """
+SELECT id, name, pg_host, pg_port, pg_database, pg_username, pg_password, pg_sslmode, publication_name, replication_name
+FROM sources WHERE id = %s
+"""
+
+DESTINATIONS = """
+SELECT destinations.id, destinations.name, destinations.type, destinations.config
+FROM destinations JOIN pipeline_destinations ON destination_id = destinations.id
+WHERE pipeline_id = %s ORDER BY destinations.name
+"""
+
+PIPELINE_TABLES = """
+SELECT table_schema, table_name, target_schema, target_name
+FROM pipeline_tables WHERE pipeline_id = %s ORDER BY table_schema, table_name
+"""
+
+#: Other pipelines that name the same slot of the same server.
+SHARING_SLOT = """
+SELECT other.name
+FROM pipelines AS mine
+JOIN sources AS my_source ON my_source.id = mine.source_id
+JOIN sources AS other_source ON (other_source.pg_host, other_source.pg_port) = (my_source.pg_host, my_source.pg_port)
+JOIN pipelines AS other ON other.source_id = other_source.id AND other.id <> mine.id
+WHERE mine.id = %s
+  AND COALESCE(other.replication_name, other_source.replication_name)
+      = COALESCE(mine.replication_name, my_source.replication_name)
+ORDER BY other.name
+"""
+
+#: Only the value that was read is replaced: an operator may have written another one meanwhile.
+SEAL_SOURCE = "UPDATE sources SET pg_password = %s WHERE id = %s AND pg_password = %s"
+
+SEAL_DESTINATION = """
+UPDATE destinations SET config = jsonb_set(config, ARRAY[%(field)s], to_jsonb(%(sealed)s::text))
+WHERE id = %(id)s AND config ->> %(field)s = %(clear)s
+"""
+
+STATUS = "SELECT status FROM pipelines WHERE name = %s"
+
+SET_STATUS = """
+UPDATE pipelines SET status = %(status)s
+WHERE name = %(name)s AND (%(only_from)s::text IS NULL OR status = %(only_from)s)
+"""
+
+STARTED = """
+UPDATE pipeline_metadata
+SET status = 'STARTING', run_id = %s, started_at = clock_timestamp(), heartbeat_at = clock_timestamp()
+WHERE pipeline_id = %s
+"""
+
+#: A run that has streamed for a minute has overcome what failed before.
+PROGRESS = """
+UPDATE pipeline_metadata
+SET status = %(run_status)s::text, heartbeat_at = clock_timestamp(),
+    applied_lsn = COALESCE(%(applied_lsn)s::pg_lsn, applied_lsn),
+    lag_seconds = COALESCE(%(lag_seconds)s::float8, lag_seconds),
+    last_success_time = COALESCE(clock_timestamp() - make_interval(secs => %(success_age)s::float8), last_success_time),
+    rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
+    health_status = CASE WHEN %(run_status)s::text = 'STREAMING' AND health_status = 'ERROR' THEN 'HEALTHY' ELSE health_status END,
+    last_error = CASE WHEN %(run_status)s::text = 'STREAMING' THEN NULL ELSE last_error END,
+    failure_count = CASE WHEN %(run_status)s::text = 'STREAMING' AND started_at < clock_timestamp() - interval '60 seconds'
+                         THEN 0 ELSE failure_count END
+WHERE pipeline_id = %(pipeline_id)s AND run_id = %(run_id)s
+"""
+
+TABLE_PROGRESS = """
+UPDATE pipeline_tables
+SET state = %(state)s, error = NULL, rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
+    last_change_time = COALESCE(%(last_change_at)s, last_change_time)
+WHERE pipeline_id = %(pipeline_id)s AND table_schema = %(namespace)s AND table_name = %(name)s
+"""
+
+#: What time mends is tried again after 5 seconds, then twice as long each time, at most 5 minutes. The rest waits for an
+#: operator: triggers reset the time when a row is changed.
+FAILED = """
+UPDATE pipeline_metadata
+SET status = 'FAILED', health_status = 'ERROR', last_error = %(message)s, last_error_at = clock_timestamp(),
+    failure_count = failure_count + 1,
+    next_attempt_at = CASE WHEN %(transient)s
+        THEN clock_timestamp() + make_interval(secs => least(300, 5 * 2 ^ least(failure_count, 10)))
+        ELSE 'infinity' END
+WHERE pipeline_id = %(pipeline_id)s AND (run_id = %(run_id)s::text OR %(run_id)s::text IS NULL)
+"""
+
+STOPPED = """
+UPDATE pipeline_metadata
+SET status = 'STOPPED', failure_count = 0, next_attempt_at = NULL
+WHERE pipeline_id = %s AND run_id = %s AND status <> 'FAILED'
+"""
+
+SLOT = """
+UPDATE pipeline_metadata
+SET slot_name = %(slot_name)s, wal_status = %(wal_status)s, confirmed_flush_lsn = %(confirmed_flush_lsn)s::pg_lsn,
+    wal_size = %(wal_size)s, lag_bytes = %(lag_bytes)s
+WHERE pipeline_id = %(pipeline_id)s
+"""
+
+HEALTH = "UPDATE pipeline_metadata SET health_status = %s WHERE pipeline_id = %s"
+
+ADD_SOURCE = """
+INSERT INTO sources (name, pg_host, pg_port, pg_database, pg_username, pg_sslmode, publication_name, replication_name)
+VALUES (%(name)s, %(host)s, %(port)s, %(database)s, %(username)s, %(sslmode)s, %(publication_name)s, %(replication_name)s)
+RETURNING id
+"""
+
+SET_PASSWORD = "UPDATE sources SET pg_password = %s WHERE id = %s"  # noqa: S105: a statement
+
+ADD_DESTINATION = "INSERT INTO destinations (name, type, config) VALUES (%s, %s, %s) RETURNING id"
+
+ADD_PIPELINE = """
+INSERT INTO pipelines (name, source_id, engine) SELECT %s, id, %s FROM sources WHERE name = %s RETURNING id
+"""
+
+ADD_PIPELINE_DESTINATION = """
+INSERT INTO pipeline_destinations (pipeline_id, destination_id) SELECT %s, id FROM destinations WHERE name = %s
+"""
+
+ADD_PIPELINE_TABLE = "INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name) VALUES (%s, %s, %s)"

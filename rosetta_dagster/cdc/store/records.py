@@ -1,0 +1,112 @@
+"""What the configuration database tells of pipelines: how they are shaped, and how they are."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from rosetta_dagster.cdc.config import Health, Status, TableState
+from rosetta_dagster.cdc.position import Engine, Lsn
+from rosetta_dagster.cdc.schema import TableId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableShape:
+    """A table of a pipeline, and where it goes."""
+
+    id: TableId
+    target_namespace: str | None = None
+    target_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationShape:
+    """A destination of a pipeline."""
+
+    name: str
+    type: str
+    #: Where all its tables go, when the destination says so.
+    namespace: str | None = None
+
+    def target_of(self, table: TableShape) -> TableId:
+        """The name that the table has at this destination."""
+        namespace = table.target_namespace or self.namespace or table.id.namespace
+        return TableId(namespace, table.target_name or table.id.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineShape:
+    """What decides how a pipeline looks in Dagster. It holds no secret and nothing that changes while it runs."""
+
+    name: str
+    engine: Engine
+    source: str
+    destinations: tuple[DestinationShape, ...]
+    tables: tuple[TableShape, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRecord:
+    """How one table of a pipeline is."""
+
+    id: TableId
+    state: TableState
+    rows_copied: int
+    rows_applied: int
+    last_change_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineState:
+    """How a pipeline is: what is wanted of it and what was last seen."""
+
+    id: int
+    name: str
+    source: str
+    destinations: tuple[str, ...]
+    table_count: int
+    status: Status
+    #: What the last run said of itself: STARTING, SNAPSHOT, STREAMING, STOPPED or FAILED.
+    run_status: str
+    health: Health
+    wal_size: int | None
+    lag_bytes: int | None
+    lag_seconds: float | None
+    last_success_time: datetime | None
+    last_error: str | None
+    failure_count: int
+    rows_copied: int
+    rows_applied: int
+    run_id: str | None
+    #: Seconds since a run last said that it streams or copies.
+    heartbeat_age: float | None
+    #: Whether a run may start now; False while it waits after a failure.
+    is_due: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableProgress:
+    """What a run has done to a table since it last told."""
+
+    state: TableState
+    copied: int
+    applied: int
+    last_change_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a run has done since it last told."""
+
+    run_status: str
+    applied_lsn: Lsn | None
+    lag_seconds: float | None
+    #: Seconds since changes were last durable everywhere or the slot was confirmed; None: not in this run.
+    success_age: float | None
+    tables: dict[TableId, TableProgress]
+
+    @property
+    def copied(self) -> int:
+        return sum(table.copied for table in self.tables.values())
+
+    @property
+    def applied(self) -> int:
+        return sum(table.applied for table in self.tables.values())

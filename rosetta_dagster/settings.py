@@ -1,0 +1,70 @@
+"""Where Rosetta finds its configuration database, and how often it looks: environment variables, or a file `.env`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rosetta_dagster.cdc.errors import ConfigurationError
+from rosetta_dagster.cdc.store.database import Store
+
+#: Where a running demo leaves what it takes to reach it; readable by its user only, removed when the demo ends.
+EMBEDDED_FILE: Final = Path(".rosetta") / "embedded.json"
+
+
+class Settings(BaseSettings):
+    """The environment of every process of Rosetta."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    #: The configuration database, as postgresql://user:password@host:5432/database.
+    config_database_url: SecretStr | None = None
+    #: The text that the secrets of the configuration database are encrypted under.
+    secret_key: SecretStr | None = None
+    #: Seconds between two looks at the WAL and the health of all pipelines.
+    wal_monitor_interval_seconds: int = Field(default=300, ge=10)
+    #: Seconds between two looks at the status of all pipelines.
+    poll_interval_seconds: int = Field(default=10, ge=1)
+    #: Whether to log what is of use to a developer only.
+    debug: bool = False
+
+
+def read_settings() -> Settings:
+    """The settings; of the running demo when no configuration database is named. `ConfigurationError` when one is wrong."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"{str(p['loc'][0]).upper()}: {p['msg'].lower()}" for p in error.errors(include_input=False))
+        raise ConfigurationError(f"The environment is not valid: {wrong}.", "Correct the variable.") from None
+    return settings if settings.config_database_url is not None else _with_embedded(settings)
+
+
+def open_store(settings: Settings | None = None, *, seed: bool = False) -> Store:
+    """The configuration database, migrated. `ConfigurationError` when none is named."""
+    settings = settings or read_settings()
+    if settings.config_database_url is None:
+        raise ConfigurationError(
+            "No configuration database is named.",
+            "Set CONFIG_DATABASE_URL to postgresql://user:password@host:5432/database, or start the demo.",
+        )
+    store = Store(settings.config_database_url, settings.secret_key)
+    store.migrate(seed=seed)
+    return store
+
+
+def _with_embedded(settings: Settings) -> Settings:
+    """The settings of a demo that runs from this directory."""
+    try:
+        found = json.loads(EMBEDDED_FILE.read_text())
+        os.kill(int(found["pid"]), 0)
+    except (OSError, ValueError, KeyError):
+        return settings
+    return settings.model_copy(
+        update={
+            "config_database_url": SecretStr(found["config_database_url"]),
+            "secret_key": SecretStr(found["secret_key"]),
+        }
+    )

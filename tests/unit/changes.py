@@ -1,0 +1,62 @@
+"""Makes the schemas and changes that the tests are about."""
+
+from typing import TypeAlias
+
+from rosetta_dagster.cdc.event import Change, Key, Operation, Row, Unchanged
+from rosetta_dagster.cdc.position import Position
+from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
+
+#: A value as a test writes it.
+Text: TypeAlias = str | None | Unchanged
+
+SOMEWHERE = Position(1, 1, 0)
+
+
+def column(name: str, sql_type: str = "text", *, oid: int = 25, not_null: bool = False) -> Column:
+    return Column(name=name, type=sql_type, type_oid=oid, base_oid=oid, not_null=not_null)
+
+
+def table(
+    *names: str, key: tuple[str, ...] = ("id",), identity: Identity = Identity.KEY, name: str = "items"
+) -> TableSchema:
+    columns = tuple(column(each, not_null=each in key) for each in names)
+    return TableSchema(id=TableId("public", name), columns=columns, key=key, identity=identity)
+
+
+def row(*texts: Text) -> Row:
+    return tuple(text.encode() if isinstance(text, str) else text for text in texts)
+
+
+def key_row(schema: TableSchema, key: Key) -> Row:
+    """What PostgreSQL logs of an old row under REPLICA IDENTITY DEFAULT: only the key."""
+    values = dict(zip(schema.key_indexes, key, strict=True))
+    return tuple(values.get(index) for index in range(len(schema.columns)))
+
+
+def insert(schema: TableSchema, *texts: Text, at: Position = SOMEWHERE, xid: int = 1) -> Change:
+    return Change(at, xid, Operation.INSERT, schema, row(*texts), None)
+
+
+def update(
+    schema: TableSchema, *texts: Text, old: Row | None = None, at: Position = SOMEWHERE, xid: int = 1
+) -> Change:
+    return Change(at, xid, Operation.UPDATE, schema, row(*texts), old)
+
+
+def rekey(schema: TableSchema, old_key: tuple[str, ...], *texts: Text) -> Change:
+    """An update that changed the key."""
+    return update(schema, *texts, old=key_row(schema, row(*old_key)))
+
+
+def delete(schema: TableSchema, *key: str, at: Position = SOMEWHERE, xid: int = 1) -> Change:
+    """A delete of which only the key was logged."""
+    return Change(at, xid, Operation.DELETE, schema, None, key_row(schema, row(*key)))
+
+
+def delete_whole(schema: TableSchema, *texts: Text) -> Change:
+    """A delete of which the whole row was logged."""
+    return Change(SOMEWHERE, 1, Operation.DELETE, schema, None, row(*texts))
+
+
+def truncate(schema: TableSchema) -> Change:
+    return Change(SOMEWHERE, 1, Operation.TRUNCATE, schema, None, None)

@@ -1,0 +1,115 @@
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from rosetta_dagster.cdc import report as report_module
+from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.report import Phase, Report, Reporter, TableCounts
+from rosetta_dagster.cdc.schema import TableId
+
+ITEMS = TableId("public", "items")
+ORDERS = TableId("public", "orders")
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+ONE_O_CLOCK = datetime(2024, 5, 1, 13, tzinfo=UTC)
+
+
+def applied(
+    reporter: Reporter,
+    counts: dict[TableId, dict[str, int]],
+    *,
+    lsn: int = 1,
+    at: datetime | None = NOON,
+    lag: float | None = 0.5,
+) -> None:
+    by_table = {table: Counter(by_name) for table, by_name in counts.items()}
+    reporter.applied(by_table, lsn=Lsn(lsn), committed_at=at, lag_seconds=lag)
+
+
+def test_a_run_begins_with_an_empty_report() -> None:
+    assert Report(phase=Phase.STARTING, tables={}) == Reporter().read()
+
+
+def test_the_phase_is_the_one_entered_last_and_leaves_the_rest_alone() -> None:
+    reporter = Reporter()
+    reporter.copied(ITEMS, 3)
+    reporter.enter(Phase.SNAPSHOT)
+    reporter.enter(Phase.STREAMING)
+    assert Phase.STREAMING == reporter.read().phase
+    assert {ITEMS: TableCounts(copied=3)} == reporter.read().tables
+
+
+def test_copied_rows_add_up_for_each_table() -> None:
+    reporter = Reporter()
+    for table, row_count in ((ITEMS, 10), (ORDERS, 1), (ITEMS, 5)):
+        reporter.copied(table, row_count)
+    assert {ITEMS: TableCounts(copied=15), ORDERS: TableCounts(copied=1)} == reporter.read().tables
+
+
+def test_applied_changes_add_up_by_their_kind() -> None:
+    reporter = Reporter()
+    applied(reporter, {ITEMS: {"insert": 1, "update": 2, "delete": 3, "truncate": 4}})
+    applied(reporter, {ITEMS: {"insert": 10, "update": 20, "delete": 30, "truncate": 40}})
+    expected = TableCounts(inserted=11, updated=22, deleted=33, truncated=44, last_change_at=NOON)
+    assert {ITEMS: expected} == reporter.read().tables
+    assert 110 == reporter.read().tables[ITEMS].applied
+
+
+def test_copied_rows_are_not_counted_as_applied_changes() -> None:
+    assert 0 == TableCounts(copied=7).applied
+
+
+def test_changes_after_a_copy_keep_the_copys_count() -> None:
+    reporter = Reporter()
+    reporter.copied(ITEMS, 7)
+    applied(reporter, {ITEMS: {"insert": 1}})
+    assert TableCounts(copied=7, inserted=1, last_change_at=NOON) == reporter.read().tables[ITEMS]
+
+
+def test_a_table_without_changes_keeps_the_time_of_its_last_one() -> None:
+    reporter = Reporter()
+    applied(reporter, {ITEMS: {"insert": 1}, ORDERS: {"insert": 1}}, at=NOON)
+    applied(reporter, {ORDERS: {"insert": 1}}, at=ONE_O_CLOCK)
+    tables = reporter.read().tables
+    assert (NOON, ONE_O_CLOCK) == (tables[ITEMS].last_change_at, tables[ORDERS].last_change_at)
+
+
+def test_the_last_commit_and_lag_survive_a_delivery_without_changes() -> None:
+    reporter = Reporter()
+    applied(reporter, {ITEMS: {"insert": 1}}, lsn=10, at=NOON, lag=0.25)
+    applied(reporter, {}, lsn=20, at=None, lag=None)
+    report = reporter.read()
+    assert (Lsn(20), NOON, 0.25) == (report.applied_lsn, report.last_commit_at, report.lag_seconds)
+
+
+def test_a_lag_of_zero_replaces_the_lag_before() -> None:
+    reporter = Reporter()
+    applied(reporter, {}, lag=3.0)
+    applied(reporter, {}, lag=0.0)
+    assert 0.0 == reporter.read().lag_seconds
+
+
+def test_success_is_timed_by_the_last_delivery_even_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([100.0, 200.0])
+    monkeypatch.setattr(report_module.time, "monotonic", lambda: next(ticks))
+    reporter = Reporter()
+    assert reporter.read().last_success is None
+    applied(reporter, {ITEMS: {"insert": 1}})
+    applied(reporter, {}, at=None, lag=None)
+    assert 200.0 == reporter.read().last_success
+
+
+def test_copying_is_no_success_of_streaming() -> None:
+    reporter = Reporter()
+    reporter.copied(ITEMS, 1)
+    assert reporter.read().last_success is None
+
+
+def test_a_report_once_read_does_not_change() -> None:
+    reporter = Reporter()
+    applied(reporter, {ITEMS: {"insert": 1}}, lsn=1)
+    before = reporter.read()
+    applied(reporter, {ITEMS: {"insert": 1}, ORDERS: {"delete": 1}}, lsn=2)
+    reporter.copied(ITEMS, 9)
+    assert {ITEMS: TableCounts(inserted=1, last_change_at=NOON)} == before.tables
+    assert Lsn(1) == before.applied_lsn
