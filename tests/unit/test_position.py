@@ -38,5 +38,5 @@ def test_a_transaction_that_committed_later_comes_later_though_it_was_logged_ear
 
 
 def test_within_a_transaction_the_log_decides_and_then_the_ordinal() -> None:
-    in_order = [Position(1, 10, 0), Position(1, 10, 1), Position(1, 10, 2), Position(1, 11, 0)]
-    assert in_order == sorted(reversed(in_order))
+    first, second, third = Position(1, 10, 0), Position(1, 10, 1), Position(1, 11, 0)
+    assert [first, second, third] == sorted([third, second, first])

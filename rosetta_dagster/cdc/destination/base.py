@@ -90,5 +90,8 @@ class Destination(Protocol):
     def apply(self, batch: Batch, watermark: Watermark) -> None:
         """Apply the batch and move the watermark, at once; durable on return. An empty batch moves the watermark."""
 
+    def row_counts(self, tables: Sequence[TableId]) -> Mapping[TableId, int]:
+        """How many rows these tables hold now, estimated for large ones. Over a connection of its own, at any time."""
+
     def close(self) -> None:
         """Release every connection. Never raises; may be called twice."""

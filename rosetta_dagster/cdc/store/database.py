@@ -1,14 +1,14 @@
 """Reads and writes the configuration database, and decides who runs a pipeline."""
 
+import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from rosetta_dagster.cdc.config import (
@@ -34,6 +34,7 @@ from rosetta_dagster.cdc.store.records import (
     PipelineShape,
     PipelineState,
     Progress,
+    SourceShape,
     TableRecord,
     TableShape,
 )
@@ -41,6 +42,9 @@ from rosetta_dagster.cdc.store.secrets import SecretBox, is_encrypted
 
 #: Fields of `destinations.config` that are secrets.
 SECRET_FIELDS = ("password", "private_key", "private_key_passphrase")
+
+#: Fields of `destinations.config` that everybody may see.
+SHOWN_FIELDS = ("host", "port", "database", "username", "sslmode")
 
 #: First key of the advisory locks that are leases; the second is the pipeline's id.
 _LEASE_CLASS = 1_919_906_675
@@ -80,7 +84,7 @@ class Store:
 
     def migrate(self, *, seed: bool = False) -> tuple[str, ...]:
         """Apply the migrations that are missing; the names of those."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             return migrate(connection, read_migrations(), seed=seed)
 
     def shapes(self) -> list[PipelineShape]:
@@ -132,6 +136,20 @@ class Store:
             own_replication_name=replication_name,
         )
 
+    def source(self, name: str) -> SourceConfig:
+        """A source, its password too."""
+        rows = self._rows(queries.SOURCE_BY_NAME, [name])
+        if not rows:
+            raise _not_found("source", name)
+        return self._source(rows[0][0])
+
+    def destination(self, name: str) -> DestinationConfig:
+        """A destination, its secrets too."""
+        rows = self._rows(queries.DESTINATION_BY_NAME, [name])
+        if not rows:
+            raise _not_found("destination", name)
+        return self._destination(rows[0])
+
     def status(self, name: str) -> Status | None:
         """What is wanted of a pipeline; None when there is none of that name."""
         rows = self._rows(queries.STATUS, [name])
@@ -159,7 +177,7 @@ class Store:
 
     def report_progress(self, pipeline_id: int, run_id: str, progress: Progress) -> None:
         """Add what a run did since it last told. Nothing is written when another run has taken over."""
-        with self._connected() as connection, connection.transaction():
+        with self.connected() as connection, connection.transaction():
             cursor = connection.execute(
                 queries.PROGRESS,
                 {
@@ -204,38 +222,20 @@ class Store:
     def report_health(self, pipeline_id: int, health: Health) -> None:
         self._execute(queries.HEALTH, [health, pipeline_id])
 
-    def add_source(self, name: str, connection: PostgresConnection, **names: str | None) -> None:
-        """Add a row to `sources`, its password encrypted; `publication_name` and `replication_name` may be named."""
-        values = {"publication_name": None, "replication_name": None, **names, **connection.model_dump(exclude={"password"})}
-        with self._connected() as database, database.transaction():
-            row = database.execute(queries.ADD_SOURCE, {"name": name, **values}).fetchone()
-            if connection.password is not None and row is not None:
-                sealed = self._box().encrypt(connection.password.get_secret_value(), f"sources/{row[0]}/pg_password")
-                database.execute(queries.SET_PASSWORD, [sealed, row[0]])
+    def secret_box(self) -> SecretBox:
+        """What encrypts the secrets. `ConfigurationError` when there is no SECRET_KEY."""
+        return SecretBox(self._secret_key)
 
-    def add_destination(self, name: str, kind: str, config: Mapping[str, Any]) -> None:
-        """Add a row to `destinations`, its secrets encrypted."""
-        with self._connected() as database, database.transaction():
-            row = database.execute(queries.ADD_DESTINATION, [name, kind, Jsonb(dict(config))]).fetchone()
-            assert row is not None, "RETURNING returns the row"
-            self._clear_config(row[0], dict(config))
-
-    def add_pipeline(
-        self, name: str, source: str, destinations: Sequence[str], tables: Sequence[TableId], engine: Engine
-    ) -> None:
-        """Add a pipeline, paused. `PipelineNotFound` when the source or a destination does not exist."""
-        with self._connected() as database, database.transaction():
-            row = database.execute(queries.ADD_PIPELINE, [name, engine, source]).fetchone()
-            if row is None:
-                raise _not_found("source", source)
-            for destination in destinations:
-                if not database.execute(queries.ADD_PIPELINE_DESTINATION, [row[0], destination]).rowcount:
-                    raise _not_found("destination", destination)
-            for table in tables:
-                database.execute(queries.ADD_PIPELINE_TABLE, [row[0], *table])
+    @contextmanager
+    def connected(self) -> Iterator["psycopg.Connection[Any]"]:
+        """The connection, for as long as the block lasts; psycopg's errors within are translated."""
+        with self._lock, translated(_TRANSLATION):
+            if self._connection is None or self._connection.broken:
+                self._connection = self._connect()
+            yield self._connection
 
     def _states(self, name: str | None) -> list[PipelineState]:
-        with self._connected() as connection:
+        with self.connected() as connection:
             rows = connection.cursor(row_factory=dict_row).execute(queries.STATES, {"name": name}).fetchall()
         return [_state(row) for row in rows]
 
@@ -254,16 +254,16 @@ class Store:
         )
 
     def _destination(self, row: Sequence[Any]) -> DestinationConfig:
-        return DestinationConfig(name=row[1], type=row[2], config=self._clear_config(row[0], row[3]))
+        return DestinationConfig(name=row[1], type=row[2], config=self.clear_config(row[0], row[3]))
 
     def _clear_password(self, source_id: int, text: str) -> str:
         place = f"sources/{source_id}/pg_password"
         if is_encrypted(text):
-            return self._box().decrypt(text, place)
-        self._execute(queries.SEAL_SOURCE, [self._box().encrypt(text, place), source_id, text])
+            return self.secret_box().decrypt(text, place)
+        self._execute(queries.SEAL_SOURCE, [self.secret_box().encrypt(text, place), source_id, text])
         return text
 
-    def _clear_config(self, destination_id: int, config: dict[str, Any]) -> dict[str, Any]:
+    def clear_config(self, destination_id: int, config: dict[str, Any]) -> dict[str, Any]:
         """The config with its secrets in clear; those that stand in clear in the database are encrypted there."""
         cleared = dict(config)
         for field in SECRET_FIELDS:
@@ -272,9 +272,9 @@ class Store:
                 continue
             place = f"destinations/{destination_id}/{field}"
             if is_encrypted(text):
-                cleared[field] = self._box().decrypt(text, place)
+                cleared[field] = self.secret_box().decrypt(text, place)
                 continue
-            sealed = self._box().encrypt(text, place)
+            sealed = self.secret_box().encrypt(text, place)
             self._execute(
                 queries.SEAL_DESTINATION, {"field": field, "sealed": sealed, "id": destination_id, "clear": text}
             )
@@ -303,23 +303,13 @@ class Store:
                 },
             )
 
-    def _box(self) -> SecretBox:
-        return SecretBox(self._secret_key)
-
     def _rows(self, query: LiteralString, parameters: Any = None) -> list[Any]:
-        with self._connected() as connection:
+        with self.connected() as connection:
             return connection.execute(query, parameters).fetchall()
 
     def _execute(self, query: LiteralString, parameters: Any) -> int:
-        with self._connected() as connection:
+        with self.connected() as connection:
             return connection.execute(query, parameters).rowcount
-
-    @contextmanager
-    def _connected(self) -> Iterator["psycopg.Connection[Any]"]:
-        with self._lock, translated(_TRANSLATION):
-            if self._connection is None or self._connection.broken:
-                self._connection = self._connect()
-            yield self._connection
 
     def _connect(self) -> "psycopg.Connection[Any]":
         with translated(_TRANSLATION):
@@ -370,16 +360,22 @@ def _conninfo(database_url: SecretStr) -> str:
 
 
 def _shape(row: Sequence[Any]) -> PipelineShape:
-    name, engine, source, destinations, tables = row
+    name, engine, source, host, port, database, username, destinations, tables = row
     return PipelineShape(
         name=name,
         engine=Engine(engine),
-        source=source,
-        destinations=tuple(DestinationShape(name=d[0], type=d[1], namespace=d[2]) for d in destinations),
+        source=SourceShape(name=source, host=host, port=port, database=database, username=username),
+        destinations=tuple(_destination_shape(*destination) for destination in destinations),
         tables=tuple(
             TableShape(id=TableId(t[0], t[1]), target_namespace=t[2], target_name=t[3]) for t in tables
         ),
     )
+
+
+def _destination_shape(name: str, kind: str, config: str) -> DestinationShape:
+    shown = json.loads(config)
+    connection = {key: shown[key] for key in SHOWN_FIELDS if shown.get(key) is not None}
+    return DestinationShape(name=name, type=kind, namespace=shown.get("schema"), connection=connection)
 
 
 def _state(row: dict[str, Any]) -> PipelineState:

@@ -1,8 +1,8 @@
 """The statements of the configuration database."""
 
 SHAPES = """
-SELECT pipelines.name, pipelines.engine, sources.name,
-       ARRAY(SELECT ARRAY[destinations.name, destinations.type, destinations.config ->> 'schema']
+SELECT pipelines.name, pipelines.engine, sources.name, pg_host, pg_port, pg_database, pg_username,
+       ARRAY(SELECT ARRAY[destinations.name, destinations.type, (destinations.config - '{password,private_key,private_key_passphrase}'::text[])::text]
              FROM pipeline_destinations JOIN destinations ON destinations.id = destination_id
              WHERE pipeline_id = pipelines.id ORDER BY destinations.name),
        ARRAY(SELECT ARRAY[table_schema, table_name, target_schema, target_name]
@@ -45,6 +45,10 @@ SOURCE = """
 SELECT id, name, pg_host, pg_port, pg_database, pg_username, pg_password, pg_sslmode, publication_name, replication_name
 FROM sources WHERE id = %s
 """
+
+SOURCE_BY_NAME = "SELECT id FROM sources WHERE name = %s"
+
+DESTINATION_BY_NAME = "SELECT id, name, type, config FROM destinations WHERE name = %s"
 
 DESTINATIONS = """
 SELECT destinations.id, destinations.name, destinations.type, destinations.config
@@ -140,22 +144,49 @@ WHERE pipeline_id = %(pipeline_id)s
 
 HEALTH = "UPDATE pipeline_metadata SET health_status = %s WHERE pipeline_id = %s"
 
-ADD_SOURCE = """
+PUT_SOURCE = """
 INSERT INTO sources (name, pg_host, pg_port, pg_database, pg_username, pg_sslmode, publication_name, replication_name)
 VALUES (%(name)s, %(host)s, %(port)s, %(database)s, %(username)s, %(sslmode)s, %(publication_name)s, %(replication_name)s)
+ON CONFLICT (name) DO UPDATE
+SET pg_host = EXCLUDED.pg_host, pg_port = EXCLUDED.pg_port, pg_database = EXCLUDED.pg_database,
+    pg_username = EXCLUDED.pg_username, pg_sslmode = EXCLUDED.pg_sslmode,
+    publication_name = EXCLUDED.publication_name, replication_name = EXCLUDED.replication_name
 RETURNING id
 """
 
 SET_PASSWORD = "UPDATE sources SET pg_password = %s WHERE id = %s"  # noqa: S105: a statement
 
-ADD_DESTINATION = "INSERT INTO destinations (name, type, config) VALUES (%s, %s, %s) RETURNING id"
-
-ADD_PIPELINE = """
-INSERT INTO pipelines (name, source_id, engine) SELECT %s, id, %s FROM sources WHERE name = %s RETURNING id
+PUT_DESTINATION = """
+INSERT INTO destinations (name, type, config) VALUES (%s, %s, %s)
+ON CONFLICT (name) DO UPDATE SET type = EXCLUDED.type, config = EXCLUDED.config
+RETURNING id
 """
 
-ADD_PIPELINE_DESTINATION = """
+#: The status of a pipeline that exists is the operator's.
+PUT_PIPELINE = """
+INSERT INTO pipelines (name, source_id, engine, status, managed_by)
+SELECT %(name)s, id, %(engine)s, %(status)s, %(managed_by)s FROM sources WHERE name = %(source)s
+ON CONFLICT (name) DO UPDATE
+SET source_id = EXCLUDED.source_id, engine = EXCLUDED.engine, managed_by = EXCLUDED.managed_by
+RETURNING id
+"""
+
+PUT_PIPELINE_DESTINATION = """
 INSERT INTO pipeline_destinations (pipeline_id, destination_id) SELECT %s, id FROM destinations WHERE name = %s
+ON CONFLICT DO NOTHING RETURNING destination_id
 """
 
-ADD_PIPELINE_TABLE = "INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name) VALUES (%s, %s, %s)"
+DROP_OTHER_DESTINATIONS = """
+DELETE FROM pipeline_destinations USING destinations
+WHERE destinations.id = destination_id AND pipeline_id = %s AND destinations.name <> ALL (%s)
+"""
+
+PUT_PIPELINE_TABLE = """
+INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
+"""
+
+DROP_OTHER_TABLES = """
+DELETE FROM pipeline_tables
+WHERE pipeline_id = %s
+  AND (table_schema, table_name) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+"""

@@ -1,7 +1,8 @@
 """What the configuration database tells of pipelines: how they are shaped, and how they are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from rosetta_dagster.cdc.config import Health, Status, TableState
 from rosetta_dagster.cdc.position import Engine, Lsn
@@ -25,6 +26,8 @@ class DestinationShape:
     type: str
     #: Where all its tables go, when the destination says so.
     namespace: str | None = None
+    #: What its config says of the connection, without secrets.
+    connection: dict[str, Any] = field(default_factory=dict)
 
     def target_of(self, table: TableShape) -> TableId:
         """The name that the table has at this destination."""
@@ -33,12 +36,23 @@ class DestinationShape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceShape:
+    """A source, as far as it can be shown to everybody."""
+
+    name: str
+    host: str
+    port: int
+    database: str
+    username: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineShape:
     """What decides how a pipeline looks in Dagster. It holds no secret and nothing that changes while it runs."""
 
     name: str
     engine: Engine
-    source: str
+    source: SourceShape
     destinations: tuple[DestinationShape, ...]
     tables: tuple[TableShape, ...]
 

@@ -93,6 +93,10 @@ class PostgresDestination:
                 self._stream.move(watermark)
             self._stream.moved(watermark)
 
+    def row_counts(self, tables: Sequence[TableId]) -> dict[TableId, int]:
+        with translated(self._translation), self._connect() as connection:
+            return {table: self._targets.row_count(connection, table) for table in tables}
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

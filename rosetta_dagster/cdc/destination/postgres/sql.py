@@ -256,3 +256,7 @@ WHERE pipeline = %s AND (transaction_lsn, lsn, ordinal) IS NOT DISTINCT FROM (%s
 
 def any_row(target: TableId) -> sql.Composed:
     return sql.SQL("SELECT EXISTS (SELECT FROM {})").format(table(target))
+
+
+def count_rows(target: TableId) -> sql.Composed:
+    return sql.SQL("SELECT count(*) FROM {}").format(table(target))

@@ -24,6 +24,14 @@ SELECT EXISTS (
 """
 
 
+#: Larger tables are not counted row by row: the planner's estimate serves.
+_COUNTED_ROWS = 1_000_000
+
+_ESTIMATE = """
+SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', %s::text, %s::text))
+"""
+
+
 class Targets:
     """The destination's tables by the source's."""
 
@@ -56,6 +64,17 @@ class Targets:
                 f"Table {target} of the destination holds rows that Rosetta did not write.",
                 f"Empty it (TRUNCATE {target}), or give table {source} another target in pipeline_tables.",
             )
+
+    def row_count(self, connection: "psycopg.Connection[tuple[object, ...]]", source: TableId) -> int:
+        """How many rows the table holds; 0 when it does not exist yet."""
+        target = self.of(source)
+        estimate = connection.execute(_ESTIMATE, target).fetchone()
+        if estimate is None:
+            return 0
+        if int(str(estimate[0])) > _COUNTED_ROWS:
+            return int(str(estimate[0]))
+        row = connection.execute(sql.count_rows(target)).fetchone()
+        return int(str(row[0])) if row else 0
 
     def _create(
         self, connection: "psycopg.Connection[tuple[object, ...]]", target: TableId, schema: TableSchema

@@ -1,10 +1,343 @@
-"""temporary"""
-from rosetta_dagster.cdc.event import UNCHANGED
-CONNECTOR_PROPERTIES = {"decimal.handling.mode": "string", "include.unknown.datatypes": "true"}
-def converter_for(column, placeholder):
-    def f(v):
-        if v == placeholder: return UNCHANGED
-        if v is True: return b"t"
-        if v is False: return b"f"
-        return str(v).encode()
-    return f
+"""Decides how each value in Debezium's JSON becomes PostgreSQL's own text form, and which types cannot.
+
+Debezium reads most types into Java's and prints those. Where that keeps everything, the text is restored exactly. Where
+it does not, the column or the value is refused with `ChangeUndecodable`. The few losses that leave no trace are named
+in `arrays` and `temporal`.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from rosetta_dagster.cdc.errors import ChangeUndecodable
+from rosetta_dagster.cdc.event import UNCHANGED, Value
+from rosetta_dagster.cdc.schema import Column
+from rosetta_dagster.cdc.source.debezium.arrays import array_converter, quoted
+from rosetta_dagster.cdc.source.debezium.temporal import (
+    date_text,
+    interval_text,
+    time_text,
+    timestamp_text,
+    timestamptz_text,
+)
+
+#: Turns one value that is not NULL into PostgreSQL's text.
+Convert: TypeAlias = Callable[[Any], Value]
+
+CONNECTOR_PROPERTIES: Mapping[str, str] = {
+    # By default Debezium logs a warning and puts NULL in the place of a value that it cannot convert.
+    "event.converting.failure.handling.mode": "fail",
+    "decimal.handling.mode": "string",
+    # Of bytea this is PostgreSQL's own form but for the prefix. Types that Debezium does not know come in hex, too.
+    "binary.handling.mode": "hex",
+    "include.unknown.datatypes": "true",
+    "time.precision.mode": "microseconds",
+    # Months, days and microseconds apart; the other mode adds them up.
+    "interval.handling.mode": "string",
+    # The other mode fails on a NULL in it.
+    "hstore.handling.mode": "map",
+    # For the walsender, which prints the values and does not run `database.initial.statements`. The driver itself sets
+    # DateStyle, and TimeZone to Java's own.
+    "database.options": "-c IntervalStyle=postgres -c bytea_output=hex -c lc_monetary=C -c extra_float_digits=1",
+}
+
+_REMEDY: Final = "Set pipelines.engine to PGOUTPUT, or leave the column's table out."
+
+#: OIDs below it are PostgreSQL's own, the same on every server.
+_FIRST_USER_OID: Final = 16384
+
+_BOOL, _BYTEA, _NUMERIC, _BIT, _POINT, _BOX = 16, 17, 1700, 1560, 600, 603
+
+#: bigint, smallint, integer, oid.
+_INTEGERS: Final = (20, 21, 23, 26)
+
+#: Sent as the text that PostgreSQL printed: "char", name, text, json, xml, cidr, inet, macaddr8, macaddr, char, varchar,
+#: uuid, tsvector, jsonb, and the ranges.
+_TEXTS: Final = (
+    18, 19, 25, 114, 142, 650, 869, 774, 829, 1042, 1043, 2950, 3614, 3802, 3904, 3906, 3908, 3910, 3912, 3926,
+)  # fmt: skip
+
+#: Types without their zone, their length or all of their elements by the time Debezium prints them.
+_LOST: Final = {
+    1266: "its offset from UTC",
+    1562: "its leading zeros",
+    22: "its elements",
+    30: "its elements",
+}
+
+#: Element types whose arrays Debezium leaves out, fails on, or cuts to milliseconds: xml, name, point, money, time,
+#: interval, timetz, bit, varbit, refcursor, int2vector, oidvector.
+_LOST_IN_ARRAYS: Final = frozenset({142, 19, 600, 790, 1083, 1186, 1266, 1560, 1562, 1790, 22, 30})
+
+#: The Gregorian calendar begins on 1582-10-15. In an array, days before it are shifted or have lost their era.
+_GREGORIAN_DAY: Final = -141_427
+_LAST_DAY: Final = 2_145_042_905
+
+#: Debezium's names of numeric's special values.
+_SPECIAL_NUMERICS: Final = {"NAN": b"NaN", "POSITIVE_INFINITY": b"Infinity", "NEGATIVE_INFINITY": b"-Infinity"}
+
+_JAVA_DOUBLE: Final = re.compile(r"\d+\.\d+(?:E-?\d+)?", re.ASCII)
+_HEX: Final = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
+_NEGATIVE_SCALE: Final = re.compile(r"numeric\(\d+,-\d+\)(?:\[\])*", re.ASCII)
+_LENGTH: Final = re.compile(r"bit\((\d+)\)", re.ASCII)
+
+
+def converter_for(column: Column, placeholder: str) -> Convert:
+    """The conversion of the column's values that are not NULL. `ChangeUndecodable` when Debezium cannot tell them.
+
+    The placeholder is Debezium's for a value that was not sent again.
+    """
+    if column.base_oid in _LOST:
+        raise _refusal(column, f"Debezium does not tell {_LOST[column.base_oid]}")
+    if column.element_oid:
+        return _guarded(column, _array(column, placeholder))
+    if column.base_oid >= _FIRST_USER_OID:
+        return _user_type(column, placeholder)
+    exact = _exact_type(column, placeholder)
+    return exact if exact is not None else _guarded(column, _builtin_type(column, placeholder))
+
+
+def _refusal(column: Column, reason: str) -> ChangeUndecodable:
+    return ChangeUndecodable(f"Column {column.name!r} of type {column.type}: {reason}.", _REMEDY)
+
+
+def _guarded(column: Column, convert: Convert) -> Convert:
+    """The same conversion, whose `ValueError` refuses the value."""
+
+    def guarded(value: Any) -> Value:
+        try:
+            return convert(value)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            # Without the cause, which may quote the value.
+            raise _refusal(column, "a value came from Debezium in a form that does not tell it exactly") from None
+
+    return guarded
+
+
+def _exact_type(column: Column, placeholder: str) -> Convert | None:
+    """The types that nearly all columns have, by the fewest calls."""
+    oid = column.base_oid
+    if oid in _INTEGERS:
+        # A bound method of bytes: no Python frame for each integer.
+        return b"%d".__mod__
+    if oid == _BOOL:
+        return {True: b"t", False: b"f"}.__getitem__
+    if oid in _TEXTS:
+        return _text(placeholder)
+    if oid == _NUMERIC:
+        return _numeric(column, placeholder)
+    return None
+
+
+def _text(placeholder: str) -> Convert:
+    def convert(value: str) -> Value:
+        return UNCHANGED if value == placeholder else value.encode()
+
+    return convert
+
+
+def _numeric(column: Column, placeholder: str) -> Convert:
+    special: dict[str, Value] = {**_SPECIAL_NUMERICS, placeholder: UNCHANGED}
+
+    def convert(value: str) -> Value:
+        return special.get(value) or value.encode()
+
+    def convert_whole(value: str) -> Value:
+        # Debezium takes a negative scale for one of two thousand digits.
+        return convert(value.partition(".")[0])
+
+    return convert_whole if _NEGATIVE_SCALE.fullmatch(column.type) else convert
+
+
+def _builtin_type(column: Column, placeholder: str) -> Convert:
+    oid = column.base_oid
+    if oid == _BYTEA:
+        return _bytea(placeholder)
+    if oid == _BIT:
+        return _bit(column)
+    return _CONVERSIONS.get(oid) or _hex(_GEOMETRIES.get(oid), placeholder)
+
+
+def _bytea(placeholder: str) -> Convert:
+    def convert(value: str) -> Value:
+        return UNCHANGED if value == placeholder else b"\\x" + value.encode()
+
+    return convert
+
+
+def _hex(finish: Callable[[bytes], bytes] | None, placeholder: str) -> Convert:
+    """Types that Debezium does not know: PostgreSQL's text in hex. The placeholder is no hex, so it costs nothing."""
+
+    def convert(value: str) -> Value:
+        try:
+            text = bytes.fromhex(value)
+        except ValueError:
+            if value == placeholder:
+                return UNCHANGED
+            raise
+        return finish(text) if finish else text
+
+    return convert
+
+
+def _bit(column: Column) -> Convert:
+    """Bits come without their length, so it has to be in the type: a domain hides it."""
+    length = 1 if column.type == "bit" else int(found[1]) if (found := _LENGTH.fullmatch(column.type)) else 0
+    if not length:
+        raise _refusal(column, "Debezium does not tell the number of bits")
+
+    def convert(value: Any) -> Value:
+        if value is True or value is False:
+            return b"1" if value else b"0"
+        return f"{int.from_bytes(base64.b64decode(value), 'little'):0{length}b}".encode()
+
+    return convert
+
+
+def _money(value: str) -> bytes:
+    """As lc_monetary C prints it, with two digits; Debezium has removed the rest."""
+    whole, _, cents = value.lstrip("-").partition(".")
+    return f"{'-' if value[0] == '-' else ''}${int(whole):,}.{cents:0<2}".encode()
+
+
+def _double(value: float | str) -> bytes:
+    """PostgreSQL's shortest text; Python's has the same digits."""
+    return _float(value, 1e15)
+
+
+def _real(value: float | str) -> bytes:
+    return _float(value, 1e6)
+
+
+def _float(value: float | str, first_exponential: float) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    text = repr(value)
+    if first_exponential <= abs(value) < 1e16:
+        digits = len(text.lstrip("-").replace(".", "").rstrip("0"))
+        return f"{value:.{digits - 1}e}".encode()
+    return text.removesuffix(".0").encode()
+
+
+def _point(value: Mapping[str, Any]) -> bytes:
+    return b"(%b,%b)" % (_double(value["x"]), _double(value["y"]))
+
+
+def _geometry(text: bytes) -> bytes:
+    """Debezium has printed the numbers as Java does, as 1.0E300."""
+    return _JAVA_DOUBLE.sub(lambda found: _double(float(found[0])).decode(), text.decode()).encode()
+
+
+def _array_date(days: int) -> bytes:
+    if not _GREGORIAN_DAY <= days <= _LAST_DAY:
+        raise ValueError("infinite, BC, or in the Julian calendar")
+    return date_text(days)
+
+
+def _array_timestamp(microseconds: int) -> bytes:
+    if microseconds < _GREGORIAN_DAY * 86_400_000_000:
+        raise ValueError("infinite, BC, or in the Julian calendar")
+    return timestamp_text(microseconds)
+
+
+def _array_timestamptz(text: str) -> bytes:
+    if text < "1582-10-15" and text[0] != "+":
+        raise ValueError("BC, or in the Julian calendar")
+    return timestamptz_text(text)
+
+
+_CONVERSIONS: Final[Mapping[int, Convert]] = {
+    700: _real,
+    701: _double,
+    790: _money,
+    1082: date_text,
+    1083: time_text,
+    1114: timestamp_text,
+    1184: timestamptz_text,
+    1186: interval_text,
+    _POINT: _point,
+}
+#: lseg, path, box, polygon, line, circle.
+_GEOMETRIES: Final = dict.fromkeys((601, 602, _BOX, 604, 628, 718), _geometry)
+
+_IN_ARRAYS: Final[Mapping[int, Convert]] = {
+    1082: _array_date,
+    1114: _array_timestamp,
+    1184: _array_timestamptz,
+}
+
+
+def _array(column: Column, placeholder: str) -> Convert:
+    oid = column.element_oid
+    if oid in _LOST_IN_ARRAYS and column.base_oid < _FIRST_USER_OID:
+        raise _refusal(column, "Debezium cannot tell arrays of this type")
+    delimiter = b";" if oid == _BOX else b","
+    return array_converter(_element(column, placeholder), oid, placeholder, delimiter)
+
+
+def _element(column: Column, placeholder: str) -> Convert:
+    oid = column.element_oid
+    if oid >= _FIRST_USER_OID:
+        return _user_type(column, placeholder)
+    if column.base_oid >= _FIRST_USER_OID:
+        # Elements of a domain: Debezium does not look through it.
+        return _hex(None, placeholder)
+    if oid in _IN_ARRAYS:
+        return _IN_ARRAYS[oid]
+    element = Column(name=column.name, type=column.type, type_oid=oid, base_oid=oid)
+    return _exact_type(element, placeholder) or _builtin_type(element, placeholder)
+
+
+def _user_type(column: Column, placeholder: str) -> Convert:
+    """A type that a user or an extension made."""
+    name = column.type.rpartition(".")[2].replace('"', "").removesuffix("[]")
+    if name == "hstore":
+        return _guarded(column, _hstore(placeholder))
+    if name in ("citext", "ltree", "isbn"):
+        return _text(placeholder)
+    return _label_or_hex(column, placeholder)
+
+
+def _label_or_hex(column: Column, placeholder: str) -> Convert:
+    """Enums come as their labels, composites and ranges in hex: the value tells which, or it is refused."""
+
+    def convert(value: Any) -> Value:
+        if not isinstance(value, str):
+            raise _refusal(column, "Debezium tells its values in a form of its own")
+        if not _HEX.fullmatch(value):
+            return UNCHANGED if value == placeholder else value.encode()
+        text = bytes.fromhex(value)
+        if _is_composite_or_range(text):
+            return text
+        if _is_printable(text):
+            raise _refusal(column, "a value may be a label or a text in hex")
+        return value.encode()
+
+    return convert
+
+
+def _is_composite_or_range(text: bytes) -> bool:
+    return text == b"empty" or (text[:1] in (b"(", b"[", b"{") and text[-1:] in (b")", b"]", b"}"))
+
+
+def _is_printable(text: bytes) -> bool:
+    try:
+        return text.decode().isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
+def _hstore(placeholder: str) -> Convert:
+    unchanged = {placeholder: placeholder}
+
+    def convert(value: dict[str, str | None]) -> Value:
+        if value == unchanged:
+            return UNCHANGED
+        # PostgreSQL stores the keys by length, then by bytes.
+        items = sorted(((key.encode(), item) for key, item in value.items()), key=lambda pair: (len(pair[0]), pair[0]))
+        return b", ".join(
+            [quoted(key) + b"=>" + (b"NULL" if item is None else quoted(item.encode())) for key, item in items]
+        )
+
+    return convert

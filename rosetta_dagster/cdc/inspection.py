@@ -1,0 +1,31 @@
+"""Tells what the tables of a pipeline look like at its destinations: their columns and how many rows they hold."""
+
+from dataclasses import dataclass
+
+from rosetta_dagster.cdc.config import PipelineConfig
+from rosetta_dagster.cdc.destination.registry import make_destination
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.source.catalog import read_schemas
+from rosetta_dagster.cdc.source.connections import connect, source_errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFacts:
+    """One table at one destination."""
+
+    destination: str
+    table: TableSchema
+    #: Estimated for a large table.
+    row_count: int
+
+
+def inspect(config: PipelineConfig, tables: frozenset[TableId]) -> list[TableFacts]:
+    """What is to be known of these tables at each destination of the pipeline."""
+    source = config.source.connection
+    with source_errors(source), connect(source) as connection:
+        schemas = read_schemas(connection, sorted(tables))
+    return [
+        TableFacts(destination=row.name, table=schemas[table], row_count=count)
+        for row in config.destinations
+        for table, count in make_destination(row, config).row_counts(sorted(schemas)).items()
+    ]

@@ -1,0 +1,151 @@
+"""Adds sources, destinations and pipelines to the configuration database, and brings those declared in code in line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from rosetta_dagster.cdc.config import PostgresConnection, Status
+from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
+from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.store import queries
+from rosetta_dagster.cdc.store.database import SECRET_FIELDS, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredSource:
+    """A row of `sources` as it is to be."""
+
+    name: str
+    connection: PostgresConnection
+    publication_name: str | None = None
+    replication_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredDestination:
+    """A row of `destinations` as it is to be."""
+
+    name: str
+    type: str
+    config: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredPipeline:
+    """A row of `pipelines` as it is to be, with its destinations and tables."""
+
+    name: str
+    source: str
+    destinations: tuple[str, ...]
+    tables: tuple[TableId, ...]
+    engine: Engine = Engine.DEBEZIUM
+    #: The status that a new row gets; an existing one keeps its own.
+    status: Status = Status.PAUSE
+    managed_by: Literal["SQL", "CODE"] = "SQL"
+
+
+def put_source(store: Store, source: DeclaredSource) -> None:
+    """Add or replace a source, its password encrypted. A row that is as wanted already is not touched."""
+    try:
+        known = store.source(source.name)
+    except PipelineNotFound:
+        known = None
+    wanted = (source.connection, source.publication_name, source.replication_name)
+    if known is not None and (known.connection, known.publication_name, known.replication_name) == wanted:
+        return
+    values = {
+        "name": source.name,
+        "publication_name": source.publication_name,
+        "replication_name": source.replication_name,
+        **source.connection.model_dump(exclude={"password"}),
+    }
+    with store.connected() as connection, connection.transaction():
+        source_id = _id(connection.execute(queries.PUT_SOURCE, values))
+        password = source.connection.password
+        place = f"sources/{source_id}/pg_password"
+        sealed = store.secret_box().encrypt(password.get_secret_value(), place) if password else None
+        connection.execute(queries.SET_PASSWORD, [sealed, source_id])
+
+
+def put_destination(store: Store, destination: DeclaredDestination) -> None:
+    """Add or replace a destination, its secrets encrypted. A row that is as wanted already is not touched."""
+    try:
+        known = store.destination(destination.name)
+    except PipelineNotFound:
+        known = None
+    if known is not None and (known.type, known.config) == (destination.type, destination.config):
+        return
+    if any(destination.config.get(name) for name in SECRET_FIELDS):
+        # Refuse before a secret stands in the table in clear.
+        store.secret_box()
+    with store.connected() as connection, connection.transaction():
+        values = [destination.name, destination.type, Jsonb(destination.config)]
+        store.clear_config(_id(connection.execute(queries.PUT_DESTINATION, values)), destination.config)
+
+
+def put_pipeline(store: Store, pipeline: DeclaredPipeline) -> None:
+    """Add a pipeline, or bring it in line. `PipelineNotFound` when its source or a destination does not exist."""
+    with store.connected() as connection, connection.transaction():
+        pipeline_id = _put_pipeline_row(connection, pipeline)
+        connection.execute(queries.DROP_OTHER_DESTINATIONS, [pipeline_id, list(pipeline.destinations)])
+        for destination in pipeline.destinations:
+            if connection.execute(queries.DESTINATION_BY_NAME, [destination]).fetchone() is None:
+                raise PipelineNotFound(f"There is no destination {destination}.", "Add it first.")
+            connection.execute(queries.PUT_PIPELINE_DESTINATION, [pipeline_id, destination])
+        namespaces, names = [t.namespace for t in pipeline.tables], [t.name for t in pipeline.tables]
+        connection.execute(queries.DROP_OTHER_TABLES, [pipeline_id, namespaces, names])
+        for table in pipeline.tables:
+            connection.execute(queries.PUT_PIPELINE_TABLE, [pipeline_id, *table])
+
+
+def refuse_existing(store: Store, kind: Literal["source", "destination", "pipeline"], name: str) -> None:
+    """`ConfigurationError` when there is a row of that name already."""
+    exists = {
+        "source": queries.SOURCE_BY_NAME,
+        "destination": queries.DESTINATION_BY_NAME,
+        "pipeline": queries.PIPELINE,
+    }[kind]
+    with store.connected() as connection:
+        if connection.execute(exists, [name]).fetchone() is not None:
+            raise ConfigurationError(f"There is a {kind} {name} already.", "Choose another name, or change its row by SQL.")
+
+
+def _put_pipeline_row(connection: "psycopg.Connection[Any]", pipeline: DeclaredPipeline) -> int:
+    row = connection.execute(
+        queries.PUT_PIPELINE,
+        {
+            "name": pipeline.name,
+            "engine": pipeline.engine,
+            "status": pipeline.status,
+            "managed_by": pipeline.managed_by,
+            "source": pipeline.source,
+        },
+    ).fetchone()
+    if row is None:
+        raise PipelineNotFound(f"There is no source {pipeline.source}.", "Add it first.")
+    return int(row[0])
+
+
+def _id(cursor: "psycopg.Cursor[Any]") -> int:
+    row = cursor.fetchone()
+    assert row is not None, "RETURNING returns the row"
+    return int(row[0])
+
+
+def declare(
+    store: Store,
+    sources: Sequence[DeclaredSource],
+    destinations: Sequence[DeclaredDestination],
+    pipelines: Sequence[DeclaredPipeline],
+) -> None:
+    """Bring the rows in line with the code. Rows that the code no longer declares stay as they are."""
+    for source in sources:
+        put_source(store, source)
+    for destination in destinations:
+        put_destination(store, destination)
+    for pipeline in pipelines:
+        put_pipeline(store, pipeline)

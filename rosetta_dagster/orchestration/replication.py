@@ -1,0 +1,164 @@
+"""The body of a pipeline's run in Dagster: runs the engine until it is told to stop, and tells Dagster what it does."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import dagster as dg
+
+from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.errors import LeaseHeld, RosettaError
+from rosetta_dagster.cdc.health import observe
+from rosetta_dagster.cdc.inspection import TableFacts, inspect
+from rosetta_dagster.cdc.report import Phase, Report
+from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.records import PipelineShape
+from rosetta_dagster.cdc.supervision import WorkerStuck, supervised
+from rosetta_dagster.orchestration.checks import evaluations, failed_run
+from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG, destination_key, stream_key
+from rosetta_dagster.settings import open_store
+
+#: Seconds between two materializations of a table that changes. Each is a row in Dagster's event log.
+MATERIALIZE_INTERVAL = 60.0
+
+#: What the process ends with when the engine cannot be stopped: the walsender ends with it.
+STUCK_EXIT_CODE = 70
+
+
+def replicate_until_told(context: dg.AssetExecutionContext, shape: PipelineShape) -> Iterator[dg.MaterializeResult[None]]:
+    """Run the pipeline; on PAUSE the step succeeds, with one result for the stream."""
+    try:
+        with open_store() as store:
+            if not _claim(context, store, shape.name):
+                return
+            report = _run(context, store, shape)
+    except RosettaError as error:
+        if not isinstance(error, LeaseHeld):
+            context.log_event(failed_run(shape.name, context.run.run_id, str(error)))
+        raise dg.Failure(
+            description=error.message, metadata={"remedy": error.remedy}, allow_retries=False
+        ) from None
+    except WorkerStuck as stuck:
+        context.log.error("%s The process ends itself.", stuck)
+        os._exit(STUCK_EXIT_CODE)
+    yield dg.MaterializeResult(asset_key=stream_key(shape.name), metadata=_totals(report))
+
+
+def _claim(context: dg.AssetExecutionContext, store: Store, name: str) -> bool:
+    """Whether the run is wanted. A run that a person launched is: it starts a paused pipeline."""
+    # Runs of the "Materialize" button carry no tags of the job.
+    context.instance.add_run_tags(context.run.run_id, {PIPELINE_TAG: name})
+    if REQUESTED_TAG not in context.run.tags:
+        store.set_status(name, Status.START, only_from=Status.PAUSE)
+    if store.status(name) is Status.PAUSE:
+        context.log.info("The pipeline was paused before the run began.")
+        return False
+    return True
+
+
+def _run(context: dg.AssetExecutionContext, store: Store, shape: PipelineShape) -> Report:
+    report = Report()
+    events = _Events(context, store, shape)
+    with closing(supervised(store, shape.name, context.run.run_id)) as reports:
+        try:
+            for report in reports:
+                events.note(report)
+        except dg.DagsterExecutionInterruptedError:
+            _follow_cancel(context, store, shape.name)
+            raise
+    events.finish(report)
+    return report
+
+
+def _follow_cancel(context: dg.AssetExecutionContext, store: Store, name: str) -> None:
+    """Terminate in the UI means PAUSE: otherwise the sensor would start the pipeline again."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
+        store.set_status(name, Status.PAUSE, only_from=Status.START)
+
+
+class _Events:
+    """Tells Dagster of a run's progress, seldom enough that a run of months does not fill its event log."""
+
+    def __init__(self, context: dg.AssetExecutionContext, store: Store, shape: PipelineShape) -> None:
+        self._context = context
+        self._store = store
+        self._shape = shape
+        self._told = Report()
+        self._told_at = 0.0
+
+    def note(self, report: Report) -> None:
+        if report.phase is not self._told.phase:
+            self._context.log.info("Pipeline %s: %s", self._shape.name, report.phase)
+            if report.phase is Phase.STREAMING:
+                self._check()
+            self._tell(report)
+        elif time.monotonic() - self._told_at >= MATERIALIZE_INTERVAL:
+            self._tell(report)
+
+    def finish(self, report: Report) -> None:
+        self._tell(report)
+        self._check()
+
+    def _tell(self, report: Report) -> None:
+        changed = frozenset(
+            table for table, counts in report.tables.items() if counts != self._told.tables.get(table)
+        )
+        if report.phase is Phase.STREAMING and changed:
+            self._materialize(report, changed)
+            self._told = report
+        elif report.phase is not Phase.STREAMING:
+            self._told = report
+        self._told_at = time.monotonic()
+
+    def _materialize(self, report: Report, tables: frozenset[TableId]) -> None:
+        try:
+            facts = inspect(self._store.pipeline(self._shape.name), tables)
+        except RosettaError as error:
+            # The counts are for people to look at: the run goes on, and what is really wrong ends it.
+            self._context.log.warning("The tables could not be looked at: %s", error)
+            return
+        for fact in facts:
+            self._context.log_event(self._materialization(report, fact))
+
+    def _materialization(self, report: Report, fact: TableFacts) -> dg.AssetMaterialization:
+        destination = next(d for d in self._shape.destinations if d.name == fact.destination)
+        table = next(t for t in self._shape.tables if t.id == fact.table.id)
+        counts = report.tables[fact.table.id]
+        columns = [
+            dg.TableColumn(column.name, column.type, column.comment, constraints=_constraints(column.not_null))
+            for column in fact.table.columns
+        ]
+        return dg.AssetMaterialization(
+            destination_key(destination, table),
+            metadata={
+                "dagster/row_count": fact.row_count,
+                "dagster/column_schema": dg.TableSchema(columns=columns),
+                "dagster/table_name": str(destination.target_of(table)),
+                "rows_copied": counts.copied,
+                "rows_inserted": counts.inserted,
+                "rows_updated": counts.updated,
+                "rows_deleted": counts.deleted,
+            },
+            tags={PIPELINE_TAG: self._shape.name},
+        )
+
+    def _check(self) -> None:
+        for evaluation in evaluations(observe(self._store, self._shape.name)):
+            self._context.log_event(evaluation)
+
+
+def _constraints(not_null: bool) -> dg.TableColumnConstraints:  # noqa: FBT001: private, one argument
+    return dg.TableColumnConstraints(nullable=not not_null)
+
+
+def _totals(report: Report) -> dict[str, int | float]:
+    totals: dict[str, int | float] = {
+        "rows_copied": sum(counts.copied for counts in report.tables.values()),
+        "rows_applied": sum(counts.applied for counts in report.tables.values()),
+    }
+    if report.lag_seconds is not None:
+        totals["lag_seconds"] = report.lag_seconds
+    return totals

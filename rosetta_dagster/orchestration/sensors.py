@@ -1,0 +1,132 @@
+"""The three sensors: start and reap runs, reload the definitions, look at health."""
+
+import time
+from collections.abc import Sequence, Set
+
+import dagster as dg
+
+from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.health import HEARTBEAT_LIMIT_SECONDS, observe
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.records import PipelineShape, PipelineState
+from rosetta_dagster.orchestration.checks import evaluations
+from rosetta_dagster.orchestration.code_location import AssetJob, reload_code_location
+from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG, job_name
+from rosetta_dagster.settings import Settings, open_store
+
+_LIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+#: What a run's row says while the run is alive. A run that ends says so; one that is killed cannot.
+_ALIVE = ("STARTING", "SNAPSHOT", "STREAMING")
+
+#: How often the rows are compared with the definitions that are loaded, in seconds.
+DEFINITIONS_INTERVAL = 10
+
+
+def control_sensor(jobs: Sequence[AssetJob], loaded: Set[str], settings: Settings) -> dg.SensorDefinition:
+    """Starts what is to run and does not; ends what Dagster takes for running and does not."""
+
+    @dg.sensor(
+        name="rosetta_control_sensor",
+        description="Starts and restarts the pipelines whose status says so.",
+        minimum_interval_seconds=settings.poll_interval_seconds,
+        jobs=jobs or None,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        requests: list[dg.RunRequest] = []
+        with open_store(settings) as store:
+            for state in store.states():
+                if state.name in loaded and _start_or_reap(context, store, state):
+                    requests.append(_run_request(state.name))
+        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("Every pipeline is as it should be.")
+
+    return sensor
+
+
+def definitions_sensor(loaded: Sequence[PipelineShape], settings: Settings) -> dg.SensorDefinition:
+    """Loads the definitions anew when a pipeline was added, removed or shaped anew."""
+
+    @dg.sensor(
+        name="rosetta_definitions_sensor",
+        description="Reloads this code location when rows of the configuration database change its definitions.",
+        minimum_interval_seconds=DEFINITIONS_INTERVAL,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        with open_store(settings) as store:
+            if store.shapes() == list(loaded):
+                return dg.SkipReason("The definitions are current.")
+        reload_code_location(context)
+        return dg.SkipReason("The definitions were reloaded.")
+
+    return sensor
+
+
+def health_sensor(loaded: Sequence[str], settings: Settings) -> dg.SensorDefinition:
+    """Evaluates the checks of every pipeline, outside its run: a run that is dead reports nothing."""
+
+    @dg.sensor(
+        name="rosetta_health_sensor",
+        description="Looks at the WAL and the health of every pipeline.",
+        minimum_interval_seconds=settings.wal_monitor_interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        events: list[dg.AssetCheckEvaluation] = []
+        with open_store(settings) as store:
+            for name in loaded:
+                try:
+                    events += evaluations(observe(store, name))
+                except RosettaError as error:
+                    # One pipeline that cannot be looked at must not hide the others.
+                    context.log.error("Pipeline %s: %s", name, error)
+        return dg.SensorResult(asset_events=events, skip_reason=f"Reported {len(events)} check evaluations.")
+
+    return sensor
+
+
+def _run_request(name: str) -> dg.RunRequest:
+    return dg.RunRequest(job_name=job_name(name), tags={PIPELINE_TAG: name, REQUESTED_TAG: "control_sensor"})
+
+
+def _start_or_reap(context: dg.SensorEvaluationContext, store: Store, state: PipelineState) -> bool:
+    """Whether a run of the pipeline is to be started now."""
+    live = context.instance.get_run_records(dg.RunsFilter(tags={PIPELINE_TAG: state.name}, statuses=_LIVE))
+    for record in live:
+        if _is_lost(record, state):
+            context.instance.report_run_failed(record.dagster_run, "Rosetta: the run's process has given no sign of life.")
+    if live:
+        return False
+    if state.run_status in _ALIVE:
+        _note_killed(store, state)
+        return False
+    return state.status is not Status.PAUSE and state.is_due
+
+
+def _is_lost(record: dg.RunRecord, state: PipelineState) -> bool:
+    """Whether Dagster takes a run for started whose process is gone: with its code server, no launcher can tell."""
+    is_old = record.start_time is not None and time.time() - record.start_time > HEARTBEAT_LIMIT_SECONDS
+    is_silent = (
+        state.run_id != record.dagster_run.run_id
+        or state.heartbeat_age is None
+        or state.heartbeat_age > HEARTBEAT_LIMIT_SECONDS
+    )
+    return is_old and is_silent
+
+
+def _note_killed(store: Store, state: PipelineState) -> None:
+    """The row says that a run is alive, and there is none: it was killed. The wait before the next one begins here."""
+    store.report_failure(
+        state.id,
+        state.run_id,
+        f"Run {state.run_id} ended without a word: its process was killed. It is started again by itself.",
+        transient=True,
+    )
