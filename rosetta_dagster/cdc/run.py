@@ -84,7 +84,7 @@ def _verify_slot(config: PipelineConfig, slot: SlotState | None, replicas: Seque
     if slot is None and any(replica.held.watermark or replica.held.copied for replica in replicas):
         raise SlotInvalid(
             f"Replication slot {config.slot_name} is gone, so changes since the last run are lost to the stream.",
-            f"Resync the pipeline: rosetta resync {config.name}. It copies the tables anew, over a new slot.",
+            f"Pause the pipeline and run: rosetta resync {config.name}. It copies the tables anew, over a new slot.",
         )
 
 

@@ -1,33 +1,37 @@
-"""Runs one PostgreSQL server and ends it together with the process that asked for it, however that one ends.
+"""Runs one command and ends it together with the process that asked for it, however that one ends.
 
-A process of its own, since a process that is killed cannot clean up. It is started by `EmbeddedPostgres` with a pipe as its
-standard input. The end of that pipe is the only message there is: the parent is done, or dead. The guard is in a session of
-its own, so that Ctrl-C in a terminal reaches the parent and not the server.
+A process of its own, since a process that is killed cannot clean up. It is started by `GuardedProcess` with a pipe as its
+standard input. The end of that pipe is the only message there is: the parent is done, or dead. Guard and command are in
+sessions of their own, so that Ctrl-C in a terminal reaches the parent and nobody else.
 
 Uses the standard library only: it has to start in milliseconds.
 """
 
+import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 from typing import Any
 
+#: How long the command may take to end after it was asked to, in seconds.
+STOP_TIMEOUT = 20.0
 
-def main(user: str, throwaway: str, *command: str) -> int:
-    """Run the command, as the user when one is given; remove the directory `throwaway` after it when one is given."""
+
+def main(user: str, stop_signal: str, *command: str) -> int:
+    """Run the command, as the user when one is given by number; the code that it ended with."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    server = subprocess.Popen(  # noqa: S603: the command comes from EmbeddedPostgres
-        command, stdin=subprocess.DEVNULL, preexec_fn=_default_signals, **identity(user)
+    child = subprocess.Popen(  # noqa: S603: the command comes from GuardedProcess
+        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_default_signals, **identity(user)
     )
-    print(server.pid, flush=True)
-    threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
-    code = server.wait()
-    if throwaway:
-        shutil.rmtree(throwaway, ignore_errors=True)
+    print(child.pid, flush=True)
+    threading.Thread(target=_end_with_parent, args=(child, int(stop_signal)), daemon=True).start()
+    code = child.wait()
+    # What the command started and left behind.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
     return code
 
 
@@ -37,18 +41,18 @@ def identity(user: str) -> dict[str, Any]:
 
 
 def _default_signals() -> None:
+    # A shell that starts us in the background has SIGINT ignored, and children inherit that.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
-def _end_with_parent(server: "subprocess.Popen[bytes]") -> None:
+def _end_with_parent(child: "subprocess.Popen[bytes]", stop_signal: int) -> None:
     sys.stdin.buffer.read()
-    # PostgreSQL's fast shutdown: sessions are ended, data is written.
-    server.send_signal(signal.SIGINT)
+    child.send_signal(stop_signal)
     try:
-        server.wait(20)
+        child.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
-        server.send_signal(signal.SIGQUIT)
+        child.kill()
 
 
 if __name__ == "__main__":

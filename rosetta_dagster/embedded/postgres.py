@@ -7,8 +7,8 @@ import pwd
 import secrets
 import shutil
 import socket
+import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,7 +21,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from rosetta_dagster.embedded import guard
+from rosetta_dagster.embedded.guard import identity
+from rosetta_dagster.embedded.process import GuardedProcess
 
 USER: Final = "postgres"
 
@@ -51,7 +52,7 @@ class EmbeddedPostgresError(RuntimeError):
 class EmbeddedPostgres:
     """One server with a database directory of its own, which is removed when it stops for good.
 
-    Owns the guard process (see `guard`), which owns the server. PostgreSQL refuses to run as root, so as root it runs as
+    Owns the server's process. PostgreSQL refuses to run as root, so as root it runs as
     the user `nobody`, from a place that this user can read.
     """
 
@@ -61,8 +62,7 @@ class EmbeddedPostgres:
         self._password = secrets.token_urlsafe(24)
         self._owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         self._home: Path | None = None
-        self._guard: subprocess.Popen[str] | None = None
-        self._server_pid = 0
+        self._server: GuardedProcess | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -82,32 +82,26 @@ class EmbeddedPostgres:
                       "--no-sync", f"--pwfile={self._home / 'password'}")  # fmt: skip
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(_binaries(self._owner) / "postgres"), "-D", str(self._data), "-p", str(self.port), *options]
-        with (self._home / "log").open("ab") as log:
-            self._guard = subprocess.Popen(  # noqa: S603: our own interpreter and script
-                [sys.executable, "-I", guard.__file__, str(self._owner.pw_uid) if self._owner else "", "", *command],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
-            )  # fmt: skip
-        assert self._guard.stdout is not None, "it is a pipe"
-        self._server_pid = int(self._guard.stdout.readline() or 0)
+        # SIGINT is PostgreSQL's fast shutdown: sessions are ended, data is written.
+        self._server = GuardedProcess(
+            command, log=self._home / "log", stop_signal=signal.SIGINT, user=self._owner.pw_uid if self._owner else None
+        )
         self._wait_until_ready()
 
     def stop(self, *, keep_data: bool = False) -> None:
         """End the sessions and the server. The data goes too, unless the server is to be started again."""
-        if self._guard is not None:
-            assert self._guard.stdin is not None, "it is a pipe"
-            self._guard.stdin.close()
-            self._guard.wait(40)
-            self._guard = None
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
         if self._home is not None and not keep_data:
             shutil.rmtree(self._home, ignore_errors=True)
             self._home = None
 
     def kill(self) -> None:
         """End the server as a crash would; the data stays."""
-        if self._guard is not None:
-            os.kill(self._server_pid, 9)
-            self._guard.wait(40)
-            self._guard = None
+        if self._server is not None:
+            self._server.kill()
+            self._server = None
 
     def restart(self) -> None:
         self.stop(keep_data=True)
@@ -145,7 +139,7 @@ class EmbeddedPostgres:
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(  # noqa: S603: a program of the wheel
             [_binaries(self._owner) / program, *arguments], cwd=self._home, capture_output=True, text=True, check=False,
-            stdin=subprocess.DEVNULL, **guard.identity(str(self._owner.pw_uid) if self._owner else ""),
+            stdin=subprocess.DEVNULL, **identity(str(self._owner.pw_uid) if self._owner else ""),
         )  # fmt: skip
         if done.returncode:
             raise EmbeddedPostgresError(f"{program} failed: {done.stderr.strip()[-2000:]}")
@@ -156,7 +150,7 @@ class EmbeddedPostgres:
             try:
                 psycopg.connect(self.url(), connect_timeout=2).close()
             except psycopg.OperationalError as error:
-                if time.monotonic() > deadline or self._guard is None or self._guard.poll() is not None:
+                if time.monotonic() > deadline or self._server is None or not self._server.is_running:
                     raise EmbeddedPostgresError(f"The embedded PostgreSQL did not start: {self._log_end()}") from error
                 time.sleep(0.05)
             else:

@@ -81,7 +81,7 @@ def _wal_lag(observation: Observation) -> dg.AssetCheckEvaluation:
 def _health(observation: Observation) -> dg.AssetCheckEvaluation:
     state = observation.state
     metadata: dict[str, dg.MetadataValue] = {
-        "status": dg.MetadataValue.text(state.status),
+        "status": dg.MetadataValue.text(state.status.value),
         "run_status": dg.MetadataValue.text(state.run_status),
         "rows_copied": dg.MetadataValue.int(state.rows_copied),
         "rows_applied": dg.MetadataValue.int(state.rows_applied),

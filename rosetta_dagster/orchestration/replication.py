@@ -16,6 +16,7 @@ from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.cdc.supervision import WorkerStuck, supervised
+from rosetta_dagster.cdc.worker import unexpected
 from rosetta_dagster.orchestration.checks import evaluations, failed_run
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG, destination_key, stream_key
 from rosetta_dagster.settings import open_store
@@ -30,20 +31,32 @@ STUCK_EXIT_CODE = 70
 def replicate_until_told(context: dg.AssetExecutionContext, shape: PipelineShape) -> Iterator[dg.MaterializeResult[None]]:
     """Run the pipeline; on PAUSE the step succeeds, with one result for the stream."""
     try:
-        with open_store() as store:
-            if not _claim(context, store, shape.name):
-                return
-            report = _run(context, store, shape)
+        report = _replicate(context, shape)
     except RosettaError as error:
         if not isinstance(error, LeaseHeld):
             context.log_event(failed_run(shape.name, context.run.run_id, str(error)))
-        raise dg.Failure(
-            description=error.message, metadata={"remedy": error.remedy}, allow_retries=False
-        ) from None
+        raise dg.Failure(description=error.message, metadata={"remedy": error.remedy}, allow_retries=False) from None
     except WorkerStuck as stuck:
         context.log.error("%s The process ends itself.", stuck)
         os._exit(STUCK_EXIT_CODE)
-    yield dg.MaterializeResult(asset_key=stream_key(shape.name), metadata=_totals(report))
+    if report is not None:
+        yield dg.MaterializeResult(asset_key=stream_key(shape.name), metadata=_totals(report))
+
+
+def _replicate(context: dg.AssetExecutionContext, shape: PipelineShape) -> Report | None:
+    """The report of the run; None when the run was not wanted any more."""
+    with open_store() as store:
+        if not _claim(context, store, shape.name):
+            return None
+        try:
+            return _run(context, store, shape)
+        except (RosettaError, WorkerStuck):
+            raise
+        except Exception as error:
+            # Whatever else fails in this step fails the run, and has to wait before the next one like any failure.
+            failure = unexpected(error)
+            store.report_failure(store.state(shape.name).id, context.run.run_id, str(failure), transient=True)
+            raise
 
 
 def _claim(context: dg.AssetExecutionContext, store: Store, name: str) -> bool:

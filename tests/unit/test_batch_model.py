@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rosetta_dagster.cdc.batch import Merge, Move, Recount, Step, Truncate, compact
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row, key_of
+from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row, Value, key_of
 from rosetta_dagster.cdc.schema import Identity, TableSchema
 
 from .changes import SOMEWHERE, key_row, table
@@ -20,12 +20,12 @@ KEYLESS = table("name", "body", key=(), identity=Identity.FULL)
 LARGE = ("name", "body")
 
 TEXTS = st.sampled_from([b"x", b"y", None])
-KEYS = st.tuples(st.sampled_from([b"1", b"2"]), st.sampled_from([b"1", b"2"]))
+KEYS: st.SearchStrategy[Key] = st.tuples(st.sampled_from([b"1", b"2"]), st.sampled_from([b"1", b"2"]))
 
 KeyedRows = dict[Key, Row]
 
 
-def keyed_row(key: Key, name: bytes | None, body: bytes | None) -> Row:
+def keyed_row(key: Key, name: Value, body: Value) -> Row:
     a, b = key
     return (name, b, body, a)
 
@@ -61,8 +61,8 @@ def filled(row: Row, old: Row) -> Row:
 @st.composite
 def keyed_histories(draw: st.DrawFn, schema: TableSchema) -> tuple[KeyedRows, list[Change], KeyedRows]:
     """The rows at the start, changes that PostgreSQL could log, and the rows that they lead to one by one."""
-    start = {key: keyed_row(key, draw(TEXTS), draw(TEXTS)) for key in draw(st.sets(KEYS))}
-    rows, changes = dict(start), []
+    start: KeyedRows = {key: keyed_row(key, draw(TEXTS), draw(TEXTS)) for key in draw(st.sets(KEYS))}
+    rows, changes = dict(start), list[Change]()
     for _ in range(draw(st.integers(min_value=0, max_value=12))):
         key = draw(KEYS)
         if draw(st.integers(min_value=0, max_value=19)) == 0:
@@ -161,7 +161,7 @@ def apply_keyless(rows: Counter[Row], steps: tuple[Step, ...]) -> Counter[Row]:
 def keyless_histories(draw: st.DrawFn) -> tuple[Counter[Row], list[Change], Counter[Row]]:
     new_rows = st.tuples(TEXTS, TEXTS)
     start: Counter[Row] = Counter(draw(st.lists(new_rows, max_size=4)))
-    rows, changes = list(start.elements()), []
+    rows, changes = list(start.elements()), list[Change]()
     for _ in range(draw(st.integers(min_value=0, max_value=12))):
         if draw(st.integers(min_value=0, max_value=19)) == 0:
             changes.append(Change(SOMEWHERE, 1, Operation.TRUNCATE, KEYLESS, None, None))

@@ -11,7 +11,8 @@ def test_every_lsn_is_read_back_as_it_was_printed(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("0/0", 0), ("16/B374D848", 0x16B374D848), ("2/0", 2 << 32), ("ffffffff/a", 0xFFFFFFFF0000000A)]
+    ("text", "number"),
+    [("0/0", 0), ("16/B374D848", 0x16B374D848), ("2/0", 2 << 32), ("ffffffff/a", 0xFFFFFFFF0000000A)],
 )
 def test_an_lsn_is_read_as_two_hexadecimal_halves(text: str, number: int) -> None:
     assert number == Lsn.parse(text)

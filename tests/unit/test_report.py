@@ -3,7 +3,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rosetta_dagster.cdc import report as report_module
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.report import Phase, Report, Reporter, TableCounts
 from rosetta_dagster.cdc.schema import TableId
@@ -91,7 +90,7 @@ def test_a_lag_of_zero_replaces_the_lag_before() -> None:
 
 def test_success_is_timed_by_the_last_delivery_even_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([100.0, 200.0])
-    monkeypatch.setattr(report_module.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr("rosetta_dagster.cdc.report.time.monotonic", lambda: next(ticks))
     reporter = Reporter()
     assert reporter.read().last_success is None
     applied(reporter, {ITEMS: {"insert": 1}})

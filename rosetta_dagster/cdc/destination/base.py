@@ -90,6 +90,12 @@ class Destination(Protocol):
     def apply(self, batch: Batch, watermark: Watermark) -> None:
         """Apply the batch and move the watermark, at once; durable on return. An empty batch moves the watermark."""
 
+    def forget(self) -> None:
+        """Forget the watermark and the copies of the pipeline; its rows stay until they are copied anew.
+
+        Over a connection of its own, while no run has the pipeline.
+        """
+
     def row_counts(self, tables: Sequence[TableId]) -> Mapping[TableId, int]:
         """How many rows these tables hold now, estimated for large ones. Over a connection of its own, at any time."""
 

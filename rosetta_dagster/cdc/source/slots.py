@@ -98,6 +98,11 @@ def release_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
         time.sleep(0.1)
 
 
+def drop_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
+    """Drop the slot; nothing happens when there is none. The WAL that it retained is free to be removed."""
+    connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [name])
+
+
 @contextmanager
 def exported_snapshot(
     connection: PostgresConnection, name: str, *, temporary: bool = False

@@ -10,7 +10,7 @@ from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.destination.postgres.merge import Merger
-from rosetta_dagster.cdc.destination.postgres.state import StreamState
+from rosetta_dagster.cdc.destination.postgres.state import StreamState, forget_stream
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable
 from rosetta_dagster.cdc.position import Watermark
@@ -92,6 +92,10 @@ class PostgresDestination:
                     self._merger.merge(table)
                 self._stream.move(watermark)
             self._stream.moved(watermark)
+
+    def forget(self) -> None:
+        with translated(self._translation), self._connect() as connection:
+            forget_stream(connection, self._pipeline)
 
     def row_counts(self, tables: Sequence[TableId]) -> dict[TableId, int]:
         with translated(self._translation), self._connect() as connection:

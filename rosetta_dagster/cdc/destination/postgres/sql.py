@@ -254,6 +254,20 @@ WHERE pipeline = %s AND (transaction_lsn, lsn, ordinal) IS NOT DISTINCT FROM (%s
 """
 
 
+#: The source may be another cluster by now, after a failover or a restore.
+FORGET_WATERMARK = """
+UPDATE rosetta.streams
+SET system_identifier = '', slot_name = '', engine = NULL, transaction_lsn = NULL, lsn = NULL, ordinal = NULL, xid = NULL
+WHERE pipeline = %s
+"""
+
+FORGET_COPIES = "UPDATE rosetta.copies SET finished_at = NULL WHERE pipeline = %s"
+
+IDENTIFY_STREAM = """
+UPDATE rosetta.streams SET system_identifier = %s, slot_name = %s WHERE pipeline = %s AND slot_name = ''
+"""
+
+
 def any_row(target: TableId) -> sql.Composed:
     return sql.SQL("SELECT EXISTS (SELECT FROM {})").format(table(target))
 

@@ -61,9 +61,10 @@ class StreamState:
         self._watermark = watermark
 
     def _read_stream(self) -> Watermark | None:
+        identity = self._identity
+        self._connection.execute(sql.IDENTIFY_STREAM, [identity.system_identifier, identity.slot_name, identity.pipeline])
         row = self._connection.execute(sql.READ_STREAM, [self._identity.pipeline]).fetchone()
         if row is None:
-            identity = self._identity
             self._connection.execute(
                 sql.ADD_STREAM, [identity.pipeline, identity.system_identifier, identity.slot_name]
             )
@@ -88,6 +89,15 @@ class StreamState:
             for namespace, name, lsn, snapshot, finished in rows
             if finished
         }
+
+
+def forget_stream(connection: "psycopg.Connection[tuple[object, ...]]", pipeline: str) -> None:
+    """Forget the watermark, and which copies were finished. That they were begun stays known: their rows are ours."""
+    if connection.execute("SELECT to_regclass('rosetta.copies')").fetchone() == (None,):
+        return
+    with connection.transaction():
+        connection.execute(sql.FORGET_WATERMARK, [pipeline])
+        connection.execute(sql.FORGET_COPIES, [pipeline])
 
 
 def _position_texts(position: Position) -> tuple[str, str, int]:

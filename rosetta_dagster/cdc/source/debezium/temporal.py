@@ -81,7 +81,9 @@ def interval_text(text: str) -> bytes:
 def _interval_clock(hours: str, minutes: str, seconds: str, fraction: str | None) -> str:
     """The part below the days; empty when it is zero."""
     sign = "-" if "-" in hours + minutes + seconds else ""
-    clock = _trimmed(f"{abs(int(hours)):02}:{abs(int(minutes)):02}:{abs(int(seconds)):02}.{fraction or ''}")
+    # Debezium cuts a binary fraction to nanoseconds: .97 comes as .969999999.
+    microseconds = round(int(f"{fraction or '':0<9.9}") / 1000)
+    clock = _trimmed(f"{abs(int(hours)):02}:{abs(int(minutes)):02}:{abs(int(seconds)):02}.{microseconds:06}")
     return "" if clock == "00:00:00" else sign + clock
 
 

@@ -26,7 +26,7 @@ from rosetta_dagster.cdc.source.debezium.temporal import (
 Convert: TypeAlias = Callable[[Any], Value]
 
 CONNECTOR_PROPERTIES: Mapping[str, str] = {
-    # By default Debezium logs a warning and puts NULL in the place of a value that it cannot convert.
+    # By default Debezium puts NULL in the place of a value that it cannot convert. So it ends instead.
     "event.converting.failure.handling.mode": "fail",
     "decimal.handling.mode": "string",
     # Of bytea this is PostgreSQL's own form but for the prefix. Types that Debezium does not know come in hex, too.
@@ -52,8 +52,8 @@ _BOOL, _BYTEA, _NUMERIC, _BIT, _POINT, _BOX = 16, 17, 1700, 1560, 600, 603
 #: bigint, smallint, integer, oid.
 _INTEGERS: Final = (20, 21, 23, 26)
 
-#: Sent as the text that PostgreSQL printed: "char", name, text, json, xml, cidr, inet, macaddr8, macaddr, char, varchar,
-#: uuid, tsvector, jsonb, and the ranges.
+#: Sent as the text that PostgreSQL printed: "char", name, text, json, xml, cidr, inet, macaddr8, macaddr, char,
+#: varchar, uuid, tsvector, jsonb, and the ranges.
 _TEXTS: Final = (
     18, 19, 25, 114, 142, 650, 869, 774, 829, 1042, 1043, 2950, 3614, 3802, 3904, 3906, 3908, 3910, 3912, 3926,
 )  # fmt: skip
@@ -76,6 +76,9 @@ _LAST_DAY: Final = 2_145_042_905
 
 #: Debezium's names of numeric's special values.
 _SPECIAL_NUMERICS: Final = {"NAN": b"NaN", "POSITIVE_INFINITY": b"Infinity", "NEGATIVE_INFINITY": b"-Infinity"}
+
+#: From here on Python prints floats with an exponent; PostgreSQL does so earlier.
+_PYTHON_EXPONENTIAL: Final = 1e16
 
 _JAVA_DOUBLE: Final = re.compile(r"\d+\.\d+(?:E-?\d+)?", re.ASCII)
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
@@ -202,7 +205,7 @@ def _money(value: str) -> bytes:
 
 
 def _double(value: float | str) -> bytes:
-    """PostgreSQL's shortest text; Python's has the same digits."""
+    """The shortest text of the same number; where that lies just between two, PostgreSQL's has a digit more."""
     return _float(value, 1e15)
 
 
@@ -214,7 +217,7 @@ def _float(value: float | str, first_exponential: float) -> bytes:
     if isinstance(value, str):
         return value.encode()
     text = repr(value)
-    if first_exponential <= abs(value) < 1e16:
+    if first_exponential <= abs(value) < _PYTHON_EXPONENTIAL:
         digits = len(text.lstrip("-").replace(".", "").rstrip("0"))
         return f"{value:.{digits - 1}e}".encode()
     return text.removesuffix(".0").encode()
@@ -242,8 +245,9 @@ def _array_timestamp(microseconds: int) -> bytes:
 
 
 def _array_timestamptz(text: str) -> bytes:
-    if text < "1582-10-15" and text[0] != "+":
-        raise ValueError("BC, or in the Julian calendar")
+    # -infinity comes as a year of nine digits; PostgreSQL's own have six at most, and a plus before them.
+    if text.find("-") > 7 or (text < "1582-10-15" and text[0] != "+"):  # noqa: PLR2004
+        raise ValueError("infinite, BC, or in the Julian calendar")
     return timestamptz_text(text)
 
 

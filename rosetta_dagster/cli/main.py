@@ -1,0 +1,125 @@
+"""The command `rosetta`. A failure is one line with its remedy, and exit code 1."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.resync import resync
+from rosetta_dagster.cdc.source.preflight import Severity, preflight
+from rosetta_dagster.cli import add
+from rosetta_dagster.cli.output import finding_line, print_json, print_states, to_json
+from rosetta_dagster.settings import open_store
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Change data capture from PostgreSQL, under Dagster."
+)
+app.add_typer(add.source, name="source")
+app.add_typer(add.destination, name="destination")
+app.add_typer(add.pipeline, name="pipeline")
+
+Name = Annotated[str, typer.Argument(help="Name of the pipeline.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+def main() -> None:
+    """Run the command line; the entry point."""
+    try:
+        app()
+    except RosettaError as error:
+        typer.echo(f"rosetta: {error}", err=True)
+        sys.exit(1)
+
+
+@app.command()
+def demo(
+    check: Annotated[bool, typer.Option("--check", help="Run through a pipeline's life, print figures, and end.")] = False,
+    port: Annotated[int | None, typer.Option(help="Port of Dagster's UI; a free one unless given.")] = None,
+    postgres_port: Annotated[int | None, typer.Option(help="Port of PostgreSQL; a free one unless given.")] = None,
+) -> None:
+    """Replicate a small shop to a warehouse, on embedded parts."""
+    # What the demo needs is not needed in production, and slow to load.
+    from rosetta_dagster.demo.environment import DemoFailed
+    from rosetta_dagster.embedded.postgres import EmbeddedPostgresError
+
+    try:
+        if not check:
+            from rosetta_dagster.demo.watch import watch
+
+            watch(port=port, postgres_port=postgres_port)
+            return
+        from rosetta_dagster.demo.check import check as run_check
+
+        if not run_check(port=port, postgres_port=postgres_port):
+            raise typer.Exit(1)
+    except (DemoFailed, EmbeddedPostgresError) as error:
+        typer.echo(f"rosetta: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def migrate(
+    seed: Annotated[bool, typer.Option("--seed", help="Apply the sample data, too.")] = False,
+) -> None:
+    """Apply the migrations that the configuration database lacks."""
+    with open_store() as store:
+        applied = store.migrate(seed=seed)
+    typer.echo("\n".join(f"applied {name}" for name in applied) or "The configuration database is up to date.")
+
+
+@app.command()
+def pipelines(*, as_json: Json = False) -> None:
+    """List the pipelines with their status, health and lag."""
+    with open_store() as store:
+        states = store.states()
+    if as_json:
+        print_json([to_json(state) for state in states])
+    else:
+        print_states(states)
+
+
+@app.command()
+def start(name: Name) -> None:
+    """Let the pipeline run."""
+    _set_status(name, Status.START)
+
+
+@app.command()
+def pause(name: Name) -> None:
+    """Stop the pipeline; it continues where it was."""
+    _set_status(name, Status.PAUSE)
+
+
+@app.command()
+def refresh(name: Name) -> None:
+    """Restart the pipeline's run."""
+    _set_status(name, Status.REFRESH)
+
+
+@app.command(name="resync")
+def resync_command(name: Name) -> None:
+    """Copy all tables of a paused pipeline anew when it starts next."""
+    with open_store() as store:
+        config = resync(store, name)
+    typer.echo(f"{len(config.tables)} tables of {name} are copied anew when it starts: rosetta start {name}")
+
+
+@app.command()
+def check(name: Name, *, as_json: Json = False) -> None:
+    """Test whether the pipeline's source is ready; nothing is changed."""
+    with open_store() as store:
+        findings = preflight(store.pipeline(name))
+    if as_json:
+        print_json([to_json(finding) for finding in findings])
+    else:
+        typer.echo("\n".join(map(finding_line, findings)) or f"{name} is ready.")
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        raise typer.Exit(1)
+
+
+def _set_status(name: str, status: Status) -> None:
+    with open_store() as store:
+        store.set_status(name, status)
+    typer.echo(f"{name}: {status}")

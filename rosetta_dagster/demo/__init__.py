@@ -1,0 +1,1 @@
+"""The demo: a small shop that is replicated to a warehouse, on embedded parts, under Dagster."""

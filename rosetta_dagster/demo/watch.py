@@ -1,0 +1,61 @@
+"""`rosetta demo`: runs until Ctrl-C, and shows a line of how it goes."""
+
+import contextlib
+import signal
+import threading
+
+from rich.console import Console
+
+from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.demo.environment import PIPELINE, DemoEnvironment
+from rosetta_dagster.demo.shop import Writer
+from rosetta_dagster.embedded.postgres import USER
+
+
+def watch(*, port: int | None, postgres_port: int | None) -> None:
+    """Run the demo until SIGINT or SIGTERM. No process of it is left on return."""
+    console = Console()
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    console.print("Starting PostgreSQL and Dagster …")
+    environment = DemoEnvironment(port=port, postgres_port=postgres_port)
+    with environment:
+        environment.store.set_status(PIPELINE, Status.START)
+        writer = Writer(environment.postgres.url("shop"))
+        writer.start()
+        try:
+            _explain(console, environment)
+            _show(console, environment, writer, stopping)
+        finally:
+            writer.stop()
+            console.print("\nStopping: pausing the pipeline, ending Dagster and PostgreSQL …")
+    console.print("Stopped. Nothing is left running.")
+
+
+def _explain(console: Console, environment: DemoEnvironment) -> None:
+    postgres = environment.postgres
+    console.print(f"\nDagster's UI      [bold]{environment.url}/asset-groups[/bold]")
+    for name, database in (("Configuration", "config"), ("Source", "shop"), ("Destination", "warehouse")):
+        console.print(f"{name:<17} psql '{postgres.url(database)}'", soft_wrap=True, highlight=False)
+    console.print(
+        "\nTry in the configuration database:\n"
+        "  UPDATE pipelines SET status = 'PAUSE' WHERE name = 'shop';\n"
+        "  UPDATE pipelines SET status = 'START' WHERE name = 'shop';\n"
+        "  SELECT p.name, pm.health_status, pm.wal_size, pm.last_success_time\n"
+        "  FROM pipelines p JOIN pipeline_metadata pm ON p.id = pm.pipeline_id;\n"
+        f"\nor in this directory, in another terminal: rosetta pipelines\n(user {USER}; Ctrl-C ends the demo)\n",
+        highlight=False,
+    )
+
+
+def _show(console: Console, environment: DemoEnvironment, writer: Writer, stopping: threading.Event) -> None:
+    with console.status("") as status, contextlib.suppress(KeyboardInterrupt):
+        while not stopping.wait(1.0):
+            state = environment.store.state(PIPELINE)
+            lag = f"{state.lag_seconds:.2f} s" if state.lag_seconds is not None else "-"
+            status.update(
+                f"{state.status} / {state.run_status}   copied {state.rows_copied:,} rows   "
+                f"applied {state.rows_applied:,} changes   lag {lag}   "
+                f"written {writer.transaction_count:,} transactions"
+            )

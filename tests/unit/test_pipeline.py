@@ -1,0 +1,298 @@
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import pytest
+
+from rosetta_dagster.cdc.batch import Batch, compact
+from rosetta_dagster.cdc.destination.base import Destination, Held
+from rosetta_dagster.cdc.errors import DestinationUnavailable
+from rosetta_dagster.cdc.event import Change
+from rosetta_dagster.cdc.pipeline import Replica, replicate
+from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.report import Reporter, TableCounts
+from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.source.base import Delivery
+from rosetta_dagster.cdc.source.heartbeat import Heartbeat
+from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
+
+from .changes import delete, insert, table, update
+
+ITEMS = table("id", "name")
+LONG_AGO = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+#: What happened, in order, across the stream, the destinations and the heartbeat.
+Journal = list[str]
+
+
+def at(transaction_lsn: int, lsn: int) -> Position:
+    return Position(transaction_lsn, lsn, 0)
+
+
+def watermark(position: Position, xid: int = 1) -> Watermark:
+    return Watermark(engine=Engine.DEBEZIUM, position=position, xid=xid)
+
+
+def delivery_of(*changes: Change, lsn: int = 130, committed_at: datetime | None = LONG_AGO) -> Delivery:
+    last = watermark(changes[-1].position, changes[-1].xid) if changes else None
+    return Delivery(
+        changes=changes, watermark=last, lsn=Lsn(lsn), committed_at=committed_at if changes else None, receipt=lsn
+    )
+
+
+FIRST = delivery_of(insert(ITEMS, "1", "a", at=at(100, 110)), insert(ITEMS, "2", "a", at=at(100, 120)), lsn=130)
+SECOND = delivery_of(
+    update(ITEMS, "1", "b", at=at(130, 140), xid=2), delete(ITEMS, "2", at=at(130, 150), xid=2), lsn=160
+)
+
+
+@dataclass
+class FakeStream:
+    """Delivers what it was given, None for a silence, and then asks the run to stop."""
+
+    deliveries: list[Delivery | None]
+    journal: Journal
+    committed: list[Delivery] = field(default_factory=list)
+
+    def next(self, timeout: float) -> Delivery | None:
+        assert timeout > 0
+        return self.deliveries.pop(0)
+
+    def commit(self, delivery: Delivery) -> None:
+        self.journal.append(f"commit {delivery.lsn}")
+        self.committed.append(delivery)
+
+    def close(self) -> None:
+        raise AssertionError("whoever opened the stream closes it")
+
+
+@dataclass
+class FakeDestination:
+    """Keeps the batches that it was given; refuses the one of the number `refused`."""
+
+    name: str
+    journal: Journal
+    refused: int | None = None
+    applied: list[tuple[Batch, Watermark]] = field(default_factory=list)
+
+    def apply(self, batch: Batch, watermark: Watermark) -> None:
+        if len(self.applied) == self.refused:
+            self.journal.append(f"{self.name} refuses")
+            raise DestinationUnavailable("The destination is gone.", "")
+        self.journal.append(f"{self.name} applies")
+        self.applied.append((batch, watermark))
+
+
+@dataclass
+class FakeHeartbeat:
+    journal: Journal
+
+    def heard(self, lsn: Lsn) -> None:
+        self.journal.append(f"heard {lsn}")
+
+    def idle(self) -> None:
+        self.journal.append("idle")
+
+
+@dataclass
+class Run:
+    """One run over fakes."""
+
+    stream: FakeStream
+    replicas: list[Replica]
+    reporter: Reporter
+    journal: Journal
+
+    def start(self, stopped: Callable[[], bool] | None = None) -> None:
+        replicate(
+            self.stream,
+            self.replicas,
+            heartbeat=cast(Heartbeat, FakeHeartbeat(self.journal)),
+            reporter=self.reporter,
+            stopped=stopped or (lambda: not self.stream.deliveries),
+        )
+
+    def counts(self) -> dict[TableId, TableCounts]:
+        return self.reporter.read().tables
+
+
+def replica(destination: FakeDestination, held: Held) -> Replica:
+    """A run calls nothing but `apply`, so the fake has nothing else."""
+    return Replica(cast(Destination, destination), held)
+
+
+def run_of(deliveries: Iterable[Delivery | None], *held: Held, refused: int | None = None) -> Run:
+    """A run with a destination (a, b, …) for each of what is held; the last one refuses."""
+    journal: Journal = []
+    helds = held or (Held(),)
+    last = len(helds) - 1
+    replicas = [
+        replica(FakeDestination("abc"[number], journal, refused if number == last else None), each)
+        for number, each in enumerate(helds)
+    ]
+    return Run(FakeStream(list(deliveries), journal), replicas, Reporter(), journal)
+
+
+def applied(run: Run, number: int = 0) -> list[tuple[Batch, Watermark]]:
+    return cast(FakeDestination, run.replicas[number].destination).applied
+
+
+def test_a_delivery_is_committed_after_every_destination_applied_it() -> None:
+    run = run_of([FIRST, SECOND], Held(), Held())
+    run.start()
+    expected = ["a applies", "b applies", "commit 0/82", "heard 0/82"]
+    expected += ["a applies", "b applies", "commit 0/A0", "heard 0/A0"]
+    assert expected == run.journal
+
+
+def test_a_destination_is_given_the_compacted_changes_and_the_deliverys_watermark() -> None:
+    run = run_of([FIRST])
+    run.start()
+    assert [(compact(FIRST.changes), FIRST.watermark)] == applied(run)
+
+
+def test_a_delivery_that_a_destination_refused_is_never_committed() -> None:
+    run = run_of([FIRST, SECOND], Held(), Held(), refused=0)
+    with pytest.raises(DestinationUnavailable):
+        run.start()
+    assert ["a applies", "b refuses"] == run.journal
+    assert [] == run.stream.committed
+
+
+def test_what_was_committed_before_a_refusal_stays_the_last_commit() -> None:
+    run = run_of([FIRST, SECOND], refused=1)
+    with pytest.raises(DestinationUnavailable):
+        run.start()
+    assert [FIRST] == run.stream.committed
+    assert Lsn(130) == run.reporter.read().applied_lsn
+
+
+def test_a_destination_that_refused_is_not_said_to_hold_the_changes() -> None:
+    run = run_of([FIRST], Held(), Held(), refused=0)
+    with pytest.raises(DestinationUnavailable):
+        run.start()
+    assert [FIRST.watermark, None] == [each.held.watermark for each in run.replicas]
+
+
+def test_a_destination_that_holds_the_changes_already_is_not_given_them_again() -> None:
+    run = run_of([FIRST], Held(watermark=FIRST.watermark), Held())
+    run.start()
+    assert ["b applies", "commit 0/82", "heard 0/82"] == run.journal
+
+
+def test_changes_that_every_destination_holds_are_committed_without_being_applied() -> None:
+    run = run_of([FIRST], Held(watermark=FIRST.watermark), Held(watermark=SECOND.watermark))
+    run.start()
+    assert ["commit 0/82", "heard 0/82"] == run.journal
+    assert {} == run.counts()
+
+
+def test_a_destination_that_is_ahead_keeps_its_watermark() -> None:
+    run = run_of([FIRST], Held(watermark=SECOND.watermark))
+    run.start()
+    assert SECOND.watermark == run.replicas[0].held.watermark
+
+
+def test_a_destination_is_given_only_the_part_of_a_delivery_that_it_lacks() -> None:
+    run = run_of([FIRST], Held(watermark=watermark(at(100, 110))))
+    run.start()
+    assert [(compact(FIRST.changes[1:]), FIRST.watermark)] == applied(run)
+
+
+def test_a_delivery_that_repeats_within_a_run_is_applied_once() -> None:
+    run = run_of([FIRST, FIRST])
+    run.start()
+    assert 1 == len(applied(run))
+    assert [FIRST, FIRST] == run.stream.committed
+
+
+def test_changes_that_the_copy_holds_are_left_out() -> None:
+    run = run_of([FIRST])
+    run.replicas[0].copied([ITEMS], SnapshotPoint(Lsn(200), XidSnapshot(2, 2, frozenset())))
+    run.start()
+    assert ["commit 0/82", "heard 0/82"] == run.journal
+
+
+def test_a_copy_is_noted_beside_those_before_it() -> None:
+    orders = table("id", name="orders")
+    early, late = (SnapshotPoint(Lsn(lsn), XidSnapshot(lsn, lsn, frozenset())) for lsn in (100, 200))
+    one = replica(FakeDestination("a", []), Held(watermark=FIRST.watermark, copied={ITEMS.id: early}))
+    one.copied([orders], late)
+    assert Held(watermark=FIRST.watermark, copied={ITEMS.id: early, orders.id: late}) == one.held
+
+
+def test_a_delivery_without_changes_is_committed_and_reported() -> None:
+    run = run_of([delivery_of(lsn=0x200)])
+    run.start()
+    assert ["commit 0/200", "heard 0/200"] == run.journal
+    report = run.reporter.read()
+    assert (Lsn(0x200), {}, None, None) == (
+        report.applied_lsn, report.tables, report.last_commit_at, report.lag_seconds,
+    )  # fmt: skip
+    assert report.last_success is not None
+
+
+def test_a_silence_is_left_to_the_heartbeat() -> None:
+    run = run_of([None, FIRST, None])
+    run.start()
+    assert ["idle", "a applies", "commit 0/82", "heard 0/82", "idle"] == run.journal
+
+
+def test_a_run_that_is_told_to_stop_begins_nothing_more() -> None:
+    run = run_of([FIRST])
+    run.start(stopped=lambda: True)
+    assert [] == run.journal
+
+
+def test_a_delivery_that_was_begun_is_finished_before_the_run_stops() -> None:
+    answers = iter([False, True])
+    run = run_of([FIRST, SECOND])
+    run.start(stopped=lambda: next(answers))
+    assert ["a applies", "commit 0/82", "heard 0/82"] == run.journal
+
+
+def test_changes_are_reported_by_table_and_kind() -> None:
+    run = run_of([FIRST, SECOND])
+    run.start()
+    assert {ITEMS.id: TableCounts(inserted=2, updated=1, deleted=1, last_change_at=LONG_AGO)} == run.counts()
+
+
+def test_a_change_that_two_destinations_applied_is_one_change() -> None:
+    run = run_of([FIRST], Held(), Held())
+    run.start()
+    assert 2 == run.counts()[ITEMS.id].inserted
+
+
+def test_a_change_that_one_of_two_destinations_lacked_is_reported() -> None:
+    run = run_of([FIRST], Held(watermark=FIRST.watermark), Held(watermark=watermark(at(100, 110))))
+    run.start()
+    assert 1 == run.counts()[ITEMS.id].inserted
+
+
+@pytest.mark.xfail(strict=True, reason="the counts under the last schema replace those under the one before")
+def test_changes_are_reported_under_every_schema_that_a_table_had_in_a_delivery() -> None:
+    wider = table("id", "name", "added")
+    changed = [insert(ITEMS, "1", "a", at=at(100, 110)), insert(wider, "2", "a", "x", at=at(100, 120))]
+    run = run_of([delivery_of(*changed)])
+    run.start()
+    assert 2 == run.counts()[ITEMS.id].inserted
+
+
+def test_the_lag_is_the_time_since_the_commit_at_the_source() -> None:
+    ago = timedelta(hours=1)
+    run = run_of([delivery_of(insert(ITEMS, "1", "a"), committed_at=datetime.now(UTC) - ago)])
+    run.start()
+    assert ago.total_seconds() == pytest.approx(run.reporter.read().lag_seconds, abs=60)
+
+
+def test_a_source_whose_clock_is_ahead_has_no_negative_lag() -> None:
+    run = run_of([delivery_of(insert(ITEMS, "1", "a"), committed_at=datetime.now(UTC) + timedelta(hours=1))])
+    run.start()
+    assert 0.0 == run.reporter.read().lag_seconds
+
+
+def test_the_commit_time_is_reported() -> None:
+    run = run_of([FIRST])
+    run.start()
+    assert LONG_AGO == run.reporter.read().last_commit_at
