@@ -5,6 +5,7 @@ fold into one merge: rows to upsert and keys to delete, each key once. Two thing
 work into steps that are done in order: a TRUNCATE, and a changed key whose row was not sent whole.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ def _fold_for(table: TableSchema) -> "_Fold":
 
 
 @dataclass(slots=True)
-class _Fold:
+class _Fold(ABC):
     """The work on one table so far: finished steps and the step that is still growing."""
 
     table: TableSchema
@@ -109,14 +110,17 @@ class _Fold:
         self.flush()
         return TableBatch(table=self.table, steps=tuple(self.steps), counts=self.counts)
 
+    @abstractmethod
     def fold(self, change: Change) -> None:
-        raise AssertionError("a fold is of one of the two kinds below")
+        """Take in a change of a row."""
 
+    @abstractmethod
     def forget(self) -> None:
-        raise AssertionError("a fold is of one of the two kinds below")
+        """Drop the step that is still growing."""
 
+    @abstractmethod
     def flush(self) -> None:
-        raise AssertionError("a fold is of one of the two kinds below")
+        """End the step that is still growing, if it holds anything."""
 
 
 @dataclass(slots=True)

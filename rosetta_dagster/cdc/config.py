@@ -57,7 +57,7 @@ class PostgresConnection(_Config):
     sslmode: str = Field(default="prefer", pattern="^(disable|allow|prefer|require|verify-ca|verify-full)$")
 
     def conninfo(self, **more: str | int) -> str:
-        """libpq's connection string; it holds the password. A peer that is silently gone is noticed in half a minute."""
+        """Connection string of libpq; it holds the password. A peer that is silently gone is noticed in half a minute."""
         parameters: dict[str, Any] = {
             "host": self.host,
             "port": self.port,

@@ -65,11 +65,7 @@ def replicate(
 
 def _counts(batch: Batch) -> Counter[tuple[TableId, str]]:
     return Counter(
-        {
-            (table.table.id, operation.value): count
-            for table in batch.tables
-            for operation, count in table.counts.items()
-        }
+        {(table.table.id, operation.value): count for table in batch.tables for operation, count in table.counts.items()}
     )
 
 
@@ -78,6 +74,4 @@ def _report(reporter: Reporter, delivery: Delivery, counts: Counter[tuple[TableI
     for (table, operation), count in counts.items():
         tables.setdefault(table, Counter())[operation] += count
     lag = (datetime.now(UTC) - delivery.committed_at).total_seconds() if delivery.committed_at else None
-    reporter.applied(
-        tables, lsn=delivery.lsn, committed_at=delivery.committed_at, lag_seconds=max(0.0, lag) if lag else lag
-    )
+    reporter.applied(tables, lsn=delivery.lsn, committed_at=delivery.committed_at, lag_seconds=max(0.0, lag) if lag else lag)

@@ -84,7 +84,9 @@ def translate(error: psycopg.Error, translation: Translation) -> RosettaError:
     if error.sqlstate is None:
         return _of_the_connection(error, translation)
     if error.sqlstate.startswith("28") or error.sqlstate == "3D000":
-        return ConfigurationError(f"{_sentence(translation.who)} refuses the connection: {_said(error)}.", "Correct the row.")
+        return ConfigurationError(
+            f"{_sentence(translation.who)} refuses the connection: {_said(error)}.", "Correct the row."
+        )
     if error.sqlstate.startswith(_TRANSIENT):
         return translation.unavailable(
             f"{_sentence(translation.who)} cannot go on: {_said(error)}.", "The run restarts by itself."

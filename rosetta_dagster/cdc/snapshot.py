@@ -51,7 +51,7 @@ class PageRange:
     end_page: int | None
 
 
-class SnapshotStopped(Exception):  # noqa: N818: not an error, the operator paused the pipeline
+class SnapshotStopped(Exception):
     """The pipeline was told to stop while it copied."""
 
 
@@ -69,11 +69,11 @@ def copy_range(pages: PageRange) -> sql.Composed:
     """The statement that reads a range in COPY's text format."""
     columns = sql.SQL(", ").join(map(sql.Identifier, pages.table.column_names))
     relation = sql.Identifier(*pages.relation)
-    condition = sql.SQL("")
+    condition: sql.Composable = sql.SQL("")
     if pages.first_page or pages.end_page is not None:
         condition = sql.SQL(" WHERE ctid >= {}::tid").format(sql.Literal(f"({pages.first_page},0)"))
     if pages.end_page is not None:
-        condition += sql.SQL(" AND ctid < {}::tid").format(sql.Literal(f"({pages.end_page},0)"))
+        condition = condition + sql.SQL(" AND ctid < {}::tid").format(sql.Literal(f"({pages.end_page},0)"))
     return sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT").format(columns, relation, condition)
 
 
@@ -111,9 +111,7 @@ def _submitted(
     return {pool.submit(copier.copy, part): part.table for part in ranges}
 
 
-def _finish_tables(
-    destination: Destination, copied: "dict[Future[None], TableSchema]", ranges: Sequence[PageRange]
-) -> None:
+def _finish_tables(destination: Destination, copied: "dict[Future[None], TableSchema]", ranges: Sequence[PageRange]) -> None:
     left = Counter(part.table.id for part in ranges)
     for future in as_completed(copied):
         future.result()
@@ -169,9 +167,12 @@ class _Copier:
         """Copy one range. The loader's transaction ends with it, so a range is there whole or not at all."""
         if self._stopping.is_set():
             return
-        with self._destination.loader() as loader, source_errors(self._source):
-            with _reader(self._source, self._point) as reader:
-                self._load(reader, loader, part)
+        with (
+            self._destination.loader() as loader,
+            source_errors(self._source),
+            _reader(self._source, self._point) as reader,
+        ):
+            self._load(reader, loader, part)
 
     def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: PageRange) -> None:
         with reader.cursor().copy(copy_range(part)) as rows:

@@ -1,7 +1,7 @@
 """Watches over one run of a pipeline: holds its lease, follows its row, tells the configuration database how it goes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 
 from rosetta_dagster.cdc.config import Status, TableState
@@ -30,7 +30,7 @@ class WorkerStuck(RuntimeError):
     """The run did not end when it was told to. The process has to end, so that its walsender does."""
 
 
-def supervised(store: Store, name: str, run_id: str) -> Iterator[Report]:
+def supervised(store: Store, name: str, run_id: str) -> Generator[Report, None, None]:
     """Run the pipeline until its row says otherwise; a report about every half second, the last one after the end.
 
     Whoever stops iterating, by an exception too, stops the run: close the generator (`contextlib.closing`). Errors of the
@@ -106,9 +106,7 @@ class _Notes:
             if error is None:
                 self._store.report_stopped(self._pipeline_id, self._run_id)
             else:
-                self._store.report_failure(
-                    self._pipeline_id, self._run_id, str(error), transient=error.transient
-                )
+                self._store.report_failure(self._pipeline_id, self._run_id, str(error), transient=error.transient)
 
     def _write(self, report: Report) -> None:
         self._store.report_progress(self._pipeline_id, self._run_id, progress_since(self._written, report))

@@ -50,7 +50,7 @@ class Worker:
             run_pipeline(self._config, reporter=self._reporter, stopped=self._stopping.is_set)
         except RosettaError as error:
             self._error = error
-        except BaseException as error:  # noqa: BLE001: whatever it is, the thread that waits has to know
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits has to know
             self._error = unexpected(error)
         finally:
             self._ended.set()

@@ -30,7 +30,8 @@ Username = Annotated[str, typer.Option(help="Role that connects.")]
 Sslmode = Annotated[str, typer.Option(help="TLS mode of libpq.")]
 # An argument of a process can be seen by everybody on the machine, so a password is asked for or taken from a variable.
 Password = Annotated[
-    str, typer.Option(envvar="ROSETTA_PASSWORD", prompt=True, hide_input=True, help="Asked for when not in the variable.")
+    str,
+    typer.Option(envvar="ROSETTA_PASSWORD", prompt=True, hide_input=True, help="Asked for when not in the variable."),
 ]
 
 
@@ -70,7 +71,9 @@ def add_destination(
     username: Username,
     password: Password,
     sslmode: Sslmode = "prefer",
-    namespace: Annotated[str | None, typer.Option("--schema", help="Where all tables go; as at the source when not given.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option("--schema", help="Where all tables go; as at the source when not given.")
+    ] = None,
 ) -> None:
     """Add a PostgreSQL destination."""
     config = _fields(host, port, database, username, sslmode, password=password)
@@ -113,5 +116,3 @@ def _fields(host: str, port: int, database: str, username: str, sslmode: str, *,
         "host": host, "port": port, "database": database, "username": username, "sslmode": sslmode,
     }  # fmt: skip
     return {**fields, "password": password} if password else fields
-
-

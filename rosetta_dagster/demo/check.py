@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import psycopg
 from rich.console import Console
@@ -71,9 +72,7 @@ def _replicate(environment: DemoEnvironment, figures: _Figures) -> None:
     environment.wait_for("The burst's arrival", _holds_orders(environment, 10_000 + orders * 0.99), 90)
     took = time.monotonic() - started
     figures.show("a burst of changes", f"{2 * orders:,} changes in {took:.1f} s, {2 * orders / took:,.0f}/s")
-    lags = []
-    for _ in range(5):
-        lags.append(_one_change(environment))
+    lags = [_one_change(environment) for _ in range(5)]
     figures.show("one change, committed until seen (median of 5)", f"{statistics.median(lags) * 1000:.0f} ms")
 
 
@@ -134,7 +133,7 @@ def _digests(environment: DemoEnvironment, database: str) -> list[Digest]:
 def _read_checks(environment: DemoEnvironment, figures: _Figures) -> None:
     graphql = GraphQL(environment.url)
     for name in ("wal_lag", "health"):
-        environment.wait_for(f"The check {name}", lambda name=name: _has_passed(graphql, name), 60)
+        environment.wait_for(f"The check {name}", partial(_has_passed, graphql, name), 60)
         execution = graphql.last_check(PIPELINE, name)
         shown = f"passed, {execution.figures}" if execution and execution.figures else "passed"
         figures.show(f"check {name} over GraphQL", shown)

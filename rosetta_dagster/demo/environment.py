@@ -1,4 +1,4 @@
-"""Everything that the demo runs: PostgreSQL with four databases, Dagster's webserver and daemon, and nothing left after it."""
+"""Everything that the demo runs: PostgreSQL with four databases, Dagster's webserver and daemon. Nothing outlives it."""
 
 import json
 import os

@@ -12,7 +12,8 @@ _JOBS = "{ repositoriesOrError { ... on RepositoryConnection { nodes { jobs { na
 _CHECKS = """
 query ($path: [String!]!, $check: String!) {
   assetCheckExecutions(assetKey: {path: $path}, checkName: $check, limit: 1) {
-    status timestamp evaluation { success severity description metadataEntries { label ... on IntMetadataEntry { intValue } } }
+    status timestamp
+    evaluation { success severity description metadataEntries { label ... on IntMetadataEntry { intValue } } }
   }
 }
 """
@@ -57,7 +58,9 @@ class GraphQL:
             passed=evaluation["success"],
             description=evaluation["description"],
             figures={
-                entry["label"]: entry["intValue"] for entry in evaluation["metadataEntries"] if entry.get("intValue") is not None
+                entry["label"]: entry["intValue"]
+                for entry in evaluation["metadataEntries"]
+                if entry.get("intValue") is not None
             },
         )
 
@@ -67,13 +70,13 @@ class GraphQL:
         return [run["status"] for run in runs]
 
     def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-        request = urllib.request.Request(  # noqa: S310: the demo's own webserver
+        request = urllib.request.Request(  # noqa: S310 - the demo's own webserver
             f"{self._url}/graphql",
             data=json.dumps({"query": query, "variables": variables}).encode(),
             headers={"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310: see above
+            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - see above
                 answer: dict[str, Any] = json.load(response)
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError):
             return {}

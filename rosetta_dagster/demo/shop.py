@@ -44,7 +44,8 @@ INSERT INTO customers (name, email, city)
 SELECT 'Customer ' || n, 'customer' || n || '@example.com', (ARRAY['Lyon', 'Århus', 'Kraków', 'Porto', 'Graz'])[1 + n % 5]
 FROM generate_series(1, 2000) AS n;
 INSERT INTO products (name, price, tags, attributes)
-SELECT 'Product ' || n, 1 + n * 37 % 20000 / 100.0, ARRAY['tag' || n % 7, 'new'], jsonb_build_object('weight', n % 50, 'stock', n)
+SELECT 'Product ' || n, 1 + n * 37 % 20000 / 100.0, ARRAY['tag' || n % 7, 'new'],
+       jsonb_build_object('weight', n % 50, 'stock', n)
 FROM generate_series(1, 300) AS n;
 INSERT INTO orders (customer_id, status) SELECT 1 + n % 2000, 'delivered' FROM generate_series(1, 10000) AS n;
 INSERT INTO order_items
@@ -57,6 +58,11 @@ WITH placed AS (INSERT INTO orders (customer_id) SELECT id FROM customers ORDER 
 INSERT INTO order_items
 SELECT placed.id, line, product.id, 1 + line %% 4, product.price
 FROM placed, generate_series(1, %s) AS line, LATERAL (SELECT id, price FROM products OFFSET line * 41 LIMIT 1) AS product
+"""
+
+_BURST = """
+WITH placed AS (INSERT INTO orders (customer_id) SELECT 1 + n %% 2000 FROM generate_series(1, %s) AS n RETURNING id)
+INSERT INTO order_items SELECT id, 1, 1 + id %% 300, 1, 5.00 FROM placed
 """
 
 _SHIP = """
@@ -86,7 +92,7 @@ class Writer:
         self._pause = 1.0 / transactions_per_second
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._random = random.Random(7)  # noqa: S311: orders, not secrets
+        self._random = random.Random(7)  # noqa: S311 - orders, not secrets
         self.transaction_count = 0
 
     def start(self) -> None:
@@ -119,8 +125,7 @@ def write_burst(url: str, order_count: int) -> float:
     started = time.monotonic()
     with psycopg.connect(url) as connection:
         connection.execute(
-            "WITH placed AS (INSERT INTO orders (customer_id) SELECT 1 + n %% 2000 FROM generate_series(1, %s) AS n RETURNING id)"
-            " INSERT INTO order_items SELECT id, 1, 1 + id %% 300, 1, 5.00 FROM placed",
+            _BURST,
             [order_count],
         )
     return time.monotonic() - started

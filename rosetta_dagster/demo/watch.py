@@ -9,7 +9,17 @@ from rich.console import Console
 from rosetta_dagster.cdc.config import Status
 from rosetta_dagster.demo.environment import PIPELINE, DemoEnvironment
 from rosetta_dagster.demo.shop import Writer
-from rosetta_dagster.embedded.postgres import USER
+
+_EXPLANATION = """
+Try in the configuration database:
+  UPDATE pipelines SET status = 'PAUSE' WHERE name = 'shop';
+  UPDATE pipelines SET status = 'START' WHERE name = 'shop';
+  SELECT p.name, pm.health_status, pm.wal_size, pm.last_success_time
+  FROM pipelines p JOIN pipeline_metadata pm ON p.id = pm.pipeline_id;
+
+or in another terminal, in this directory: .venv/bin/rosetta pipelines
+Ctrl-C ends the demo.
+"""
 
 
 def watch(*, port: int | None, postgres_port: int | None) -> None:
@@ -38,15 +48,7 @@ def _explain(console: Console, environment: DemoEnvironment) -> None:
     console.print(f"\nDagster's UI      [bold]{environment.url}/asset-groups[/bold]")
     for name, database in (("Configuration", "config"), ("Source", "shop"), ("Destination", "warehouse")):
         console.print(f"{name:<17} psql '{postgres.url(database)}'", soft_wrap=True, highlight=False)
-    console.print(
-        "\nTry in the configuration database:\n"
-        "  UPDATE pipelines SET status = 'PAUSE' WHERE name = 'shop';\n"
-        "  UPDATE pipelines SET status = 'START' WHERE name = 'shop';\n"
-        "  SELECT p.name, pm.health_status, pm.wal_size, pm.last_success_time\n"
-        "  FROM pipelines p JOIN pipeline_metadata pm ON p.id = pm.pipeline_id;\n"
-        f"\nor in this directory, in another terminal: rosetta pipelines\n(user {USER}; Ctrl-C ends the demo)\n",
-        highlight=False,
-    )
+    console.print(_EXPLANATION, highlight=False)
 
 
 def _show(console: Console, environment: DemoEnvironment, writer: Writer, stopping: threading.Event) -> None:

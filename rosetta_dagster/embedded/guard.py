@@ -23,10 +23,11 @@ def main(user: str, stop_signal: str, *command: str) -> int:
     """Run the command, as the user when one is given by number; the code that it ended with."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    child = subprocess.Popen(  # noqa: S603: the command comes from GuardedProcess
+    child = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_default_signals, **identity(user)
     )
-    print(child.pid, flush=True)
+    sys.stdout.write(f"{child.pid}\n")
+    sys.stdout.flush()
     threading.Thread(target=_end_with_parent, args=(child, int(stop_signal)), daemon=True).start()
     code = child.wait()
     # What the command started and left behind.

@@ -6,8 +6,8 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -137,7 +137,7 @@ class EmbeddedPostgres:
         return home
 
     def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(  # noqa: S603: a program of the wheel
+        done = subprocess.run(
             [_binaries(self._owner) / program, *arguments], cwd=self._home, capture_output=True, text=True, check=False,
             stdin=subprocess.DEVNULL, **identity(str(self._owner.pw_uid) if self._owner else ""),
         )  # fmt: skip

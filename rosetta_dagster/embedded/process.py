@@ -23,7 +23,7 @@ class GuardedProcess:
         user: int | None = None,
     ) -> None:
         with log.open("ab") as output:
-            self._guard = subprocess.Popen(  # noqa: S603: our own interpreter and script
+            self._guard = subprocess.Popen(
                 [
                     sys.executable, "-I", guard.__file__, "" if user is None else str(user), str(int(stop_signal)),
                     *command,

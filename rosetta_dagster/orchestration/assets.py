@@ -1,6 +1,7 @@
 """One pipeline as Dagster sees it: source tables → stream → destination tables, two checks, one job."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import dagster as dg
@@ -33,7 +34,7 @@ class PipelineDefinitions:
 
 
 def pipeline_definitions(
-    shape: PipelineShape, *, taken: Set[dg.AssetKey], written: Set[dg.AssetKey]
+    shape: PipelineShape, *, taken: AbstractSet[dg.AssetKey], written: AbstractSet[dg.AssetKey]
 ) -> PipelineDefinitions:
     """The definitions of a pipeline.
 
@@ -62,7 +63,7 @@ def _source_specs(shape: PipelineShape) -> list[dg.AssetSpec]:
     ]
 
 
-def _table_specs(shape: PipelineShape, taken: Set[dg.AssetKey]) -> list[dg.AssetSpec]:
+def _table_specs(shape: PipelineShape, taken: AbstractSet[dg.AssetKey]) -> list[dg.AssetSpec]:
     specs = {
         destination_key(destination, table): dg.AssetSpec(
             destination_key(destination, table),
@@ -79,7 +80,7 @@ def _table_specs(shape: PipelineShape, taken: Set[dg.AssetKey]) -> list[dg.Asset
     return [spec for key, spec in specs.items() if key not in taken]
 
 
-def _assets(shape: PipelineShape, sources: list[dg.AssetSpec], taken: Set[dg.AssetKey]) -> dg.AssetsDefinition:
+def _assets(shape: PipelineShape, sources: list[dg.AssetSpec], taken: AbstractSet[dg.AssetKey]) -> dg.AssetsDefinition:
     stream = dg.AssetSpec(
         stream_key(shape.name),
         group_name=shape.name,

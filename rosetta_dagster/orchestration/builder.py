@@ -65,8 +65,8 @@ def _pipelines(shapes: Sequence[PipelineShape]) -> list[PipelineDefinitions]:
     return built
 
 
-def _resources(shapes: Sequence[PipelineShape]) -> dict[str, dg.ConfigurableResource]:
-    resources: dict[str, dg.ConfigurableResource] = {}
+def _resources(shapes: Sequence[PipelineShape]) -> dict[str, PostgresSource | PostgresDestination]:
+    resources: dict[str, PostgresSource | PostgresDestination] = {}
     for shape in shapes:
         source = shape.source
         resources[source_resource(source.name)] = PostgresSource(

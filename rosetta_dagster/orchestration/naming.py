@@ -42,4 +42,6 @@ def destination_resource(name: str) -> str:
 
 def _identifier(name: str) -> str:
     """Resource keys are identifiers; sources and destinations may be called anything."""
-    return "".join(char if char.isalnum() and char.isascii() else f"_{ord(char):x}_" if char != "_" else "_" for char in name)
+    return "".join(
+        char if char.isalnum() and char.isascii() else f"_{ord(char):x}_" if char != "_" else "_" for char in name
+    )

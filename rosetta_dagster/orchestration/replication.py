@@ -37,7 +37,7 @@ def replicate_until_told(context: dg.AssetExecutionContext, shape: PipelineShape
             context.log_event(failed_run(shape.name, context.run.run_id, str(error)))
         raise dg.Failure(description=error.message, metadata={"remedy": error.remedy}, allow_retries=False) from None
     except WorkerStuck as stuck:
-        context.log.error("%s The process ends itself.", stuck)
+        context.log.critical("%s The process ends itself.", stuck)
         os._exit(STUCK_EXIT_CODE)
     if report is not None:
         yield dg.MaterializeResult(asset_key=stream_key(shape.name), metadata=_totals(report))
@@ -116,9 +116,7 @@ class _Events:
         self._check()
 
     def _tell(self, report: Report) -> None:
-        changed = frozenset(
-            table for table, counts in report.tables.items() if counts != self._told.tables.get(table)
-        )
+        changed = frozenset(table for table, counts in report.tables.items() if counts != self._told.tables.get(table))
         if report.phase is Phase.STREAMING and changed:
             self._materialize(report, changed)
             self._told = report
@@ -163,7 +161,7 @@ class _Events:
             self._context.log_event(evaluation)
 
 
-def _constraints(not_null: bool) -> dg.TableColumnConstraints:  # noqa: FBT001: private, one argument
+def _constraints(not_null: bool) -> dg.TableColumnConstraints:  # noqa: FBT001 - private, one argument
     return dg.TableColumnConstraints(nullable=not not_null)
 
 

@@ -9,12 +9,18 @@ import dagster as dg
 import psycopg
 from pydantic import Field, SecretStr
 
-from rosetta_dagster.cdc.config import DestinationConfig, PostgresConnection, PostgresDestinationConfig, SourceConfig, checked
+from rosetta_dagster.cdc.config import (
+    DestinationConfig,
+    PostgresConnection,
+    PostgresDestinationConfig,
+    SourceConfig,
+    checked,
+)
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.settings import open_store
 
 
-class _PostgresResource(dg.ConfigurableResource):
+class _PostgresResource(dg.ConfigurableResource[Any]):
     """What a source and a PostgreSQL destination have in common.
 
     The password is named, not given: Dagster stores and shows what a resource is made of. Without `password_env`, it is

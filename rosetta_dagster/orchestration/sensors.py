@@ -1,7 +1,8 @@
 """The three sensors: start and reap runs, reload the definitions, look at health."""
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 import dagster as dg
 
@@ -30,7 +31,7 @@ _ALIVE = ("STARTING", "SNAPSHOT", "STREAMING")
 DEFINITIONS_INTERVAL = 10
 
 
-def control_sensor(jobs: Sequence[AssetJob], loaded: Set[str], settings: Settings) -> dg.SensorDefinition:
+def control_sensor(jobs: Sequence[AssetJob], loaded: AbstractSet[str], settings: Settings) -> dg.SensorDefinition:
     """Starts what is to run and does not; ends what Dagster takes for running and does not."""
 
     @dg.sensor(
@@ -41,11 +42,12 @@ def control_sensor(jobs: Sequence[AssetJob], loaded: Set[str], settings: Setting
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        requests: list[dg.RunRequest] = []
         with open_store(settings) as store:
-            for state in store.states():
-                if state.name in loaded and _start_or_reap(context, store, state):
-                    requests.append(_run_request(state.name))
+            requests = [
+                _run_request(state.name)
+                for state in store.states()
+                if state.name in loaded and _start_or_reap(context, store, state)
+            ]
         return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("Every pipeline is as it should be.")
 
     return sensor
@@ -87,7 +89,7 @@ def health_sensor(loaded: Sequence[str], settings: Settings) -> dg.SensorDefinit
                     events += evaluations(observe(store, name))
                 except RosettaError as error:
                     # One pipeline that cannot be looked at must not hide the others.
-                    context.log.error("Pipeline %s: %s", name, error)
+                    context.log.warning("Pipeline %s: %s", name, error)
         return dg.SensorResult(asset_events=events, skip_reason=f"Reported {len(events)} check evaluations.")
 
     return sensor

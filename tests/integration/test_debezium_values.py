@@ -469,9 +469,7 @@ def _read_back(connection: "psycopg.Connection[Any]", result: Captured) -> None:
     [(f"exact_{number}", type_, expressions) for number, (type_, expressions) in enumerate(EXACT.items())],
     ids=list(EXACT),
 )
-def test_values_arrive_as_postgres_prints_them(
-    captured: Captured, table: str, type_: str, expressions: list[str]
-) -> None:
+def test_values_arrive_as_postgres_prints_them(captured: Captured, table: str, type_: str, expressions: list[str]) -> None:
     _skip_if_lacking(captured, type_)
     ids = range(-1, len(expressions))
     got = {id_: captured.inserted[table, id_] for id_ in ids}

@@ -37,9 +37,7 @@ def insert(schema: TableSchema, *texts: Text, at: Position = SOMEWHERE, xid: int
     return Change(at, xid, Operation.INSERT, schema, row(*texts), None)
 
 
-def update(
-    schema: TableSchema, *texts: Text, old: Row | None = None, at: Position = SOMEWHERE, xid: int = 1
-) -> Change:
+def update(schema: TableSchema, *texts: Text, old: Row | None = None, at: Position = SOMEWHERE, xid: int = 1) -> Change:
     return Change(at, xid, Operation.UPDATE, schema, row(*texts), old)
 
 

@@ -89,9 +89,7 @@ def test_a_value_that_was_not_sent_is_carried_over_several_updates() -> None:
 
 
 def test_a_value_that_was_not_sent_after_it_was_set_to_null_stays_null() -> None:
-    found = steps_of(
-        insert(ITEMS, "1", "a", "large"), update(ITEMS, "1", "b", None), update(ITEMS, "1", "c", UNCHANGED)
-    )
+    found = steps_of(insert(ITEMS, "1", "a", "large"), update(ITEMS, "1", "b", None), update(ITEMS, "1", "c", UNCHANGED))
     assert merge([row("1", "c", None)]) == found
 
 
@@ -322,9 +320,7 @@ def test_a_truncate_under_the_new_schema_comes_after_the_work_under_the_old() ->
 def test_a_table_that_keeps_its_schema_stays_whole_when_another_changes() -> None:
     orders = table("id", "name", "body", name="orders")
     wider = with_column(ITEMS)
-    batch = compact(
-        [insert(orders, "1", "a", "b"), insert(ITEMS, "1", "a", "b"), delete(wider, "1"), delete(orders, "1")]
-    )
+    batch = compact([insert(orders, "1", "a", "b"), insert(ITEMS, "1", "a", "b"), delete(wider, "1"), delete(orders, "1")])
     assert {ITEMS: 1, orders: 1, wider: 1} == Counter(each.table for each in batch.tables)
     assert merge([], [row("1")]) == next(each.steps for each in batch.tables if each.table is orders)
 

@@ -158,9 +158,7 @@ def test_a_delete_and_insert_of_one_log_record_are_an_update_of_the_key() -> Non
             lambda deleted, inserted: (deleted, inserted._replace(table=table("id", "name", name="orders"))),
             id="another table",
         ),
-        pytest.param(
-            lambda deleted, inserted: (deleted, inserted._replace(operation=Operation.UPDATE)), id="an update"
-        ),
+        pytest.param(lambda deleted, inserted: (deleted, inserted._replace(operation=Operation.UPDATE)), id="an update"),
     ],
 )
 def test_other_changes_are_not_joined(changed: Callable[[Change, Change], tuple[Change, Change]]) -> None:

@@ -88,10 +88,6 @@ def test_a_first_transaction_comes_after_the_watermark_of_an_own_first_transacti
     assert [True] == [each > held for each in replayed]
 
 
-def test_a_watermark_before_the_first_change_places_no_transaction() -> None:
-    assert [Position(1000, 1010, 0)] == positions([(7, 1010, None)], watermark(Position(1, 1, 0), 0))
-
-
 def test_each_destinations_watermark_places_its_own_transaction() -> None:
     first, second = watermark(Position(900, 1010, 0), 7), watermark(Position(1100, 1005, 0), 5)
     events: list[Event] = [(7, 1010, None), (5, 1005, 1100), (9, 1210, 1200)]

@@ -61,9 +61,7 @@ def test_a_stream_that_was_just_opened_gets_no_message(source: Source, heartbeat
     assert 0 == idle_after(BEAT_INTERVAL - 0.1, source, heartbeat)
 
 
-def test_a_stream_that_is_idle_for_the_interval_gets_a_message_of_its_slot(
-    source: Source, heartbeat: Heartbeat
-) -> None:
+def test_a_stream_that_is_idle_for_the_interval_gets_a_message_of_its_slot(source: Source, heartbeat: Heartbeat) -> None:
     assert 1 == idle_after(BEAT_INTERVAL, source, heartbeat)
     assert [f"{MESSAGE_PREFIX}slot_a"] == source.prefixes
 
@@ -85,9 +83,7 @@ def test_there_is_one_message_at_a_time(source: Source, heartbeat: Heartbeat) ->
     assert 1 == idle_after(BEAT_INTERVAL * 2, source, heartbeat)
 
 
-def test_the_next_message_is_written_an_interval_after_the_last_one_was_heard(
-    source: Source, heartbeat: Heartbeat
-) -> None:
+def test_the_next_message_is_written_an_interval_after_the_last_one_was_heard(source: Source, heartbeat: Heartbeat) -> None:
     idle_after(BEAT_INTERVAL, source, heartbeat)
     source.now += 1
     heartbeat.heard(Lsn(0x100))

@@ -42,9 +42,7 @@ def delivery_of(*changes: Change, lsn: int = 130, committed_at: datetime | None 
 
 
 FIRST = delivery_of(insert(ITEMS, "1", "a", at=at(100, 110)), insert(ITEMS, "2", "a", at=at(100, 120)), lsn=130)
-SECOND = delivery_of(
-    update(ITEMS, "1", "b", at=at(130, 140), xid=2), delete(ITEMS, "2", at=at(130, 150), xid=2), lsn=160
-)
+SECOND = delivery_of(update(ITEMS, "1", "b", at=at(130, 140), xid=2), delete(ITEMS, "2", at=at(130, 150), xid=2), lsn=160)
 
 
 @dataclass

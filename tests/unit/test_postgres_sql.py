@@ -124,7 +124,7 @@ WHERE s.op = 'p' AND "t"."region" = "s"."c3" AND "t"."id" = "s"."c1\""""
 
 def test_the_digit_of_a_column_is_counted_from_one() -> None:
     found = text(sql.update_in_part(TARGET, "stage", ITEMS, {0}))
-    assert "\"price\" = CASE substr(s.unchanged, 1, 1) WHEN '1' THEN \"t\".\"price\" ELSE \"s\".\"c0\" END" in found
+    assert '"price" = CASE substr(s.unchanged, 1, 1) WHEN \'1\' THEN "t"."price" ELSE "s"."c0" END' in found
     assert '"body" = "s"."c2"' in found
 
 

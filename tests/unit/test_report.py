@@ -73,6 +73,13 @@ def test_a_table_without_changes_keeps_the_time_of_its_last_one() -> None:
     assert (NOON, ONE_O_CLOCK) == (tables[ITEMS].last_change_at, tables[ORDERS].last_change_at)
 
 
+def test_changes_whose_time_is_not_known_keep_the_time_of_those_before() -> None:
+    reporter = Reporter()
+    applied(reporter, {ITEMS: {"insert": 1}}, at=NOON)
+    applied(reporter, {ITEMS: {"insert": 1}}, at=None)
+    assert TableCounts(inserted=2, last_change_at=NOON) == reporter.read().tables[ITEMS]
+
+
 def test_the_last_commit_and_lag_survive_a_delivery_without_changes() -> None:
     reporter = Reporter()
     applied(reporter, {ITEMS: {"insert": 1}}, lsn=10, at=NOON, lag=0.25)

@@ -57,7 +57,7 @@ def test_the_first_range_ends_before_the_page_of_the_next() -> None:
 
 
 def test_the_last_range_is_open() -> None:
-    expected = "COPY (SELECT \"id\", \"name\" FROM ONLY \"public\".\"items\" WHERE ctid >= '(8192,0)'::tid) TO STDOUT"
+    expected = 'COPY (SELECT "id", "name" FROM ONLY "public"."items" WHERE ctid >= \'(8192,0)\'::tid) TO STDOUT'
     assert expected == copied(8192, None)
 
 

@@ -1,6 +1,6 @@
 """Tests whether a source is ready to be replicated. Findings are facts with a remedy; nothing is changed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -9,10 +9,12 @@ import psycopg
 from psycopg.rows import dict_row
 
 from rosetta_dagster.cdc.config import PipelineConfig
-from rosetta_dagster.cdc.errors import PreflightFailed
+from rosetta_dagster.cdc.errors import ChangeUndecodable, PreflightFailed
+from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.debezium.values import converter_for
 from rosetta_dagster.cdc.source.publications import OWN_PREFIX, missing_from_publication
 
 
@@ -52,7 +54,8 @@ class _Server:
 _SERVER = """
 SELECT current_setting('wal_level') AS wal_level,
        rolreplication OR rolsuper
-           OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'MEMBER')) AS can_replicate,
+           OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'MEMBER'))
+           AS can_replicate,
        current_setting('max_replication_slots')::int - (SELECT count(*)::int FROM pg_replication_slots) AS free_slots,
        current_setting('max_wal_senders')::int
            - (SELECT count(*)::int FROM pg_stat_get_activity(NULL) WHERE backend_type = 'walsender') AS free_walsenders,
@@ -81,6 +84,7 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
         tables = [table.id for table in config.tables]
         schemas = read_schemas(connection, tables)
         findings += _about_tables(tables, schemas)
+        findings += _about_columns(config.engine, schemas.values())
         findings += _about_privileges(connection, tables, server.username)
         missing = missing_from_publication(connection, config.publication_name, list(schemas))
         findings += _about_publication(config.publication_name, missing, server)
@@ -166,6 +170,20 @@ def _about_tables(tables: Sequence[TableId], schemas: dict[TableId, TableSchema]
     return findings + [_about_identity(schema) for schema in schemas.values() if not _is_identified(schema)]
 
 
+def _about_columns(engine: Engine, schemas: Iterable[TableSchema]) -> list[Finding]:
+    """Columns whose values the engine cannot tell without loss."""
+    if engine is not Engine.DEBEZIUM:
+        return []
+    findings = []
+    for schema in schemas:
+        for column in schema.columns:
+            try:
+                converter_for(column, placeholder="")
+            except ChangeUndecodable as error:
+                findings.append(_error("types", f"Table {schema.id}: {error.message}", error.remedy))
+    return findings
+
+
 def _is_identified(schema: TableSchema) -> bool:
     return schema.identity is Identity.FULL or (schema.identity is Identity.KEY and bool(schema.key))
 
@@ -180,9 +198,7 @@ def _about_identity(schema: TableSchema) -> Finding:
     )
 
 
-def _about_privileges(
-    connection: "psycopg.Connection[Any]", tables: Sequence[TableId], username: str
-) -> list[Finding]:
+def _about_privileges(connection: "psycopg.Connection[Any]", tables: Sequence[TableId], username: str) -> list[Finding]:
     rows = connection.execute(_PRIVILEGES, [[t.namespace for t in tables], [t.name for t in tables]]).fetchall()
     return [
         _error(

@@ -104,18 +104,14 @@ def drop_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
 
 
 @contextmanager
-def exported_snapshot(
-    connection: PostgresConnection, name: str, *, temporary: bool = False
-) -> Iterator[ConsistentPoint]:
+def exported_snapshot(connection: PostgresConnection, name: str, *, temporary: bool = False) -> Iterator[ConsistentPoint]:
     """Make a slot and export the snapshot of its consistent point, which lives as long as the block.
 
     A temporary slot lives as long, too. One that is to stay is dropped when the block fails: nothing was streamed
     from it yet, and it would retain WAL.
     """
     kind = sql.SQL(" TEMPORARY" if temporary else "")
-    command = sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput (SNAPSHOT 'export')").format(
-        sql.Identifier(name), kind
-    )
+    command = sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput (SNAPSHOT 'export')").format(sql.Identifier(name), kind)
     with source_errors(connection), connect_for_replication(connection) as replication:
         row = replication.execute(command).fetchone()
         assert row is not None, "the command returns one row"

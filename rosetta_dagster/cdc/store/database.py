@@ -49,9 +49,7 @@ SHOWN_FIELDS = ("host", "port", "database", "username", "sslmode")
 #: First key of the advisory locks that are leases; the second is the pipeline's id.
 _LEASE_CLASS = 1_919_906_675
 
-_TRANSLATION = Translation(
-    who="the configuration database", unavailable=StoreUnavailable, rejected=ConfigurationError
-)
+_TRANSLATION = Translation(who="the configuration database", unavailable=StoreUnavailable, rejected=ConfigurationError)
 
 
 class Store:
@@ -275,9 +273,7 @@ class Store:
                 cleared[field] = self.secret_box().decrypt(text, place)
                 continue
             sealed = self.secret_box().encrypt(text, place)
-            self._execute(
-                queries.SEAL_DESTINATION, {"field": field, "sealed": sealed, "id": destination_id, "clear": text}
-            )
+            self._execute(queries.SEAL_DESTINATION, {"field": field, "sealed": sealed, "id": destination_id, "clear": text})
         return cleared
 
     def _refuse_shared_slot(self, name: str, pipeline_id: int) -> None:
@@ -366,9 +362,7 @@ def _shape(row: Sequence[Any]) -> PipelineShape:
         engine=Engine(engine),
         source=SourceShape(name=source, host=host, port=port, database=database, username=username),
         destinations=tuple(_destination_shape(*destination) for destination in destinations),
-        tables=tuple(
-            TableShape(id=TableId(t[0], t[1]), target_namespace=t[2], target_name=t[3]) for t in tables
-        ),
+        tables=tuple(TableShape(id=TableId(t[0], t[1]), target_namespace=t[2], target_name=t[3]) for t in tables),
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 
@@ -82,7 +82,7 @@ def _verify(migrations: Sequence[Migration], applied: dict[str, str]) -> None:
 
 
 def _apply(connection: "psycopg.Connection[Any]", migration: Migration) -> None:
-    connection.execute(cast("LiteralString", migration.text))
+    connection.execute(migration.text)
     connection.execute(
         "INSERT INTO rosetta_migrations (name, checksum) VALUES (%s, %s)", [migration.name, migration.checksum]
     )

@@ -2,7 +2,8 @@
 
 SHAPES = """
 SELECT pipelines.name, pipelines.engine, sources.name, pg_host, pg_port, pg_database, pg_username,
-       ARRAY(SELECT ARRAY[destinations.name, destinations.type, (destinations.config - '{password,private_key,private_key_passphrase}'::text[])::text]
+       ARRAY(SELECT ARRAY[destinations.name, destinations.type,
+                          (config - '{password,private_key,private_key_passphrase}'::text[])::text]
              FROM pipeline_destinations JOIN destinations ON destinations.id = destination_id
              WHERE pipeline_id = pipelines.id ORDER BY destinations.name),
        ARRAY(SELECT ARRAY[table_schema, table_name, target_schema, target_name]
@@ -103,7 +104,8 @@ SET status = %(run_status)s::text, heartbeat_at = clock_timestamp(),
     lag_seconds = COALESCE(%(lag_seconds)s::float8, lag_seconds),
     last_success_time = COALESCE(clock_timestamp() - make_interval(secs => %(success_age)s::float8), last_success_time),
     rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
-    health_status = CASE WHEN %(run_status)s::text = 'STREAMING' AND health_status = 'ERROR' THEN 'HEALTHY' ELSE health_status END,
+    health_status = CASE WHEN %(run_status)s::text = 'STREAMING' AND health_status = 'ERROR'
+                         THEN 'HEALTHY' ELSE health_status END,
     last_error = CASE WHEN %(run_status)s::text = 'STREAMING' THEN NULL ELSE last_error END,
     failure_count = CASE WHEN %(run_status)s::text = 'STREAMING' AND started_at < clock_timestamp() - interval '60 seconds'
                          THEN 0 ELSE failure_count END
@@ -154,7 +156,7 @@ SET pg_host = EXCLUDED.pg_host, pg_port = EXCLUDED.pg_port, pg_database = EXCLUD
 RETURNING id
 """
 
-SET_PASSWORD = "UPDATE sources SET pg_password = %s WHERE id = %s"  # noqa: S105: a statement
+SET_PASSWORD = "UPDATE sources SET pg_password = %s WHERE id = %s"  # noqa: S105 - a statement
 
 PUT_DESTINATION = """
 INSERT INTO destinations (name, type, config) VALUES (%s, %s, %s)

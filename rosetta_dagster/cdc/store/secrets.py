@@ -31,7 +31,7 @@ class SecretBox:
         if secret_key is None:
             raise ConfigurationError(
                 "SECRET_KEY is not set, so the secrets of the configuration database can be neither read nor encrypted.",
-                f"Set it to a random text of {KEY_LENGTH} characters or more, for every process of Rosetta, and start again.",
+                f"Set it to a random text of {KEY_LENGTH} characters or more, for every process of Rosetta.",
             )
         if len(secret_key.get_secret_value()) < KEY_LENGTH:
             raise ConfigurationError(

@@ -40,9 +40,7 @@ class PostgresDestination:
     Owns one connection from `open` to `close`, used by the thread that replicates; a loader owns one more while it lives.
     """
 
-    def __init__(
-        self, name: str, connection: PostgresConnection, targets: dict[TableId, TableId], *, pipeline: str
-    ) -> None:
+    def __init__(self, name: str, connection: PostgresConnection, targets: dict[TableId, TableId], *, pipeline: str) -> None:
         self.name = name
         self._config = connection
         self._targets = Targets(targets)

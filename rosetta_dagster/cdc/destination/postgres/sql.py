@@ -48,7 +48,7 @@ def create_table(target: TableId, schema: TableSchema) -> sql.Composed:
 def column_definition(column: Column) -> sql.Composed:
     not_null = sql.SQL(" NOT NULL" if column.not_null else "")
     # The type is the catalog's own spelling (format_type), quoted where it has to be.
-    return sql.SQL("{} {}{}").format(sql.Identifier(column.name), sql.SQL(column.type), not_null)  # type: ignore[arg-type]
+    return sql.SQL("{} {}{}").format(sql.Identifier(column.name), sql.SQL(column.type), not_null)
 
 
 def add_column(target: TableId, column: Column) -> sql.Composed:
@@ -56,7 +56,7 @@ def add_column(target: TableId, column: Column) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}").format(
         table(target),
         sql.Identifier(column.name),
-        sql.SQL(column.type),  # type: ignore[arg-type]
+        sql.SQL(column.type),
     )
 
 
@@ -75,7 +75,7 @@ def create_staging(staging: str, target: TableId, schema: TableSchema) -> sql.Co
         for index, name in enumerate(schema.column_names)
     )
     return sql.SQL(
-        'CREATE TEMPORARY TABLE {} ON COMMIT DELETE ROWS AS\n'
+        "CREATE TEMPORARY TABLE {} ON COMMIT DELETE ROWS AS\n"
         'SELECT NULL::"char" AS op, NULL::text AS unchanged, NULL::bigint AS copies, {}\nFROM {} WITH NO DATA'
     ).format(sql.Identifier(staging), cells, table(target))
 
@@ -109,14 +109,11 @@ def delete_by_key(target: TableId, staging: str, schema: TableSchema) -> sql.Com
 def upsert(target: TableId, staging: str, schema: TableSchema) -> sql.Composed:
     """Insert whole rows, or put them in the place of the rows with their keys."""
     assignments = _COMMA.join(
-        sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name))
-        for name in schema.column_names
-        if name not in schema.key
+        sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in schema.column_names if name not in schema.key
     )
     action = sql.SQL("DO UPDATE SET {}").format(assignments) if assignments.as_string() else sql.SQL("DO NOTHING")
     return sql.SQL(
-        "INSERT INTO {} ({})\nOVERRIDING SYSTEM VALUE\nSELECT {}\nFROM pg_temp.{} AS s WHERE s.op = 'u'\n"
-        "ON CONFLICT ({}) {}"
+        "INSERT INTO {} ({})\nOVERRIDING SYSTEM VALUE\nSELECT {}\nFROM pg_temp.{} AS s WHERE s.op = 'u'\nON CONFLICT ({}) {}"
     ).format(
         table(target),
         _names(schema.column_names),
@@ -130,16 +127,14 @@ def upsert(target: TableId, staging: str, schema: TableSchema) -> sql.Composed:
 def update_in_part(target: TableId, staging: str, schema: TableSchema, unsent: Collection[int]) -> sql.Composed:
     """Update rows of which some values were not sent; `unsent` are the columns where that happens in this batch."""
     assignments = _COMMA.join(
-        _assignment(index, name, index in unsent)
-        for index, name in enumerate(schema.column_names)
-        if name not in schema.key
+        _assignment(index, name, index in unsent) for index, name in enumerate(schema.column_names) if name not in schema.key
     )
     return sql.SQL("UPDATE {} AS t SET {}\nFROM pg_temp.{} AS s\nWHERE s.op = 'p' AND {}").format(
         table(target), assignments, sql.Identifier(staging), _same_key(schema)
     )
 
 
-def _assignment(index: int, name: str, may_be_unsent: bool) -> sql.Composed:  # noqa: FBT001: private, named at the call
+def _assignment(index: int, name: str, may_be_unsent: bool) -> sql.Composed:  # noqa: FBT001 - private, named at the call
     if not may_be_unsent:
         return sql.SQL("{} = {}").format(sql.Identifier(name), _cell(index))
     return sql.SQL("{} = CASE substr(s.unchanged, {}, 1) WHEN '1' THEN {} ELSE {} END").format(
@@ -155,14 +150,14 @@ def move(target: TableId, schema: TableSchema, sent: Sequence[int]) -> sql.Compo
     assignments = _COMMA.join(
         sql.SQL("{} = %s::text::{}").format(
             sql.Identifier(schema.columns[index].name),
-            sql.SQL(schema.columns[index].type),  # type: ignore[arg-type]
+            sql.SQL(schema.columns[index].type),
         )
         for index in sent
     )
     condition = _AND.join(
         sql.SQL("{} = %s::text::{}").format(
             sql.Identifier(name),
-            sql.SQL(schema.columns[index].type),  # type: ignore[arg-type]
+            sql.SQL(schema.columns[index].type),
         )
         for name, index in zip(schema.key, schema.key_indexes, strict=True)
     )
@@ -174,9 +169,7 @@ def insert_copies(target: TableId, staging: str, schema: TableSchema) -> sql.Com
     return sql.SQL(
         "INSERT INTO {} ({})\nOVERRIDING SYSTEM VALUE\nSELECT {}\n"
         "FROM pg_temp.{} AS s, generate_series(1, s.copies)\nWHERE s.op = 'u'"
-    ).format(
-        table(target), _names(schema.column_names), _staged(range(len(schema.columns))), sql.Identifier(staging)
-    )
+    ).format(table(target), _names(schema.column_names), _staged(range(len(schema.columns))), sql.Identifier(staging))
 
 
 def delete_copies(target: TableId, staging: str, schema: TableSchema) -> sql.Composed:

@@ -65,9 +65,7 @@ class StreamState:
         self._connection.execute(sql.IDENTIFY_STREAM, [identity.system_identifier, identity.slot_name, identity.pipeline])
         row = self._connection.execute(sql.READ_STREAM, [self._identity.pipeline]).fetchone()
         if row is None:
-            self._connection.execute(
-                sql.ADD_STREAM, [identity.pipeline, identity.system_identifier, identity.slot_name]
-            )
+            self._connection.execute(sql.ADD_STREAM, [identity.pipeline, identity.system_identifier, identity.slot_name])
             return None
         self._verify(str(row[0]), str(row[1]))
         return _watermark(row[2:])

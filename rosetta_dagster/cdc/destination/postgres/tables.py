@@ -76,9 +76,7 @@ class Targets:
         row = connection.execute(sql.count_rows(target)).fetchone()
         return int(str(row[0])) if row else 0
 
-    def _create(
-        self, connection: "psycopg.Connection[tuple[object, ...]]", target: TableId, schema: TableSchema
-    ) -> None:
+    def _create(self, connection: "psycopg.Connection[tuple[object, ...]]", target: TableId, schema: TableSchema) -> None:
         exists = connection.execute("SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", [target.namespace])
         if exists.fetchone() == (False,):
             connection.execute(sql.create_namespace(target.namespace))

@@ -25,9 +25,7 @@ _INT4_INT8_DATE: Final = frozenset({23, 20, 1082})
 _UUID: Final = 2950
 
 
-def array_converter(
-    element: Element, element_oid: int, placeholder: str, delimiter: bytes = b","
-) -> Callable[[Any], Value]:
+def array_converter(element: Element, element_oid: int, placeholder: str, delimiter: bytes = b",") -> Callable[[Any], Value]:
     """Turns Debezium's list into an array literal. `ValueError` when the list does not tell what the array was."""
     unchanged = _unchanged_form(element_oid, placeholder)
 

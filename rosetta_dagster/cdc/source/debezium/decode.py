@@ -93,9 +93,7 @@ def _schema_with(current: TableSchema, columns: tuple[Column, ...]) -> TableSche
         return current
     names = {column.name for column in columns}
     key = current.key if names.issuperset(current.key) else ()
-    return TableSchema(
-        id=current.id, columns=columns, key=key, identity=current.identity, comment=current.comment
-    )
+    return TableSchema(id=current.id, columns=columns, key=key, identity=current.identity, comment=current.comment)
 
 
 def joined_key_change(deleted: Change, inserted: Change) -> Change | None:
@@ -117,5 +115,3 @@ def joined_key_change(deleted: Change, inserted: Change) -> Change | None:
 def committed_at(envelope: Envelope) -> datetime:
     """When the event's transaction was committed at the source."""
     return _EPOCH + timedelta(microseconds=envelope["source"]["ts_us"])
-
-

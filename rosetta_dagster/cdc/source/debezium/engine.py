@@ -9,11 +9,12 @@ blocks when the queue is full: that is the back-pressure. It commits nothing: th
 import queue
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
 
-from rosetta_dagster.cdc.errors import RosettaError, StreamEnded
+from rosetta_dagster.cdc.errors import ChangeUndecodable, RosettaError, StreamEnded
 from rosetta_dagster.cdc.source.debezium.jvm import start_jvm
 
 #: How often a blocked hand-over looks whether the engine is being closed, in seconds.
@@ -73,11 +74,9 @@ class EngineThread:
         for _ in range(attempts):
             if not self._thread.is_alive():
                 return True
-            try:
+            # Not started yet, or stopping already: the thread's end is what counts.
+            with suppress(jpype.JException):
                 self._engine.close()
-            except jpype.JException:
-                # Not started yet, or stopping already: the thread's end is what counts.
-                pass
             self._thread.join(0.25)
         return not self._thread.is_alive()
 
@@ -93,9 +92,18 @@ class EngineThread:
         self._failure = failure
 
 
+#: What Debezium says of a value that it cannot print; it names the table and column, or nothing, and sometimes the value.
+_UNPRINTABLE = ("Failed to properly convert data value", "For input string", "Error converting")
+
+
 def ended(failure: str | None) -> RosettaError:
     """The error for an engine that ended without being asked to."""
     reason = failure or "it gave no reason"
+    if reason.startswith(_UNPRINTABLE):
+        return ChangeUndecodable(
+            "Debezium cannot print a value that was written to one of the pipeline's tables.",
+            "Set pipelines.engine to PGOUTPUT, or leave the table out. LIMITATIONS.md lists such types.",
+        )
     return StreamEnded(
         f"Debezium ended: {reason}.", "The run restarts by itself. If it ends again, look at the source's server log."
     )
@@ -123,7 +131,7 @@ def _completion(note_end: Any) -> Any:
     @jpype.JImplements("io.debezium.engine.DebeziumEngine$CompletionCallback")
     class Completion:
         @jpype.JOverride  # type: ignore[untyped-decorator]
-        def handle(self, success: bool, message: Any, error: Any) -> None:  # noqa: FBT001: Java's signature
+        def handle(self, success: bool, message: Any, error: Any) -> None:  # noqa: FBT001 - Java's signature
             note_end(None if success else _root_cause(message, error))
 
     return Completion()
@@ -145,10 +153,14 @@ def _consumer(hand_over: Any) -> Any:
     string_class = jpype.JClass("java.lang.String")
     collectors = jpype.JClass("java.util.stream.Collectors")
     function = jpype.JClass("java.util.function.Function")
-    value_method = jpype.JClass("java.lang.invoke.MethodHandles").publicLookup().findVirtual(
-        jpype.JClass("io.debezium.engine.ChangeEvent"),
-        "value",
-        jpype.JClass("java.lang.invoke.MethodType").methodType(object_class),
+    value_method = (
+        jpype.JClass("java.lang.invoke.MethodHandles")
+        .publicLookup()
+        .findVirtual(
+            jpype.JClass("io.debezium.engine.ChangeEvent"),
+            "value",
+            jpype.JClass("java.lang.invoke.MethodType").methodType(object_class),
+        )
     )
     proxies = jpype.JClass("java.lang.invoke.MethodHandleProxies")
     value_of = jpype.JObject(proxies.asInterfaceInstance(function, value_method), function)
@@ -156,12 +168,12 @@ def _consumer(hand_over: Any) -> Any:
     @jpype.JImplements("io.debezium.engine.DebeziumEngine$ChangeConsumer")
     class Consumer:
         @jpype.JOverride  # type: ignore[untyped-decorator]
-        def handleBatch(self, events: Any, committer: Any) -> None:  # noqa: N802: Java's name
+        def handleBatch(self, events: Any, committer: Any) -> None:  # noqa: N802 - Java's name
             joined = string_class(events.stream().map(value_of).collect(collectors.toList()).toString())
             hand_over(Records(bytes(joined.getBytes("UTF-8")), events, committer))
 
         @jpype.JOverride  # type: ignore[untyped-decorator]
-        def supportsTombstoneEvents(self) -> bool:  # noqa: N802: Java's name
+        def supportsTombstoneEvents(self) -> bool:  # noqa: N802 - Java's name
             return False
 
     return Consumer()

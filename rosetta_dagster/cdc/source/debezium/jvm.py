@@ -67,6 +67,8 @@ _FLAGS = (
     # Of the collectors the one with the smallest footprint; it is as fast as the others on this work.
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
+    # The PostgreSQL driver gives the server Java's time zone, and reads timestamps in it.
+    "-Duser.timezone=UTC",
     # What JPype and Netty-free Kafka classes do is announced as deprecated on every start.
     "--enable-native-access=ALL-UNNAMED",
 )
@@ -99,9 +101,7 @@ def java_home() -> Path:
 def java_version(home: Path) -> int | None:
     """The feature release of a Java installation, as 17 or 25; None when there is none that runs."""
     try:
-        run = subprocess.run(  # noqa: S603: the path is the operator's own JAVA_HOME
-            [home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=20, check=False
-        )
+        run = subprocess.run([home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=20, check=False)
     except OSError:
         return None
     found = re.search(r'version "(\d+)', run.stderr)

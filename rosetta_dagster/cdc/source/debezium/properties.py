@@ -7,9 +7,6 @@ from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.debezium.values import CONNECTOR_PROPERTIES
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
 
-
-
-
 _FIXED: Mapping[str, str] = {
     "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
     "plugin.name": "pgoutput",

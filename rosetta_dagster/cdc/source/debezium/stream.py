@@ -33,7 +33,7 @@ class _Beat(NamedTuple):
     """A heartbeat that may be committed once everything before it is durable."""
 
     records: Records
-    index: int
+    record_index: int
     commit_lsn: Lsn
 
 
@@ -97,7 +97,7 @@ class DebeziumStream:
 
     def commit(self, delivery: Delivery) -> None:
         if isinstance(delivery.receipt, _Beat):
-            delivery.receipt.records.commit(delivery.receipt.index)
+            delivery.receipt.records.commit(delivery.receipt.record_index)
 
     def close(self) -> None:
         self._engine.close(CLOSE_TIMEOUT)

@@ -246,7 +246,7 @@ def _array_timestamp(microseconds: int) -> bytes:
 
 def _array_timestamptz(text: str) -> bytes:
     # -infinity comes as a year of nine digits; PostgreSQL's own have six at most, and a plus before them.
-    if text.find("-") > 7 or (text < "1582-10-15" and text[0] != "+"):  # noqa: PLR2004
+    if text.find("-") > 7 or (text < "1582-10-15" and text[0] != "+"):
         raise ValueError("infinite, BC, or in the Julian calendar")
     return timestamptz_text(text)
 
