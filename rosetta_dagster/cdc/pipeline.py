@@ -64,9 +64,11 @@ def replicate(
 
 
 def _counts(batch: Batch) -> Counter[tuple[TableId, str]]:
-    return Counter(
-        {(table.table.id, operation.value): count for table in batch.tables for operation, count in table.counts.items()}
-    )
+    counts: Counter[tuple[TableId, str]] = Counter()
+    # A table stands in a batch once for each schema that it had.
+    for table in batch.tables:
+        counts.update({(table.table.id, operation.value): count for operation, count in table.counts.items()})
+    return counts
 
 
 def _report(reporter: Reporter, delivery: Delivery, counts: Counter[tuple[TableId, str]]) -> None:

@@ -1,9 +1,7 @@
-import pytest
 from psycopg import sql as psycopg_sql
-from psycopg._queries import PostgresQuery
-from psycopg.adapt import Transformer
 
 from rosetta_dagster.cdc.destination.postgres import sql
+from rosetta_dagster.cdc.event import UNCHANGED
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 
 from .changes import column, table
@@ -74,13 +72,12 @@ def test_copied_rows_name_their_columns() -> None:
     assert expected == text(sql.copy_into(TARGET, ITEMS))
 
 
-def test_a_staging_table_has_the_types_of_the_targets_columns_under_names_of_ours() -> None:
+def test_a_staging_table_has_a_column_for_each_of_the_source_by_number() -> None:
     expected = """\
-CREATE TEMPORARY TABLE "stage" ON COMMIT DELETE ROWS AS
-SELECT NULL::"char" AS op, NULL::text AS unchanged, NULL::bigint AS copies, \
-"price" AS "c0", "id" AS "c1", "body" AS "c2", "region" AS "c3"
-FROM "mirror"."items" WITH NO DATA"""
-    assert expected == text(sql.create_staging("stage", TARGET, ITEMS))
+CREATE TEMPORARY TABLE "stage" (
+    op "char", unchanged text, copies bigint, "c0" numeric(12,2), "c1" bigint
+) ON COMMIT DELETE ROWS"""
+    assert expected == text(sql.create_staging("stage", ["numeric(12,2)", "bigint"]))
 
 
 def test_a_staging_table_is_filled_emptied_and_dropped_by_its_own_name() -> None:
@@ -129,28 +126,17 @@ def test_the_digit_of_a_column_is_counted_from_one() -> None:
 
 
 def test_a_moved_row_gets_what_was_sent_and_is_found_by_its_old_key() -> None:
+    row = (b"9.5", b"2", UNCHANGED, b"north")
     expected = """\
-UPDATE "mirror"."items" SET "price" = %s::text::numeric(12,2), "id" = %s::text::bigint, \
-"region" = %s::text::character varying(8)
-WHERE "region" = %s::text::character varying(8) AND "id" = %s::text::bigint"""
-    assert expected == text(sql.move(TARGET, ITEMS, [0, 1, 3]))
+UPDATE "mirror"."items" SET "price" = '9.5'::text::numeric(12,2), "id" = '2'::text::bigint, \
+"region" = 'north'::text::character varying(8)
+WHERE "region" = 'south'::text::character varying(8) AND "id" = '1'::text::bigint"""
+    assert expected == text(sql.move(TARGET, ITEMS, (b"south", b"1"), row))
 
 
-def placeholder_count(statement: psycopg_sql.Composable, parameters: list[str]) -> int:
-    """How many parameters psycopg finds in the statement; it raises when the text confuses it."""
-    query = PostgresQuery(Transformer())
-    query.convert(statement.as_bytes(None), parameters)
-    return len(query.types)
-
-
-def test_a_moved_row_takes_as_many_parameters_as_values_and_key_columns() -> None:
-    assert 5 == placeholder_count(sql.move(TARGET, ITEMS, [0, 1, 3]), ["1", "2", "a", "a", "1"])
-
-
-@pytest.mark.xfail(strict=True, reason="psycopg reads the percent sign of a name as the start of a parameter")
-def test_a_moved_row_may_have_a_column_whose_name_holds_a_percent_sign() -> None:
-    schema = table("id", "share %", "body")
-    assert 3 == placeholder_count(sql.move(TARGET, schema, [0, 1]), ["2", "10", "1"])
+def test_a_moved_row_may_have_a_quote_in_its_values_and_a_percent_sign_in_its_names() -> None:
+    found = text(sql.move(TARGET, table("id", "share %"), (b"1",), (b"it's", b"10 %")))
+    assert "\"id\" = 'it''s'::text::text, \"share %\" = '10 %'::text::text" in found
 
 
 def test_rows_without_a_key_are_inserted_as_often_as_they_came() -> None:
@@ -165,13 +151,14 @@ WHERE s.op = 'u'"""
 
 def test_rows_without_a_key_are_deleted_as_often_as_they_went_and_compared_by_their_text() -> None:
     expected = """\
-DELETE FROM "mirror"."items" WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM (
-        SELECT t.ctid, s.copies, row_number() OVER (PARTITION BY s.ctid ORDER BY t.ctid) AS number
+DELETE FROM "mirror"."items" WHERE (tableoid, ctid) IN (
+    SELECT "relation", "place" FROM (
+        SELECT t.tableoid AS "relation", t.ctid AS "place", s.copies,
+               row_number() OVER (PARTITION BY s.ctid ORDER BY t.tableoid, t.ctid) AS number
         FROM pg_temp."stage" AS s JOIN "mirror"."items" AS t ON \
 ROW("t"."a", "t"."b")::text = ROW("s"."c0", "s"."c1")::text
         WHERE s.op = 'd'
-    ) AS found WHERE number <= copies))"""
+    ) AS found WHERE number <= copies)"""
     assert expected == text(sql.delete_copies(TARGET, "stage", KEYLESS))
 
 

@@ -31,7 +31,7 @@ class Merger:
             case Truncate():
                 self._connection.execute(sql.truncate(self._targets.of(table.id)))
             case Move():
-                self._move(table, step)
+                self._connection.execute(sql.move(self._targets.of(table.id), table, step.old_key, step.row))
             case Merge():
                 self._merge(table, step, is_first=is_first)
             case Recount():
@@ -56,12 +56,6 @@ class Merger:
         if step.inserted:
             self._connection.execute(sql.insert_copies(target, staging, table))
 
-    def _move(self, table: TableSchema, step: Move) -> None:
-        sent = [index for index, value in enumerate(step.row) if value is not UNCHANGED]
-        values = [step.row[index] for index in sent] + list(step.old_key)
-        texts = [value.decode() if isinstance(value, bytes) else None for value in values]
-        self._connection.execute(sql.move(self._targets.of(table.id), table, sent), texts)
-
     def _stage(self, staging: str, table: TableSchema, lines: Iterable[bytes]) -> None:
         with self._connection.cursor().copy(sql.copy_into_staging(staging, table)) as copy:
             for block in blocks(lines):
@@ -79,7 +73,7 @@ class Merger:
     def _make_staging(self, table: TableSchema, staging: str) -> str:
         self._targets.prepare(self._connection, table)
         self._connection.execute(sql.drop_staging(staging))
-        self._connection.execute(sql.create_staging(staging, self._targets.of(table.id), table))
+        self._connection.execute(sql.create_staging(staging, self._targets.staging_types(self._connection, table)))
         self._staging[table.id] = (table, staging)
         return staging
 

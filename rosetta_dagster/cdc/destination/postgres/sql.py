@@ -6,10 +6,11 @@ the user can clash with one of ours. Its first columns say what a row is for: `o
 table without a key.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from psycopg import sql
 
+from rosetta_dagster.cdc.event import UNCHANGED, Key, Row, Value
 from rosetta_dagster.cdc.schema import Column, TableId, TableSchema
 
 _COMMA = sql.SQL(", ")
@@ -68,16 +69,12 @@ def copy_into(target: TableId, schema: TableSchema) -> sql.Composed:
     return sql.SQL("COPY {} ({}) FROM STDIN").format(table(target), _names(schema.column_names))
 
 
-def create_staging(staging: str, target: TableId, schema: TableSchema) -> sql.Composed:
-    """A temporary table with the types of the target's columns, emptied at each commit."""
-    cells = _COMMA.join(
-        sql.SQL("{} AS {}").format(sql.Identifier(name), sql.Identifier(f"c{index}"))
-        for index, name in enumerate(schema.column_names)
-    )
+def create_staging(staging: str, types: Iterable[str]) -> sql.Composed:
+    """A temporary table with a column of each type, emptied at each commit."""
+    cells = _COMMA.join(sql.SQL("{} {}").format(sql.Identifier(f"c{n}"), sql.SQL(name)) for n, name in enumerate(types))
     return sql.SQL(
-        "CREATE TEMPORARY TABLE {} ON COMMIT DELETE ROWS AS\n"
-        'SELECT NULL::"char" AS op, NULL::text AS unchanged, NULL::bigint AS copies, {}\nFROM {} WITH NO DATA'
-    ).format(sql.Identifier(staging), cells, table(target))
+        'CREATE TEMPORARY TABLE {} (\n    op "char", unchanged text, copies bigint, {}\n) ON COMMIT DELETE ROWS'
+    ).format(sql.Identifier(staging), cells)
 
 
 def drop_staging(staging: str) -> sql.Composed:
@@ -142,26 +139,27 @@ def _assignment(index: int, name: str, may_be_unsent: bool) -> sql.Composed:  # 
     )
 
 
-def move(target: TableId, schema: TableSchema, sent: Sequence[int]) -> sql.Composed:
+def move(target: TableId, schema: TableSchema, old_key: Key, row: Row) -> sql.Composed:
     """Give one row another key, and new values to the columns that were sent.
 
-    Parameters: the values sent, then the values of the old key, all as text; the server reads them as the column's type.
+    The values stand in the statement: with parameters, a percent sign in a column's name would be taken for one.
     """
     assignments = _COMMA.join(
-        sql.SQL("{} = %s::text::{}").format(
-            sql.Identifier(schema.columns[index].name),
-            sql.SQL(schema.columns[index].type),
-        )
-        for index in sent
+        sql.SQL("{} = {}").format(sql.Identifier(column.name), _typed(column, value))
+        for column, value in zip(schema.columns, row, strict=True)
+        if value is not UNCHANGED
     )
     condition = _AND.join(
-        sql.SQL("{} = %s::text::{}").format(
-            sql.Identifier(name),
-            sql.SQL(schema.columns[index].type),
-        )
-        for name, index in zip(schema.key, schema.key_indexes, strict=True)
+        sql.SQL("{} = {}").format(sql.Identifier(name), _typed(schema.columns[index], value))
+        for name, index, value in zip(schema.key, schema.key_indexes, old_key, strict=True)
     )
     return sql.SQL("UPDATE {} SET {}\nWHERE {}").format(table(target), assignments, condition)
+
+
+def _typed(column: Column, value: Value) -> sql.Composed:
+    """A value's text, read by the server as the column's type."""
+    text = value.decode() if isinstance(value, bytes) else None
+    return sql.SQL("{}::text::{}").format(sql.Literal(text), sql.SQL(column.type))
 
 
 def insert_copies(target: TableId, staging: str, schema: TableSchema) -> sql.Composed:
@@ -176,15 +174,17 @@ def delete_copies(target: TableId, staging: str, schema: TableSchema) -> sql.Com
     """Delete as many rows equal to each staged row as went, of a table without a key.
 
     Rows are compared by their text: not every type has an equality, and a type's own may call different values equal.
+    A ctid alone would name a row in each partition.
     """
     target_row = _COMMA.join(sql.Identifier("t", name) for name in schema.column_names)
     return sql.SQL(
-        "DELETE FROM {0} WHERE ctid = ANY (ARRAY(\n"
-        "    SELECT ctid FROM (\n"
-        "        SELECT t.ctid, s.copies, row_number() OVER (PARTITION BY s.ctid ORDER BY t.ctid) AS number\n"
+        "DELETE FROM {0} WHERE (tableoid, ctid) IN (\n"
+        '    SELECT "relation", "place" FROM (\n'
+        '        SELECT t.tableoid AS "relation", t.ctid AS "place", s.copies,\n'
+        "               row_number() OVER (PARTITION BY s.ctid ORDER BY t.tableoid, t.ctid) AS number\n"
         "        FROM pg_temp.{1} AS s JOIN {0} AS t ON ROW({2})::text = ROW({3})::text\n"
         "        WHERE s.op = 'd'\n"
-        "    ) AS found WHERE number <= copies))"
+        "    ) AS found WHERE number <= copies)"
     ).format(table(target), sql.Identifier(staging), target_row, _staged(range(len(schema.columns))))
 
 

@@ -24,6 +24,18 @@ SELECT EXISTS (
 """
 
 
+#: Each column's type without its domain: a domain may forbid NULL, and in a staging table NULL stands for values that are
+#: not there.
+_TYPES = """
+WITH RECURSIVE resolved AS (
+    SELECT attname, atttypid AS type, atttypmod AS modifier FROM pg_attribute
+    WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attnum > 0 AND NOT attisdropped
+    UNION ALL
+    SELECT attname, typbasetype, typtypmod FROM resolved JOIN pg_type ON oid = type WHERE typtype = 'd'
+)
+SELECT attname::text, format_type(type, modifier) FROM resolved JOIN pg_type ON oid = type WHERE typtype <> 'd'
+"""
+
 #: Larger tables are not counted row by row: the planner's estimate serves.
 _COUNTED_ROWS = 1_000_000
 
@@ -51,6 +63,11 @@ class Targets:
         for column in missing_columns(known, schema):
             connection.execute(sql.add_column(target, column))
         self._verify_key(connection, target, schema)
+
+    def staging_types(self, connection: "psycopg.Connection[tuple[object, ...]]", schema: TableSchema) -> list[str]:
+        """For each column of the source, the type that its values are staged in."""
+        types = {str(name): str(kind) for name, kind in connection.execute(_TYPES, self.of(schema.id))}
+        return [types[name] for name in schema.column_names]
 
     def empty(self, connection: "psycopg.Connection[tuple[object, ...]]", source: TableId, *, ours: bool) -> None:
         """Make sure that a copy starts with an empty table. `TableNotOurs` when it holds rows of somebody else."""

@@ -1,7 +1,6 @@
 """Turns Debezium's envelopes into changes."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from rosetta_dagster.cdc.errors import ChangeUndecodable
@@ -16,7 +15,6 @@ Envelope: TypeAlias = dict[str, Any]
 ReadSchema: TypeAlias = Callable[[TableId], TableSchema | None]
 
 _OPERATIONS = {"c": Operation.INSERT, "u": Operation.UPDATE, "d": Operation.DELETE, "t": Operation.TRUNCATE}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TableDecoder:
@@ -85,14 +83,15 @@ class Decoder:
                 f"Table {table} had columns that are in the catalog no more: {', '.join(unknown)}.",
                 "They were added and dropped again before their changes were read. Resync the table.",
             )
-        return _schema_with(current, tuple(columns[name] for name in names))
+        return _schema_with(current, known, tuple(columns[name] for name in names))
 
 
-def _schema_with(current: TableSchema, columns: tuple[Column, ...]) -> TableSchema:
+def _schema_with(current: TableSchema, known: TableSchema, columns: tuple[Column, ...]) -> TableSchema:
     if columns == current.columns:
         return current
     names = {column.name for column in columns}
-    key = current.key if names.issuperset(current.key) else ()
+    # A key column that was renamed meanwhile still has its old name in earlier changes.
+    key = next((key for key in (current.key, known.key) if names.issuperset(key)), ())
     return TableSchema(id=current.id, columns=columns, key=key, identity=current.identity, comment=current.comment)
 
 
@@ -110,8 +109,3 @@ def joined_key_change(deleted: Change, inserted: Change) -> Change | None:
     ):
         return None
     return inserted._replace(operation=Operation.UPDATE, old_row=deleted.old_row)
-
-
-def committed_at(envelope: Envelope) -> datetime:
-    """When the event's transaction was committed at the source."""
-    return _EPOCH + timedelta(microseconds=envelope["source"]["ts_us"])

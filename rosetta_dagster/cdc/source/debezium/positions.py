@@ -46,4 +46,7 @@ class PositionCounter:
         if known is not None:
             return known
         before = orjson.loads(sequence)[0]
-        return int(before) if before is not None else int(self._confirmed_flush_lsn)
+        lsn = int(before) if before is not None else int(self._confirmed_flush_lsn)
+        # The stream is past a watermark's transaction: its xid, of 32 bits only, will mean another one some day.
+        self._watermark_lsns = {x: known_lsn for x, known_lsn in self._watermark_lsns.items() if known_lsn >= lsn}
+        return lsn

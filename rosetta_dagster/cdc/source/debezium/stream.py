@@ -8,7 +8,7 @@ up to which COMMIT everything came before it.
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.config import PostgresConnection
@@ -16,7 +16,7 @@ from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
-from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchema, committed_at, joined_key_change
+from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchema, joined_key_change
 from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records, parse
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.properties import connector_properties
@@ -27,6 +27,9 @@ BYTE_LIMIT = 64 * 1024 * 1024
 
 #: How long an engine may take to end, in seconds, before the process has to.
 CLOSE_TIMEOUT = 20.0
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Beat(NamedTuple):
@@ -44,8 +47,11 @@ class TransactionBuffer:
     changes: list[Change] = field(default_factory=list)
     #: How many of the changes belong to transactions that are complete.
     complete_count: int = 0
+    #: When each of their transactions was committed at the source, by xid, in microseconds since 1970.
+    commit_times: dict[int, int] = field(default_factory=dict)
 
-    def add(self, change: Change) -> None:
+    def add(self, change: Change, commit_time: int) -> None:
+        self.commit_times[change.xid] = commit_time
         if self.changes:
             last = self.changes[-1]
             if last.xid != change.xid:
@@ -56,8 +62,8 @@ class TransactionBuffer:
         self.changes.append(change)
 
     def committed(self, commit_lsn: Lsn) -> None:
-        """Every COMMIT up to this LSN has been read."""
-        if self.changes and self.changes[-1].position.lsn < commit_lsn:
+        """The last COMMIT that has been read is at this LSN; before the last transaction's own, it is its predecessor's."""
+        if self.changes and self.changes[-1].position.transaction_lsn < commit_lsn:
             self.complete_count = len(self.changes)
 
     def take_complete(self) -> list[Change]:
@@ -67,6 +73,15 @@ class TransactionBuffer:
     def take_part(self) -> list[Change]:
         """Nearly all changes of a transaction that is too large. The last one stays: its other half may be to come."""
         return self._take(len(self.changes) - 1)
+
+    def committed_at(self, change: Change) -> datetime:
+        """When the transaction of a change was committed at the source."""
+        return _EPOCH + timedelta(microseconds=self.commit_times[change.xid])
+
+    def forget_times(self) -> None:
+        """Drop the times of all transactions but the one that changes are still to be delivered of."""
+        left = {change.xid for change in self.changes[:1]}
+        self.commit_times = {xid: time for xid, time in self.commit_times.items() if xid in left}
 
     def _take(self, count: int) -> list[Change]:
         taken, self.changes = self.changes[:count], self.changes[count:]
@@ -82,7 +97,6 @@ class DebeziumStream:
         self._decoder = decoder
         self._buffer = TransactionBuffer()
         self._buffered_bytes = 0
-        self._committed_at: datetime | None = None
         self._beat: _Beat | None = None
         self._lsn = confirmed_flush_lsn
 
@@ -105,16 +119,13 @@ class DebeziumStream:
     def _read(self, records: Records) -> None:
         envelopes = parse(records)
         beat_index = next((i for i in reversed(range(len(envelopes))) if _is_heartbeat(envelopes[i])), None)
-        last: dict[str, Any] | None = None
         for index, envelope in enumerate(envelopes):
             if index == beat_index:
                 self._read_beat(records, index)
             if envelope is not None and envelope.get("op", "m") != "m":
-                self._buffer.add(self._decoder.change(envelope))
-                last = envelope
-        if last is not None:
+                self._buffer.add(self._decoder.change(envelope), envelope["source"]["ts_us"])
+        if self._buffer.changes:
             self._buffered_bytes += len(records.json)
-            self._committed_at = committed_at(last)
 
     def _read_beat(self, records: Records, index: int) -> None:
         """Only the last beat of a batch is looked at: it covers the others."""
@@ -136,13 +147,15 @@ class DebeziumStream:
         if not changes and self._beat is None:
             return None
         beat, self._beat = self._beat, None
+        committed_at = self._buffer.committed_at(changes[-1]) if changes else None
+        self._buffer.forget_times()
         left = len(self._buffer.changes)
         self._buffered_bytes = self._buffered_bytes * left // max(1, left + len(changes))
         return Delivery(
             changes=changes,
             watermark=_watermark(changes),
             lsn=self._lsn,
-            committed_at=self._committed_at if changes else None,
+            committed_at=committed_at,
             receipt=beat,
         )
 

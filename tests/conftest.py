@@ -1,0 +1,109 @@
+"""The parts that tests share: one real PostgreSQL for the whole session, and databases of it that a test has to itself."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+
+from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.embedded.postgres import EmbeddedPostgres
+
+SECRET_KEY = "a key that is used by tests only"
+
+_NUMBERS = count(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """A database that one test has to itself."""
+
+    url: str
+
+    @contextmanager
+    def connect(self) -> Iterator["psycopg.Connection[Any]"]:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            yield connection
+
+    def run(self, *statements: str) -> None:
+        with self.connect() as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with self.connect() as connection:
+            return connection.execute(query).fetchall()
+
+    @property
+    def connection(self) -> PostgresConnection:
+        parts: dict[str, Any] = conninfo_to_dict(self.url)
+        return PostgresConnection(
+            host=parts["host"],
+            port=int(parts["port"]),
+            database=parts["dbname"],
+            username=parts["user"],
+            password=SecretStr(parts["password"]),
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """As `destinations.config` has it."""
+        password = self.connection.password
+        assert password is not None
+        return {**self.connection.model_dump(exclude={"password"}), "password": password.get_secret_value()}
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def new_database(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[str], Database]]:
+    """Makes databases, and removes them after the test with their slots."""
+    made: list[str] = []
+
+    def make(purpose: str) -> Database:
+        name = f"{purpose}_{next(_NUMBERS)}"
+        made.append(name)
+        return Database(url=postgres_server.create_database(name))
+
+    yield make
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
+        for name in made:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            connection.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s AND NOT active",
+                [name],
+            )
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def source(new_database: Callable[[str], Database]) -> Database:
+    return new_database("source")
+
+
+@pytest.fixture
+def destination(new_database: Callable[[str], Database]) -> Database:
+    return new_database("destination")
+
+
+@pytest.fixture
+def config_database(new_database: Callable[[str], Database]) -> Database:
+    return new_database("config")
+
+
+@pytest.fixture
+def store(config_database: Database) -> Iterator[Store]:
+    with Store(SecretStr(config_database.url), SecretStr(SECRET_KEY)) as opened:
+        opened.migrate()
+        yield opened
