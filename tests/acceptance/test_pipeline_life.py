@@ -1,0 +1,111 @@
+"""What an operator does with pipelines, against real Dagster processes, and what must come of it."""
+
+import signal
+
+import pytest
+
+from rosetta_dagster.cdc.config import Status
+from tests.acceptance.conftest import Deployment, digests
+
+ITEMS = (
+    "CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL, price numeric(12, 2), at timestamptz DEFAULT now())",
+    "INSERT INTO items (id, name, price) SELECT n, 'item ' || n, n / 7.0 FROM generate_series(1, 100000) AS n",
+)
+
+
+def test_a_new_row_becomes_a_job_that_copies_and_applies_100_000_rows_in_bounded_memory(deployment: Deployment) -> None:
+    source, destination = deployment.database("life_source"), deployment.database("life_destination")
+    source.run(*ITEMS)
+    deployment.add_pipeline("life", source, destination, "items", status=Status.START)
+
+    assert deployment.wait_until_streaming("life", 45) < 45
+    assert deployment.graphql.has_job("rosetta_life")
+    source.run(
+        "UPDATE items SET name = name || ' changed' WHERE id <= 50000",
+        "DELETE FROM items WHERE id > 90000",
+        "INSERT INTO items (id, name) SELECT n, 'new ' || n FROM generate_series(100001, 140000) AS n",
+    )
+    deployment.wait_until_equal(source, destination, "items")
+
+    assert 100_000 == deployment.state("life").rows_copied
+    deployment.environment.wait_for("The count", lambda: deployment.state("life").rows_applied == 100_000, 10)
+    assert all(worker.memory_info().rss < 700 * 2**20 for worker in deployment.workers())
+
+    deployment.store.set_status("life", Status.PAUSE)
+    assert deployment.wait_until_stopped("life") < 3
+    assert "STOPPED" == deployment.state("life").run_status
+    deployment.environment.wait_for("The end of the worker", lambda: not deployment.workers(), 15)
+    assert 0 == deployment.walsender_count()
+
+
+def test_a_killed_worker_is_started_again_and_loses_nothing(deployment: Deployment) -> None:
+    source, destination = deployment.database("kill_source"), deployment.database("kill_destination")
+    source.run(*ITEMS, "UPDATE items SET name = 'item'")
+    deployment.add_pipeline("kill", source, destination, "items", status=Status.START)
+    deployment.wait_until_streaming("kill")
+
+    # Ten transactions, so that the kill comes between two applies.
+    for part in range(10):
+        source.run(f"UPDATE items SET price = price + 1, name = 'changed' WHERE id % 10 = {part}")
+    first_changes = "SELECT count(*) FROM items WHERE name = 'changed'"
+    deployment.environment.wait_for("The first changes", lambda: destination.rows(first_changes) > [(0,)], 60)
+    (worker,) = deployment.workers()
+    worker.send_signal(signal.SIGKILL)
+    assert digests(source, "items") != digests(destination, "items")
+
+    deployment.wait_until_equal(source, destination, "items", timeout=120)
+    deployment.store.set_status("kill", Status.PAUSE)
+    deployment.wait_until_stopped("kill")
+    assert 2 == len(deployment.graphql.run_statuses("kill"))
+
+
+def test_refresh_restarts_the_run_and_writes_start_back(deployment: Deployment) -> None:
+    source, destination = deployment.database("refresh_source"), deployment.database("refresh_destination")
+    source.run("CREATE TABLE notes (id int PRIMARY KEY)")
+    deployment.add_pipeline("refresh", source, destination, "notes", status=Status.START)
+    deployment.wait_until_streaming("refresh")
+    first = deployment.state("refresh").run_id
+
+    deployment.store.set_status("refresh", Status.REFRESH)
+    deployment.environment.wait_for("A new run", lambda: deployment.state("refresh").run_id != first, 45)
+    deployment.wait_until_streaming("refresh")
+    assert Status.START is deployment.state("refresh").status
+    source.run("INSERT INTO notes VALUES (1)")
+    deployment.wait_until_equal(source, destination, "notes")
+
+    deployment.store.set_status("refresh", Status.PAUSE)
+    deployment.wait_until_stopped("refresh")
+
+
+@pytest.mark.parametrize(
+    ("name", "breakage", "message"),
+    [
+        ("password", "UPDATE sources SET pg_password = 'wrong-secret' WHERE name = 'password_source'", "password"),
+        ("missing", "UPDATE pipeline_tables SET table_name = 'absent' WHERE table_name = 'notes_missing'", "does not exist"),
+    ],
+)
+def test_what_is_wrong_stands_on_the_row_in_the_run_and_in_the_check_and_is_not_tried_every_ten_seconds(
+    deployment: Deployment, name: str, breakage: str, message: str
+) -> None:
+    source, destination = deployment.database(f"{name}_source"), deployment.database(f"{name}_destination")
+    source.run(f"CREATE TABLE notes_{name} (id int PRIMARY KEY)")
+    deployment.add_pipeline(name, source, destination, f"notes_{name}", status=Status.PAUSE)
+    with deployment.store.connected() as connection:
+        connection.execute(breakage)
+    deployment.store.set_status(name, Status.START)
+
+    deployment.environment.wait_for("The failure", lambda: deployment.state(name).run_status == "FAILED", 60)
+    state = deployment.state(name)
+    assert state.last_error is not None
+    assert message in state.last_error
+    assert "wrong-secret" not in state.last_error
+    assert not state.is_due
+    deployment.environment.wait_for("The run", lambda: deployment.graphql.run_statuses(name) == ["FAILURE"], 30)
+
+    def is_told_by_the_check() -> bool:
+        check = deployment.graphql.last_check(name, "health")
+        return check is not None and not check.passed and check.description == state.last_error
+
+    deployment.environment.wait_for("The check", is_told_by_the_check, 30)
+    deployment.store.set_status(name, Status.PAUSE)
+    assert 1 == len(deployment.graphql.run_statuses(name))
