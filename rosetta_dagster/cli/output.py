@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -26,7 +27,8 @@ def to_json(value: "DataclassInstance") -> dict[str, Any]:
 
 def print_states(states: Sequence[PipelineState]) -> None:
     """A line for each pipeline, and below it what is wrong."""
-    table = Table("pipeline", "status", "run", "health", "lag", "WAL retained", "copied", "applied", "last success")
+    table = Table("pipeline", "status", "run", "health", "lag", "WAL", "copied", "applied", "success", box=None)
+    now = datetime.now(UTC)
     for state in states:
         table.add_row(
             state.name,
@@ -34,10 +36,10 @@ def print_states(states: Sequence[PipelineState]) -> None:
             state.run_status,
             state.health,
             "-" if state.lag_seconds is None else f"{state.lag_seconds:.2f} s",
-            "-" if state.wal_size is None else f"{state.wal_size / 2**20:,.1f} MiB",
+            "-" if state.wal_size is None else f"{state.wal_size / 2**20:,.0f} MiB",
             f"{state.rows_copied:,}",
             f"{state.rows_applied:,}",
-            "-" if state.last_success_time is None else f"{state.last_success_time:%Y-%m-%d %H:%M:%S}",
+            "-" if state.last_success_time is None else f"{(now - state.last_success_time).total_seconds():.0f} s ago",
         )
     console = Console()
     console.print(table)

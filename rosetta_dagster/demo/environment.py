@@ -157,6 +157,8 @@ class DemoEnvironment:
             "POLL_INTERVAL_SECONDS": "3",
             "WAL_MONITOR_INTERVAL_SECONDS": "15",
             "DAGSTER_HOME": str(self.home),
+            # Dagster leaves its sockets behind.
+            "TMPDIR": str(self.home),
             "DAGSTER_PG_HOST": "127.0.0.1",
             "DAGSTER_PG_PORT": str(self.postgres.port),
             "DAGSTER_PG_USERNAME": "postgres",

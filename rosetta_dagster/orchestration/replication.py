@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.config import Status
 from rosetta_dagster.cdc.errors import LeaseHeld, RosettaError
 from rosetta_dagster.cdc.health import observe
 from rosetta_dagster.cdc.inspection import TableFacts, inspect
-from rosetta_dagster.cdc.report import Phase, Report
+from rosetta_dagster.cdc.report import Phase, Report, TableCounts
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineShape
@@ -99,40 +99,41 @@ class _Events:
         self._context = context
         self._store = store
         self._shape = shape
-        self._told = Report()
+        self._phase: Phase | None = None
+        #: What was last told of each table.
+        self._told: dict[TableId, TableCounts] = {}
         self._told_at = 0.0
 
     def note(self, report: Report) -> None:
-        if report.phase is not self._told.phase:
+        if report.phase is not self._phase:
+            self._phase = report.phase
             self._context.log.info("Pipeline %s: %s", self._shape.name, report.phase)
             if report.phase is Phase.STREAMING:
                 self._check()
-            self._tell(report)
-        elif time.monotonic() - self._told_at >= MATERIALIZE_INTERVAL:
+                self._tell(report)
+        elif report.phase is Phase.STREAMING and time.monotonic() - self._told_at >= MATERIALIZE_INTERVAL:
             self._tell(report)
 
     def finish(self, report: Report) -> None:
-        self._tell(report)
+        if report.phase is Phase.STREAMING:
+            self._tell(report)
         self._check()
 
     def _tell(self, report: Report) -> None:
-        changed = frozenset(table for table, counts in report.tables.items() if counts != self._told.tables.get(table))
-        if report.phase is Phase.STREAMING and changed:
-            self._materialize(report, changed)
-            self._told = report
-        elif report.phase is not Phase.STREAMING:
-            self._told = report
+        """Materialize the tables that something was done to."""
         self._told_at = time.monotonic()
-
-    def _materialize(self, report: Report, tables: frozenset[TableId]) -> None:
+        changed = frozenset(table for table, counts in report.tables.items() if counts != self._told.get(table))
+        if not changed:
+            return
         try:
-            facts = inspect(self._store.pipeline(self._shape.name), tables)
+            facts = inspect(self._store.pipeline(self._shape.name), changed)
         except RosettaError as error:
             # The counts are for people to look at: the run goes on, and what is really wrong ends it.
             self._context.log.warning("The tables could not be looked at: %s", error)
             return
         for fact in facts:
             self._context.log_event(self._materialization(report, fact))
+        self._told |= {table: report.tables[table] for table in changed}
 
     def _materialization(self, report: Report, fact: TableFacts) -> dg.AssetMaterialization:
         destination = next(d for d in self._shape.destinations if d.name == fact.destination)

@@ -3,6 +3,7 @@
 A JVM can be started once in a process and never again, so one process runs one pipeline.
 """
 
+import atexit
 import os
 import re
 import subprocess
@@ -86,6 +87,9 @@ def start_jvm() -> None:
     configuration = Path(__file__).with_name("log4j2.properties")
     flags = (*_FLAGS, f"-Dlog4j2.configurationFile={configuration.as_uri()}")
     jpype.startJVM(str(_jvm_library(java_home())), *flags, classpath=[str(jar) for jar in _class_path()])
+    # This thread of JPype's releases Python objects that Java no longer needs. In an interpreter that is being torn down,
+    # that would abort the process.
+    atexit.register(jpype.JClass("org.jpype.ref.JPypeReferenceQueue").getInstance().stop)
 
 
 def java_home() -> Path:

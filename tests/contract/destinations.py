@@ -1,0 +1,114 @@
+"""The kinds of destination that the contract is tested on. A further kind is one class and one line of `KINDS` here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import pytest
+from psycopg import sql
+
+from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
+from rosetta_dagster.cdc.destination.base import Destination
+from rosetta_dagster.cdc.destination.registry import make_destination
+from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+from tests.conftest import Database
+
+#: A row as a test reads it.
+TextRow: TypeAlias = tuple[str | None, ...]
+
+
+class DestinationKind(Protocol):
+    """One empty database of a kind, and what a test does to it behind Rosetta's back."""
+
+    #: As `destinations.type` has it.
+    type: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """As `destinations.config` has it."""
+
+    def rows(self, target: TableId, columns: Sequence[str]) -> list[TextRow]:
+        """Every row of a table, each value as PostgreSQL would print it; sorted."""
+
+    def columns(self, target: TableId) -> list[str]:
+        """The names of a table's columns in order; empty when there is no such table."""
+
+    def insert(self, target: TableId, columns: Sequence[str], row: TextRow) -> None:
+        """Write a row that Rosetta did not write."""
+
+
+class PostgresKind:
+    """A database of PostgreSQL."""
+
+    type = "POSTGRES"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self._database.config
+
+    def rows(self, target: TableId, columns: Sequence[str]) -> list[TextRow]:
+        texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in columns)
+        query = sql.SQL("SELECT {} FROM {}").format(texts, sql.Identifier(*target))
+        with self._database.connect() as connection:
+            return in_order(connection.execute(query).fetchall())
+
+    def columns(self, target: TableId) -> list[str]:
+        query = (
+            "SELECT column_name FROM information_schema.columns"
+            " WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position"
+        )
+        with self._database.connect() as connection:
+            return [name for (name,) in connection.execute(query, target).fetchall()]
+
+    def insert(self, target: TableId, columns: Sequence[str], row: TextRow) -> None:
+        query = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+            sql.Identifier(*target),
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+            sql.SQL(", ").join(map(sql.Literal, row)),
+        )
+        with self._database.connect() as connection:
+            connection.execute(query)
+
+
+#: Makes each kind for one test; a kind may ask for fixtures, or skip where it cannot be reached.
+KINDS: Mapping[str, Callable[[pytest.FixtureRequest], DestinationKind]] = {
+    "postgres": lambda request: PostgresKind(request.getfixturevalue("destination")),
+}
+
+
+def in_order(rows: Sequence[TextRow]) -> list[TextRow]:
+    """The rows sorted, NULL after every text."""
+    return sorted(rows, key=lambda row: [(value is None, value or "") for value in row])
+
+
+def make(
+    kind: DestinationKind,
+    tables: Sequence[TableSchema],
+    *,
+    pipeline: str = "shop",
+    namespace: str | None = None,
+    targets: Mapping[TableId, TableId] | None = None,
+) -> Destination:
+    """A destination of these tables, not opened; they go where they come from unless told otherwise."""
+    source: dict[str, Any] = {"host": "nowhere", "database": "nothing", "username": "nobody"}
+    row = DestinationConfig(
+        name="the_replica", type=kind.type, config={**kind.config, **({"schema": namespace} if namespace else {})}
+    )
+    config = PipelineConfig(
+        id=1,
+        name=pipeline,
+        engine=Engine.DEBEZIUM,
+        source=SourceConfig.model_validate({"name": "the_source", "connection": source}),
+        destinations=(row,),
+        tables=tuple(_table_config(table.id, (targets or {}).get(table.id)) for table in tables),
+    )
+    return make_destination(row, config)
+
+
+def _table_config(table: TableId, target: TableId | None) -> TableConfig:
+    if target is None:
+        return TableConfig(id=table)
+    return TableConfig(id=table, target_namespace=target.namespace, target_name=target.name)
