@@ -144,7 +144,7 @@ def default_name(pipeline: str) -> str:
     >>> default_name("shop")
     'rosetta_shop'
     >>> default_name("Shop")
-    'rosetta_shop_8a9b34d1'
+    'rosetta_shop_d00aae6b'
     """
     plain = re.sub(r"[^a-z0-9_]", "_", pipeline.lower())
     if plain == pipeline and len(plain) <= NAME_LIMIT - len("rosetta_"):

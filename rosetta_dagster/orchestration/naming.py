@@ -1,5 +1,8 @@
 """Decides what a pipeline's job, assets and tags are called in Dagster."""
 
+import hashlib
+import re
+
 import dagster as dg
 
 from rosetta_dagster.cdc.schema import TableId
@@ -25,23 +28,28 @@ def stream_key(pipeline: str) -> dg.AssetKey:
 
 
 def source_key(shape: PipelineShape, table: TableId) -> dg.AssetKey:
-    return dg.AssetKey([shape.source.name, *table])
+    return dg.AssetKey([part(shape.source.name), *map(part, table)])
 
 
 def destination_key(destination: DestinationShape, table: TableShape) -> dg.AssetKey:
-    return dg.AssetKey([destination.name, *destination.target_of(table)])
+    return dg.AssetKey([part(destination.name), *map(part, destination.target_of(table))])
 
 
 def source_resource(name: str) -> str:
-    return f"source_{_identifier(name)}"
+    return f"source_{part(name)}"
 
 
 def destination_resource(name: str) -> str:
-    return f"destination_{_identifier(name)}"
+    return f"destination_{part(name)}"
 
 
-def _identifier(name: str) -> str:
-    """Resource keys are identifiers; sources and destinations may be called anything."""
-    return "".join(
-        char if char.isalnum() and char.isascii() else f"_{ord(char):x}_" if char != "_" else "_" for char in name
-    )
+def part(name: str) -> str:
+    """A name as part of an asset's key or a resource's: Dagster takes letters, digits and underscores.
+
+    When that changes the name, a hash of it keeps two names apart.
+
+    >>> part("orders"), part("order items")
+    ('orders', 'order_items_d92063')
+    """
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return name if plain == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"

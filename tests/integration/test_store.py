@@ -177,7 +177,7 @@ def test_the_status_is_set_and_with_a_condition_only_from_there(store: Store, ad
 def test_a_store_opens_its_connection_again_after_it_broke(store: Store, config_database: Database) -> None:
     store.states()
     end_connections(config_database)
-    with pytest.raises(StoreUnavailable, match="^The configuration database "):
+    with pytest.raises(StoreUnavailable, match=r"^The configuration database "):
         store.states()
     assert [] == store.states()
 

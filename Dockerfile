@@ -1,0 +1,8 @@
+FROM python:3.12-slim
+ENV DAGSTER_HOME=/opt/rosetta PYTHONUNBUFFERED=1
+WORKDIR /opt/rosetta
+COPY pyproject.toml constraints.txt README.md ./
+COPY rosetta_dagster rosetta_dagster
+COPY migrations migrations
+COPY definitions.py dagster.yaml workspace.yaml workspace.compose.yaml ./
+RUN PIP_CONSTRAINT=constraints.txt pip install --no-cache-dir .

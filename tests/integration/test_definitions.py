@@ -1,0 +1,218 @@
+"""What Dagster gets from the rows, and what its sensors and checks make of them, without its processes."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import instance_for_test
+
+from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.declared import (
+    DeclaredDestination,
+    DeclaredPipeline,
+    DeclaredSource,
+    put_destination,
+    put_pipeline,
+    put_source,
+)
+from rosetta_dagster.orchestration import Pipeline, PostgresDestination, PostgresSource
+from rosetta_dagster.orchestration.builder import build
+from rosetta_dagster.orchestration.code_location import serialized
+from rosetta_dagster.orchestration.declarations import declare
+from rosetta_dagster.settings import Settings, read_settings
+from tests.conftest import SECRET_KEY, Database
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture
+def settings(config_database: Database, store: Store, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("CONFIG_DATABASE_URL", config_database.url)
+    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
+    return read_settings()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with instance_for_test() as made:
+        yield made
+
+
+def add_pipeline(store: Store, name: str, source: Database, destination: Database, *tables: str) -> None:
+    put_source(store, DeclaredSource(name=f"{name}_db", connection=source.connection))
+    put_destination(store, DeclaredDestination(name=f"{name}_dw", type="POSTGRES", config=destination.config))
+    ids = tuple(map(TableId.parse, tables))
+    put_pipeline(store, DeclaredPipeline(name=name, source=f"{name}_db", destinations=(f"{name}_dw",), tables=ids))
+
+
+def requested_jobs(definitions: dg.Definitions, instance: dg.DagsterInstance) -> list[str | None]:
+    sensor = definitions.resolve_sensor_def("rosetta_control_sensor")
+    context = dg.build_sensor_context(instance=instance, repository_def=definitions.get_repository_def())
+    return [request.job_name for request in sensor.evaluate_tick(context).run_requests or []]
+
+
+def test_a_pipeline_is_a_job_a_stream_with_two_checks_and_an_asset_for_each_table(
+    store: Store, settings: Settings, source: Database, destination: Database
+) -> None:
+    add_pipeline(store, "shop", source, destination, "public.orders", "Sales.order items")
+    definitions = build(store.shapes(), settings)
+    dg.Definitions.validate_loadable(definitions)
+    graph = definitions.resolve_asset_graph()
+    assert {
+        dg.AssetKey(["shop_db", "public", "orders"]),
+        dg.AssetKey(["shop_db", "Sales", "order_items_d92063"]),
+        dg.AssetKey(["rosetta", "shop"]),
+        dg.AssetKey(["shop_dw", "public", "orders"]),
+        dg.AssetKey(["shop_dw", "Sales", "order_items_d92063"]),
+    } == set(graph.get_all_asset_keys())
+    assert {"wal_lag", "health"} == {key.name for key in graph.asset_check_keys}
+    assert "rosetta_shop" == definitions.resolve_job_def("rosetta_shop").name
+
+
+def test_pipelines_that_write_one_table_or_feed_each_other_still_load(
+    store: Store, settings: Settings, source: Database, destination: Database
+) -> None:
+    add_pipeline(store, "there", source, destination, "orders")
+    add_pipeline(store, "back", destination, source, "orders")
+    for pipeline, target in (("second", "there_dw"), ("circle", "there_dw")):
+        put_pipeline(
+            store,
+            DeclaredPipeline(
+                name=pipeline, source="there_db", destinations=(target,), tables=(TableId("public", "orders"),)
+            ),
+        )
+    dg.Definitions.validate_loadable(build(store.shapes(), settings))
+
+
+def test_a_run_is_requested_for_what_is_to_run_and_does_not(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, source: Database, destination: Database
+) -> None:
+    for name in ("wanted", "paused", "refreshed"):
+        add_pipeline(store, name, source, destination, "orders")
+    store.set_status("wanted", Status.START)
+    store.set_status("refreshed", Status.REFRESH)
+    definitions = build(store.shapes(), settings)
+    assert ["rosetta_refreshed", "rosetta_wanted"] == requested_jobs(definitions, instance)
+
+    job = definitions.resolve_job_def("rosetta_wanted")
+    instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={"rosetta/pipeline": "wanted"})
+    assert ["rosetta_refreshed"] == requested_jobs(definitions, instance)
+
+
+def test_a_pipeline_that_failed_waits_and_one_that_was_killed_waits_too(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, source: Database, destination: Database
+) -> None:
+    for name in ("failed", "killed"):
+        add_pipeline(store, name, source, destination, "orders")
+        store.set_status(name, Status.START)
+    definitions = build(store.shapes(), settings)
+    store.report_failure(store.state("failed").id, None, "The source cannot be reached.", transient=True)
+    store.report_started(store.state("killed").id, "a-run")
+    assert [] == requested_jobs(definitions, instance)
+
+    state = store.state("killed")
+    assert "FAILED" == state.run_status
+    assert "killed" in (state.last_error or "")
+    assert not state.is_due
+
+
+def test_a_row_that_was_added_is_left_to_the_definitions_sensor(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, source: Database, destination: Database
+) -> None:
+    definitions = build(store.shapes(), settings)
+    add_pipeline(store, "new", source, destination, "orders")
+    store.set_status("new", Status.START)
+    assert [] == requested_jobs(definitions, instance)
+
+
+def test_the_checks_execute_and_tell_of_a_failure(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, source: Database, destination: Database
+) -> None:
+    add_pipeline(store, "shop", source, destination, "orders")
+    store.set_status("shop", Status.START)
+    store.report_failure(store.state("shop").id, None, "Table public.orders does not exist.", transient=False)
+    keys = {dg.AssetCheckKey(dg.AssetKey(["rosetta", "shop"]), name) for name in ("wal_lag", "health")}
+    job = build(store.shapes(), settings).resolve_implicit_global_asset_job_def()
+    result = job.get_subset(asset_selection=set(), asset_check_selection=keys).execute_in_process(instance=instance)
+    found = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    assert found["wal_lag"].passed
+    assert not found["health"].passed
+    assert "Table public.orders does not exist." == found["health"].description
+    assert "ERROR" == store.state("shop").health
+
+
+def test_definitions_hold_no_secret(store: Store, settings: Settings, source: Database, destination: Database) -> None:
+    add_pipeline(store, "shop", source, destination, "orders")
+    password = source.config["password"]
+    shapes = store.shapes()
+    definitions = build(shapes, settings)
+    assert password not in serialized(shapes)
+    resources = definitions.resources or {}
+    assert 2 == len(resources)
+    assert password not in repr(resources)
+    assert password not in repr([resource.process_config_and_initialize() for resource in resources.values()])
+
+
+def test_a_resource_connects_with_the_password_of_its_row(
+    store: Store, settings: Settings, source: Database, destination: Database
+) -> None:
+    add_pipeline(store, "shop", source, destination, "orders")
+    resources = build(store.shapes(), settings).resources or {}
+    for key, database in (("source_shop_db", source), ("destination_shop_dw", destination)):
+        with resources[key].connect() as connection:
+            assert (database.connection.database,) == connection.execute("SELECT current_database()::text").fetchone()
+
+
+def test_a_pipeline_declared_in_code_becomes_rows_that_are_touched_only_when_the_code_changes(
+    store: Store, settings: Settings, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", source.config["password"])
+
+    def pipeline(*tables: str) -> Pipeline:
+        fields: dict[str, Any] = {**source.connection.model_dump(exclude={"password"}), "password_env": "SHOP_PASSWORD"}
+        target = {**fields, "database": destination.connection.database}
+        return Pipeline(
+            name="shop",
+            source=PostgresSource(name="db", **fields),
+            destinations=[PostgresDestination(name="dw", **target)],
+            tables=tables,
+            status="START",
+        )
+
+    declare(store, [pipeline("orders", "customers")])
+    assert Status.START is store.status("shop")
+    store.set_status("shop", Status.PAUSE)
+    before = touched(store)
+    declare(store, [pipeline("orders", "customers")])
+    assert before == touched(store)
+    declare(store, [pipeline("orders")])
+    assert Status.PAUSE is store.status("shop")
+    assert [TableId("public", "orders")] == [table.id for table in store.shapes()[0].tables]
+    assert source.connection == store.source("db").connection
+
+
+def touched(store: Store) -> list[Any]:
+    with store.connected() as connection:
+        return connection.execute(
+            "SELECT updated_at FROM sources UNION ALL SELECT updated_at FROM destinations"
+            " UNION ALL SELECT updated_at FROM pipeline_tables"
+        ).fetchall()
+
+
+def test_the_readmes_python_is_definitions_that_load(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch, new_database: Callable[[str], Database]
+) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", "one")
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "two")
+    examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert 2 == len(examples)
+    for example in examples:
+        names: dict[str, Any] = {"__name__": "example"}
+        exec(compile(example, "README.md", "exec"), names)
+        dg.Definitions.validate_loadable(names["defs"].load_fn())
+    assert ["shop"] == [shape.name for shape in store.shapes()]
