@@ -24,6 +24,9 @@ from rosetta_dagster.settings import open_store
 #: Seconds between two materializations of a table that changes. Each is a row in Dagster's event log.
 MATERIALIZE_INTERVAL = 60.0
 
+#: Data version of every stream. Tables follow their stream as long as it runs, so it is never newer than they are.
+STREAM_VERSION = "stream"
+
 #: What the process ends with when the engine cannot be stopped: the walsender ends with it.
 STUCK_EXIT_CODE = 70
 
@@ -40,7 +43,9 @@ def replicate_until_told(context: dg.AssetExecutionContext, shape: PipelineShape
         context.log.critical("%s The process ends itself.", stuck)
         os._exit(STUCK_EXIT_CODE)
     if report is not None:
-        yield dg.MaterializeResult(asset_key=stream_key(shape.name), metadata=_totals(report))
+        yield dg.MaterializeResult(
+            asset_key=stream_key(shape.name), metadata=_totals(report), data_version=dg.DataVersion(STREAM_VERSION)
+        )
 
 
 def _replicate(context: dg.AssetExecutionContext, shape: PipelineShape) -> Report | None:
@@ -109,6 +114,9 @@ class _Events:
             self._phase = report.phase
             self._context.log.info("Pipeline %s: %s", self._shape.name, report.phase)
             if report.phase is Phase.STREAMING:
+                self._context.log_event(
+                    dg.AssetMaterialization(stream_key(self._shape.name), tags={"dagster/data_version": STREAM_VERSION})
+                )
                 self._check()
                 self._tell(report)
         elif report.phase is Phase.STREAMING and time.monotonic() - self._told_at >= MATERIALIZE_INTERVAL:
@@ -154,7 +162,7 @@ class _Events:
                 "rows_updated": counts.updated,
                 "rows_deleted": counts.deleted,
             },
-            tags={PIPELINE_TAG: self._shape.name},
+            tags={PIPELINE_TAG: self._shape.name, **_input_versions(self._shape.name)},
         )
 
     def _check(self) -> None:
@@ -164,6 +172,11 @@ class _Events:
 
 def _constraints(not_null: bool) -> dg.TableColumnConstraints:  # noqa: FBT001 - private, one argument
     return dg.TableColumnConstraints(nullable=not not_null)
+
+
+def _input_versions(pipeline: str) -> dict[str, str]:
+    """What a table was made of; without it the UI calls every table unsynced."""
+    return {f"dagster/input_data_version/{stream_key(pipeline).to_user_string()}": STREAM_VERSION}
 
 
 def _totals(report: Report) -> dict[str, int | float]:
