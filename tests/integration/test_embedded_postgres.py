@@ -1,6 +1,7 @@
 """The embedded server: reachable while its owner lives, gone when the owner is gone, however that one ended."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -24,7 +25,7 @@ import sys
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 server = EmbeddedPostgres()
 server.start()
-print(server._server.pid, server.url(), flush=True)
+print(server._server.pid, server.url(), server._home, flush=True)
 sys.stdin.read()
 """
 
@@ -72,7 +73,7 @@ def test_the_server_is_gone_after_its_owner_was_killed(number: signal.Signals) -
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen([sys.executable, "-c", OWNER], stdin=pipe, stdout=pipe, stderr=null, text=True) as owner:
         assert owner.stdout is not None
-        pid, url = owner.stdout.readline().split()
+        pid, url, home = owner.stdout.readline().split()
         server = psutil.Process(int(pid))
         helpers = server.children(recursive=True)
         with psycopg.connect(url, autocommit=True) as connection:
@@ -81,6 +82,8 @@ def test_the_server_is_gone_after_its_owner_was_killed(number: signal.Signals) -
             # Also while a session is open.
             until(lambda: not is_alive(server.pid))
     until(lambda: not any(is_alive(helper.pid) for helper in helpers))
+    # Nobody is left to do it.
+    shutil.rmtree(home)
     assert len(helpers) > 3
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(url, connect_timeout=5)
