@@ -18,7 +18,8 @@ EMBEDDED_FILE: Final = Path(".rosetta") / "embedded.json"
 class Settings(BaseSettings):
     """The environment of every process of Rosetta."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+    # An empty variable is one that is not set.
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
     #: The configuration database, as postgresql://user:password@host:5432/database.
     config_database_url: SecretStr | None = None
@@ -44,15 +45,24 @@ def read_settings() -> Settings:
 
 def open_store(settings: Settings | None = None, *, seed: bool = False) -> Store:
     """The configuration database, migrated. `ConfigurationError` when none is named."""
+    store = configured_store(settings)
+    try:
+        store.migrate(seed=seed)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def configured_store(settings: Settings | None = None) -> Store:
+    """The configuration database as it is. `ConfigurationError` when none is named."""
     settings = settings or read_settings()
     if settings.config_database_url is None:
         raise ConfigurationError(
             "No configuration database is named.",
             "Set CONFIG_DATABASE_URL to postgresql://user:password@host:5432/database, or start the demo.",
         )
-    store = Store(settings.config_database_url, settings.secret_key)
-    store.migrate(seed=seed)
-    return store
+    return Store(settings.config_database_url, settings.secret_key)
 
 
 def _with_embedded(settings: Settings) -> Settings:
@@ -60,11 +70,7 @@ def _with_embedded(settings: Settings) -> Settings:
     try:
         found = json.loads(EMBEDDED_FILE.read_text())
         os.kill(int(found["pid"]), 0)
+        url, secret_key = SecretStr(found["config_database_url"]), SecretStr(found["secret_key"])
     except (OSError, ValueError, KeyError):
         return settings
-    return settings.model_copy(
-        update={
-            "config_database_url": SecretStr(found["config_database_url"]),
-            "secret_key": SecretStr(found["secret_key"]),
-        }
-    )
+    return settings.model_copy(update={"config_database_url": url, "secret_key": secret_key})

@@ -180,7 +180,9 @@ class _Copier:
         self._reporter.copied(part.table.id, row_count)
 
     def _until_stopped(self, rows: "psycopg.Copy") -> Iterator[bytes]:
-        for block in rows:
-            if self._stopping.is_set() or self._stopped():
-                raise SnapshotStopped
-            yield bytes(block)
+        # The destination asks for these blocks, and takes what fails there for its own; so the source's errors end here.
+        with source_errors(self._source):
+            for block in rows:
+                if self._stopping.is_set() or self._stopped():
+                    raise SnapshotStopped
+                yield bytes(block)

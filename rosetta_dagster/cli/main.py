@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.resync import resync
 from rosetta_dagster.cdc.source.preflight import Severity, preflight
 from rosetta_dagster.cli import add
 from rosetta_dagster.cli.output import finding_line, print_json, print_states, to_json
-from rosetta_dagster.settings import open_store
+from rosetta_dagster.settings import configured_store, open_store
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Change data capture from PostgreSQL, under Dagster."
@@ -64,7 +64,7 @@ def migrate(
     seed: Annotated[bool, typer.Option("--seed", help="Apply the sample data, too.")] = False,
 ) -> None:
     """Apply the migrations that the configuration database lacks."""
-    with open_store() as store:
+    with configured_store() as store:
         applied = store.migrate(seed=seed)
     typer.echo("\n".join(f"applied {name}" for name in applied) or "The configuration database is up to date.")
 

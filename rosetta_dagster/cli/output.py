@@ -45,7 +45,7 @@ def print_states(states: Sequence[PipelineState]) -> None:
     console.print(table)
     for state in states:
         if state.last_error:
-            console.print(f"{state.name}: {state.last_error}", highlight=False)
+            console.print(f"{state.name}: {state.last_error}", markup=False, highlight=False, soft_wrap=True)
 
 
 def finding_line(finding: Finding) -> str:

@@ -144,6 +144,7 @@ class DemoEnvironment:
             ],
             log=self.home / "dagster.log",
             environment=self._environment(),
+            throwaway=self.home,
         )  # fmt: skip
         graphql = GraphQL(self.url)
         self.wait_for("The start of Dagster", lambda: graphql.has_job(f"rosetta_{PIPELINE}"), DAGSTER_TIMEOUT)

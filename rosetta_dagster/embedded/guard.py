@@ -1,7 +1,7 @@
 """Runs one command and ends it together with the process that asked for it, however that one ends.
 
 A process of its own, since a process that is killed cannot clean up. It is started by `GuardedProcess` with a pipe as its
-standard input. The end of that pipe is the only message there is: the parent is done, or dead. Guard and command are in
+standard input. What ends the command is the end of that pipe: the parent is done, or dead. Guard and command are in
 sessions of their own, so that Ctrl-C in a terminal reaches the parent and nobody else.
 
 Uses the standard library only: it has to start in milliseconds.
@@ -9,6 +9,7 @@ Uses the standard library only: it has to start in milliseconds.
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,20 +20,31 @@ from typing import Any
 STOP_TIMEOUT = 20.0
 
 
-def main(user: str, stop_signal: str, *command: str) -> int:
-    """Run the command, as the user when one is given by number; the code that it ended with."""
+def main(user: str, stop_signal: str, throwaway: str, *command: str) -> int:
+    """Run the command, as the user when one is given by number; the code that it ended with.
+
+    The directory `throwaway` is removed when the parent dies, who would have removed it.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_default_signals, **identity(user)
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        start_new_session=True,
+        preexec_fn=_default_signals,
+        **identity(user),
     )
     sys.stdout.write(f"{child.pid}\n")
     sys.stdout.flush()
-    threading.Thread(target=_end_with_parent, args=(child, int(stop_signal)), daemon=True).start()
+    orphaned = threading.Event()
+    threading.Thread(target=_end_with_parent, args=(child, int(stop_signal), orphaned), daemon=True).start()
     code = child.wait()
     # What the command started and left behind.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
+    if orphaned.is_set() and throwaway:
+        shutil.rmtree(throwaway, ignore_errors=True)
     return code
 
 
@@ -47,8 +59,10 @@ def _default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _end_with_parent(child: "subprocess.Popen[bytes]", stop_signal: int) -> None:
-    sys.stdin.buffer.read()
+def _end_with_parent(child: "subprocess.Popen[bytes]", stop_signal: int, orphaned: threading.Event) -> None:
+    # A parent that lives says so before it closes the pipe.
+    if not sys.stdin.buffer.read():
+        orphaned.set()
     child.send_signal(stop_signal)
     try:
         child.wait(STOP_TIMEOUT)

@@ -65,7 +65,11 @@ class EmbeddedPostgres:
         self._server: GuardedProcess | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -84,7 +88,11 @@ class EmbeddedPostgres:
         command = [str(_binaries(self._owner) / "postgres"), "-D", str(self._data), "-p", str(self.port), *options]
         # SIGINT is PostgreSQL's fast shutdown: sessions are ended, data is written.
         self._server = GuardedProcess(
-            command, log=self._home / "log", stop_signal=signal.SIGINT, user=self._owner.pw_uid if self._owner else None
+            command,
+            log=self._home / "log",
+            stop_signal=signal.SIGINT,
+            user=self._owner.pw_uid if self._owner else None,
+            throwaway=self._home,
         )
         self._wait_until_ready()
 

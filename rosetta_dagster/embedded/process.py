@@ -5,13 +5,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rosetta_dagster.embedded import guard
 
 
 class GuardedProcess:
-    """One command under a guard (see `guard`). Owns the guard, from the start until `stop` or `kill` returns."""
+    """One command under a guard (see `guard`). Owns the guard, from the start until `stop` or `kill` returns.
+
+    The directory `throwaway` goes when this process dies before that.
+    """
 
     def __init__(
         self,
@@ -21,22 +25,22 @@ class GuardedProcess:
         environment: Mapping[str, str] | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         user: int | None = None,
+        throwaway: Path | None = None,
     ) -> None:
+        arguments = ["" if user is None else str(user), str(int(stop_signal)), str(throwaway or ""), *command]
         with log.open("ab") as output:
             self._guard = subprocess.Popen(
-                [
-                    sys.executable, "-I", guard.__file__, "" if user is None else str(user), str(int(stop_signal)),
-                    *command,
-                ],
+                [sys.executable, "-I", guard.__file__, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
                 text=True,
                 start_new_session=True,
                 env=None if environment is None else dict(environment),
-            )  # fmt: skip
+            )
         assert self._guard.stdout is not None, "it is a pipe"
-        self.pid = int(self._guard.stdout.readline() or 0)
+        #: None when the command could not be started; the log says why.
+        self.pid = int(self._guard.stdout.readline() or 0) or None
 
     @property
     def is_running(self) -> bool:
@@ -44,10 +48,17 @@ class GuardedProcess:
 
     def stop(self) -> None:
         """Ask the command to end, and wait until it has, with all that it started."""
+        assert self._guard.stdin is not None, "it is a pipe"
+        with suppress(BrokenPipeError):
+            self._guard.stdin.write("stop")
+            self._guard.stdin.flush()
         # Closes the pipes and waits: the end of its standard input is what ends the guard.
-        self._guard.__exit__(None, None, None)
+        with suppress(BrokenPipeError):
+            self._guard.__exit__(None, None, None)
 
     def kill(self) -> None:
         """End the command as a crash would."""
-        os.kill(self.pid, signal.SIGKILL)
+        if self.pid is not None and self.is_running:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
         self.stop()

@@ -316,7 +316,7 @@ class TestValuesThatWereNotSent:
 class TestTruncate:
     def test_what_comes_before_it_in_the_batch_is_gone_and_what_comes_after_stays(self, begin: Open) -> None:
         replica = begin(ITEMS, PAIRS)
-        replica.apply(insert(ITEMS, "1", "old", None), insert(PAIRS, "b", "stays", "a"))
+        replica.apply(insert(ITEMS, "0", "old", None), insert(ITEMS, "1", "old", None), insert(PAIRS, "b", "stays", "a"))
         replica.apply(
             insert(ITEMS, "2", "before", None), truncate(ITEMS), insert(ITEMS, "1", "after", None), delete(ITEMS, "1"),
             insert(ITEMS, "3", "after", None),
@@ -618,6 +618,15 @@ class TestCopies:
         replica.destination.start_copy([ITEMS, NOTES], point)
         replica.destination.finish_copy(ITEMS)
         assert Held(copied={ITEMS.id: point}) == begin(ITEMS, NOTES, copied=False).held
+
+    def test_a_copy_that_is_started_again_is_not_held_until_it_is_finished_again(self, begin: Open) -> None:
+        replica = begin(ITEMS, NOTES, copied=False)
+        copy(replica.destination, [ITEMS, NOTES], b"")
+        later = SnapshotPoint(Lsn(32), XidSnapshot(200, 200, frozenset()))
+        replica.destination.start_copy([ITEMS], later)
+        assert Held(copied={NOTES.id: BEGINNING}) == begin(ITEMS, NOTES, copied=False).held
+        replica.destination.finish_copy(ITEMS)
+        assert Held(copied={ITEMS.id: later, NOTES.id: BEGINNING}) == begin(ITEMS, NOTES, copied=False).held
 
     def test_an_interrupted_copy_is_emptied_and_done_again(self, begin: Open) -> None:
         first = begin(NOTES, ITEMS, copied=False)

@@ -228,7 +228,6 @@ def test_without_pipelines_scripts_get_an_empty_list(rosetta: Rosetta) -> None:
     assert (0, []) == (result.code, json.loads(result.out))
 
 
-@pytest.mark.xfail(strict=True, reason="rich takes what stands in brackets for markup, and leaves it out or fails")
 @pytest.mark.parametrize("error", ["Table public.odd[name] is away.", "Table public.odd[/name] is away."])
 def test_an_error_with_brackets_is_listed_as_it_is(
     rosetta: Rosetta, shop: Database, config_database: Database, error: str
@@ -288,7 +287,6 @@ def test_a_resync_forgets_the_slot_and_says_what_comes_next(
     assert [(0,)] == shop.rows(count)
 
 
-@pytest.mark.xfail(strict=True, reason="opening the store has migrated already, so nothing is left to be told")
 def test_migrate_tells_what_it_applied_to_an_empty_database(rosetta: Rosetta) -> None:
     assert (0, "applied 001_create_table.sql\n", "") == rosetta("migrate")
 

@@ -117,7 +117,6 @@ def test_a_file_that_is_half_written_is_not_used() -> None:
     assert read_settings().config_database_url is None
 
 
-@pytest.mark.xfail(strict=True, reason="only the pid is looked up where a missing field is forgiven", raises=KeyError)
 def test_a_file_that_lacks_a_field_is_not_used() -> None:
     leave_demo(secret_key=None)
     assert read_settings().config_database_url is None
@@ -128,7 +127,6 @@ def test_without_a_database_the_remedy_says_how_to_name_one() -> None:
         open_store()
 
 
-@pytest.mark.xfail(strict=True, reason="an empty variable is taken as a URL, and libpq's own defaults are connected to")
 def test_an_empty_variable_names_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONFIG_DATABASE_URL", "")
     with pytest.raises(ConfigurationError, match="No configuration database is named"):
@@ -158,7 +156,6 @@ def test_a_database_that_is_away_is_told_at_once(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.xfail(strict=True, reason="a store whose migration was refused is not closed")
 def test_a_store_that_cannot_be_migrated_leaves_no_connection(config_database: Database) -> None:
     settings = Settings(config_database_url=SecretStr(config_database.url))
     open_store(settings).close()

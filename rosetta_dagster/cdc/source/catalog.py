@@ -8,7 +8,8 @@ import psycopg
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
 
 #: One row for each column of the tables. A generated column is left out: its values are not logged.
-#: The key is the replica identity's index, else the primary key.
+#: The key is the replica identity's index, else the primary key; of an index only its key columns, without those it
+#: includes. PostgreSQL identifies no row by a deferrable primary key, nor by an index that was dropped.
 _COLUMNS = """
 WITH wanted AS (
     SELECT class.oid, namespace.nspname, class.relname, class.relreplident
@@ -17,12 +18,15 @@ WITH wanted AS (
     JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relname = want.name
     WHERE class.relkind IN ('r', 'p')
 ), keys AS (
-    SELECT DISTINCT ON (wanted.oid) wanted.oid, index.indkey::int2[] AS attnums
+    SELECT DISTINCT ON (wanted.oid) wanted.oid, (index.indkey::int2[])[0:index.indnkeyatts - 1] AS attnums,
+           CASE wanted.relreplident WHEN 'd' THEN index.indisprimary AND index.indimmediate
+                WHEN 'i' THEN index.indisreplident END AS identifies
     FROM wanted JOIN pg_index AS index ON index.indrelid = wanted.oid
     WHERE index.indisvalid AND (index.indisreplident OR index.indisprimary)
     ORDER BY wanted.oid, index.indisreplident DESC
 )
-SELECT wanted.nspname::text, wanted.relname::text, wanted.relreplident::text,
+SELECT wanted.nspname::text, wanted.relname::text,
+       CASE WHEN wanted.relreplident = 'f' THEN 'FULL' WHEN keys.identifies THEN 'KEY' ELSE 'NOTHING' END,
        obj_description(wanted.oid, 'pg_class'),
        attribute.attname::text, format_type(attribute.atttypid, attribute.atttypmod), attribute.atttypid::bigint,
        attribute.attnotnull, col_description(wanted.oid, attribute.attnum),
@@ -64,8 +68,6 @@ SELECT pg_relation_size(to_regclass(format('%%I.%%I', %s::text, %s::text)))
        / current_setting('block_size')::bigint
 """
 
-_IDENTITIES = {"d": Identity.KEY, "i": Identity.KEY, "f": Identity.FULL, "n": Identity.NOTHING}
-
 
 def read_schemas(connection: "psycopg.Connection[Any]", tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
     """What the catalog says of these tables, in their order; a table that does not exist is not among them."""
@@ -103,12 +105,11 @@ def _schema(
     table: TableId, rows: list[tuple[Any, ...]], types: dict[int, tuple[int, int]], elements: dict[int, int]
 ) -> TableSchema:
     keyed = sorted((row[9], row[4]) for row in rows if row[9] is not None)
-    identity = _IDENTITIES[rows[0][2]]
     return TableSchema(
         id=table,
         columns=tuple(_column(row, types, elements) for row in rows),
         key=tuple(name for _, name in keyed),
-        identity=identity,
+        identity=Identity(rows[0][2]),
         comment=rows[0][3],
     )
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from rosetta_dagster.cdc.config import PipelineConfig
@@ -15,7 +16,7 @@ from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.debezium.values import converter_for
-from rosetta_dagster.cdc.source.publications import OWN_PREFIX, missing_from_publication
+from rosetta_dagster.cdc.source.publications import OWN_PREFIX, Publication, read_publication
 
 
 class Severity(StrEnum):
@@ -65,13 +66,26 @@ SELECT current_setting('wal_level') AS wal_level,
 FROM pg_roles WHERE rolname = current_user
 """
 
-#: Which of the tables this user may read.
+#: What this user may do with the tables, and whether a policy hides rows from it.
 _PRIVILEGES = """
-SELECT namespace.nspname::text, class.relname::text, has_table_privilege(class.oid, 'SELECT')
+SELECT namespace.nspname::text, class.relname::text,
+       has_schema_privilege(namespace.oid, 'USAGE') AS may_enter, has_table_privilege(class.oid, 'SELECT') AS may_read,
+       row_security_active(class.oid) AS sees_part, pg_has_role(class.relowner, 'USAGE') AS owns
 FROM unnest(%s::text[], %s::text[]) AS want (namespace, name)
 JOIN pg_namespace AS namespace ON namespace.nspname = want.namespace
 JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relname = want.name
+ORDER BY 1, 2
 """
+
+
+class _Rights(NamedTuple):
+    """What the user may do with one table."""
+
+    table: TableId
+    may_enter: bool
+    may_read: bool
+    sees_part: bool
+    owns: bool
 
 
 def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
@@ -85,9 +99,13 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
         schemas = read_schemas(connection, tables)
         findings += _about_tables(tables, schemas)
         findings += _about_columns(config.engine, schemas.values())
-        findings += _about_privileges(connection, tables, server.username)
-        missing = missing_from_publication(connection, config.publication_name, list(schemas))
-        findings += _about_publication(config.publication_name, missing, server)
+        rights = _read_rights(connection, tables)
+        findings += [finding for right in rights for finding in _about_rights(right, server.username)]
+        publication = read_publication(connection, config.publication_name)
+        if publication is None:
+            findings += _about_new_publication(config.publication_name, server, rights)
+        else:
+            findings += _about_publication(config.publication_name, publication, rights)
     return tuple(sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR))
 
 
@@ -139,7 +157,7 @@ def _about_server(server: _Server) -> list[Finding]:
             not server.can_replicate,
             "replication",
             f"Role {server.username} may not replicate.",
-            f'Run ALTER ROLE "{server.username}" REPLICATION at the source.',
+            f"Run ALTER ROLE {_quoted(server.username)} REPLICATION at the source.",
         ),
         (
             server.free_slots < 1 and not server.slot_exists,
@@ -194,42 +212,73 @@ def _about_identity(schema: TableSchema) -> Finding:
         severity=Severity.WARNING,
         message=f"Table {schema.id} has no replica identity: its inserts are replicated, and while it is published the "
         "source refuses its updates and deletes.",
-        remedy=f"Add a primary key, or run ALTER TABLE {schema.id} REPLICA IDENTITY FULL at the source.",
+        remedy=f"Add a primary key, or run ALTER TABLE {_quoted(*schema.id)} REPLICA IDENTITY FULL at the source.",
     )
 
 
-def _about_privileges(connection: "psycopg.Connection[Any]", tables: Sequence[TableId], username: str) -> list[Finding]:
-    rows = connection.execute(_PRIVILEGES, [[t.namespace for t in tables], [t.name for t in tables]]).fetchall()
+def _read_rights(connection: "psycopg.Connection[Any]", tables: Sequence[TableId]) -> list[_Rights]:
+    rows = connection.execute(_PRIVILEGES, [[t.namespace for t in tables], [t.name for t in tables]])
+    return [_Rights(TableId(*row[:2]), *row[2:]) for row in rows]
+
+
+def _about_rights(rights: _Rights, username: str) -> list[Finding]:
+    table = rights.table
+    if not rights.may_enter:
+        remedy = f"Run GRANT USAGE ON SCHEMA {_quoted(table.namespace)} TO {_quoted(username)} at the source."
+        return [_error("privileges", f"Role {username} may not use the namespace of table {table}.", remedy)]
+    if not rights.may_read:
+        remedy = f"Run GRANT SELECT ON {_quoted(*table)} TO {_quoted(username)} at the source."
+        return [_error("privileges", f"Role {username} may not read table {table}.", remedy)]
+    if rights.sees_part:
+        remedy = f"Run ALTER ROLE {_quoted(username)} BYPASSRLS at the source."
+        return [_error("privileges", f"A row-level policy may hide rows of table {table} from role {username}.", remedy)]
+    return []
+
+
+def _about_new_publication(name: str, server: _Server, rights: Sequence[_Rights]) -> list[Finding]:
+    """Whether the user may create it: that takes CREATE on the database and the ownership of every table."""
+    foreign = [str(right.table) for right in rights if not right.owns]
+    if server.can_create and not foreign:
+        return []
+    names = ", ".join(_quoted(*right.table) for right in rights)
+    reason = f", as it does not own {', '.join(foreign)}" if server.can_create else ""
     return [
         _error(
-            "privileges",
-            f"Role {username} may not read table {TableId(namespace, name)}.",
-            f'Run GRANT SELECT ON {TableId(namespace, name)} TO "{username}" at the source.',
+            "publication",
+            f"Publication {name} does not exist, and role {server.username} may not create it{reason}.",
+            "Grant CREATE on the database and the ownership of the tables, or run as an administrator: CREATE PUBLICATION "
+            f"{_quoted(name)} FOR TABLE {names} WITH (publish_via_partition_root = true).",
         )
-        for namespace, name, may_read in rows
-        if not may_read
     ]
 
 
-def _about_publication(name: str, missing: Sequence[TableId] | None, server: _Server) -> list[Finding]:
-    if missing is None and not server.can_create:
-        return [
-            _error(
-                "publication",
-                f"Publication {name} does not exist, and role {server.username} may not create it.",
-                f"Grant CREATE on the database, or create the publication as an administrator: {name}.",
-            )
-        ]
-    if missing and not name.startswith(OWN_PREFIX):
-        names = ", ".join(map(str, missing))
-        return [
-            _error(
-                "publication",
-                f"Publication {name} lacks {names}.",
-                f"Run ALTER PUBLICATION {name} ADD TABLE {names} at the source.",
-            )
-        ]
-    return []
+def _about_publication(name: str, publication: Publication, rights: Sequence[_Rights]) -> list[Finding]:
+    """What a publication that exists leaves out. Tables may be added to one of Rosetta's own, by their owner."""
+    own = name.startswith(OWN_PREFIX)
+    missing = publication.lacks([right.table for right in rights if not (own and right.owns)])
+    wanted = {right.table for right in rights}
+    findings = []
+    if missing:
+        names, quoted = ", ".join(map(str, missing)), ", ".join(_quoted(*table) for table in missing)
+        remedy = f"Run ALTER PUBLICATION {_quoted(name)} ADD TABLE {quoted} at the source."
+        findings.append(_error("publication", f"Publication {name} lacks {names}.", remedy))
+    if not publication.is_whole:
+        remedy = f"Run ALTER PUBLICATION {_quoted(name)} SET (publish = 'insert, update, delete, truncate') at the source."
+        findings.append(_error("publication", f"Publication {name} leaves out a kind of changes.", remedy))
+    if cut := sorted(wanted & publication.cut_tables):
+        names = ", ".join(map(str, cut))
+        remedy = "Publish them without a WHERE clause and without a list of columns, or use another publication."
+        findings.append(_error("publication", f"Publication {name} tells only a part of {names}.", remedy))
+    if split := sorted(wanted & publication.split_tables):
+        names = ", ".join(map(str, split))
+        remedy = f"Run ALTER PUBLICATION {_quoted(name)} SET (publish_via_partition_root = true) at the source."
+        findings.append(_error("publication", f"Publication {name} tells of the partitions of {names} instead.", remedy))
+    return findings
+
+
+def _quoted(*names: str) -> str:
+    """A name as SQL wants it, so that a remedy can be run as it stands."""
+    return sql.Identifier(*names).as_string(None)
 
 
 def _error(check: str, message: str, remedy: str) -> Finding:

@@ -1,6 +1,7 @@
 """Makes the publication that a pipeline reads, and adds tables to one that Rosetta made."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -11,37 +12,62 @@ from rosetta_dagster.cdc.schema import TableId
 #: Publications of this prefix are Rosetta's own to change.
 OWN_PREFIX = "rosetta_"
 
-_EXISTS = "SELECT puballtables, pubviaroot FROM pg_publication WHERE pubname = %s"
+_READ = """
+SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot FROM pg_publication WHERE pubname = %s
+"""
 
+#: The tables that are listed, and those that come with a namespace or with all tables. A list of columns is there for those
+#: too that are published whole, so it is asked of the listed ones.
 _TABLES = """
-SELECT namespace.nspname::text, class.relname::text
+SELECT namespace.nspname::text, class.relname::text,
+       member.prqual IS NOT NULL OR member.prattrs IS NOT NULL, class.relkind = 'p'
 FROM pg_publication AS publication
 JOIN pg_publication_rel AS member ON member.prpubid = publication.oid
 JOIN pg_class AS class ON class.oid = member.prrelid
 JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
-WHERE publication.pubname = %s
-UNION
-SELECT schemaname::text, tablename::text FROM pg_publication_tables WHERE pubname = %s
+WHERE publication.pubname = %(name)s
+UNION ALL
+SELECT schemaname::text, tablename::text, false, false FROM pg_publication_tables WHERE pubname = %(name)s
 """
 
 
-def missing_from_publication(
-    connection: "psycopg.Connection[Any]", name: str, tables: Sequence[TableId]
-) -> list[TableId] | None:
-    """The tables that the publication lacks; None when there is no such publication."""
-    row = connection.execute(_EXISTS, [name]).fetchone()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A publication and what it leaves out."""
+
+    tables: frozenset[TableId]
+    #: Whether inserts, updates, deletes and truncates are all published.
+    is_whole: bool
+    #: Tables of which only some rows or columns are published.
+    cut_tables: frozenset[TableId]
+    #: Partitioned tables that are published as their partitions, under the names of these.
+    split_tables: frozenset[TableId]
+
+    def lacks(self, tables: Sequence[TableId]) -> list[TableId]:
+        return [table for table in tables if table not in self.tables]
+
+
+def read_publication(connection: "psycopg.Connection[Any]", name: str) -> Publication | None:
+    """The publication; None when there is none of that name."""
+    row = connection.execute(_READ, [name]).fetchone()
     if row is None:
         return None
-    published = {TableId(*member) for member in connection.execute(_TABLES, [name, name])}
-    return [table for table in tables if table not in published]
+    is_whole, via_root = row
+    members = [(TableId(*member[:2]), *member[2:]) for member in connection.execute(_TABLES, {"name": name})]
+    return Publication(
+        tables=frozenset(table for table, _, _ in members),
+        is_whole=is_whole,
+        cut_tables=frozenset(table for table, is_cut, _ in members if is_cut),
+        split_tables=frozenset(table for table, _, is_partitioned in members if is_partitioned and not via_root),
+    )
 
 
 def ensure_publication(connection: "psycopg.Connection[Any]", name: str, tables: Sequence[TableId]) -> None:
     """Make the publication when it is missing; add what one of Rosetta's own lacks. Others are not touched."""
-    missing = missing_from_publication(connection, name, tables)
-    if missing is None:
+    publication = read_publication(connection, name)
+    if publication is None:
         connection.execute(create_publication(name, tables))
-    elif missing and name.startswith(OWN_PREFIX):
+    elif (missing := publication.lacks(tables)) and name.startswith(OWN_PREFIX):
         connection.execute(add_tables(name, missing))
 
 

@@ -21,6 +21,7 @@ from rosetta_dagster.cdc.config import (
     TableConfig,
     TableState,
     checked,
+    default_name,
 )
 from rosetta_dagster.cdc.errors import ConfigurationError, LeaseHeld, PipelineNotFound, StoreUnavailable
 from rosetta_dagster.cdc.position import Engine
@@ -119,8 +120,7 @@ class Store:
         if not rows:
             raise _not_found("pipeline", name)
         pipeline_id, _, engine, publication_name, replication_name, source_id = rows[0]
-        self._refuse_shared_slot(name, pipeline_id)
-        return PipelineConfig(
+        config = PipelineConfig(
             id=pipeline_id,
             name=name,
             engine=Engine(engine),
@@ -133,6 +133,8 @@ class Store:
             own_publication_name=publication_name,
             own_replication_name=replication_name,
         )
+        self._refuse_shared_slot(config)
+        return config
 
     def source(self, name: str) -> SourceConfig:
         """A source, its password too."""
@@ -276,11 +278,12 @@ class Store:
             self._execute(queries.SEAL_DESTINATION, {"field": field, "sealed": sealed, "id": destination_id, "clear": text})
         return cleared
 
-    def _refuse_shared_slot(self, name: str, pipeline_id: int) -> None:
-        others = [row[0] for row in self._rows(queries.SHARING_SLOT, [pipeline_id])]
+    def _refuse_shared_slot(self, config: PipelineConfig) -> None:
+        neighbours = self._rows(queries.NEIGHBOURS, [config.id])
+        others = [name for name, slot_name in neighbours if (slot_name or default_name(name)) == config.slot_name]
         if others:
             raise ConfigurationError(
-                f"Pipeline {name} names the same replication slot as {', '.join(others)}.",
+                f"Pipeline {config.name} has the same replication slot as {', '.join(others)}: {config.slot_name}.",
                 "A slot serves one pipeline: set pipelines.replication_name to another name, or to NULL everywhere.",
             )
 

@@ -74,6 +74,12 @@ def _applied(connection: "psycopg.Connection[Any]") -> dict[str, str]:
 
 def _verify(migrations: Sequence[Migration], applied: dict[str, str]) -> None:
     changed = [m.name for m in migrations if applied.get(m.name, m.checksum) != m.checksum]
+    unknown = sorted(applied.keys() - {m.name for m in migrations} - {n for n in applied if n.endswith(_SEED_SUFFIX)})
+    if unknown:
+        raise MigrationRefused(
+            f"The configuration database has the migration {', '.join(unknown)}, which this version does not know.",
+            "Use the version of Rosetta that applied it, or a newer one.",
+        )
     if changed:
         raise MigrationRefused(
             f"Migration {', '.join(changed)} was changed after it had been applied.",

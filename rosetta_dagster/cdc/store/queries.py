@@ -62,16 +62,14 @@ SELECT table_schema, table_name, target_schema, target_name
 FROM pipeline_tables WHERE pipeline_id = %s ORDER BY table_schema, table_name
 """
 
-#: Other pipelines that name the same slot of the same server.
-SHARING_SLOT = """
-SELECT other.name
+#: The other pipelines on the same server, each with the slot that its row or its source's row names.
+NEIGHBOURS = """
+SELECT other.name, COALESCE(other.replication_name, other_source.replication_name)
 FROM pipelines AS mine
 JOIN sources AS my_source ON my_source.id = mine.source_id
 JOIN sources AS other_source ON (other_source.pg_host, other_source.pg_port) = (my_source.pg_host, my_source.pg_port)
 JOIN pipelines AS other ON other.source_id = other_source.id AND other.id <> mine.id
 WHERE mine.id = %s
-  AND COALESCE(other.replication_name, other_source.replication_name)
-      = COALESCE(mine.replication_name, my_source.replication_name)
 ORDER BY other.name
 """
 

@@ -22,12 +22,15 @@ from rosetta_dagster.cdc.visibility import SnapshotPoint
 class PostgresLoader:
     """Loads copied rows over a connection of its own. Keeps the contract of `Loader`."""
 
-    def __init__(self, connection: "psycopg.Connection[tuple[object, ...]]", targets: Targets) -> None:
+    def __init__(
+        self, connection: "psycopg.Connection[tuple[object, ...]]", targets: Targets, translation: Translation
+    ) -> None:
         self._connection = connection
         self._targets = targets
+        self._translation = translation
 
     def load(self, table: TableSchema, blocks: Iterable[bytes]) -> int:
-        with self._connection.transaction(), self._connection.cursor() as cursor:
+        with translated(self._translation), self._connection.transaction(), self._connection.cursor() as cursor:
             with cursor.copy(sql.copy_into(self._targets.of(table.id), table)) as copy:
                 for block in blocks:
                     copy.write(block)
@@ -76,7 +79,7 @@ class PostgresDestination:
     @contextmanager
     def loader(self) -> Iterator[PostgresLoader]:
         with translated(self._translation), self._connect() as connection:
-            yield PostgresLoader(connection, self._targets)
+            yield PostgresLoader(connection, self._targets, self._translation)
 
     def finish_copy(self, table: TableSchema) -> None:
         with translated(self._translation), self._live.transaction():
