@@ -4,7 +4,7 @@ Messages are written from names (tables, columns, constraints, conditions). The 
 value, so it is left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -60,6 +60,8 @@ class Translation:
     who: str
     unavailable: type[TransientError]
     rejected: type[TerminalError]
+    #: What a place that PostgreSQL names, as `COPY items, line 3, column id`, is called in a message.
+    named: Callable[[str], str] = str
 
 
 @contextmanager
@@ -85,13 +87,15 @@ def translate(error: psycopg.Error, translation: Translation) -> RosettaError:
         return _of_the_connection(error, translation)
     if error.sqlstate.startswith("28") or error.sqlstate == "3D000":
         return ConfigurationError(
-            f"{_sentence(translation.who)} refuses the connection: {_said(error)}.", "Correct the row."
+            f"{_sentence(translation.who)} refuses the connection: {_said(error, translation)}.", "Correct the row."
         )
     if error.sqlstate.startswith(_TRANSIENT):
         return translation.unavailable(
-            f"{_sentence(translation.who)} cannot go on: {_said(error)}.", "The run restarts by itself."
+            f"{_sentence(translation.who)} cannot go on: {_said(error, translation)}.", "The run restarts by itself."
         )
-    return translation.rejected(f"{_sentence(translation.who)} refuses: {_said(error)}.", _remedy(error.sqlstate))
+    return translation.rejected(
+        f"{_sentence(translation.who)} refuses: {_said(error, translation)}.", _remedy(error.sqlstate)
+    )
 
 
 def _of_the_connection(error: psycopg.Error, translation: Translation) -> RosettaError:
@@ -107,7 +111,7 @@ def _of_the_connection(error: psycopg.Error, translation: Translation) -> Rosett
     )
 
 
-def _said(error: psycopg.Error) -> str:
+def _said(error: psycopg.Error, translation: Translation) -> str:
     diagnosis = error.diag
     condition = type(error).__name__
     if not (error.sqlstate or "").startswith(_QUOTES_VALUES) and diagnosis.message_primary:
@@ -122,16 +126,16 @@ def _said(error: psycopg.Error) -> str:
         )
         if name
     ]
-    return f"{condition} ({error.sqlstate})" + (f" at {', '.join(places)}" if places else _copied_place(error))
+    return f"{condition} ({error.sqlstate})" + (f" at {', '.join(places)}" if places else _copied_place(error, translation))
 
 
-def _copied_place(error: psycopg.Error) -> str:
+def _copied_place(error: psycopg.Error, translation: Translation) -> str:
     """Table and column of an error inside COPY: the context names them, followed by the value."""
     context = (error.diag.context or "").partition("\n")[0]
     if not context.startswith("COPY "):
         return ""
     place, separator, _ = context.partition(": ")
-    return f" at {place}" if separator else ""
+    return f" at {translation.named(place)}" if separator else ""
 
 
 def _remedy(sqlstate: str) -> str:

@@ -509,7 +509,6 @@ class TestExactlyOnce:
         assert "a secret" not in f"{caught.value} {caught.value.__cause__}"
         assert "22P02" in str(caught.value)
 
-    @pytest.mark.xfail(strict=True, reason="it names the staging table's column: COPY rosetta_staging_0, line 1, column c1")
     def test_an_error_of_the_destination_names_the_table_and_the_column(self, begin: Open) -> None:
         schema = typed({"id": "integer", "amount": "integer"}, "id", name="amounts")
         replica = begin(schema)

@@ -258,7 +258,7 @@ def test_a_key_of_a_table_that_logs_nothing_is_no_replica_identity(shop: Databas
 
 def test_a_column_that_debezium_cannot_tell_is_told_and_the_other_engine_has_no_concern(shop: Database) -> None:
     shop.run("ALTER TABLE t ADD COLUMN opening timetz")
-    text = only(preflight(pipeline(shop.connection, T)), "types")
+    text = only(preflight(pipeline(shop.connection, T)), "debezium")
     assert "Table public.t: " in text
     assert "opening" in text
     assert "PGOUTPUT" in text

@@ -1,6 +1,6 @@
 """Tests whether a source is ready to be replicated. Findings are facts with a remedy; nothing is changed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -10,12 +10,12 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from rosetta_dagster.cdc.config import PipelineConfig
-from rosetta_dagster.cdc.errors import ChangeUndecodable, PreflightFailed
+from rosetta_dagster.cdc.errors import PreflightFailed
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
-from rosetta_dagster.cdc.source.debezium.values import converter_for
+from rosetta_dagster.cdc.source.debezium.readable import unreadable
 from rosetta_dagster.cdc.source.publications import OWN_PREFIX, Publication, read_publication
 
 
@@ -98,7 +98,9 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
         tables = [table.id for table in config.tables]
         schemas = read_schemas(connection, tables)
         findings += _about_tables(tables, schemas)
-        findings += _about_columns(config.engine, schemas.values())
+        if config.engine is Engine.DEBEZIUM:
+            unread = unreadable(connection, list(schemas.values()))
+            findings += [_error("debezium", error.message, error.remedy) for error in unread]
         rights = _read_rights(connection, tables)
         findings += [finding for right in rights for finding in _about_rights(right, server.username)]
         publication = read_publication(connection, config.publication_name)
@@ -186,20 +188,6 @@ def _about_tables(tables: Sequence[TableId], schemas: dict[TableId, TableSchema]
         if table not in schemas
     ]
     return findings + [_about_identity(schema) for schema in schemas.values() if not _is_identified(schema)]
-
-
-def _about_columns(engine: Engine, schemas: Iterable[TableSchema]) -> list[Finding]:
-    """Columns whose values the engine cannot tell without loss."""
-    if engine is not Engine.DEBEZIUM:
-        return []
-    findings = []
-    for schema in schemas:
-        for column in schema.columns:
-            try:
-                converter_for(column, placeholder="")
-            except ChangeUndecodable as error:
-                findings.append(_error("types", f"Table {schema.id}: {error.message}", error.remedy))
-    return findings
 
 
 def _is_identified(schema: TableSchema) -> bool:

@@ -61,7 +61,7 @@ class PostgresDestination:
         with translated(self._translation):
             self._connection = self._connect()
             self._state = StreamState(self._connection, identity)
-            self._merger = Merger(self._connection, self._targets)
+            self._merger = Merger(self._connection, self._targets, self._translation)
             return self._state.read()
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:

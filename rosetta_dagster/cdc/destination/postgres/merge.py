@@ -1,6 +1,9 @@
 """Merges the batch of one table through a staging table. The caller owns the transaction."""
 
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import psycopg
 
@@ -9,15 +12,19 @@ from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.destination.postgres.copy_text import blocks, line
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.event import UNCHANGED, Key, Row
+from rosetta_dagster.cdc.postgres_errors import Translation, translated
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 
 
 class Merger:
     """Applies table batches over one connection; staging tables live as long as it does."""
 
-    def __init__(self, connection: "psycopg.Connection[tuple[object, ...]]", targets: Targets) -> None:
+    def __init__(
+        self, connection: "psycopg.Connection[tuple[object, ...]]", targets: Targets, translation: Translation
+    ) -> None:
         self._connection = connection
         self._targets = targets
+        self._translation = translation
         #: For each table the schema that its staging table was made for, and the staging table's name.
         self._staging: dict[TableId, tuple[TableSchema, str]] = {}
 
@@ -57,7 +64,8 @@ class Merger:
             self._connection.execute(sql.insert_copies(target, staging, table))
 
     def _stage(self, staging: str, table: TableSchema, lines: Iterable[bytes]) -> None:
-        with self._connection.cursor().copy(sql.copy_into_staging(staging, table)) as copy:
+        translation = replace(self._translation, named=partial(_staged_place, table))
+        with translated(translation), self._connection.cursor().copy(sql.copy_into_staging(staging, table)) as copy:
             for block in blocks(lines):
                 copy.write(block)
 
@@ -76,6 +84,12 @@ class Merger:
         self._connection.execute(sql.create_staging(staging, self._targets.staging_types(self._connection, table)))
         self._staging[table.id] = (table, staging)
         return staging
+
+
+def _staged_place(table: TableSchema, place: str) -> str:
+    """The table and column that a place in a staging table stands for."""
+    found = re.search(r"column c(\d+)$", place)
+    return f"table {table.id}, column {table.column_names[int(found[1])]}" if found else f"table {table.id}"
 
 
 def _merge_lines(table: TableSchema, step: Merge) -> Iterator[bytes]:
