@@ -40,7 +40,7 @@ class _Prepared:
 
 
 def run_pipeline(config: PipelineConfig, *, reporter: Reporter, stopped: Callable[[], bool]) -> None:
-    """Run the pipeline until told to stop. Every connection, thread and walsender of the run has ended on return."""
+    """Run the pipeline until told to stop. Every connection and thread of the run has ended on return."""
     raise_findings(preflight(config))
     prepared = _prepare_source(config)
     with ExitStack() as stack:

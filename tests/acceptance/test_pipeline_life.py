@@ -1,10 +1,12 @@
 """What an operator does with pipelines, against real Dagster processes, and what must come of it."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.acceptance.conftest import Deployment, digests
 
 ITEMS = (
@@ -77,21 +79,33 @@ def test_refresh_restarts_the_run_and_writes_start_back(deployment: Deployment) 
     deployment.wait_until_stopped("refresh")
 
 
+TO_REPLICA = "UPDATE sources SET pg_port = {replica.port}, pg_password = '{replica.password}'"
+
+
+@pytest.fixture(scope="module")
+def replica() -> Iterator[EmbeddedPostgres]:
+    """A server that logs too little for change data capture."""
+    with EmbeddedPostgres(settings={"wal_level": "replica"}) as server:
+        yield server
+
+
 @pytest.mark.parametrize(
     ("name", "breakage", "message"),
     [
         ("password", "UPDATE sources SET pg_password = 'wrong-secret' WHERE name = 'password_source'", "password"),
+        ("wal_level", f"{TO_REPLICA} WHERE name = 'wal_level_source'", "wal_level=replica"),
         ("missing", "UPDATE pipeline_tables SET table_name = 'absent' WHERE table_name = 'notes_missing'", "does not exist"),
     ],
 )
 def test_what_is_wrong_stands_on_the_row_in_the_run_and_in_the_check_and_is_not_tried_every_ten_seconds(
-    deployment: Deployment, name: str, breakage: str, message: str
+    deployment: Deployment, replica: EmbeddedPostgres, name: str, breakage: str, message: str
 ) -> None:
     source, destination = deployment.database(f"{name}_source"), deployment.database(f"{name}_destination")
     source.run(f"CREATE TABLE notes_{name} (id int PRIMARY KEY)")
     deployment.add_pipeline(name, source, destination, f"notes_{name}", status=Status.PAUSE)
+    replica.create_database(f"{name}_source")
     with deployment.store.connected() as connection:
-        connection.execute(breakage)
+        connection.execute(breakage.format(replica=replica).encode())
     deployment.store.set_status(name, Status.START)
 
     deployment.environment.wait_for("The failure", lambda: deployment.state(name).run_status == "FAILED", 60)

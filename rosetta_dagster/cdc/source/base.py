@@ -45,9 +45,9 @@ class Stream(Protocol):
         """Let the slot move past the delivery and all before it. Only after every destination made it durable."""
 
     def close(self) -> None:
-        """Stop the engine and wait until its walsender, its threads and its connections are gone.
+        """Stop the engine and wait until its threads and its connections are gone; the server then ends its walsender.
 
-        Never raises; may be called twice.
+        May be called twice. `StreamStalled` when the engine does not end: then the process has to.
         """
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.errors import StreamStalled
 from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
@@ -114,7 +115,11 @@ class DebeziumStream:
             delivery.receipt.records.commit(delivery.receipt.record_index)
 
     def close(self) -> None:
-        self._engine.close(CLOSE_TIMEOUT)
+        if not self._engine.close(CLOSE_TIMEOUT):
+            raise StreamStalled(
+                f"Debezium did not end within {CLOSE_TIMEOUT:.0f} seconds.",
+                "Its connection ends with this process; the run restarts by itself.",
+            )
 
     def _read(self, records: Records) -> None:
         envelopes = parse(records)

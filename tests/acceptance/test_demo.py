@@ -1,0 +1,56 @@
+"""The demo as a person runs it: from the command to Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+#: How long the demo may take to come up, and to end, in seconds.
+START_LIMIT, STOP_LIMIT = 90, 30
+
+
+def processes_of(mark: str) -> list[psutil.Process]:
+    """The processes that were started with this variable in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("DEMO_MARK") == mark:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_outlives_the_demo_however_it_ends(tmp_path: Path, number: signal.Signals) -> None:
+    mark = f"{os.getpid()}-{number}"
+    environment = {**os.environ, "DEMO_MARK": mark, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUNBUFFERED": "1"}
+    with (tmp_path / "output").open("w") as output:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "rosetta_dagster", "demo"],
+            cwd=tmp_path, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + START_LIMIT
+        while "Ctrl-C ends the demo" not in (tmp_path / "output").read_text():
+            assert demo.poll() is None, (tmp_path / "output").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert len(processes_of(mark)) > 5
+        demo.send_signal(number)
+        assert (0 if number is signal.SIGINT else -number) == demo.wait(STOP_LIMIT)
+        deadline = time.monotonic() + STOP_LIMIT
+        while processes_of(mark) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert [] == processes_of(mark)
+    finally:
+        for process in processes_of(mark):
+            process.kill()
+    if number is signal.SIGINT:
+        assert "Nothing is left running." in (tmp_path / "output").read_text()
+        assert not (tmp_path / ".rosetta" / "embedded.json").exists()
