@@ -25,8 +25,11 @@ class Replica:
     destination: Destination
     held: Held
 
-    def lacks(self, changes: Sequence[Change]) -> Sequence[Change]:
-        return self.held.lacks(changes)
+    def lacks(self, delivery: Delivery) -> Sequence[Change]:
+        """The delivery's changes that the destination does not hold yet."""
+        if delivery.watermark is None:
+            return ()
+        return self.held.lacks(delivery.changes, delivery.watermark.engine)
 
     def copied(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
         """The copies of these tables are complete."""
@@ -55,7 +58,7 @@ def replicate(
             continue
         counts: Counter[tuple[TableId, str]] = Counter()
         for replica in replicas:
-            batch = compact(replica.lacks(delivery.changes))
+            batch = compact(replica.lacks(delivery))
             replica.apply(batch, delivery)
             counts |= _counts(batch)
         stream.commit(delivery)

@@ -58,3 +58,18 @@ class Watermark:
     position: Position
     #: The transaction that the position belongs to (32 bits, as it is in the stream); 0 before the first one.
     xid: int
+
+    def covers(self, position: Position, xid: int, engine: Engine) -> bool:
+        """Whether a destination at this watermark holds a change of the stream of that engine.
+
+        Engines share the order within a transaction, and differ in what orders the transactions: `pgoutput` by a
+        transaction's own commit, `debezium` by the commit before it. So a pipeline may change its engine at any time.
+        """
+        if engine is self.engine:
+            return position <= self.position
+        if xid == self.xid:
+            return position[1:] <= self.position[1:]
+        if engine is Engine.PGOUTPUT:
+            # Committed at the latest with the one before the watermark's transaction.
+            return position.transaction_lsn <= self.position.transaction_lsn
+        return position.transaction_lsn < self.position.transaction_lsn

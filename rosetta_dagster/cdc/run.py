@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from rosetta_dagster.cdc.config import PipelineConfig
 from rosetta_dagster.cdc.destination.base import StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
-from rosetta_dagster.cdc.errors import ConfigurationError, SlotInvalid
+from rosetta_dagster.cdc.errors import SlotInvalid
 from rosetta_dagster.cdc.pipeline import Replica, replicate
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.report import Phase, Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.snapshot import SnapshotStopped, copy_tables
 from rosetta_dagster.cdc.source.base import Source
-from rosetta_dagster.cdc.source.catalog import read_schemas
+from rosetta_dagster.cdc.source.catalog import read_schemas, type_name
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.debezium.stream import DebeziumSource
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
+from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputSource
 from rosetta_dagster.cdc.source.preflight import preflight, raise_findings
 from rosetta_dagster.cdc.source.publications import ensure_publication
 from rosetta_dagster.cdc.source.slots import (
@@ -139,22 +141,29 @@ def _stream(
 
 
 def _source(config: PipelineConfig, prepared: _Prepared) -> Source:
-    if config.engine is not Engine.DEBEZIUM:
-        raise ConfigurationError(
-            f"Pipeline {config.name} asks for the engine {config.engine}, which this version does not have.",
-            "Set pipelines.engine to DEBEZIUM.",
-        )
-    from rosetta_dagster.cdc.source.debezium.stream import DebeziumSource
-
     connection = config.source.connection
 
     def read_schema(table: TableId) -> TableSchema | None:
         with source_errors(connection), connect(connection) as catalog:
             return read_schemas(catalog, [table]).get(table)
 
+    def read_type_name(oid: int, modifier: int) -> str:
+        with source_errors(connection), connect(connection) as catalog:
+            return type_name(catalog, oid, modifier)
+
     with source_errors(connection), connect(connection) as catalog:
         slot = read_slot(catalog, config.slot_name)
     assert slot is not None, "it was made or found above"
+    if config.engine is Engine.PGOUTPUT:
+        return PgoutputSource(
+            connection=connection,
+            slot_name=config.slot_name,
+            publication_name=config.publication_name,
+            schemas=prepared.schemas,
+            read_schema=read_schema,
+            type_name=read_type_name,
+            confirmed_flush_lsn=slot.confirmed_flush_lsn,
+        )
     return DebeziumSource(
         connection=connection,
         slot_name=config.slot_name,

@@ -1,5 +1,6 @@
 """Whole pipelines between real databases: a worker, its real Debezium engine, and what arrives at the other end."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,13 +36,29 @@ ODD_NAMES = [
 ]  # fmt: skip
 
 
+#: The capture engine of the test that runs.
+ENGINE = Engine.DEBEZIUM
+
+
+@pytest.fixture(autouse=True, params=list(Engine))
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Every test runs over every engine."""
+    chosen: Engine = request.param
+    monkeypatch.setattr(sys.modules[__name__], "ENGINE", chosen)
+    return chosen
+
+
+only_debezium = pytest.mark.parametrize("engine", [Engine.DEBEZIUM], indirect=True)
+only_pgoutput = pytest.mark.parametrize("engine", [Engine.PGOUTPUT], indirect=True)
+
+
 def pipeline(source: Database, destinations: Sequence[Database], *tables: str | TableId) -> PipelineConfig:
     """A pipeline of these tables whose slot no other test has."""
     database = source.connection.database
     return PipelineConfig(
         id=1,
         name=database,
-        engine=Engine.DEBEZIUM,
+        engine=ENGINE,
         source=SourceConfig(name="the_source", connection=source.connection),
         destinations=tuple(
             DestinationConfig(name=f"replica_{n}", type="POSTGRES", config=each.config)
@@ -451,6 +468,15 @@ class TestTablesOfEveryKind:
         changes = [statement for name in ODD_NAMES for statement in of_table(name, *ODD_CHANGES)]
         follow(source, destination, [TableId(name, name) for name in ODD_NAMES], *changes)
 
+    @only_pgoutput
+    def test_names_may_be_of_quotes(self, source: Database, destination: Database) -> None:
+        names = ('"quoted"', 'two "words"', '"')
+        for name in names:
+            source.run(*of_table(name, *ODD_TABLE))
+        changes = [statement for name in names for statement in of_table(name, *ODD_CHANGES)]
+        follow(source, destination, [TableId(name, name) for name in names], *changes)
+
+    @only_debezium
     @pytest.mark.parametrize("name", ['"quoted"', 'two "words"', '"'])
     def test_names_with_quotes_are_refused_since_debezium_would_leave_their_changes_out(
         self, source: Database, destination: Database, name: str
@@ -459,11 +485,13 @@ class TestTablesOfEveryKind:
         with pytest.raises(PreflightFailed, match="Debezium cannot read the double quotes in"):
             failure(pipeline(source, [destination], TableId(name, name)))
 
+    @only_debezium
     def test_a_column_with_quotes_in_its_name_is_refused_too(self, source: Database, destination: Database) -> None:
         source.run('CREATE TABLE items (id int PRIMARY KEY, """key""" int)')
         with pytest.raises(PreflightFailed, match='double quotes in "key"'):
             failure(pipeline(source, [destination], "items"))
 
+    @only_debezium
     def test_a_domain_over_an_enum_is_refused_since_debezium_would_not_start(
         self, source: Database, destination: Database
     ) -> None:

@@ -133,7 +133,7 @@ def test_a_key_column_that_the_catalog_has_renamed_already_stays_the_key_of_earl
 def test_a_delete_and_insert_of_one_log_record_are_an_update_of_the_key() -> None:
     deleted = delete(ITEMS, "1", at=HALF)
     inserted = insert(ITEMS, "2", UNCHANGED, at=HALF._replace(ordinal=1))
-    expected = update(ITEMS, "2", UNCHANGED, old=key_row(ITEMS, row("1")), at=HALF._replace(ordinal=1))
+    expected = update(ITEMS, "2", UNCHANGED, old=key_row(ITEMS, row("1")), at=HALF)
     assert expected == joined_key_change(deleted, inserted)
 
 

@@ -87,7 +87,7 @@ def test_what_was_complete_stays_so_while_more_of_the_next_transaction_comes() -
 def test_the_halves_of_a_changed_key_become_one_change() -> None:
     deleted = delete(ITEMS, "1", at=Position(100, 110, 0))
     inserted = insert(ITEMS, "2", UNCHANGED, at=Position(100, 110, 1))
-    joined = update(ITEMS, "2", UNCHANGED, old=key_row(ITEMS, row("1")), at=Position(100, 110, 1))
+    joined = update(ITEMS, "2", UNCHANGED, old=key_row(ITEMS, row("1")), at=Position(100, 110, 0))
     assert [joined] == buffer_of(deleted, inserted).changes
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rosetta_dagster.cdc.batch import Batch
 from rosetta_dagster.cdc.event import Change
-from rosetta_dagster.cdc.position import Watermark
+from rosetta_dagster.cdc.position import Engine, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint
 
@@ -30,11 +30,11 @@ class Held:
     #: The tables whose copy is complete, and the point that each copy stands for.
     copied: Mapping[TableId, SnapshotPoint] = field(default_factory=dict)
 
-    def lacks(self, changes: Sequence[Change]) -> Sequence[Change]:
-        """The changes that the destination does not hold yet, in order."""
-        if self.watermark is not None and changes and changes[0].position <= self.watermark.position:
-            after = self.watermark.position
-            changes = [change for change in changes if change.position > after]
+    def lacks(self, changes: Sequence[Change], engine: Engine) -> Sequence[Change]:
+        """The changes that the destination does not hold yet, in order; the engine is the one that delivered them."""
+        watermark = self.watermark
+        if watermark is not None and changes and watermark.covers(changes[0].position, changes[0].xid, engine):
+            changes = [change for change in changes if not watermark.covers(change.position, change.xid, engine)]
         if self._is_past_every_copy(changes):
             return changes
         return [change for change in changes if self._follows_the_copy(change)]

@@ -95,6 +95,13 @@ def snapshot_relations(connection: "psycopg.Connection[Any]", table: TableId) ->
     return [(table, row[0] or 0)]
 
 
+def type_name(connection: "psycopg.Connection[Any]", oid: int, modifier: int) -> str:
+    """How SQL spells a type."""
+    row = connection.execute("SELECT format_type(%s::bigint::oid, %s)", [oid, modifier]).fetchone()
+    assert row is not None, "the function returns one row"
+    return str(row[0])
+
+
 def _types(connection: "psycopg.Connection[Any]", oids: set[int]) -> dict[int, tuple[int, int]]:
     """For each type its base type and the type of its elements, 0 when it is no array."""
     rows = connection.execute(_TYPES, [sorted(oids)])

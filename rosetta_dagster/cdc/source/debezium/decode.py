@@ -108,4 +108,4 @@ def joined_key_change(deleted: Change, inserted: Change) -> Change | None:
         and deleted.xid == inserted.xid
     ):
         return None
-    return inserted._replace(operation=Operation.UPDATE, old_row=deleted.old_row)
+    return inserted._replace(position=deleted.position, operation=Operation.UPDATE, old_row=deleted.old_row)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from rosetta_dagster.cdc.position import Lsn, Position, Watermark
+from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
 
 
 class PositionCounter:
@@ -23,7 +23,9 @@ class PositionCounter:
     def __init__(self, confirmed_flush_lsn: Lsn, watermarks: Sequence[Watermark]) -> None:
         self._confirmed_flush_lsn = confirmed_flush_lsn
         self._watermark_lsns: Mapping[int, int] = {
-            watermark.xid: watermark.position.transaction_lsn for watermark in watermarks if watermark.xid
+            watermark.xid: watermark.position.transaction_lsn
+            for watermark in watermarks
+            if watermark.xid and watermark.engine is Engine.DEBEZIUM
         }
         self._xid = 0
         self._transaction_lsn = 0

@@ -1,0 +1,1 @@
+"""PostgreSQL's own replication protocol as a capture engine, without Java."""

@@ -1,0 +1,92 @@
+"""Decides what a table looked like when its changes were logged: a relation message says so, the catalog adds the rest."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
+from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn
+
+#: Reads what the catalog says of a table now; None when the table is gone.
+ReadSchema: TypeAlias = Callable[[TableId], TableSchema | None]
+#: How SQL spells a type, by its OID and modifier; the modifier is -1 for none.
+TypeName: TypeAlias = Callable[[int, int], str]
+
+_IDENTITIES = {"d": Identity.KEY, "i": Identity.KEY, "f": Identity.FULL, "n": Identity.NOTHING}
+
+
+class Relations:
+    """The tables of one stream by the numbers that its messages use."""
+
+    def __init__(self, schemas: dict[TableId, TableSchema], read_schema: ReadSchema, type_name: TypeName) -> None:
+        self._schemas = dict(schemas)
+        self._read_schema = read_schema
+        self._type_name = type_name
+        self._by_oid: dict[int, TableSchema | None] = {}
+
+    def learn(self, relation: Relation) -> None:
+        """A relation message: the server sends one before a table's first change, and again when the table was altered."""
+        table = TableId(relation.namespace, relation.name)
+        known = self._schemas.get(table)
+        if known is None:
+            # The publication has more tables than the pipeline.
+            self._by_oid[relation.oid] = None
+            return
+        if not _describes(known, relation):
+            known = self._schemas[table] = self._schema(relation, self._read_schema(table) or known)
+        self._by_oid[relation.oid] = known
+
+    def schema(self, oid: int) -> TableSchema | None:
+        """The table of a change; None when it is none of the pipeline's."""
+        return self._by_oid[oid]
+
+    def _schema(self, relation: Relation, catalog: TableSchema) -> TableSchema:
+        """The table as the message describes it. The catalog, maybe ahead of it, tells the rest."""
+        by_name = {column.name: column for column in catalog.columns}
+        columns = tuple(self._column(column, by_name.get(column.name)) for column in relation.columns)
+        return TableSchema(
+            id=catalog.id,
+            columns=columns,
+            key=_key(relation, catalog),
+            identity=_identity(relation),
+            comment=catalog.comment,
+        )
+
+    def _column(self, column: RelationColumn, known: Column | None) -> Column:
+        type_name = self._type_name(column.type_oid, column.type_modifier)
+        if known is not None and known.type_oid == column.type_oid:
+            return Column(
+                name=column.name,
+                type=type_name,
+                type_oid=column.type_oid,
+                base_oid=known.base_oid,
+                element_oid=known.element_oid,
+                not_null=known.not_null,
+                comment=known.comment,
+            )
+        return Column(name=column.name, type=type_name, type_oid=column.type_oid, base_oid=column.type_oid)
+
+
+def _describes(known: TableSchema, relation: Relation) -> bool:
+    """Whether the message says of the table just what is known."""
+    return (
+        [(column.name, column.type_oid) for column in known.columns]
+        == [(column.name, column.type_oid) for column in relation.columns]
+        and known.identity is _identity(relation)
+        and set(known.key) == set(_key(relation, known))
+    )
+
+
+def _identity(relation: Relation) -> Identity:
+    identity = _IDENTITIES[relation.identity]
+    if identity is Identity.KEY and not any(column.identifies for column in relation.columns):
+        return Identity.NOTHING
+    return identity
+
+
+def _key(relation: Relation, catalog: TableSchema) -> tuple[str, ...]:
+    """The key's columns; in the catalog's order, which the message does not tell."""
+    names = {column.name for column in relation.columns}
+    identifying = tuple(column.name for column in relation.columns if column.identifies)
+    if relation.identity == "f" or not identifying or set(identifying) == set(catalog.key):
+        return catalog.key if names.issuperset(catalog.key) else ()
+    return identifying

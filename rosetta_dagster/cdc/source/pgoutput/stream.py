@@ -1,0 +1,199 @@
+"""Decides where the walsender's messages are cut into deliveries: at commits, while more is at hand up to a limit.
+
+Positions are exact here: BEGIN carries the LSN of the commit. With it goes the change's own LSN, and its number among the
+changes that share it, as the rows of one COPY page do.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.errors import StreamStalled
+from rosetta_dagster.cdc.event import Change, Operation, Row
+from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.source.base import Delivery
+from rosetta_dagster.cdc.source.pgoutput import protocol
+from rosetta_dagster.cdc.source.pgoutput.relations import ReadSchema, Relations, TypeName
+from rosetta_dagster.cdc.source.pgoutput.walsender import Walsender
+
+#: A delivery grows up to about this many changes or bytes while more is at hand; a transaction beyond it is cut.
+CHANGE_LIMIT = 50_000
+BYTE_LIMIT = 64 * 1024 * 1024
+
+#: How long the connection may take to end, in seconds, before the process has to.
+CLOSE_TIMEOUT = 20.0
+
+_READERS: dict[int, tuple[Operation, Callable[[bytes], protocol.RowChange]]] = {
+    protocol.INSERT: (Operation.INSERT, protocol.read_insert),
+    protocol.UPDATE: (Operation.UPDATE, protocol.read_update),
+    protocol.DELETE: (Operation.DELETE, protocol.read_delete),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Receipt:
+    """Up to where the slot may move once the delivery is durable."""
+
+    lsn: Lsn
+
+
+class Reader:
+    """Turns messages into changes, and knows which transaction it is in. No connection, no thread."""
+
+    def __init__(self, relations: Relations) -> None:
+        self.changes: list[Change] = []
+        #: How many of the changes belong to transactions that are complete, and when the last of these was committed.
+        self.complete_count = 0
+        self.complete_at: datetime | None = None
+        self.byte_count = 0
+        #: The end of the last commit, or what a keepalive said between transactions.
+        self.lsn = Lsn(0)
+        self._relations = relations
+        self._transaction: protocol.Begin | None = None
+        self._lsn = 0
+        self._ordinal = 0
+
+    @property
+    def is_between_transactions(self) -> bool:
+        return self._transaction is None
+
+    def read(self, message: bytes) -> None:
+        if message[0] == protocol.KEEPALIVE:
+            if self.is_between_transactions:
+                self.lsn = max(self.lsn, protocol.read_keepalive(message)[0])
+            return
+        kind = protocol.kind_of(message)
+        reader = _READERS.get(kind)
+        if reader is not None:
+            self._add(message, reader[0], reader[1](message))
+        elif kind == protocol.BEGIN:
+            self._transaction = protocol.read_begin(message)
+            self._lsn = 0
+        elif kind == protocol.COMMIT:
+            self._end(protocol.read_commit(message))
+        elif kind == protocol.RELATION:
+            self._relations.learn(protocol.read_relation(message))
+        elif kind == protocol.TRUNCATE:
+            for oid in protocol.read_truncate(message):
+                self._add(message, Operation.TRUNCATE, protocol.RowChange(oid, None, None))
+
+    def take_complete(self) -> list[Change]:
+        """The changes of complete transactions."""
+        return self._take(self.complete_count)
+
+    def take_part(self) -> list[Change]:
+        """What there is of a transaction that is too large."""
+        return self._take(len(self.changes))
+
+    def _take(self, count: int) -> list[Change]:
+        left = len(self.changes) - count
+        self.byte_count = self.byte_count * left // max(1, len(self.changes))
+        taken, self.changes = self.changes[:count], self.changes[count:]
+        self.complete_count = 0
+        return taken
+
+    def _end(self, commit_end: Lsn) -> None:
+        if self._transaction is not None:
+            self.complete_at = self._transaction.committed_at
+        self._transaction = None
+        self.complete_count = len(self.changes)
+        self.lsn = max(self.lsn, commit_end)
+
+    def _add(self, message: bytes, operation: Operation, change: protocol.RowChange) -> None:
+        table = self._relations.schema(change.relation_oid)
+        if table is not None:
+            self._append(protocol.lsn_of(message), operation, table, change.row, change.old_row)
+            self.byte_count += len(message)
+
+    def _append(self, lsn: int, operation: Operation, table: TableSchema, row: Row | None, old_row: Row | None) -> None:
+        transaction = self._transaction
+        assert transaction is not None, "a change stands between BEGIN and COMMIT"
+        self._ordinal = self._ordinal + 1 if lsn == self._lsn else 0
+        self._lsn = lsn
+        position = Position(transaction.commit_lsn, lsn, self._ordinal)
+        self.changes.append(Change(position, transaction.xid, operation, table, row, old_row))
+
+
+class PgoutputStream:
+    """The walsender's messages as deliveries. Keeps the contract of `Stream`."""
+
+    def __init__(self, walsender: Walsender, reader: Reader, confirmed_flush_lsn: Lsn) -> None:
+        self._walsender = walsender
+        self._reader = reader
+        self._messages: deque[bytes] = deque()
+        #: Up to where deliveries were made.
+        self._delivered = confirmed_flush_lsn
+
+    def next(self, timeout: float) -> Delivery | None:
+        self._fetch(timeout)
+        while self._messages or self._fetch(0 if self._reader.is_between_transactions else timeout):
+            self._reader.read(self._messages.popleft())
+            if self._is_full():
+                break
+        return self._cut()
+
+    def commit(self, delivery: Delivery) -> None:
+        if isinstance(delivery.receipt, _Receipt):
+            self._walsender.confirm(delivery.receipt.lsn)
+
+    def close(self) -> None:
+        if not self._walsender.close(CLOSE_TIMEOUT):
+            raise StreamStalled(
+                f"The connection to the walsender did not end within {CLOSE_TIMEOUT:.0f} seconds.",
+                "It ends with this process; the run restarts by itself.",
+            )
+
+    def _fetch(self, timeout: float) -> bool:
+        """Whether messages are at hand, waiting for them at most so many seconds."""
+        if not self._messages:
+            self._messages.extend(self._walsender.receive(timeout) or ())
+        return bool(self._messages)
+
+    def _is_full(self) -> bool:
+        reader = self._reader
+        return len(reader.changes) >= CHANGE_LIMIT or reader.byte_count >= BYTE_LIMIT
+
+    def _cut(self) -> Delivery | None:
+        """The complete transactions; of one that is too large a part. The slot moves by what commits have been read."""
+        reader = self._reader
+        is_part = not reader.complete_count and self._is_full()
+        changes = reader.take_part() if is_part else reader.take_complete()
+        if not changes and reader.lsn <= self._delivered:
+            return None
+        receipt = _Receipt(reader.lsn) if reader.lsn > self._delivered else None
+        self._delivered = max(self._delivered, reader.lsn)
+        return Delivery(
+            changes=changes,
+            watermark=_watermark(changes),
+            lsn=self._delivered,
+            committed_at=reader.complete_at if changes else None,
+            receipt=receipt,
+        )
+
+
+def _watermark(changes: list[Change]) -> Watermark | None:
+    if not changes:
+        return None
+    return Watermark(engine=Engine.PGOUTPUT, position=changes[-1].position, xid=changes[-1].xid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PgoutputSource:
+    """Opens the walsender at the slot's own position."""
+
+    connection: PostgresConnection
+    slot_name: str
+    publication_name: str
+    schemas: dict[TableId, TableSchema]
+    read_schema: ReadSchema
+    type_name: TypeName
+    #: The slot's `confirmed_flush_lsn`, read before the start.
+    confirmed_flush_lsn: Lsn
+
+    def open(self, watermarks: Sequence[Watermark]) -> PgoutputStream:  # noqa: ARG002 - positions here need no help
+        reader = Reader(Relations(self.schemas, self.read_schema, self.type_name))
+        walsender = Walsender(self.connection, self.slot_name, self.publication_name)
+        return PgoutputStream(walsender, reader, self.confirmed_flush_lsn)
