@@ -85,9 +85,8 @@ def test_every_value_of_every_type_arrives(server: EmbeddedPostgres, monkeypatch
     config = replication.pipeline(source, [destination], *tables)
     with replication.running(config) as worker:
         replication.wait_until(worker, lambda: replication.is_streaming(worker))
-        source.run(*itertools.chain.from_iterable(
-            (f"INSERT INTO {table} SELECT id + 1000, v, 0 FROM {table}", f"UPDATE {table} SET touched = 1") for table in tables
-        ))  # fmt: skip
+        changes = ("INSERT INTO {0} SELECT id + 1000, v, 0 FROM {0}", "UPDATE {0} SET touched = 1")
+        source.run(*(change.format(table) for table, change in itertools.product(tables, changes)))
         wait_until_equal(worker, source, destination, tables)
 
 
