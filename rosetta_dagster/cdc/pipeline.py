@@ -1,5 +1,6 @@
 """The journey of a change: from a delivery of the source to the destinations, and back to the source as a commit."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,9 @@ from rosetta_dagster.cdc.visibility import SnapshotPoint
 
 #: How long to wait for a delivery before looking whether to stop, in seconds.
 DELIVERY_WAIT = 0.2
+
+#: Seconds between two commits to the source while deliveries come; a pause in the stream is used at once.
+COMMIT_INTERVAL = 1.0
 
 
 @dataclass(slots=True)
@@ -51,9 +55,11 @@ def replicate(
     stopped: Callable[[], bool],
 ) -> None:
     """Replicate until told to stop. Every commit to the source follows a durable apply at each destination."""
+    commits = _Commits(stream, replicas)
     while not stopped():
         delivery = stream.next(DELIVERY_WAIT)
         if delivery is None:
+            commits.make()
             heartbeat.idle()
             continue
         counts: Counter[tuple[TableId, str]] = Counter()
@@ -61,9 +67,38 @@ def replicate(
             batch = compact(replica.lacks(delivery))
             replica.apply(batch, delivery)
             counts |= _counts(batch)
-        stream.commit(delivery)
+        commits.add(delivery)
         heartbeat.heard(delivery.lsn)
         _report(reporter, delivery, counts)
+    commits.make()
+
+
+class _Commits:
+    """Commits what is durable, about once a second: the slot need not follow closer, and each commit is noted first.
+
+    The note is what tells a slot that was made anew: such a slot stands further than any run has ever let it move.
+    """
+
+    def __init__(self, stream: Stream, replicas: Sequence[Replica]) -> None:
+        self._stream = stream
+        self._replicas = replicas
+        self._pending: Delivery | None = None
+        self._made_at = time.monotonic()
+
+    def add(self, delivery: Delivery) -> None:
+        """The delivery and all before it are durable at every destination."""
+        if delivery.receipt is not None:
+            self._pending = delivery
+        if time.monotonic() - self._made_at >= COMMIT_INTERVAL:
+            self.make()
+
+    def make(self) -> None:
+        if self._pending is None:
+            return
+        for replica in self._replicas:
+            replica.destination.note(self._pending.lsn)
+        self._stream.commit(self._pending)
+        self._pending, self._made_at = None, time.monotonic()
 
 
 def _counts(batch: Batch) -> Counter[tuple[TableId, str]]:

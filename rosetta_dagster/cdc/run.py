@@ -83,10 +83,16 @@ def _open_destinations(config: PipelineConfig, prepared: _Prepared, stack: ExitS
 
 def _verify_slot(config: PipelineConfig, slot: SlotState | None, replicas: Sequence[Replica]) -> None:
     """Refuse to continue over a gap: what a destination holds can only be continued by the slot it came from."""
+    remedy = f"Pause the pipeline and run: rosetta resync {config.name}. It copies the tables anew, over a new slot."
     if slot is None and any(replica.held.watermark or replica.held.copied for replica in replicas):
         raise SlotInvalid(
-            f"Replication slot {config.slot_name} is gone, so changes since the last run are lost to the stream.",
-            f"Pause the pipeline and run: rosetta resync {config.name}. It copies the tables anew, over a new slot.",
+            f"Replication slot {config.slot_name} is gone, so changes since the last run are lost to the stream.", remedy
+        )
+    if slot is not None and not all(replica.held.is_continued_by(slot.confirmed_flush_lsn) for replica in replicas):
+        raise SlotInvalid(
+            f"Replication slot {config.slot_name} is ahead of what the destination holds: it was made anew, or somebody "
+            "else has read from it. The changes in between are lost to the stream.",
+            remedy,
         )
 
 

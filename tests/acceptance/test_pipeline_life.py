@@ -61,17 +61,19 @@ def test_a_killed_worker_is_started_again_and_loses_nothing(deployment: Deployme
     assert 2 == len(deployment.graphql.run_statuses("kill"))
 
 
-def test_refresh_restarts_the_run_and_writes_start_back(deployment: Deployment) -> None:
+def test_refresh_restarts_the_run_with_its_new_engine_and_writes_start_back(deployment: Deployment) -> None:
     source, destination = deployment.database("refresh_source"), deployment.database("refresh_destination")
     source.run("CREATE TABLE notes (id int PRIMARY KEY)")
     deployment.add_pipeline("refresh", source, destination, "notes", status=Status.START)
     deployment.wait_until_streaming("refresh")
     first = deployment.state("refresh").run_id
 
-    deployment.store.set_status("refresh", Status.REFRESH)
+    with deployment.store.connected() as connection:
+        connection.execute("UPDATE pipelines SET engine = 'PGOUTPUT', status = 'REFRESH' WHERE name = 'refresh'")
     deployment.environment.wait_for("A new run", lambda: deployment.state("refresh").run_id != first, 45)
     deployment.wait_until_streaming("refresh")
     assert Status.START is deployment.state("refresh").status
+    assert not deployment.workers()
     source.run("INSERT INTO notes VALUES (1)")
     deployment.wait_until_equal(source, destination, "notes")
 

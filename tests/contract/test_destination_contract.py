@@ -442,6 +442,14 @@ class TestValuesAndNames:
 
 
 class TestExactlyOnce:
+    def test_how_far_the_slot_may_move_is_remembered_and_never_taken_back(self, begin: Open) -> None:
+        assert begin(ITEMS).held.noted is None
+        for lsn in (500, 400):
+            begin(ITEMS).destination.note(Lsn(lsn))
+        assert 500 == begin(ITEMS).held.noted
+        begin(ITEMS).destination.forget()
+        assert begin(ITEMS).held.noted is None
+
     def test_nothing_is_held_before_the_first_copy(self, begin: Open) -> None:
         assert Held() == begin(ITEMS, copied=False).held
 

@@ -608,6 +608,19 @@ class TestRuns:
         assert [(1,)] == destination.rows("SELECT id FROM items")
         assert [] == source.rows("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
 
+    def test_a_slot_that_was_made_anew_is_noticed(self, source: Database, destination: Database) -> None:
+        source.run("CREATE TABLE items (id int PRIMARY KEY)")
+        config = pipeline(source, [destination], "items")
+        replicate(config, source, destination)
+        source.run(
+            f"SELECT pg_drop_replication_slot('{config.slot_name}')",
+            "INSERT INTO items VALUES (1)",
+            f"SELECT pg_create_logical_replication_slot('{config.slot_name}', 'pgoutput')",
+        )
+        with pytest.raises(SlotInvalid, match=r"made anew.*rosetta resync"):
+            failure(config)
+        assert [] == destination.rows("SELECT * FROM items")
+
     def test_rows_of_somebody_else_stop_the_pipeline_and_stay(self, source: Database, destination: Database) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
         destination.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (5)")

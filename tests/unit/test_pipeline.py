@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 
+from rosetta_dagster.cdc import pipeline
 from rosetta_dagster.cdc.batch import Batch, compact
 from rosetta_dagster.cdc.destination.base import Destination, Held
 from rosetta_dagster.cdc.errors import DestinationUnavailable
@@ -45,6 +46,11 @@ FIRST = delivery_of(insert(ITEMS, "1", "a", at=at(100, 110)), insert(ITEMS, "2",
 SECOND = delivery_of(update(ITEMS, "1", "b", at=at(130, 140), xid=2), delete(ITEMS, "2", at=at(130, 150), xid=2), lsn=160)
 
 
+@pytest.fixture(autouse=True)
+def every_delivery_is_committed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "COMMIT_INTERVAL", 0.0)
+
+
 @dataclass
 class FakeStream:
     """Delivers what it was given, None for a silence, and then asks the run to stop."""
@@ -73,6 +79,7 @@ class FakeDestination:
     journal: Journal
     refused: int | None = None
     applied: list[tuple[Batch, Watermark]] = field(default_factory=list)
+    noted: list[Lsn] = field(default_factory=list)
 
     def apply(self, batch: Batch, watermark: Watermark) -> None:
         if len(self.applied) == self.refused:
@@ -80,6 +87,9 @@ class FakeDestination:
             raise DestinationUnavailable("The destination is gone.", "")
         self.journal.append(f"{self.name} applies")
         self.applied.append((batch, watermark))
+
+    def note(self, lsn: Lsn) -> None:
+        self.noted.append(lsn)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rosetta_dagster.cdc.batch import Batch
 from rosetta_dagster.cdc.event import Change
-from rosetta_dagster.cdc.position import Engine, Watermark
+from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint
 
@@ -29,6 +29,13 @@ class Held:
     watermark: Watermark | None = None
     #: The tables whose copy is complete, and the point that each copy stands for.
     copied: Mapping[TableId, SnapshotPoint] = field(default_factory=dict)
+    #: Up to where a run may have let the slot move.
+    noted: Lsn | None = None
+
+    def is_continued_by(self, confirmed_flush_lsn: Lsn) -> bool:
+        """Whether a slot that stands there can continue this. One that stands further was made anew, or read by others."""
+        bounds = [point.lsn for point in self.copied.values()] + ([] if self.noted is None else [self.noted])
+        return not bounds or confirmed_flush_lsn <= max(bounds)
 
     def lacks(self, changes: Sequence[Change], engine: Engine) -> Sequence[Change]:
         """The changes that the destination does not hold yet, in order; the engine is the one that delivered them."""
@@ -89,6 +96,9 @@ class Destination(Protocol):
 
     def apply(self, batch: Batch, watermark: Watermark) -> None:
         """Apply the batch and move the watermark, at once; durable on return. An empty batch moves the watermark."""
+
+    def note(self, lsn: Lsn) -> None:
+        """Note that the slot may move up to this LSN from now on; durable on return."""
 
     def forget(self) -> None:
         """Forget the watermark and the copies of the pipeline; its rows stay until they are copied anew.

@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.destination.postgres.merge import Merger
 from rosetta_dagster.cdc.destination.postgres.state import StreamState, forget_stream
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable
-from rosetta_dagster.cdc.position import Watermark
+from rosetta_dagster.cdc.position import Lsn, Watermark
 from rosetta_dagster.cdc.postgres_errors import Translation, connect, translated
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint
@@ -93,6 +93,10 @@ class PostgresDestination:
                     self._merger.merge(table)
                 self._stream.move(watermark)
             self._stream.moved(watermark)
+
+    def note(self, lsn: Lsn) -> None:
+        with translated(self._translation):
+            self._stream.note(lsn)
 
     def forget(self) -> None:
         with translated(self._translation), self._connect() as connection:

@@ -199,6 +199,7 @@ CREATE TABLE IF NOT EXISTS rosetta.streams (
     lsn                pg_lsn,
     ordinal            bigint,
     xid                bigint,
+    noted_lsn          pg_lsn,
     updated_at         timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE rosetta.streams IS
@@ -217,7 +218,7 @@ COMMENT ON TABLE rosetta.copies IS
 """
 
 READ_STREAM = """
-SELECT system_identifier, slot_name, engine, transaction_lsn::text, lsn::text, ordinal, xid
+SELECT system_identifier, slot_name, noted_lsn::text, engine, transaction_lsn::text, lsn::text, ordinal, xid
 FROM rosetta.streams WHERE pipeline = %s
 """
 
@@ -247,10 +248,14 @@ WHERE pipeline = %s AND (transaction_lsn, lsn, ordinal) IS NOT DISTINCT FROM (%s
 """
 
 
+#: Up to where the slot may move; written before it does.
+NOTE = "UPDATE rosetta.streams SET noted_lsn = greatest(noted_lsn, %s::pg_lsn) WHERE pipeline = %s"
+
 #: The source may be another cluster by now, after a failover or a restore.
 FORGET_WATERMARK = """
 UPDATE rosetta.streams
-SET system_identifier = '', slot_name = '', engine = NULL, transaction_lsn = NULL, lsn = NULL, ordinal = NULL, xid = NULL
+SET system_identifier = '', slot_name = '', noted_lsn = NULL,
+    engine = NULL, transaction_lsn = NULL, lsn = NULL, ordinal = NULL, xid = NULL
 WHERE pipeline = %s
 """
 

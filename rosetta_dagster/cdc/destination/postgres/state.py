@@ -23,8 +23,8 @@ class StreamState:
         with self._connection.transaction():
             if self._connection.execute("SELECT to_regclass('rosetta.copies')").fetchone() == (None,):
                 self._connection.execute(sql.STATE_TABLES)
-            self._watermark = self._read_stream()
-        return Held(watermark=self._watermark, copied=self._finished_copies())
+            self._watermark, noted = self._read_stream()
+        return Held(watermark=self._watermark, copied=self._finished_copies(), noted=noted)
 
     def begun_copies(self) -> frozenset[TableId]:
         """Tables whose copy was started, finished or not: their rows are ours."""
@@ -56,19 +56,22 @@ class StreamState:
                 "The run restarts by itself. If this goes on, look for a second Rosetta with the same pipeline.",
             )
 
+    def note(self, lsn: Lsn) -> None:
+        self._connection.execute(sql.NOTE, [str(lsn), self._identity.pipeline])
+
     def moved(self, watermark: Watermark) -> None:
         """The transaction that wrote the watermark is durable."""
         self._watermark = watermark
 
-    def _read_stream(self) -> Watermark | None:
+    def _read_stream(self) -> tuple[Watermark | None, Lsn | None]:
         identity = self._identity
         self._connection.execute(sql.IDENTIFY_STREAM, [identity.system_identifier, identity.slot_name, identity.pipeline])
         row = self._connection.execute(sql.READ_STREAM, [self._identity.pipeline]).fetchone()
         if row is None:
             self._connection.execute(sql.ADD_STREAM, [identity.pipeline, identity.system_identifier, identity.slot_name])
-            return None
+            return None, None
         self._verify(str(row[0]), str(row[1]))
-        return _watermark(row[2:])
+        return _watermark(row[3:]), None if row[2] is None else Lsn.parse(str(row[2]))
 
     def _verify(self, system_identifier: str, slot_name: str) -> None:
         if (system_identifier, slot_name) == (self._identity.system_identifier, self._identity.slot_name):
