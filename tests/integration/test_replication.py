@@ -13,7 +13,7 @@ from psycopg import sql
 
 from rosetta_dagster.cdc import snapshot
 from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
-from rosetta_dagster.cdc.errors import DestinationRejected, PreflightFailed, SlotInvalid, TableNotOurs
+from rosetta_dagster.cdc.errors import ChangeUndecodable, DestinationRejected, PreflightFailed, SlotInvalid, TableNotOurs
 from rosetta_dagster.cdc.position import Engine, Lsn
 from rosetta_dagster.cdc.report import Phase
 from rosetta_dagster.cdc.schema import TableId
@@ -500,6 +500,23 @@ class TestTablesOfEveryKind:
         )
         with pytest.raises(PreflightFailed, match=r"domain over an enum: public\.paint"):
             failure(pipeline(source, [destination], "items"))
+
+    @only_debezium
+    def test_a_value_that_debezium_cannot_print_stops_the_pipeline_and_is_told_nowhere(
+        self, source: Database, destination: Database, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        source.run("CREATE TABLE items (id int PRIMARY KEY, v interval, name text)")
+        config = pipeline(source, [destination], "items")
+        worker = Worker(config)
+        worker.start()
+        wait_until(worker, lambda: is_streaming(worker))
+        source.run("INSERT INTO items VALUES (1, '2147483999 hours', 'a secret')")
+        with pytest.raises(ChangeUndecodable) as caught:
+            wait_until(worker, lambda: worker.wait(0.1))
+        assert worker.stop(TIMEOUT)
+        told = f"{caught.value} {''.join(capfd.readouterr())}"
+        assert "2147483999" not in told
+        assert "a secret" not in told
 
     def test_tables_whose_names_are_alike_are_kept_apart(self, source: Database, destination: Database) -> None:
         # Debezium makes one topic name of all of these.
