@@ -12,7 +12,7 @@ from rosetta_dagster.cdc.pipeline import Replica, replicate
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.report import Phase, Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.snapshot import SnapshotStopped, copy_tables
+from rosetta_dagster.cdc.snapshot import Copier, SnapshotStopped, copy_tables
 from rosetta_dagster.cdc.source.base import Source
 from rosetta_dagster.cdc.source.catalog import read_schemas, type_name
 from rosetta_dagster.cdc.source.connections import connect, source_errors
@@ -111,19 +111,22 @@ def _copy_missing(
     if prepared.slot is not None and not any(missing.values()):
         return
     reporter.enter(Phase.SNAPSHOT)
-    with _consistent_point(config, prepared.slot) as point:
+    finished: list[TableSchema] = []
+    with _consistent_point(config, prepared.slot, is_needed=lambda: bool(finished)) as point:
         for index, tables in missing.items():
-            destination = replicas[index].destination
-            seen = copy_tables(config.source.connection, point, destination, tables, reporter=reporter, stopped=stopped)
+            copier = Copier(config.source.connection, point, replicas[index].destination, reporter, stopped)
+            seen = copy_tables(copier, tables, finished)
             replicas[index].copied(tables, seen)
 
 
 @contextmanager
-def _consistent_point(config: PipelineConfig, slot: SlotState | None) -> Iterator[ConsistentPoint]:
+def _consistent_point(
+    config: PipelineConfig, slot: SlotState | None, *, is_needed: Callable[[], bool]
+) -> Iterator[ConsistentPoint]:
     """The point that copies are of: that of the pipeline's slot when it is made now, else of a slot made for this."""
     source = config.source.connection
     if slot is None:
-        with exported_snapshot(source, config.slot_name) as point:
+        with exported_snapshot(source, config.slot_name, is_needed=is_needed) as point:
             yield point
     else:
         with exported_snapshot(source, f"{config.slot_name[:50]}_copy", temporary=True) as point:

@@ -77,41 +77,36 @@ def copy_range(pages: PageRange) -> sql.Composed:
     return sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT").format(columns, relation, condition)
 
 
-def copy_tables(
-    source: PostgresConnection,
-    point: ConsistentPoint,
-    destination: Destination,
-    tables: Sequence[TableSchema],
-    *,
-    reporter: Reporter,
-    stopped: Callable[[], bool],
-) -> SnapshotPoint:
-    """Copy the tables as of the point, which must stay exported meanwhile; how a stream tells what they hold.
+def copy_tables(copier: "Copier", tables: Sequence[TableSchema], finished: list[TableSchema]) -> SnapshotPoint:
+    """Copy the tables as of the copier's point, which must stay exported meanwhile; how a stream tells what they hold.
 
-    `SnapshotStopped` when told to stop.
+    Each table is added to `finished` when its copy is complete. `SnapshotStopped` when told to stop.
     """
+    source, point, destination = copier.source, copier.point, copier.destination
     with source_errors(source), _reader(source, point) as connection:
         seen = SnapshotPoint(point.lsn, _transactions_seen(connection))
         destination.start_copy(tables, seen)
         ranges = [part for table in tables for part in _ranges_of(connection, table)]
         with ThreadPoolExecutor(READER_COUNT, thread_name_prefix="snapshot") as pool:
-            copier = _Copier(source, point, destination, reporter, stopped)
             copied = _submitted(pool, copier, ranges)
             try:
-                _finish_tables(destination, copied, ranges)
+                _finish_tables(destination, copied, ranges, finished)
             except BaseException:
                 copier.stop()
                 raise
         return seen
 
 
-def _submitted(
-    pool: ThreadPoolExecutor, copier: "_Copier", ranges: Sequence[PageRange]
-) -> "dict[Future[None], TableSchema]":
+def _submitted(pool: ThreadPoolExecutor, copier: "Copier", ranges: Sequence[PageRange]) -> "dict[Future[None], TableSchema]":
     return {pool.submit(copier.copy, part): part.table for part in ranges}
 
 
-def _finish_tables(destination: Destination, copied: "dict[Future[None], TableSchema]", ranges: Sequence[PageRange]) -> None:
+def _finish_tables(
+    destination: Destination,
+    copied: "dict[Future[None], TableSchema]",
+    ranges: Sequence[PageRange],
+    finished: list[TableSchema],
+) -> None:
     left = Counter(part.table.id for part in ranges)
     for future in as_completed(copied):
         future.result()
@@ -119,6 +114,7 @@ def _finish_tables(destination: Destination, copied: "dict[Future[None], TableSc
         left[table.id] -= 1
         if not left[table.id]:
             destination.finish_copy(table)
+            finished.append(table)
 
 
 def _transactions_seen(connection: "psycopg.Connection[Any]") -> XidSnapshot:
@@ -141,8 +137,8 @@ def _reader(source: PostgresConnection, point: ConsistentPoint) -> "psycopg.Conn
     return connection
 
 
-class _Copier:
-    """What the copying threads share."""
+class Copier:
+    """What the copying threads share: from where, as of which point, to where."""
 
     def __init__(
         self,
@@ -152,9 +148,9 @@ class _Copier:
         reporter: Reporter,
         stopped: Callable[[], bool],
     ) -> None:
-        self._source = source
-        self._point = point
-        self._destination = destination
+        self.source = source
+        self.point = point
+        self.destination = destination
         self._reporter = reporter
         self._stopped = stopped
         self._stopping = threading.Event()
@@ -168,9 +164,9 @@ class _Copier:
         if self._stopping.is_set():
             return
         with (
-            self._destination.loader() as loader,
-            source_errors(self._source),
-            _reader(self._source, self._point) as reader,
+            self.destination.loader() as loader,
+            source_errors(self.source),
+            _reader(self.source, self.point) as reader,
         ):
             self._load(reader, loader, part)
 
@@ -181,7 +177,7 @@ class _Copier:
 
     def _until_stopped(self, rows: "psycopg.Copy") -> Iterator[bytes]:
         # The destination asks for these blocks, and takes what fails there for its own; so the source's errors end here.
-        with source_errors(self._source):
+        with source_errors(self.source):
             for block in rows:
                 if self._stopping.is_set() or self._stopped():
                     raise SnapshotStopped

@@ -332,13 +332,13 @@ def writers(source: Database) -> Iterator[Writers]:
 
 def slow_down(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], None]) -> None:
     """Let each range of a copy wait before it is read."""
-    copy = snapshot._Copier.copy
+    copy = snapshot.Copier.copy
 
-    def slow(copier: snapshot._Copier, part: snapshot.PageRange) -> None:
+    def slow(copier: snapshot.Copier, part: snapshot.PageRange) -> None:
         wait()
         copy(copier, part)
 
-    monkeypatch.setattr(snapshot._Copier, "copy", slow)
+    monkeypatch.setattr(snapshot.Copier, "copy", slow)
 
 
 @pytest.fixture

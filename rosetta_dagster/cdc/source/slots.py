@@ -1,7 +1,7 @@
 """Reads, makes and drops replication slots, and exports the snapshot that belongs to the moment one is made."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -104,11 +104,13 @@ def drop_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
 
 
 @contextmanager
-def exported_snapshot(connection: PostgresConnection, name: str, *, temporary: bool = False) -> Iterator[ConsistentPoint]:
+def exported_snapshot(
+    connection: PostgresConnection, name: str, *, temporary: bool = False, is_needed: Callable[[], bool] = bool
+) -> Iterator[ConsistentPoint]:
     """Make a slot and export the snapshot of its consistent point, which lives as long as the block.
 
-    A temporary slot lives as long, too. One that is to stay is dropped when the block fails: nothing was streamed
-    from it yet, and it would retain WAL.
+    A temporary slot lives as long, too. One that is to stay is dropped when the block fails, since it would retain WAL,
+    unless it is needed by then: what was copied under its snapshot can be continued by no other slot.
     """
     kind = sql.SQL(" TEMPORARY" if temporary else "")
     command = sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput (SNAPSHOT 'export')").format(sql.Identifier(name), kind)
@@ -118,6 +120,6 @@ def exported_snapshot(connection: PostgresConnection, name: str, *, temporary: b
         try:
             yield ConsistentPoint(Lsn.parse(row[1]), row[2])
         except BaseException:
-            if not temporary:
+            if not temporary and not is_needed():
                 replication.execute(sql.SQL("DROP_REPLICATION_SLOT {}").format(sql.Identifier(name)))
             raise

@@ -4,6 +4,7 @@ Positions are exact here: BEGIN carries the LSN of the commit. With it goes the 
 changes that share it, as the rows of one COPY page do.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,11 @@ class Reader:
     @property
     def is_between_transactions(self) -> bool:
         return self._transaction is None
+
+    @property
+    def transaction_at(self) -> datetime | None:
+        """When the transaction that is being read was committed at the source."""
+        return None if self._transaction is None else self._transaction.committed_at
 
     def read(self, message: bytes) -> None:
         if message[0] == protocol.KEEPALIVE:
@@ -128,10 +134,11 @@ class PgoutputStream:
         self._delivered = confirmed_flush_lsn
 
     def next(self, timeout: float) -> Delivery | None:
+        deadline = time.monotonic() + timeout
         self._fetch(timeout)
         while self._messages or self._fetch(0 if self._reader.is_between_transactions else timeout):
             self._reader.read(self._messages.popleft())
-            if self._is_full():
+            if self._is_full() or self._has_waited(deadline):
                 break
         return self._cut()
 
@@ -152,6 +159,11 @@ class PgoutputStream:
             self._messages.extend(self._walsender.receive(timeout) or ())
         return bool(self._messages)
 
+    def _has_waited(self, deadline: float) -> bool:
+        """Whether nothing but changes of other tables came for long enough: the slot has to move, and the run may stop."""
+        reader = self._reader
+        return reader.is_between_transactions and not reader.changes and time.monotonic() > deadline
+
     def _is_full(self) -> bool:
         reader = self._reader
         return len(reader.changes) >= CHANGE_LIMIT or reader.byte_count >= BYTE_LIMIT
@@ -161,6 +173,7 @@ class PgoutputStream:
         reader = self._reader
         is_part = not reader.complete_count and self._is_full()
         changes = reader.take_part() if is_part else reader.take_complete()
+        committed_at = reader.transaction_at if is_part else reader.complete_at
         if not changes and reader.lsn <= self._delivered:
             return None
         receipt = _Receipt(reader.lsn) if reader.lsn > self._delivered else None
@@ -169,7 +182,7 @@ class PgoutputStream:
             changes=changes,
             watermark=_watermark(changes),
             lsn=self._delivered,
-            committed_at=reader.complete_at if changes else None,
+            committed_at=committed_at if changes else None,
             receipt=receipt,
         )
 
