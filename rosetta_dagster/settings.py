@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     wal_monitor_interval_seconds: int = Field(default=300, ge=10)
     #: Seconds between two looks at the status of all pipelines.
     poll_interval_seconds: int = Field(default=10, ge=1)
-    #: Whether to log what is of use to a developer only.
+    #: Whether the command line shows where a failure comes from.
     debug: bool = False
 
 

@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.resync import resync
 from rosetta_dagster.cdc.source.preflight import Severity, preflight
 from rosetta_dagster.cli import add
 from rosetta_dagster.cli.output import finding_line, print_json, print_states, to_json
-from rosetta_dagster.settings import configured_store, open_store
+from rosetta_dagster.settings import configured_store, open_store, read_settings
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Change data capture from PostgreSQL, under Dagster."
@@ -29,6 +29,8 @@ def main() -> None:
     try:
         app()
     except RosettaError as error:
+        if _wants_traces():
+            raise
         typer.echo(f"rosetta: {error}", err=True)
         sys.exit(1)
 
@@ -117,6 +119,14 @@ def check(name: Name, *, as_json: Json = False) -> None:
         typer.echo("\n".join(map(finding_line, findings)) or f"{name} is ready.")
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise typer.Exit(1)
+
+
+def _wants_traces() -> bool:
+    try:
+        return read_settings().debug
+    except RosettaError:
+        # That the environment is wrong is the failure to be told.
+        return False
 
 
 def _set_status(name: str, status: Status) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from rosetta_dagster.cdc.errors import PipelineNotFound
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cli.main import main
 from tests.conftest import SECRET_KEY, Database
@@ -266,6 +267,12 @@ def test_warnings_alone_are_no_failure(rosetta: Rosetta, shop: Database) -> None
     result = rosetta("check", "shop")
     assert 0 == result.code
     assert result.out.startswith("WARNING: ")
+
+
+def test_with_debug_a_failure_is_raised_with_its_trace(rosetta: Rosetta, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEBUG", "true")
+    with pytest.raises(PipelineNotFound):
+        rosetta("pause", "ghost")
 
 
 def test_a_source_that_is_away_is_one_line(rosetta: Rosetta, shop: Database, config_database: Database) -> None:
