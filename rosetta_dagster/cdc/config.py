@@ -33,12 +33,22 @@ class Health(StrEnum):
     ERROR = "ERROR"
 
 
+class SchemaPolicy(StrEnum):
+    """What happens to a table whose columns change at the source."""
+
+    #: The destinations follow as far as they can; a table that cannot be followed is set aside.
+    APPLY = "APPLY"
+    #: The table is set aside until it is resynced.
+    STOP_TABLE = "STOP_TABLE"
+
+
 class TableState(StrEnum):
     """How far a table of a pipeline has come."""
 
     PENDING = "PENDING"
     SNAPSHOT = "SNAPSHOT"
     STREAMING = "STREAMING"
+    #: Set aside: the others go on without it.
     ERROR = "ERROR"
 
 
@@ -111,6 +121,8 @@ class TableConfig(_Config):
     id: TableId
     target_namespace: str | None = None
     target_name: str | None = None
+    #: Whether it is to be copied anew.
+    resync: bool = False
 
 
 class PipelineConfig(_Config):
@@ -122,6 +134,7 @@ class PipelineConfig(_Config):
     source: SourceConfig
     destinations: tuple[DestinationConfig, ...]
     tables: tuple[TableConfig, ...]
+    on_schema_change: SchemaPolicy = SchemaPolicy.APPLY
     own_publication_name: str | None = None
     own_replication_name: str | None = None
 

@@ -19,12 +19,25 @@
         ├── SlotInvalid              the replication slot is not the one that the watermark continues
         ├── TableNotOurs             a destination table holds rows that Rosetta did not write
         ├── ChangeUndecodable        a change does not fit the table that it belongs to
+        ├── SchemaChangeRefused      the columns of a table have changed in a way that cannot be followed
         └── DestinationRejected      a destination refuses what it was given
 
 A message says what is wrong; the remedy says what to do. Neither may hold a secret or a value of a row.
 """
 
-from typing import ClassVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, NamedTuple
+
+from rosetta_dagster.cdc.schema import TableId
+
+
+class BrokenTable(NamedTuple):
+    """The one table that an error is about: the others can go on without it."""
+
+    table: TableId
+    #: The destination where it is broken; None: at each.
+    destination: str | None = None
 
 
 class RosettaError(Exception):
@@ -37,6 +50,8 @@ class RosettaError(Exception):
         super().__init__(message, remedy)
         self.message = message
         self.remedy = remedy
+        #: Set when the rest of the pipeline is sound.
+        self.broken: BrokenTable | None = None
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
@@ -116,5 +131,19 @@ class ChangeUndecodable(TerminalError):
     """A change does not fit the table that it belongs to."""
 
 
+class SchemaChangeRefused(TerminalError):
+    """The columns of a table have changed in a way that a destination cannot follow, or is not to."""
+
+
 class DestinationRejected(TerminalError):
     """A destination refuses what it was given."""
+
+
+@contextmanager
+def breaking(table: TableId, destination: str | None = None) -> Iterator[None]:
+    """Whatever a person has to mend within is about this table alone."""
+    try:
+        yield
+    except TerminalError as error:
+        error.broken = error.broken or BrokenTable(table, destination)
+        raise

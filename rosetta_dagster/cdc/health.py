@@ -51,9 +51,19 @@ class Observation:
         return None
 
     @property
+    def set_aside(self) -> str | None:
+        """Which tables are left out, and why; None when all are replicated."""
+        errors = self.state.table_errors
+        if not errors:
+            return None
+        return f"{len(errors)} of {self.state.table_count} tables are set aside; resync them. {' '.join(errors)}"
+
+    @property
     def health(self) -> Health:
-        """The worse of the two."""
-        return Health.ERROR if self.problem is not None else self.lag
+        """The worst of them."""
+        if self.problem is not None:
+            return Health.ERROR
+        return Health.WARNING if self.set_aside and self.lag is Health.HEALTHY else self.lag
 
 
 def observe(store: Store, name: str) -> Observation:

@@ -20,10 +20,10 @@ class TableFacts:
 
 
 def inspect(config: PipelineConfig, tables: frozenset[TableId]) -> list[TableFacts]:
-    """What is to be known of these tables at each destination of the pipeline."""
+    """What is to be known of these tables at each destination of the pipeline; those that it has no more are left out."""
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
-        schemas = read_schemas(connection, sorted(tables))
+        schemas = read_schemas(connection, sorted(tables & {table.id for table in config.tables}))
     return [
         TableFacts(destination=row.name, table=schemas[table], row_count=count)
         for row in config.destinations

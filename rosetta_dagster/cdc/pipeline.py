@@ -2,15 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from rosetta_dagster.cdc.batch import Batch, compact
 from rosetta_dagster.cdc.destination.base import Destination, Held
 from rosetta_dagster.cdc.event import Change
+from rosetta_dagster.cdc.latecomers import Latecomers
+from rosetta_dagster.cdc.position import Engine, Watermark
 from rosetta_dagster.cdc.report import Reporter
-from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.base import Delivery, Stream
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
 from rosetta_dagster.cdc.visibility import SnapshotPoint
@@ -28,22 +30,42 @@ class Replica:
 
     destination: Destination
     held: Held
+    #: Tables that broke, and why: their changes are left out.
+    left_out: Mapping[TableId, str] = field(default_factory=dict)
+    #: Tables that are copied while the stream goes on.
+    latecomers: Latecomers | None = None
 
     def lacks(self, delivery: Delivery) -> Sequence[Change]:
-        """The delivery's changes that the destination does not hold yet."""
+        """The delivery's changes that the destination does not hold yet, but for those that have to wait for a copy."""
         if delivery.watermark is None:
             return ()
-        return self.held.lacks(delivery.changes, delivery.watermark.engine)
+        changes = self.held.lacks(delivery.changes, delivery.watermark.engine)
+        if self.left_out:
+            changes = [change for change in changes if change.table.id not in self.left_out]
+        return changes if self.latecomers is None else self.latecomers.divert(changes)
 
-    def copied(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        """The copies of these tables are complete."""
-        self.held = replace(self.held, copied={**self.held.copied, **{table.id: point for table in tables}})
+    def copied(self, table: TableId, point: SnapshotPoint) -> None:
+        """The copy of this table is complete."""
+        self.held = replace(self.held, copied={**self.held.copied, table: point})
 
-    def apply(self, batch: Batch, delivery: Delivery) -> None:
+    def apply(self, batch: Batch, watermark: Watermark | None) -> None:
         """Make the batch durable. Nothing happens for an empty one: what it stands for is held already."""
-        if batch.tables and delivery.watermark is not None:
-            self.destination.apply(batch, delivery.watermark)
-            self.held = replace(self.held, watermark=delivery.watermark)
+        if batch.tables and watermark is not None:
+            self.destination.apply(batch, watermark)
+            self.held = replace(self.held, watermark=watermark)
+
+    def apply_late(self, changes: Sequence[Change], engine: Engine) -> Batch:
+        """Make changes durable that the stream has passed already: the watermark stays, unless there is none."""
+        batch = compact(changes)
+        if batch.tables:
+            last = changes[-1]
+            passed = Watermark(engine=engine, position=last.position, xid=last.xid)
+            self.apply(batch, self.held.watermark or passed)
+        return batch
+
+    def serve(self) -> bool:
+        """Do what the copying of tables waits for; whether there is more of it to do at once."""
+        return self.latecomers is not None and self.latecomers.serve()
 
 
 def replicate(
@@ -57,7 +79,8 @@ def replicate(
     """Replicate until told to stop. Every commit to the source follows a durable apply at each destination."""
     commits = _Commits(stream, replicas)
     while not stopped():
-        delivery = stream.next(DELIVERY_WAIT)
+        has_more = [replica.serve() for replica in replicas]
+        delivery = stream.next(0 if any(has_more) else DELIVERY_WAIT)
         if delivery is None:
             commits.make()
             heartbeat.idle()
@@ -65,8 +88,8 @@ def replicate(
         counts: Counter[tuple[TableId, str]] = Counter()
         for replica in replicas:
             batch = compact(replica.lacks(delivery))
-            replica.apply(batch, delivery)
-            counts |= _counts(batch)
+            replica.apply(batch, delivery.watermark)
+            counts |= counts_of(batch)
         commits.add(delivery)
         heartbeat.heard(delivery.lsn)
         _report(reporter, delivery, counts)
@@ -101,7 +124,8 @@ class _Commits:
         self._pending, self._made_at = None, time.monotonic()
 
 
-def _counts(batch: Batch) -> Counter[tuple[TableId, str]]:
+def counts_of(batch: Batch) -> Counter[tuple[TableId, str]]:
+    """How many changes of each kind the batch holds of each table."""
     counts: Counter[tuple[TableId, str]] = Counter()
     # A table stands in a batch once for each schema that it had.
     for table in batch.tables:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+from rosetta_dagster.cdc.config import TableState
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.schema import TableId
 
@@ -42,6 +43,8 @@ class Report:
 
     phase: Phase = Phase.STARTING
     tables: dict[TableId, TableCounts] = field(default_factory=dict)
+    #: How far each table has come, and why when it was set aside.
+    states: dict[TableId, tuple[TableState, str | None]] = field(default_factory=dict)
     #: Up to where the source's log is durable at every destination.
     applied_lsn: Lsn | None = None
     #: Commit time, at the source, of the last change applied.
@@ -66,6 +69,11 @@ class Reporter:
     def enter(self, phase: Phase) -> None:
         with self._lock:
             self._report = replace(self._report, phase=phase)
+
+    def table(self, table: TableId, state: TableState, error: str | None = None) -> None:
+        """The table has come so far; the error is why it was set aside."""
+        with self._lock:
+            self._report = replace(self._report, states={**self._report.states, table: (state, error)})
 
     def copied(self, table: TableId, row_count: int) -> None:
         with self._lock:

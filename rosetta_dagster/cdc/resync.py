@@ -1,4 +1,4 @@
-"""Forgets what the destinations hold of a pipeline, so that its next run copies every table anew."""
+"""Forgets what the destinations hold of a pipeline, or of some of its tables, so that its next run copies them anew."""
 
 from rosetta_dagster.cdc.config import PipelineConfig
 from rosetta_dagster.cdc.destination.registry import make_destination
@@ -21,3 +21,14 @@ def resync(store: Store, name: str) -> PipelineConfig:
             release_slot(connection, config.slot_name)
             drop_slot(connection, config.slot_name)
     return config
+
+
+def begin_resyncs(store: Store, config: PipelineConfig) -> None:
+    """Forget the copies of the tables that are to be copied anew. The lease is the caller's, and nothing runs."""
+    tables = [table.id for table in config.tables if table.resync]
+    if not tables:
+        return
+    for row in config.destinations:
+        make_destination(row, config).forget(tables)
+    for table in tables:
+        store.resync_begun(config.id, table)

@@ -1,18 +1,20 @@
 """One run of a pipeline, start to stop: make ready, copy what is not copied yet, stream until told to stop."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
-from rosetta_dagster.cdc.config import PipelineConfig
+from rosetta_dagster.cdc.broken import BrokenTables
+from rosetta_dagster.cdc.config import PipelineConfig, TableState
+from rosetta_dagster.cdc.copying import close_latecomers, copy_with_new_slot, launch_latecomers, resume_first_copy
 from rosetta_dagster.cdc.destination.base import StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
-from rosetta_dagster.cdc.errors import SlotInvalid
+from rosetta_dagster.cdc.errors import SlotInvalid, TerminalError
 from rosetta_dagster.cdc.pipeline import Replica, replicate
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.report import Phase, Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.snapshot import Copier, SnapshotStopped, copy_tables
 from rosetta_dagster.cdc.source.base import Source
 from rosetta_dagster.cdc.source.catalog import read_schemas, type_name
 from rosetta_dagster.cdc.source.connections import connect, source_errors
@@ -22,9 +24,8 @@ from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputSource
 from rosetta_dagster.cdc.source.preflight import preflight, raise_findings
 from rosetta_dagster.cdc.source.publications import ensure_publication
 from rosetta_dagster.cdc.source.slots import (
-    ConsistentPoint,
     SlotState,
-    exported_snapshot,
+    SnapshotStopped,
     read_slot,
     release_slot,
     source_identity,
@@ -33,29 +34,56 @@ from rosetta_dagster.cdc.source.slots import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
-    """What a run knows of the source before it begins."""
+    """What an attempt knows of the source before it begins."""
 
     identity: StreamIdentity
+    #: Without the tables that are left out everywhere.
     schemas: dict[TableId, TableSchema]
     #: None when the slot has still to be made.
     slot: SlotState | None
 
 
 def run_pipeline(config: PipelineConfig, *, reporter: Reporter, stopped: Callable[[], bool]) -> None:
-    """Run the pipeline until told to stop. Every connection and thread of the run has ended on return."""
+    """Run the pipeline until told to stop. Every connection and thread of the run has ended on return.
+
+    A table that breaks is set aside and the others go on; when the last one breaks, its error is raised.
+    """
+    broken = BrokenTables(config, partial(_set_aside, config))
+    while True:
+        try:
+            _attempt(config, broken, reporter, stopped)
+        except TerminalError as error:
+            if not broken.outlives(error):
+                raise
+        else:
+            return
+
+
+def _set_aside(config: PipelineConfig, destination: str, table: TableId, reason: str) -> None:
+    row = next(row for row in config.destinations if row.name == destination)
+    make_destination(row, config).set_aside(table, reason)
+
+
+def _attempt(config: PipelineConfig, broken: BrokenTables, reporter: Reporter, stopped: Callable[[], bool]) -> None:
     raise_findings(preflight(config))
-    prepared = _prepare_source(config)
+    prepared = _prepare_source(config, broken)
     with ExitStack() as stack:
-        replicas = _open_destinations(config, prepared, stack)
+        replicas = _open_destinations(config, prepared, broken, stack)
+        for replica in replicas:
+            _report_states(prepared, replica, reporter)
         _verify_slot(config, prepared.slot, replicas)
         try:
-            _copy_missing(config, prepared, replicas, reporter, stopped)
+            _copy_first(config, prepared, replicas, reporter, stopped)
         except SnapshotStopped:
             return
+        for number, replica in enumerate(replicas):
+            replica.latecomers = launch_latecomers(config, prepared.schemas, replica, number, reporter)
+            if replica.latecomers is not None:
+                stack.callback(close_latecomers, replica.latecomers)
         _stream(config, prepared, replicas, reporter, stopped)
 
 
-def _prepare_source(config: PipelineConfig) -> _Prepared:
+def _prepare_source(config: PipelineConfig, broken: BrokenTables) -> _Prepared:
     source = config.source.connection
     tables = [table.id for table in config.tables]
     with source_errors(source), connect(source) as connection:
@@ -66,19 +94,32 @@ def _prepare_source(config: PipelineConfig) -> _Prepared:
             identity=StreamIdentity(
                 pipeline=config.name, system_identifier=identity.system_identifier, slot_name=config.slot_name
             ),
-            schemas=read_schemas(connection, tables),
+            schemas=read_schemas(connection, [table for table in tables if not broken.is_everywhere(table)]),
             slot=read_slot(connection, config.slot_name),
         )
 
 
-def _open_destinations(config: PipelineConfig, prepared: _Prepared, stack: ExitStack) -> list[Replica]:
+def _open_destinations(config: PipelineConfig, prepared: _Prepared, broken: BrokenTables, stack: ExitStack) -> list[Replica]:
     replicas = []
     for row in config.destinations:
         destination = make_destination(row, config)
         stack.callback(destination.close)
-        replicas.append(Replica(destination, destination.open(prepared.identity)))
-        destination.prepare(list(prepared.schemas.values()))
+        held = destination.open(prepared.identity)
+        # Tables that were taken out of the pipeline miss changes from now on: one that comes back is copied anew.
+        removed = held.copied.keys() - {table.id for table in config.tables}
+        if removed:
+            destination.forget(sorted(removed))
+        replica = Replica(destination, held, left_out={**broken.at(row.name), **held.set_aside})
+        destination.prepare([schema for table, schema in prepared.schemas.items() if table not in replica.left_out])
+        replicas.append(replica)
     return replicas
+
+
+def _report_states(prepared: _Prepared, replica: Replica, reporter: Reporter) -> None:
+    for table in prepared.schemas:
+        reporter.table(table, TableState.STREAMING if table in replica.held.copied else TableState.PENDING)
+    for table, reason in replica.left_out.items():
+        reporter.table(table, TableState.ERROR, reason)
 
 
 def _verify_slot(config: PipelineConfig, slot: SlotState | None, replicas: Sequence[Replica]) -> None:
@@ -96,41 +137,19 @@ def _verify_slot(config: PipelineConfig, slot: SlotState | None, replicas: Seque
         )
 
 
-def _copy_missing(
+def _copy_first(
     config: PipelineConfig,
     prepared: _Prepared,
     replicas: Sequence[Replica],
     reporter: Reporter,
     stopped: Callable[[], bool],
 ) -> None:
-    """Copy to each destination the tables whose copy it does not hold, as of one point for all."""
-    missing = {
-        index: [table for table in prepared.schemas.values() if table.id not in replica.held.copied]
-        for index, replica in enumerate(replicas)
-    }
-    if prepared.slot is not None and not any(missing.values()):
+    """Copy what has to be there before the stream begins: all tables of a new pipeline, and what such a copy still lacks."""
+    if prepared.slot is None:
+        copy_with_new_slot(config, prepared.schemas, replicas, reporter, stopped)
         return
-    reporter.enter(Phase.SNAPSHOT)
-    finished: list[TableSchema] = []
-    with _consistent_point(config, prepared.slot, is_needed=lambda: bool(finished)) as point:
-        for index, tables in missing.items():
-            copier = Copier(config.source.connection, point, replicas[index].destination, reporter, stopped)
-            seen = copy_tables(copier, tables, finished)
-            replicas[index].copied(tables, seen)
-
-
-@contextmanager
-def _consistent_point(
-    config: PipelineConfig, slot: SlotState | None, *, is_needed: Callable[[], bool]
-) -> Iterator[ConsistentPoint]:
-    """The point that copies are of: that of the pipeline's slot when it is made now, else of a slot made for this."""
-    source = config.source.connection
-    if slot is None:
-        with exported_snapshot(source, config.slot_name, is_needed=is_needed) as point:
-            yield point
-    else:
-        with exported_snapshot(source, f"{config.slot_name[:50]}_copy", temporary=True) as point:
-            yield point
+    for replica in replicas:
+        resume_first_copy(config, prepared.schemas, prepared.slot, replica, reporter=reporter, stopped=stopped)
 
 
 def _stream(
@@ -140,7 +159,8 @@ def _stream(
     reporter: Reporter,
     stopped: Callable[[], bool],
 ) -> None:
-    stream = _source(config, prepared).open([r.held.watermark for r in replicas if r.held.watermark is not None])
+    source = _source(config, prepared, replicas)
+    stream = source.open([r.held.watermark for r in replicas if r.held.watermark is not None])
     try:
         reporter.enter(Phase.STREAMING)
         heartbeat = Heartbeat(config.source.connection, config.slot_name)
@@ -149,7 +169,7 @@ def _stream(
         stream.close()
 
 
-def _source(config: PipelineConfig, prepared: _Prepared) -> Source:
+def _source(config: PipelineConfig, prepared: _Prepared, replicas: Sequence[Replica]) -> Source:
     connection = config.source.connection
 
     def read_schema(table: TableId) -> TableSchema | None:
@@ -163,12 +183,14 @@ def _source(config: PipelineConfig, prepared: _Prepared) -> Source:
     with source_errors(connection), connect(connection) as catalog:
         slot = read_slot(catalog, config.slot_name)
     assert slot is not None, "it was made or found above"
+    held_schemas = {table: schema for replica in replicas for table, schema in replica.held.schemas.items()}
     if config.engine is Engine.PGOUTPUT:
         return PgoutputSource(
             connection=connection,
             slot_name=config.slot_name,
             publication_name=config.publication_name,
             schemas=prepared.schemas,
+            held_schemas=held_schemas,
             read_schema=read_schema,
             type_name=read_type_name,
             confirmed_flush_lsn=slot.confirmed_flush_lsn,
@@ -178,6 +200,7 @@ def _source(config: PipelineConfig, prepared: _Prepared) -> Source:
         slot_name=config.slot_name,
         publication_name=config.publication_name,
         schemas=prepared.schemas,
+        held_schemas=held_schemas,
         read_schema=read_schema,
         confirmed_flush_lsn=slot.confirmed_flush_lsn,
     )

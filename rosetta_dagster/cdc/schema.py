@@ -1,7 +1,7 @@
 """What a table of the source looks like: its name, its columns, and how its rows are told apart."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, Self
 
@@ -33,6 +33,18 @@ class Identity(StrEnum):
     NOTHING = "NOTHING"
 
 
+class Filling(StrEnum):
+    """What the rows that a table had already hold in a column that was added to it."""
+
+    #: NULL.
+    NOTHING = "NOTHING"
+    #: One value in all: the column was added with a constant default.
+    CONSTANT = "CONSTANT"
+    #: Maybe a value of its own in each, which is in no stream: the column has a default that was worked out row by row,
+    #: or one that was given to it later; the catalog does not tell these apart.
+    UNKNOWN = "UNKNOWN"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """One column of a source table."""
@@ -46,8 +58,17 @@ class Column:
     base_oid: int
     #: OID of an array's elements (a domain's included, resolved); 0 when the type is not an array.
     element_oid: int = 0
+    #: The type's modifier as the catalog holds it; -1 for none.
+    type_modifier: int = -1
     not_null: bool = False
     comment: str | None = None
+    #: The column's number in its table (`attnum`): it stays when the column is renamed, and is never given twice. 0 when
+    #: it is not known, as of a column that came and went before its changes were read.
+    number: int = 0
+    #: What rows from before the column hold in it.
+    filling: Filling = Filling.NOTHING
+    #: The text of that value when it is the same in every row.
+    fill_value: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +96,21 @@ class TableSchema:
 def missing_columns(known: Sequence[str], schema: TableSchema) -> tuple[Column, ...]:
     """The columns of the schema that are not among the known names, in order."""
     return tuple(column for column in schema.columns if column.name not in known)
+
+
+def columns_named(names: Sequence[str], known: TableSchema, current: TableSchema) -> tuple[Column | None, ...]:
+    """The columns that a table had when a change was logged, by their names; None for one that neither schema has.
+
+    The change was logged after the table was as in `known`, and not after it was as in `current`. A name that was dropped
+    and given again stands for a column of each. Numbers ascend in a table, so columns that do not are of no table: then
+    the numbers are not known.
+    """
+    for schema in (current, known):
+        if tuple(names) == schema.column_names:
+            return schema.columns
+    by_name = {column.name: column for column in (*known.columns, *current.columns)}
+    found = tuple(by_name.get(name) for name in names)
+    numbers = [column.number for column in found if column is not None]
+    if numbers == sorted(set(numbers)):
+        return found
+    return tuple(column and replace(column, number=0) for column in found)

@@ -4,117 +4,121 @@ The point is exported by a replication slot when it is created, which is the one
 to a place in the log exactly. Every reader imports it, so all tables, and all ranges of a table, are of the same moment.
 Readers work in parallel: over tables, and over ranges of pages within a table.
 
-Threads: `copy_tables` starts its workers and joins them before it returns or raises; each owns one connection to the source
-and one loader.
+A first copy that was broken off is resumed by range: its slot still stands before its point, so the stream repeats every
+change since then. What is copied late is of a later moment, and rows that moved between pages meanwhile are copied again.
+That leaves each row as it was at that later moment or before; applied on top, in order, the changes since the first point
+make it right, since each of them says what its row is then. It takes a key: rows without one cannot be replaced.
+
+Threads: a copy starts its workers and joins them before it returns or raises; each owns one connection to the source and
+one loader.
 """
 
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
 
 from rosetta_dagster.cdc.config import PostgresConnection
-from rosetta_dagster.cdc.destination.base import Destination, Loader
+from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Loader
+from rosetta_dagster.cdc.errors import breaking
+from rosetta_dagster.cdc.pages import PageRange, page_ranges, uncovered
 from rosetta_dagster.cdc.report import Reporter
-from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.schema import TableSchema
 from rosetta_dagster.cdc.source.catalog import snapshot_relations
 from rosetta_dagster.cdc.source.connections import connect, source_errors
-from rosetta_dagster.cdc.source.slots import ConsistentPoint
+from rosetta_dagster.cdc.source.slots import ConsistentPoint, SnapshotStopped
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
 
 #: Connections that read at once.
 READER_COUNT = 4
 
-#: Pages of one range: 64 MiB, so that a broken connection costs little and the readers end at about the same time.
-PAGES_PER_RANGE = 8192
 
-#: Text forms must not depend on the defaults of the server, the database or the user.
-TEXT_FORMS = """
-SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET lc_monetary = 'C';
-SET extra_float_digits = 1; SET bytea_output = 'hex'; SET search_path = ''; SET statement_timeout = 0;
-"""
+class Ledger(Protocol):
+    """Keeps the books of a copy. Called by the thread that copies the tables."""
+
+    def start(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        """The tables are about to be copied as of this point."""
+
+    def finish(self, table: TableSchema) -> None:
+        """All rows of the table are at the destination."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageRange:
-    """A run of pages of one relation: the table itself, or a partition of it."""
+class Part:
+    """What one reader copies at a time."""
 
     table: TableSchema
-    relation: TableId
-    first_page: int
-    #: None: to the end.
-    end_page: int | None
+    pages: PageRange
+    #: Whether rows with these keys may be at the destination already.
+    replacing: bool = False
+    #: Only rows that a transaction from this one on has written; None: all.
+    since_xid: int | None = None
 
 
-class SnapshotStopped(Exception):
-    """The pipeline was told to stop while it copied."""
+def copy_statement(part: Part) -> sql.Composed:
+    """The statement that reads a part in COPY's text format."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, part.table.column_names))
+    relation, first_page, end_page = part.pages
+    conditions: list[sql.Composable] = []
+    if first_page or end_page is not None:
+        conditions.append(sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({first_page},0)")))
+    if end_page is not None:
+        conditions.append(sql.SQL("ctid < {}::tid").format(sql.Literal(f"({end_page},0)")))
+    if part.since_xid is not None:
+        # A transaction id of 32 bits has no order but its age.
+        conditions.append(sql.SQL("age(xmin) <= age({}::xid)").format(sql.Literal(str(part.since_xid % (1 << 32)))))
+    where = sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")
+    return sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT").format(columns, sql.Identifier(*relation.id), where)
 
 
-def page_ranges(table: TableSchema, relation: TableId, page_count: int) -> list[PageRange]:
-    """The ranges that together cover the relation, in order. The last one is open."""
-    starts = list(range(0, max(1, page_count), PAGES_PER_RANGE))
-    ends: list[int | None] = [*starts[1:], None]
+def copy_tables(copier: "Copier", tables: Sequence[TableSchema], point: ConsistentPoint, ledger: Ledger) -> None:
+    """Copy the tables as of the point, which must stay exported meanwhile. `SnapshotStopped` when told to stop."""
+    with source_errors(copier.source), _reader(copier.source, point.snapshot_name) as connection:
+        seen = SnapshotPoint(point.lsn, _transactions_seen(connection))
+        ledger.start(tables, seen)
+        parts = [part for table in tables for part in _all_of(connection, table)]
+        copier.copy(parts, point.snapshot_name, ledger)
+
+
+def resume_copies(copier: "Copier", begun: Sequence[tuple[TableSchema, BegunCopy]], ledger: Ledger) -> None:
+    """Copy what the begun copies lack, as of now. `SnapshotStopped` when told to stop."""
+    with source_errors(copier.source), _exported(copier.source) as (connection, snapshot_name):
+        parts = [part for table, copy in begun for part in _rest_of(connection, table, copy)]
+        copier.copy(parts, snapshot_name, ledger)
+
+
+def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy) -> bool:
+    """Whether the ranges that are copied are still ranges of this table."""
+    relations = {relation for relation, _ in snapshot_relations(connection, table.id)}
+    is_same = begun.table is not None and begun.table.columns == table.columns and begun.table.key == table.key
+    return bool(begun.ranges and table.key) and is_same and all(pages.relation in relations for pages in begun.ranges)
+
+
+def _all_of(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[Part]:
     return [
-        PageRange(table=table, relation=relation, first_page=start, end_page=end)
-        for start, end in zip(starts, ends, strict=True)
+        Part(table=table, pages=pages)
+        for relation, page_count in snapshot_relations(connection, table.id)
+        for pages in page_ranges(relation, page_count)
     ]
 
 
-def copy_range(pages: PageRange) -> sql.Composed:
-    """The statement that reads a range in COPY's text format."""
-    columns = sql.SQL(", ").join(map(sql.Identifier, pages.table.column_names))
-    relation = sql.Identifier(*pages.relation)
-    condition: sql.Composable = sql.SQL("")
-    if pages.first_page or pages.end_page is not None:
-        condition = sql.SQL(" WHERE ctid >= {}::tid").format(sql.Literal(f"({pages.first_page},0)"))
-    if pages.end_page is not None:
-        condition = condition + sql.SQL(" AND ctid < {}::tid").format(sql.Literal(f"({pages.end_page},0)"))
-    return sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT").format(columns, relation, condition)
-
-
-def copy_tables(copier: "Copier", tables: Sequence[TableSchema], finished: list[TableSchema]) -> SnapshotPoint:
-    """Copy the tables as of the copier's point, which must stay exported meanwhile; how a stream tells what they hold.
-
-    Each table is added to `finished` when its copy is complete. `SnapshotStopped` when told to stop.
-    """
-    source, point, destination = copier.source, copier.point, copier.destination
-    with source_errors(source), _reader(source, point) as connection:
-        seen = SnapshotPoint(point.lsn, _transactions_seen(connection))
-        destination.start_copy(tables, seen)
-        ranges = [part for table in tables for part in _ranges_of(connection, table)]
-        with ThreadPoolExecutor(READER_COUNT, thread_name_prefix="snapshot") as pool:
-            copied = _submitted(pool, copier, ranges)
-            try:
-                _finish_tables(destination, copied, ranges, finished)
-            except BaseException:
-                copier.stop()
-                raise
-        return seen
-
-
-def _submitted(pool: ThreadPoolExecutor, copier: "Copier", ranges: Sequence[PageRange]) -> "dict[Future[None], TableSchema]":
-    return {pool.submit(copier.copy, part): part.table for part in ranges}
-
-
-def _finish_tables(
-    destination: Destination,
-    copied: "dict[Future[None], TableSchema]",
-    ranges: Sequence[PageRange],
-    finished: list[TableSchema],
-) -> None:
-    left = Counter(part.table.id for part in ranges)
-    for future in as_completed(copied):
-        future.result()
-        table = copied[future]
-        left[table.id] -= 1
-        if not left[table.id]:
-            destination.finish_copy(table)
-            finished.append(table)
+def _rest_of(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy) -> list[Part]:
+    """The ranges that are not copied, and rows of the others that were written since."""
+    missing = [
+        Part(table=table, pages=pages, replacing=True)
+        for relation, page_count in snapshot_relations(connection, table.id)
+        for pages in uncovered(relation, page_count, begun.ranges)
+    ]
+    again = [
+        Part(table=table, pages=pages, replacing=True, since_xid=begun.point.xids.xmin) for pages in sorted(begun.ranges)
+    ]
+    return missing + again
 
 
 def _transactions_seen(connection: "psycopg.Connection[Any]") -> XidSnapshot:
@@ -123,56 +127,75 @@ def _transactions_seen(connection: "psycopg.Connection[Any]") -> XidSnapshot:
     return XidSnapshot.parse(row[0])
 
 
-def _ranges_of(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[PageRange]:
-    relations = snapshot_relations(connection, table.id)
-    return [part for relation, page_count in relations for part in page_ranges(table, relation, page_count)]
-
-
-def _reader(source: PostgresConnection, point: ConsistentPoint) -> "psycopg.Connection[Any]":
-    """A connection that sees the source as of the point, until it is closed."""
+def _reader(source: PostgresConnection, snapshot_name: str) -> "psycopg.Connection[Any]":
+    """A connection that sees the source as of the snapshot, until it is closed."""
     connection = connect(source)
-    connection.execute(TEXT_FORMS)
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(point.snapshot_name)))
+    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_name)))
     return connection
 
 
+@contextmanager
+def _exported(source: PostgresConnection) -> "Iterator[tuple[psycopg.Connection[Any], str]]":
+    """A snapshot of now, for others to import while the block lasts."""
+    with connect(source) as connection:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        row = connection.execute("SELECT pg_export_snapshot()").fetchone()
+        assert row is not None, "the function returns one row"
+        yield connection, row[0]
+
+
 class Copier:
-    """What the copying threads share: from where, as of which point, to where."""
+    """What the copying threads share: from where to where, and whether to stop."""
 
     def __init__(
         self,
         source: PostgresConnection,
-        point: ConsistentPoint,
         destination: Destination,
         reporter: Reporter,
         stopped: Callable[[], bool],
     ) -> None:
         self.source = source
-        self.point = point
-        self.destination = destination
+        #: How many ranges are at the destination by now.
+        self.range_count = 0
+        self._destination = destination
         self._reporter = reporter
         self._stopped = stopped
         self._stopping = threading.Event()
 
-    def stop(self) -> None:
-        """Let every thread end at its next block."""
-        self._stopping.set()
+    def copy(self, parts: Sequence[Part], snapshot_name: str, ledger: Ledger) -> None:
+        """Copy the parts in parallel. A table is finished with the last of its parts."""
+        left = Counter(part.table.id for part in parts)
+        with ThreadPoolExecutor(READER_COUNT, thread_name_prefix="snapshot") as pool:
+            copied = {pool.submit(self._copy_part, part, snapshot_name): part.table for part in parts}
+            try:
+                for future in as_completed(copied):
+                    future.result()
+                    table = copied[future]
+                    left[table.id] -= 1
+                    self.range_count += 1
+                    if not left[table.id]:
+                        ledger.finish(table)
+            except BaseException:
+                # Let every thread end at its next block.
+                self._stopping.set()
+                raise
 
-    def copy(self, part: PageRange) -> None:
-        """Copy one range. The loader's transaction ends with it, so a range is there whole or not at all."""
+    def _copy_part(self, part: Part, snapshot_name: str) -> None:
+        """Copy one part. The loader's transaction ends with it, so it is there whole or not at all."""
         if self._stopping.is_set():
             return
         with (
-            self.destination.loader() as loader,
+            breaking(part.table.id, self._destination.name),
+            self._destination.loader() as loader,
             source_errors(self.source),
-            _reader(self.source, self.point) as reader,
+            _reader(self.source, snapshot_name) as reader,
         ):
             self._load(reader, loader, part)
 
-    def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: PageRange) -> None:
-        with reader.cursor().copy(copy_range(part)) as rows:
-            row_count = loader.load(part.table, self._until_stopped(rows))
+    def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: Part) -> None:
+        with reader.cursor().copy(copy_statement(part)) as rows:
+            row_count = loader.load(part.table, part.pages, self._until_stopped(rows), replacing=part.replacing)
         self._reporter.copied(part.table.id, row_count)
 
     def _until_stopped(self, rows: "psycopg.Copy") -> Iterator[bytes]:

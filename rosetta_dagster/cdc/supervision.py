@@ -1,12 +1,13 @@
 """Watches over one run of a pipeline: holds its lease, follows its row, tells the configuration database how it goes."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 
-from rosetta_dagster.cdc.config import Status, TableState
+from rosetta_dagster.cdc.config import Status, TableConfig, TableState
 from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable
-from rosetta_dagster.cdc.report import Phase, Report, TableCounts
+from rosetta_dagster.cdc.report import Report, Reporter, TableCounts
+from rosetta_dagster.cdc.resync import begin_resyncs
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Lease, Store
 from rosetta_dagster.cdc.store.records import Progress, TableProgress
@@ -33,6 +34,8 @@ class WorkerStuck(RuntimeError):
 def supervised(store: Store, name: str, run_id: str) -> Generator[Report, None, None]:
     """Run the pipeline until its row says otherwise; a report about every half second, the last one after the end.
 
+    When tables are added, taken out, or to be copied anew, the engine begins again with them, within a second or two.
+
     Whoever stops iterating, by an exception too, stops the run: close the generator (`contextlib.closing`). Errors of the
     run are written to the pipeline's row and raised. `LeaseHeld` when another run has the pipeline.
     """
@@ -40,23 +43,32 @@ def supervised(store: Store, name: str, run_id: str) -> Generator[Report, None, 
     with store.lease(pipeline_id) as lease:
         store.set_status(name, Status.START, only_from=Status.REFRESH)
         notes = _Notes(store, pipeline_id, name, run_id, lease)
+        reporter = Reporter()
         ending: RosettaError | None = None
-        worker: Worker | None = None
         try:
             notes.started()
-            worker = Worker(store.pipeline(name))
-            worker.start()
-            while not worker.wait(TICK) and notes.wants_to_run():
-                notes.progress(worker.report())
-                yield worker.report()
+            while notes.wants_to_run():
+                yield from _session(store, name, notes, reporter)
         except RosettaError as error:
             ending = error
             raise
         finally:
-            if worker is not None:
-                _stop(worker)
-            notes.ended(worker.report() if worker else Report(), ending)
-    yield worker.report()
+            notes.ended(reporter.read(), ending)
+    yield reporter.read()
+
+
+def _session(store: Store, name: str, notes: "_Notes", reporter: Reporter) -> Generator[Report, None, None]:
+    """Run the engine with the tables that the pipeline has now, until they change or it is not to run any more."""
+    config = store.pipeline(name)
+    begin_resyncs(store, config)
+    worker = Worker(config, reporter)
+    worker.start()
+    try:
+        while not worker.wait(TICK) and notes.wants_to_run() and notes.are_tables(config.tables):
+            notes.progress(reporter.read())
+            yield reporter.read()
+    finally:
+        _stop(worker)
 
 
 def _stop(worker: Worker) -> None:
@@ -92,6 +104,14 @@ class _Notes:
         self._reached_at = time.monotonic()
         return status is Status.START
 
+    def are_tables(self, tables: Sequence[TableConfig]) -> bool:
+        """Whether the pipeline has these tables still, and none of them is to be copied anew since."""
+        with suppress(StoreUnavailable):
+            return self._store.table_configs(self._pipeline_id) == tuple(
+                table.model_copy(update={"resync": False}) for table in tables
+            )
+        return True
+
     def progress(self, report: Report) -> None:
         is_new = report.phase is not self._written.phase
         if is_new or time.monotonic() - self._written_at >= REPORT_INTERVAL:
@@ -120,24 +140,24 @@ def progress_since(before: Report, now: Report) -> Progress:
         applied_lsn=now.applied_lsn,
         lag_seconds=now.lag_seconds,
         success_age=None if now.last_success is None else max(0.0, time.monotonic() - now.last_success),
-        tables={
-            table: _table_progress(now.phase, before.tables.get(table, TableCounts()), counts)
-            for table, counts in _changed(before, now).items()
-        },
+        tables={table: _table_progress(table, before, now) for table in _changed(before, now)},
     )
 
 
-def _changed(before: Report, now: Report) -> dict[TableId, TableCounts]:
-    """The tables that something was done to; all of them when the phase changed, since their state did."""
-    if before.phase is not now.phase:
-        return now.tables
-    return {table: counts for table, counts in now.tables.items() if before.tables.get(table) != counts}
+def _changed(before: Report, now: Report) -> set[TableId]:
+    """The tables that something was done to, or whose state is another."""
+    return {table for table, counts in now.tables.items() if before.tables.get(table) != counts} | {
+        table for table, state in now.states.items() if before.states.get(table) != state
+    }
 
 
-def _table_progress(phase: Phase, before: TableCounts, now: TableCounts) -> TableProgress:
+def _table_progress(table: TableId, before: Report, now: Report) -> TableProgress:
+    state, error = now.states.get(table, (TableState.PENDING, None))
+    then, counts = before.tables.get(table, TableCounts()), now.tables.get(table, TableCounts())
     return TableProgress(
-        state=TableState.STREAMING if phase is Phase.STREAMING else TableState.SNAPSHOT,
-        copied=now.copied - before.copied,
-        applied=now.applied - before.applied,
-        last_change_at=now.last_change_at,
+        state=state,
+        error=error,
+        copied=counts.copied - then.copied,
+        applied=counts.applied - then.applied,
+        last_change_at=counts.last_change_at,
     )

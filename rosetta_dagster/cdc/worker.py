@@ -17,9 +17,10 @@ class Worker:
     end itself: the thread is a daemon, and the walsender ends with the process.
     """
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(self, config: PipelineConfig, reporter: Reporter | None = None) -> None:
+        """The reporter goes on counting from where it is; without one the run gets its own."""
         self._config = config
-        self._reporter = Reporter()
+        self._reporter = reporter or Reporter()
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._error: RosettaError | None = None

@@ -1,6 +1,7 @@
 """The command `rosetta`. A failure is one line with its remedy, and exit code 1."""
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from rosetta_dagster.cdc.config import Status
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.resync import resync
+from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.preflight import Severity, preflight
 from rosetta_dagster.cli import add
 from rosetta_dagster.cli.output import finding_line, print_json, print_states, to_json
@@ -101,8 +103,16 @@ def refresh(name: Name) -> None:
 
 
 @app.command(name="resync")
-def resync_command(name: Name) -> None:
-    """Copy all tables of a paused pipeline anew when it starts next."""
+def resync_command(
+    name: Name,
+    table: Annotated[
+        list[str] | None, typer.Option("--table", help="Only this table, as namespace.name, while the others go on.")
+    ] = None,
+) -> None:
+    """Copy tables anew: all tables of a paused pipeline when it starts next, or some, while the pipeline runs too."""
+    if table:
+        _resync_tables(name, [TableId.parse(text) for text in table])
+        return
     with open_store() as store:
         config = resync(store, name)
     typer.echo(f"{len(config.tables)} tables of {name} are copied anew when it starts: rosetta start {name}")
@@ -119,6 +129,13 @@ def check(name: Name, *, as_json: Json = False) -> None:
         typer.echo("\n".join(map(finding_line, findings)) or f"{name} is ready.")
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise typer.Exit(1)
+
+
+def _resync_tables(name: str, tables: Sequence[TableId]) -> None:
+    with open_store() as store:
+        for table in tables:
+            store.ask_resync(name, table)
+            typer.echo(f"{table} of {name} is copied anew as soon as the pipeline runs.")
 
 
 def _wants_traces() -> bool:

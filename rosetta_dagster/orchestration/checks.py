@@ -101,6 +101,6 @@ def _health(observation: Observation) -> dg.AssetCheckEvaluation:
         check_name=HEALTH,
         passed=observation.health is Health.HEALTHY,
         severity=_SEVERITY[observation.health],
-        description=observation.problem or observation.error,
+        description=observation.problem or observation.error or observation.set_aside,
         metadata=metadata,
     )

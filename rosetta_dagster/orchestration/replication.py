@@ -139,9 +139,15 @@ class _Events:
             # The counts are for people to look at: the run goes on, and what is really wrong ends it.
             self._context.log.warning("The tables could not be looked at: %s", error)
             return
+        self._learn(changed)
         for fact in facts:
             self._context.log_event(self._materialization(report, fact))
         self._told |= {table: report.tables[table] for table in changed}
+
+    def _learn(self, tables: frozenset[TableId]) -> None:
+        """Tables may have come to the pipeline since the run began."""
+        if not tables <= {table.id for table in self._shape.tables}:
+            self._shape = next((s for s in self._store.shapes() if s.name == self._shape.name), self._shape)
 
     def _materialization(self, report: Report, fact: TableFacts) -> dg.AssetMaterialization:
         destination = next(d for d in self._shape.destinations if d.name == fact.destination)

@@ -2,20 +2,30 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from dataclasses import replace
+from itertools import count, islice
 from typing import TypeAlias
 
 import pytest
 
 from rosetta_dagster.cdc.batch import compact
-from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
-from rosetta_dagster.cdc.errors import DestinationRejected, RosettaError, SlotInvalid, TableNotOurs, WatermarkMoved
+from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Held, StreamIdentity
+from rosetta_dagster.cdc.errors import (
+    BrokenTable,
+    DestinationRejected,
+    RosettaError,
+    SchemaChangeRefused,
+    SlotInvalid,
+    TableNotOurs,
+    WatermarkMoved,
+)
 from rosetta_dagster.cdc.event import UNCHANGED, Change, Row
+from rosetta_dagster.cdc.pages import PageRange, Relation
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
+from rosetta_dagster.cdc.schema import Column, Filling, Identity, TableId, TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
 from tests.contract.destinations import KINDS, DestinationKind, TextRow, in_order, make
-from tests.unit.changes import Text, delete, delete_whole, insert, key_row, rekey, row, table, truncate, update
+from tests.unit.changes import Text, delete, delete_whole, insert, key_row, only, rekey, row, table, truncate, update
 
 IDENTITY = StreamIdentity(pipeline="shop", system_identifier="7000000000000000001", slot_name="rosetta_shop")
 BEGINNING = SnapshotPoint(Lsn(16), XidSnapshot(100, 100, frozenset()))
@@ -98,12 +108,29 @@ def copy(destination: Destination, tables: Sequence[TableSchema], *blocks: bytes
     destination.start_copy(tables, BEGINNING)
     for schema in tables:
         with destination.loader() as loader:
-            loader.load(schema, blocks)
+            loader.load(schema, pages(), blocks)
         destination.finish_copy(schema)
+
+
+def with_columns(schema: TableSchema, **names: str) -> TableSchema:
+    """The table after its columns got other names."""
+    columns = tuple(replace(column, name=names.get(column.name, column.name)) for column in schema.columns)
+    return replace(schema, columns=columns)
+
+
+def pages() -> PageRange:
+    """A range that no copy had before."""
+    first_page = next(_pages)
+    return PageRange(Relation(ITEMS.id, 1), first_page, first_page + 1)
 
 
 def watermark(number: int) -> Watermark:
     return Watermark(engine=Engine.DEBEZIUM, position=Position(number, number, 0), xid=number)
+
+
+def copied_up_to(reached: Watermark | None, table: TableSchema) -> Held:
+    """What a destination holds that has one table."""
+    return Held(watermark=reached, copied={table.id: BEGINNING}, schemas={table.id: table})
 
 
 def typed(columns: Mapping[str, str], *key: str, name: str = "items", identity: Identity = Identity.KEY) -> TableSchema:
@@ -111,8 +138,8 @@ def typed(columns: Mapping[str, str], *key: str, name: str = "items", identity: 
     return TableSchema(
         id=TableId("public", name),
         columns=tuple(
-            Column(name=each, type=kind, type_oid=OIDS[kind], base_oid=OIDS[kind], not_null=each in key)
-            for each, kind in columns.items()
+            Column(name=each, type=kind, type_oid=OIDS[kind], base_oid=OIDS[kind], not_null=each in key, number=number)
+            for number, (each, kind) in enumerate(columns.items(), 1)
         ),
         key=key,
         identity=identity,
@@ -123,6 +150,8 @@ def keyless(*names: str, name: str = "notes") -> TableSchema:
     return table(*names, key=(), identity=Identity.FULL, name=name)
 
 
+ID, VALUE = typed({"id": "integer", "value": "text"}, "id").columns
+_pages = count()
 ITEMS = table("id", "name", "size")
 PAIRS = table("b", "value", "a", key=("a", "b"), name="pairs")
 NOTES = keyless("text", "more")
@@ -457,7 +486,7 @@ class TestExactlyOnce:
         first = begin(ITEMS)
         first.apply(insert(ITEMS, "1", "a", None))
         reached = first.apply(insert(ITEMS, "2", "b", None))
-        assert Held(watermark=reached, copied={ITEMS.id: BEGINNING}) == begin(ITEMS).held
+        assert copied_up_to(reached, ITEMS) == begin(ITEMS).held
 
     def test_a_watermark_of_64_bits_is_read_as_it_was_written(self, begin: Open) -> None:
         first = begin(ITEMS)
@@ -547,8 +576,8 @@ class TestExactlyOnce:
         one_reached = one.apply(insert(ITEMS, "1", "a", None))
         other.apply()
         other_reached = other.apply(insert(NOTES, "a", "b"))
-        assert Held(watermark=one_reached, copied={ITEMS.id: BEGINNING}) == begin(ITEMS).held
-        assert Held(watermark=other_reached, copied={NOTES.id: BEGINNING}) == begin(NOTES, identity=other_identity).held
+        assert copied_up_to(one_reached, ITEMS) == begin(ITEMS).held
+        assert copied_up_to(other_reached, NOTES) == begin(NOTES, identity=other_identity).held
 
 
 class TestTheStreamItContinues:
@@ -575,7 +604,7 @@ class TestTheStreamItContinues:
         first.destination.forget()
         moved = StreamIdentity(pipeline="shop", system_identifier="7000000000000000002", slot_name="rosetta_new")
         second = begin(NOTES, identity=moved, copied=False)
-        assert Held() == second.held
+        assert (None, {}) == (second.held.watermark, second.held.copied)
         assert [("old", None), ("old too", None)] == second.rows(NOTES), "rows stay until they are copied anew"
         copy(second.destination, [NOTES], b"new\t\\N\n")
         assert [("new", None)] == second.rows(NOTES)
@@ -597,18 +626,18 @@ class TestCopies:
         replica = begin(ITEMS, copied=False)
         replica.destination.start_copy([ITEMS], BEGINNING)
         with replica.destination.loader() as loader:
-            assert 2 == loader.load(ITEMS, [b"1\ta\\tb\\n\\\\N\t", b"\\N\n2\t\t", "ß\n".encode()])
-            assert 1 == loader.load(ITEMS, [b"3\tc\t\\N\n"])
-            assert 0 == loader.load(ITEMS, [])
+            assert 2 == loader.load(ITEMS, pages(), [b"1\ta\\tb\\n\\\\N\t", b"\\N\n2\t\t", "ß\n".encode()])
+            assert 1 == loader.load(ITEMS, pages(), [b"3\tc\t\\N\n"])
+            assert 0 == loader.load(ITEMS, pages(), [])
         assert [("1", "a\tb\n\\N", None), ("2", "", "ß"), ("3", "c", None)] == replica.rows(ITEMS)
 
     def test_loaders_work_side_by_side(self, begin: Open) -> None:
         replica = begin(ITEMS, NOTES, copied=False)
         replica.destination.start_copy([ITEMS, NOTES], BEGINNING)
         with replica.destination.loader() as one, replica.destination.loader() as other:
-            assert 1 == one.load(ITEMS, [b"1\ta\t\\N\n"])
-            assert 1 == other.load(NOTES, [b"x\ty\n"])
-            assert 1 == other.load(ITEMS, [b"2\tb\t\\N\n"])
+            assert 1 == one.load(ITEMS, pages(), [b"1\ta\t\\N\n"])
+            assert 1 == other.load(NOTES, pages(), [b"x\ty\n"])
+            assert 1 == other.load(ITEMS, pages(), [b"2\tb\t\\N\n"])
         assert [("1", "a", None), ("2", "b", None)] == replica.rows(ITEMS)
         assert [("x", "y")] == replica.rows(NOTES)
 
@@ -616,7 +645,7 @@ class TestCopies:
         replica = begin(ITEMS, copied=False)
         replica.destination.start_copy([ITEMS], BEGINNING)
         with replica.destination.loader() as loader:
-            loader.load(ITEMS, [b"1\ta\t\\N\n"])
+            loader.load(ITEMS, pages(), [b"1\ta\t\\N\n"])
             assert [("1", "a", None)] == replica.rows(ITEMS)
 
     def test_only_finished_copies_are_held(self, begin: Open) -> None:
@@ -624,38 +653,66 @@ class TestCopies:
         point = SnapshotPoint(Lsn.parse("1F/FFFFFFFF"), XidSnapshot(2**33, 2**33 + 9, frozenset({2**33 + 1, 2**33 + 7})))
         replica.destination.start_copy([ITEMS, NOTES], point)
         replica.destination.finish_copy(ITEMS)
-        assert Held(copied={ITEMS.id: point}) == begin(ITEMS, NOTES, copied=False).held
+        assert {ITEMS.id: point} == begin(ITEMS, NOTES, copied=False).held.copied
 
     def test_a_copy_that_is_started_again_is_not_held_until_it_is_finished_again(self, begin: Open) -> None:
         replica = begin(ITEMS, NOTES, copied=False)
         copy(replica.destination, [ITEMS, NOTES], b"")
         later = SnapshotPoint(Lsn(32), XidSnapshot(200, 200, frozenset()))
         replica.destination.start_copy([ITEMS], later)
-        assert Held(copied={NOTES.id: BEGINNING}) == begin(ITEMS, NOTES, copied=False).held
+        assert {NOTES.id: BEGINNING} == begin(ITEMS, NOTES, copied=False).held.copied
         replica.destination.finish_copy(ITEMS)
-        assert Held(copied={ITEMS.id: later, NOTES.id: BEGINNING}) == begin(ITEMS, NOTES, copied=False).held
+        assert {ITEMS.id: later, NOTES.id: BEGINNING} == begin(ITEMS, NOTES, copied=False).held.copied
 
     def test_an_interrupted_copy_is_emptied_and_done_again(self, begin: Open) -> None:
         first = begin(NOTES, ITEMS, copied=False)
         copy(first.destination, [ITEMS], b"1\ta\t\\N\n")
         first.destination.start_copy([NOTES], BEGINNING)
         with first.destination.loader() as loader:
-            loader.load(NOTES, [b"half\t\\N\n"])
+            loader.load(NOTES, pages(), [b"half\t\\N\n"])
         first.destination.close()
         second = begin(NOTES, ITEMS, copied=False)
-        assert Held(copied={ITEMS.id: BEGINNING}) == second.held
+        assert {ITEMS.id: BEGINNING} == second.held.copied
         copy(second.destination, [NOTES], b"half\t\\N\nand half\t\\N\n")
         assert [("and half", None), ("half", None)] == second.rows(NOTES)
         assert [("1", "a", None)] == second.rows(ITEMS)
-        assert Held(copied={ITEMS.id: BEGINNING, NOTES.id: BEGINNING}) == begin(NOTES, ITEMS).held
+        assert {ITEMS.id: BEGINNING, NOTES.id: BEGINNING} == begin(NOTES, ITEMS).held.copied
 
     def test_a_copy_that_fails_leaves_no_row_of_its_range(self, begin: Open) -> None:
         schema = typed({"id": "integer"}, "id", name="numbers")
         replica = begin(schema, copied=False)
         replica.destination.start_copy([schema], BEGINNING)
         with pytest.raises(DestinationRejected), replica.destination.loader() as loader:
-            loader.load(schema, [b"1\n2\n", b"three\n"])
+            loader.load(schema, pages(), [b"1\n2\n", b"three\n"])
         assert [] == replica.rows(schema)
+
+    def test_ranges_are_held_until_the_copy_is_finished(self, begin: Open) -> None:
+        replica = begin(ITEMS, copied=False)
+        replica.destination.start_copy([ITEMS], BEGINNING)
+        loaded = [PageRange(Relation(TableId("a part", 'of "it"'), 2**32 - 1), 0, 8192), pages()]
+        with replica.destination.loader() as loader:
+            for number, part in enumerate(loaded):
+                loader.load(ITEMS, part, [f"{number}\t\\N\t\\N\n".encode()])
+        held = begin(ITEMS, copied=False).held
+        assert {ITEMS.id: BegunCopy(point=BEGINNING, table=ITEMS, ranges=frozenset(loaded))} == held.begun
+        replica.destination.finish_copy(ITEMS)
+        assert {} == begin(ITEMS).held.begun
+
+    def test_rows_that_may_be_there_are_replaced(self, begin: Open) -> None:
+        replica = begin(ITEMS, copied=False)
+        replica.destination.start_copy([ITEMS], BEGINNING)
+        part = pages()
+        with replica.destination.loader() as loader:
+            loader.load(ITEMS, part, [b"1\ta\tx\n2\tb\ty\n"])
+            assert 2 == loader.load(ITEMS, part, [b"2\tB\t\\N\n3\tc\tz\n"], replacing=True)
+        assert [("1", "a", "x"), ("2", "B", None), ("3", "c", "z")] == replica.rows(ITEMS)
+
+    def test_a_key_that_was_copied_late_may_be_reached_again(self, begin: Open) -> None:
+        """A resumed copy has read a row under its old key and, later, under its new one."""
+        replica = begin(ITEMS, copied=False)
+        copy(replica.destination, [ITEMS], b"1\ta\told\n2\tb\tnew\n")
+        replica.apply(rekey(ITEMS, ("1",), "2", "b", UNCHANGED))
+        assert [("2", "b", "old")] == replica.rows(ITEMS)
 
     def test_rows_of_somebody_else_are_refused_and_stay(self, begin: Open, kind: DestinationKind) -> None:
         replica = begin(NOTES, ITEMS, copied=False)
@@ -695,15 +752,15 @@ class TestTablesAndColumns:
 
     def test_missing_columns_are_added_and_rows_stay(self, begin: Open, kind: DestinationKind) -> None:
         begin(ITEMS).apply(insert(ITEMS, "1", "a", "x"))
-        wide = table("id", "first", "name", "size", "last")
+        wide = table("id", "name", "size", "last", "least")
         replica = begin(wide)
-        assert ["id", "name", "size", "first", "last"] == kind.columns(wide.id)
-        replica.apply(insert(wide, "2", "f", "b", "y", "l"), update(wide, "1", "F", UNCHANGED, UNCHANGED, None))
-        assert [("1", "F", "a", "x", None), ("2", "f", "b", "y", "l")] == replica.rows(wide)
+        replica.apply(insert(wide, "2", "b", "y", "l", "e"), update(wide, "1", UNCHANGED, UNCHANGED, "L", None))
+        assert ["id", "name", "size", "last", "least"] == kind.columns(wide.id)
+        assert [("1", "a", "x", "L", None), ("2", "b", "y", "l", "e")] == replica.rows(wide)
 
     def test_a_missing_column_that_may_not_be_null_can_be_added_to_rows_without_it(self, begin: Open) -> None:
         begin(ITEMS).apply(insert(ITEMS, "1", "a", "x"))
-        more = Column(name="more", type="text", type_oid=25, base_oid=25, not_null=True)
+        more = Column(name="more", type="text", type_oid=25, base_oid=25, not_null=True, number=4)
         wide = TableSchema(id=ITEMS.id, columns=(*ITEMS.columns, more), key=ITEMS.key, identity=Identity.KEY)
         replica = begin(wide)
         replica.apply(insert(wide, "2", "b", "y", "m"))
@@ -711,12 +768,13 @@ class TestTablesAndColumns:
 
     def test_a_column_that_the_source_has_no_more_is_kept(self, begin: Open, kind: DestinationKind) -> None:
         begin(ITEMS).apply(insert(ITEMS, "1", "a", "x"))
-        narrow = table("id", "size")
+        narrow = only(ITEMS, "id", "size")
         begin(narrow).apply(insert(narrow, "2", "y"), update(narrow, "1", "z"))
         assert [("1", "a", "z"), ("2", None, "y")] == kind.rows(ITEMS.id, ITEMS.column_names)
 
     def test_columns_may_come_and_go_within_one_batch(self, begin: Open) -> None:
-        wide, narrow = table("id", "name", "size", "colour"), table("id", "colour")
+        wide = table("id", "name", "size", "colour")
+        narrow = only(wide, "id", "colour")
         replica = begin(ITEMS)
         replica.apply(
             insert(ITEMS, "1", "a", "x"),
@@ -726,6 +784,65 @@ class TestTablesAndColumns:
             insert(narrow, "3", "black"),
         )
         assert [("1", "b", "x", "red"), ("2", "c", "y", "blue"), ("3", None, None, "black")] == replica.rows(wide)
+
+    def test_a_column_keeps_its_values_under_another_name(self, begin: Open, kind: DestinationKind) -> None:
+        begin(ITEMS).apply(insert(ITEMS, "1", "a", "x"))
+        renamed = with_columns(ITEMS, name="label")
+        replica = begin(renamed)
+        replica.apply(insert(renamed, "2", "b", "y"))
+        assert ["id", "label", "size"] == kind.columns(ITEMS.id)
+        assert [("1", "a", "x"), ("2", "b", "y")] == replica.rows(renamed)
+
+    def test_rows_from_before_a_column_hold_what_it_was_added_with(self, begin: Open) -> None:
+        begin(ITEMS).apply(insert(ITEMS, "1", "a", "x"))
+        wide = table("id", "name", "size", "colour")
+        colour = replace(wide.columns[3], filling=Filling.CONSTANT, fill_value="it's \\ red")
+        wide = replace(wide, columns=(*wide.columns[:3], colour))
+        replica = begin(wide)
+        replica.apply(insert(wide, "2", "b", "y", None), update(wide, "1", "A", UNCHANGED, UNCHANGED))
+        assert [("1", "A", "x", "it's \\ red"), ("2", "b", "y", None)] == replica.rows(wide)
+
+    def test_a_wider_type_takes_what_the_narrow_one_could_not(self, begin: Open) -> None:
+        narrow = typed({"id": "integer", "value": "integer"}, "id")
+        begin(narrow).apply(insert(narrow, "1", "2147483647"))
+        wide = typed({"id": "integer", "value": "bigint"}, "id")
+        replica = begin(narrow)
+        replica.apply(insert(narrow, "2", "7"), insert(wide, "3", "2147483648"))
+        assert [("1", "2147483647"), ("2", "7"), ("3", "2147483648")] == replica.rows(wide)
+
+    @pytest.mark.parametrize(
+        "after",
+        [
+            typed({"id": "integer", "value": "integer"}, "id"),
+            replace(typed({"id": "integer", "value": "text"}, "id"), columns=(ID, replace(VALUE, number=3))),
+            replace(typed({"id": "integer", "value": "text"}, "id"), columns=(ID, replace(VALUE, number=0))),
+        ],
+        ids=["narrower", "dropped and added", "unknown"],
+    )
+    def test_what_cannot_be_followed_is_refused_for_this_table_alone(self, begin: Open, after: TableSchema) -> None:
+        before = typed({"id": "integer", "value": "text"}, "id")
+        replica = begin(before, NOTES)
+        replica.apply(insert(before, "1", "a"))
+        with pytest.raises(SchemaChangeRefused) as raised:
+            replica.apply(insert(NOTES, "x", "y"), insert(after, "2", "7"))
+        assert raised.value.broken == BrokenTable(before.id, replica.destination.name)
+        assert ([("1", "a")], []) == (replica.rows(before), replica.rows(NOTES))
+        replica.destination.close()
+        replica.destination.set_aside(before.id, "because")
+        assert {before.id: "because"} == begin(before, NOTES).held.set_aside
+
+    def test_a_table_that_is_copied_anew_gets_the_columns_of_the_source(self, begin: Open) -> None:
+        before = typed({"id": "integer", "value": "text"}, "id")
+        first = begin(before)
+        first.apply(insert(before, "1", "a"))
+        first.destination.close()
+        first.destination.set_aside(before.id, "because")
+        first.destination.forget([before.id])
+        after = typed({"id": "integer", "value": "integer", "more": "text"}, "id")
+        second = begin(after, copied=False)
+        assert {} == second.held.set_aside
+        copy(second.destination, [after], b"2\t7\tx\n")
+        assert [("2", "7", "x")] == second.rows(after)
 
     def test_a_table_goes_to_its_target(self, begin: Open, kind: DestinationKind) -> None:
         target = TableId("the replica", 'the "items"')

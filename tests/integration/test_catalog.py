@@ -33,6 +33,11 @@ def schema_of(database: Database, *statements: str, table: TableId = T) -> Table
         return read_schemas(connection, [table])[table]
 
 
+def sizes(connection: "psycopg.Connection[tuple[object, ...]]", table: TableId) -> list[tuple[TableId, int]]:
+    """The relations of a table and their pages."""
+    return [(relation.id, page_count) for relation, page_count in snapshot_relations(connection, table)]
+
+
 def types_of(schema: TableSchema) -> dict[str, str]:
     return {column.name: column.type for column in schema.columns}
 
@@ -217,7 +222,7 @@ def test_odd_names_are_told_as_they_are(source: Database, name: str) -> None:
     )
     assert (table, (name,), (name,)) == (schema.id, schema.column_names, schema.key)
     with connect(source.connection) as connection:
-        assert [(table, 0)] == snapshot_relations(connection, table)
+        assert [(table, 0)] == sizes(connection, table)
         ensure_publication(connection, f"rosetta_{name}"[:40], [table])
         assert [] == lacks(connection, f"rosetta_{name}"[:40], [table])
 
@@ -240,7 +245,7 @@ def test_a_partitioned_table_is_one_table_whose_rows_are_in_its_leaves(source: D
     )
     assert (("id", "day"), ("id", "day")) == (schema.column_names, schema.key)
     with connect(source.connection) as connection:
-        pages = dict(snapshot_relations(connection, T))
+        pages = dict(sizes(connection, T))
     assert {TableId("public", "t1"), TableId("public", "t3")} == set(pages)
     assert 0 == pages[TableId("public", "t1")]
     assert 0 < pages[TableId("public", "t3")]
@@ -249,7 +254,7 @@ def test_a_partitioned_table_is_one_table_whose_rows_are_in_its_leaves(source: D
 def test_the_size_of_an_ordinary_table_is_in_pages(source: Database) -> None:
     source.run("CREATE TABLE t (a text)", "INSERT INTO t SELECT repeat('x', 2000) FROM generate_series(1, 40)")
     with connect(source.connection) as connection:
-        assert [(T, 10)] == snapshot_relations(connection, T)
+        assert [(T, 10)] == sizes(connection, T)
 
 
 def test_a_publication_is_made_once_and_gets_the_tables_that_it_lacks(
@@ -287,7 +292,7 @@ def test_there_is_no_slot_before_one_is_made_and_none_after_it_is_dropped(
 ) -> None:
     assert read_slot(catalog, slot) is None
     drop_slot(catalog, slot)
-    with exported_snapshot(source.connection, slot) as point:
+    with exported_snapshot(source.connection, slot, stopped=bool) as point:
         assert point.lsn > Lsn(0)
     state = read_slot(catalog, slot)
     assert state is not None
@@ -313,7 +318,7 @@ def test_the_exported_snapshot_shows_what_was_there_at_the_consistent_point_and_
     source: Database, slot: str
 ) -> None:
     source.run("CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)")
-    with exported_snapshot(source.connection, slot) as point:
+    with exported_snapshot(source.connection, slot, stopped=bool) as point:
         source.run("INSERT INTO t VALUES (2)")
         with psycopg.connect(source.url) as reader:
             reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -327,7 +332,7 @@ def test_a_slot_whose_copy_failed_is_dropped(
     catalog: "psycopg.Connection[tuple[object, ...]]", source: Database, slot: str, error: type[BaseException]
 ) -> None:
     seen = []
-    with pytest.raises(error), exported_snapshot(source.connection, slot):  # noqa: PT012 - what is within is what fails
+    with pytest.raises(error), exported_snapshot(source.connection, slot, stopped=bool):  # noqa: PT012 - what is within is what fails
         seen.append(read_slot(catalog, slot))
         raise error
     assert [None] != seen
@@ -337,11 +342,11 @@ def test_a_slot_whose_copy_failed_is_dropped(
 def test_a_temporary_slot_lives_as_long_as_the_block_however_it_ends(
     catalog: "psycopg.Connection[tuple[object, ...]]", source: Database, slot: str
 ) -> None:
-    with exported_snapshot(source.connection, slot, temporary=True):
+    with exported_snapshot(source.connection, slot, stopped=bool, temporary=True):
         assert read_slot(catalog, slot) is not None
     release_slot(catalog, slot)
     assert read_slot(catalog, slot) is None
-    with pytest.raises(ZeroDivisionError), exported_snapshot(source.connection, slot, temporary=True):
+    with pytest.raises(ZeroDivisionError), exported_snapshot(source.connection, slot, stopped=bool, temporary=True):
         raise ZeroDivisionError
     release_slot(catalog, slot)
     assert read_slot(catalog, slot) is None
@@ -351,7 +356,7 @@ def test_a_slot_that_exists_is_not_made_again_nor_dropped(
     catalog: "psycopg.Connection[tuple[object, ...]]", source: Database, slot: str
 ) -> None:
     source.run(f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
-    with pytest.raises(RosettaError, match="already exists"), exported_snapshot(source.connection, slot):
+    with pytest.raises(RosettaError, match="already exists"), exported_snapshot(source.connection, slot, stopped=bool):
         pass
     assert read_slot(catalog, slot) is not None
 

@@ -416,6 +416,7 @@ def _open(server: EmbeddedPostgres, connection: "psycopg.Connection[Any]", table
         slot_name="captured",
         publication_name="captured",
         schemas=schemas,
+        held_schemas={},
         read_schema=schemas.get,
         confirmed_flush_lsn=Lsn.parse(row[0]),
     ).open([])

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rosetta_dagster.cdc import snapshot
+from rosetta_dagster.cdc import pages, snapshot
 from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
 from rosetta_dagster.cdc.errors import ChangeUndecodable, DestinationRejected, PreflightFailed, SlotInvalid, TableNotOurs
 from rosetta_dagster.cdc.position import Engine, Lsn
@@ -238,7 +238,7 @@ class TestRowsAndChanges:
             "INSERT INTO unkeyed SELECT 0, n FROM generate_series(1, 5000) AS n",
         )
         config = pipeline(source, [destination], "keyed", "unkeyed")
-        monkeypatch.setattr(snapshot, "PAGES_PER_RANGE", 8)
+        monkeypatch.setattr(pages, "PAGES_PER_RANGE", 8)
         with writers(source) as writer, running(config) as worker:
             # The copy goes on only as the writers do: each range is read after more was written.
             slow_down(monkeypatch, writer.wait_for_more)
@@ -262,7 +262,7 @@ class TestRowsAndChanges:
             copied.set()
 
         with monkeypatch.context() as patched:
-            patched.setattr(snapshot, "PAGES_PER_RANGE", 8)
+            patched.setattr(pages, "PAGES_PER_RANGE", 8)
             patched.setattr(snapshot, "READER_COUNT", 1)
             slow_down(patched, wait)
             worker = Worker(config)
@@ -332,13 +332,13 @@ def writers(source: Database) -> Iterator[Writers]:
 
 def slow_down(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], None]) -> None:
     """Let each range of a copy wait before it is read."""
-    copy = snapshot.Copier.copy
+    load = snapshot.Copier._load
 
-    def slow(copier: snapshot.Copier, part: snapshot.PageRange) -> None:
+    def slow(copier: snapshot.Copier, *arguments: Any) -> None:
         wait()
-        copy(copier, part)
+        load(copier, *arguments)
 
-    monkeypatch.setattr(snapshot.Copier, "copy", slow)
+    monkeypatch.setattr(snapshot.Copier, "_load", slow)
 
 
 @pytest.fixture

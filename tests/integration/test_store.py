@@ -81,7 +81,7 @@ def other_store(config_database: Database) -> Iterator[Store]:
 
 
 def progress(run_status: str = "STREAMING", *, copied: int = 0, applied: int = 0, **changes: Any) -> Progress:
-    table = TableProgress(state=TableState.STREAMING, copied=copied, applied=applied, last_change_at=None)
+    table = TableProgress(state=TableState.STREAMING, error=None, copied=copied, applied=applied, last_change_at=None)
     values: dict[str, Any] = {"applied_lsn": None, "lag_seconds": None, "success_age": None, "tables": {ORDERS: table}}
     return Progress(run_status=run_status, **{**values, **changes})
 
@@ -307,7 +307,7 @@ def test_progress_is_added_to_what_was_told_before(store: Store, add: Add, confi
     add("other")
     store.report_started(pipeline_id, "run")
     changed_at = datetime(2024, 2, 29, 12, tzinfo=UTC)
-    table = TableProgress(state=TableState.SNAPSHOT, copied=3, applied=2, last_change_at=changed_at)
+    table = TableProgress(state=TableState.SNAPSHOT, error=None, copied=3, applied=2, last_change_at=changed_at)
     store.report_progress(pipeline_id, "run", progress("SNAPSHOT", applied_lsn=Lsn(255), tables={ORDERS: table}))
     store.report_progress(pipeline_id, "run", progress(copied=10, applied=5, lag_seconds=1.5, success_age=60.0))
     state = store.state("shop")

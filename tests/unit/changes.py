@@ -1,5 +1,6 @@
 """Makes the schemas and changes that the tests are about."""
 
+from dataclasses import replace
 from typing import TypeAlias
 
 from rosetta_dagster.cdc.event import Change, Key, Operation, Row, Unchanged
@@ -12,15 +13,21 @@ Text: TypeAlias = str | None | Unchanged
 SOMEWHERE = Position(1, 1, 0)
 
 
-def column(name: str, sql_type: str = "text", *, oid: int = 25, not_null: bool = False) -> Column:
-    return Column(name=name, type=sql_type, type_oid=oid, base_oid=oid, not_null=not_null)
+def column(name: str, sql_type: str = "text", *, oid: int = 25, not_null: bool = False, number: int = 0) -> Column:
+    return Column(name=name, type=sql_type, type_oid=oid, base_oid=oid, not_null=not_null, number=number)
 
 
 def table(
     *names: str, key: tuple[str, ...] = ("id",), identity: Identity = Identity.KEY, name: str = "items"
 ) -> TableSchema:
-    columns = tuple(column(each, not_null=each in key) for each in names)
+    columns = tuple(column(each, not_null=each in key, number=number) for number, each in enumerate(names, 1))
     return TableSchema(id=TableId("public", name), columns=columns, key=key, identity=identity)
+
+
+def only(schema: TableSchema, *names: str) -> TableSchema:
+    """The table after the other columns were dropped."""
+    by_name = {column.name: column for column in schema.columns}
+    return replace(schema, columns=tuple(by_name[name] for name in names))
 
 
 def row(*texts: Text) -> Row:

@@ -26,7 +26,7 @@ def envelope(
 
 def decoder(known: TableSchema = ITEMS, current: TableSchema | None = None) -> Decoder:
     """A decoder that was started with one schema, while the catalog holds another by now; None: the table is gone."""
-    return Decoder({known.id: known}, lambda _: current, PositionCounter(Lsn(1), []), PLACEHOLDER)
+    return Decoder({known.id: known}, {}, lambda _: current, PositionCounter(Lsn(1), []), PLACEHOLDER)
 
 
 def test_an_insert_is_decoded_with_its_place() -> None:
@@ -86,7 +86,7 @@ def test_the_catalog_is_read_once_for_each_change_of_the_columns() -> None:
         read.append(asked)
         return table("id", "name", "added")
 
-    decode = Decoder({ITEMS.id: ITEMS}, read_schema, PositionCounter(Lsn(1), []), PLACEHOLDER)
+    decode = Decoder({ITEMS.id: ITEMS}, {}, read_schema, PositionCounter(Lsn(1), []), PLACEHOLDER)
     for columns in (("id", "name"), ("id", "name", "added"), ("id", "name", "added")):
         decode.change(envelope("c", None, dict.fromkeys(columns, "1")))
     assert [ITEMS.id] == read

@@ -201,7 +201,7 @@ def batch(log: Log, *items: Any) -> Records:
 @pytest.fixture
 def debezium() -> Debezium:
     engine, log = FakeEngine(deque()), Log()
-    decoder = Decoder({ITEMS.id: ITEMS}, lambda _: ITEMS, PositionCounter(START, []), PLACEHOLDER)
+    decoder = Decoder({ITEMS.id: ITEMS}, {}, lambda _: ITEMS, PositionCounter(START, []), PLACEHOLDER)
     return Debezium(engine, DebeziumStream(cast(EngineThread, engine), decoder, START), log)
 
 

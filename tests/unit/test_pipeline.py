@@ -217,7 +217,7 @@ def test_a_delivery_that_repeats_within_a_run_is_applied_once() -> None:
 
 def test_changes_that_the_copy_holds_are_left_out() -> None:
     run = run_of([FIRST])
-    run.replicas[0].copied([ITEMS], SnapshotPoint(Lsn(200), XidSnapshot(2, 2, frozenset())))
+    run.replicas[0].copied(ITEMS.id, SnapshotPoint(Lsn(200), XidSnapshot(2, 2, frozenset())))
     run.start()
     assert ["commit 0/82", "heard 0/82"] == run.journal
 
@@ -226,7 +226,7 @@ def test_a_copy_is_noted_beside_those_before_it() -> None:
     orders = table("id", name="orders")
     early, late = (SnapshotPoint(Lsn(lsn), XidSnapshot(lsn, lsn, frozenset())) for lsn in (100, 200))
     one = replica(FakeDestination("a", []), Held(watermark=FIRST.watermark, copied={ITEMS.id: early}))
-    one.copied([orders], late)
+    one.copied(orders.id, late)
     assert Held(watermark=FIRST.watermark, copied={ITEMS.id: early, orders.id: late}) == one.held
 
 

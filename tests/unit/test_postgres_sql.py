@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from psycopg import sql as psycopg_sql
 
 from rosetta_dagster.cdc.destination.postgres import sql
@@ -59,7 +61,16 @@ CREATE TABLE IF NOT EXISTS "S.x"."T""y" (
 
 def test_an_added_column_may_hold_null_whatever_the_source_says() -> None:
     added = column("added", "integer[]", oid=1007, not_null=True)
-    expected = 'ALTER TABLE "mirror"."items" ADD COLUMN IF NOT EXISTS "added" integer[]'
+    expected = 'ALTER TABLE "mirror"."items" ADD COLUMN "added" integer[]'
+    assert expected == text(sql.add_column(TARGET, added))
+
+
+def test_what_older_rows_hold_in_an_added_column_is_no_default_of_later_ones() -> None:
+    added = replace(column("it's", "integer"), fill_value="it's")
+    expected = (
+        'ALTER TABLE "mirror"."items" ADD COLUMN "it\'s" integer DEFAULT \'it\'\'s\'::text::integer;'
+        ' ALTER TABLE "mirror"."items" ALTER COLUMN "it\'s" DROP DEFAULT'
+    )
     assert expected == text(sql.add_column(TARGET, added))
 
 
@@ -175,4 +186,4 @@ def test_the_watermark_moves_only_from_the_one_that_is_known_even_when_that_is_n
 
 
 def test_a_copy_that_starts_again_is_not_finished() -> None:
-    assert "DO UPDATE SET lsn = EXCLUDED.lsn, snapshot = EXCLUDED.snapshot, finished_at = NULL" in sql.START_COPY
+    assert "finished_at = NULL, set_aside_at = NULL, set_aside_reason = NULL" in sql.START_COPY

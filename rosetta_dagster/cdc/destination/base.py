@@ -7,6 +7,7 @@ from typing import Protocol
 
 from rosetta_dagster.cdc.batch import Batch
 from rosetta_dagster.cdc.event import Change
+from rosetta_dagster.cdc.pages import PageRange
 from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint
@@ -23,12 +24,29 @@ class StreamIdentity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BegunCopy:
+    """A copy that was broken off."""
+
+    point: SnapshotPoint
+    #: What the table looked like; None when that was not noted.
+    table: TableSchema | None
+    #: The ranges that were copied.
+    ranges: frozenset[PageRange]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """What a destination holds of a stream. None of it exists before the pipeline's first snapshot."""
 
     watermark: Watermark | None = None
     #: The tables whose copy is complete, and the point that each copy stands for.
     copied: Mapping[TableId, SnapshotPoint] = field(default_factory=dict)
+    #: The tables whose copy is not.
+    begun: Mapping[TableId, BegunCopy] = field(default_factory=dict)
+    #: What copied tables looked like at the source when their last change was applied.
+    schemas: Mapping[TableId, TableSchema] = field(default_factory=dict)
+    #: Tables whose changes are left out since something broke them, and what that was.
+    set_aside: Mapping[TableId, str] = field(default_factory=dict)
     #: Up to where a run may have let the slot move.
     noted: Lsn | None = None
 
@@ -58,15 +76,19 @@ class Held:
 class Loader(Protocol):
     """One connection that loads copied rows; used by one thread."""
 
-    def load(self, table: TableSchema, blocks: Iterable[bytes]) -> int:
-        """Append rows in COPY's text format, durable on return; the number of rows."""
+    def load(self, table: TableSchema, pages: PageRange, blocks: Iterable[bytes], *, replacing: bool = False) -> int:
+        """Add the rows of a range, in COPY's text format, and note that it is copied, at once; the number of rows.
+
+        Durable on return. With `replacing`, a row takes the place of one that has its key; the table has one then.
+        """
 
 
 class Destination(Protocol):
     """A database that changes are applied to.
 
     Order: `open`, then `prepare`; then, for tables that are not copied yet, `start_copy`, any number of loaders,
-    `finish_copy`; then `apply` for each batch. All but `loader` are called from one thread. Errors are `RosettaError`s.
+    `finish_copy`; then `apply` for each batch. Tables may be copied while others are applied to. All but `loader` are
+    called from one thread. Errors are `RosettaError`s, `broken` when they are about one table.
 
     Exactly once: `apply` makes the batch and the watermark durable in one transaction, or neither. It refuses
     (`WatermarkMoved`) when the stored watermark is not the one that it wrote or read last: then another run writes.
@@ -74,6 +96,9 @@ class Destination(Protocol):
 
     Nothing is dropped or replaced, ever: tables and columns are created when missing. A table that holds rows before its
     first copy is refused (`TableNotOurs`); rows of a copy that was broken off are removed when it starts again.
+
+    A batch whose table has other columns than the one before is followed as `evolution` and the pipeline's policy say, in
+    the transaction of the batch; `SchemaChangeRefused` otherwise.
     """
 
     #: The name of the destination's row, for messages.
@@ -83,10 +108,16 @@ class Destination(Protocol):
         """Connect and read what is held of this stream. `SlotInvalid` when it is of another cluster or slot."""
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
-        """Create the tables that are missing, and columns that tables lack."""
+        """Create the tables that are missing; the schemas are those of now, maybe ahead of the stream.
+
+        Columns of tables that are there are made to take wider types and NULL, as those of the source do by now.
+        """
 
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        """Note that these tables are being copied as of this point; durable on return."""
+        """Empty these tables, give them the source's columns, and note that they are copied as of this point.
+
+        Durable on return.
+        """
 
     def loader(self) -> AbstractContextManager[Loader]:
         """A connection of its own for one copying thread."""
@@ -100,10 +131,17 @@ class Destination(Protocol):
     def note(self, lsn: Lsn) -> None:
         """Note that the slot may move up to this LSN from now on; durable on return."""
 
-    def forget(self) -> None:
-        """Forget the watermark and the copies of the pipeline; its rows stay until they are copied anew.
+    def set_aside(self, table: TableId, reason: str) -> None:
+        """Note that changes of this table are left out from now on, until it is copied anew.
 
-        Over a connection of its own, while no run has the pipeline.
+        Nothing is noted of a table whose copy is not complete: it is copied anyway. Over a connection of its own, after
+        `close`.
+        """
+
+    def forget(self, tables: Sequence[TableId] | None = None) -> None:
+        """Forget the copies of these tables, or all copies and the watermark; rows stay until they are copied anew.
+
+        Over a connection of its own, while nothing is applied to them.
         """
 
     def row_counts(self, tables: Sequence[TableId]) -> Mapping[TableId, int]:

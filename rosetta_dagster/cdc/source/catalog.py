@@ -5,7 +5,8 @@ from typing import Any
 
 import psycopg
 
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
+from rosetta_dagster.cdc.pages import Relation
+from rosetta_dagster.cdc.schema import Column, Filling, Identity, TableId, TableSchema
 
 #: One row for each column of the tables. A generated column is left out: its values are not logged.
 #: The key is the replica identity's index, else the primary key; of an index only its key columns, without those it
@@ -30,7 +31,10 @@ SELECT wanted.nspname::text, wanted.relname::text,
        obj_description(wanted.oid, 'pg_class'),
        attribute.attname::text, format_type(attribute.atttypid, attribute.atttypmod), attribute.atttypid::bigint,
        attribute.attnotnull, col_description(wanted.oid, attribute.attnum),
-       array_position(keys.attnums, attribute.attnum)
+       array_position(keys.attnums, attribute.attnum), attribute.attnum::int, attribute.atttypmod,
+       CASE WHEN attribute.atthasmissing THEN 'CONSTANT' WHEN attribute.atthasdef OR attribute.attidentity <> ''
+            THEN 'UNKNOWN' ELSE 'NOTHING' END,
+       (attribute.attmissingval::text::text[])[1]
 FROM wanted
 JOIN pg_attribute AS attribute ON attribute.attrelid = wanted.oid
 LEFT JOIN keys ON keys.oid = wanted.oid
@@ -54,7 +58,7 @@ WHERE type.typtype <> 'd'
 
 #: The relations that hold the table's rows: itself, or the leaves of a partitioned table; with their sizes in pages.
 _RELATIONS = """
-SELECT namespace.nspname::text, class.relname::text,
+SELECT namespace.nspname::text, class.relname::text, pg_relation_filenode(class.oid)::bigint,
        pg_relation_size(class.oid) / current_setting('block_size')::bigint
 FROM pg_partition_tree(to_regclass(format('%%I.%%I', %s::text, %s::text))) AS part
 JOIN pg_class AS class ON class.oid = part.relid
@@ -64,8 +68,8 @@ ORDER BY class.relpages DESC, 1, 2
 """
 
 _ORDINARY = """
-SELECT pg_relation_size(to_regclass(format('%%I.%%I', %s::text, %s::text)))
-       / current_setting('block_size')::bigint
+SELECT pg_relation_filenode(class.oid)::bigint, pg_relation_size(class.oid) / current_setting('block_size')::bigint
+FROM pg_class AS class WHERE class.oid = to_regclass(format('%%I.%%I', %s::text, %s::text))
 """
 
 
@@ -85,14 +89,14 @@ def read_schemas(connection: "psycopg.Connection[Any]", tables: Sequence[TableId
     }
 
 
-def snapshot_relations(connection: "psycopg.Connection[Any]", table: TableId) -> list[tuple[TableId, int]]:
-    """The relations that hold the table's rows, each with its size in pages."""
-    rows = connection.execute(_RELATIONS, table).fetchall()
-    if rows:
-        return [(TableId(namespace, name), pages) for namespace, name, pages in rows]
-    row = connection.execute(_ORDINARY, table).fetchone()
-    assert row is not None, "the query returns one row"
-    return [(table, row[0] or 0)]
+def snapshot_relations(connection: "psycopg.Connection[Any]", table: TableId) -> list[tuple[Relation, int]]:
+    """The relations that hold the table's rows, each with its size in pages. A table that is gone has none."""
+    parts = connection.execute(_RELATIONS, table).fetchall()
+    ordinary = [] if parts else connection.execute(_ORDINARY, table).fetchall()
+    return [
+        *((Relation(TableId(namespace, name), filenode), pages) for namespace, name, filenode, pages in parts),
+        *((Relation(table, filenode), pages) for filenode, pages in ordinary),
+    ]
 
 
 def type_name(connection: "psycopg.Connection[Any]", oid: int, modifier: int) -> str:
@@ -129,6 +133,10 @@ def _column(row: tuple[Any, ...], types: dict[int, tuple[int, int]], elements: d
         type_oid=row[6],
         base_oid=base,
         element_oid=elements.get(element, element),
+        type_modifier=row[11],
         not_null=row[7],
         comment=row[8],
+        number=row[10],
+        filling=Filling(row[12]),
+        fill_value=row[13],
     )

@@ -9,12 +9,19 @@ from rosetta_dagster.cdc import postgres_errors
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import ConfigurationError, SourceUnavailable
 
+#: Text forms must not depend on the defaults of the server, the database or the user. With an empty search path the
+#: catalog prints every name in full.
+TEXT_FORMS = """
+SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET lc_monetary = 'C';
+SET extra_float_digits = 1; SET bytea_output = 'hex'; SET search_path = ''; SET statement_timeout = 0;
+"""
+
 
 def connect(connection: PostgresConnection) -> "psycopg.Connection[TupleRow]":
-    """A connection in autocommit mode. With an empty search path, so that the catalog prints every name in full."""
+    """A connection in autocommit mode that prints values and names as they are replicated."""
     with source_errors(connection):
         opened = postgres_errors.connect(connection, _translation(connection))
-        opened.execute("SET search_path = ''")
+        opened.execute(TEXT_FORMS)
     return opened
 
 

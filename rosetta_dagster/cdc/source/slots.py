@@ -1,5 +1,6 @@
 """Reads, makes and drops replication slots, and exports the snapshot that belongs to the moment one is made."""
 
+import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,14 @@ _END_WALSENDER = """
 SELECT CASE WHEN starts_with(slot_name, 'rosetta_') THEN pg_terminate_backend(active_pid) END
 FROM pg_replication_slots WHERE slot_name = %s AND active_pid IS NOT NULL
 """
+
+
+#: How often a wait looks whether to stop, in seconds.
+_POLL = 0.2
+
+
+class SnapshotStopped(Exception):
+    """The pipeline was told to stop while it copied."""
 
 
 class SlotState(NamedTuple):
@@ -105,9 +114,16 @@ def drop_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
 
 @contextmanager
 def exported_snapshot(
-    connection: PostgresConnection, name: str, *, temporary: bool = False, is_needed: Callable[[], bool] = bool
+    connection: PostgresConnection,
+    name: str,
+    *,
+    stopped: Callable[[], bool],
+    temporary: bool = False,
+    is_needed: Callable[[], bool] = bool,
 ) -> Iterator[ConsistentPoint]:
     """Make a slot and export the snapshot of its consistent point, which lives as long as the block.
+
+    The server waits for every transaction that is open by then; `SnapshotStopped` when told to stop meanwhile.
 
     A temporary slot lives as long, too. One that is to stay is dropped when the block fails, since it would retain WAL,
     unless it is needed by then: what was copied under its snapshot can be continued by no other slot.
@@ -115,11 +131,30 @@ def exported_snapshot(
     kind = sql.SQL(" TEMPORARY" if temporary else "")
     command = sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput (SNAPSHOT 'export')").format(sql.Identifier(name), kind)
     with source_errors(connection), connect_for_replication(connection) as replication:
-        row = replication.execute(command).fetchone()
-        assert row is not None, "the command returns one row"
+        point = _created(replication, command, stopped)
         try:
-            yield ConsistentPoint(Lsn.parse(row[1]), row[2])
+            yield point
         except BaseException:
             if not temporary and not is_needed():
                 replication.execute(sql.SQL("DROP_REPLICATION_SLOT {}").format(sql.Identifier(name)))
             raise
+
+
+def _created(replication: "psycopg.Connection[Any]", command: sql.Composed, stopped: Callable[[], bool]) -> ConsistentPoint:
+    connection = replication.pgconn
+    connection.send_query(command.as_bytes(replication))
+    while connection.is_busy():
+        if stopped():
+            replication.cancel_safe()
+            raise SnapshotStopped
+        select.select([connection.socket], [], [], _POLL)
+        connection.consume_input()
+    result = connection.get_result()
+    if result is None or result.status != psycopg.pq.ExecStatus.TUPLES_OK:
+        raise psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("the connection was lost")
+    while connection.get_result() is not None:
+        pass
+    _, lsn, snapshot_name, _ = (result.get_value(0, column) for column in range(4))
+    assert lsn is not None, "the command returns them"
+    assert snapshot_name is not None, "the command returns them"
+    return ConsistentPoint(Lsn.parse(lsn.decode()), snapshot_name.decode())

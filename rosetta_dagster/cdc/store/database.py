@@ -16,6 +16,7 @@ from rosetta_dagster.cdc.config import (
     Health,
     PipelineConfig,
     PostgresConnection,
+    SchemaPolicy,
     SourceConfig,
     Status,
     TableConfig,
@@ -107,9 +108,10 @@ class Store:
             TableRecord(
                 id=TableId(row[0], row[1]),
                 state=TableState(row[2]),
-                rows_copied=row[3],
-                rows_applied=row[4],
-                last_change_time=row[5],
+                error=row[3],
+                rows_copied=row[4],
+                rows_applied=row[5],
+                last_change_time=row[6],
             )
             for row in self._rows(queries.TABLES, [name])
         ]
@@ -119,22 +121,36 @@ class Store:
         rows = self._rows(queries.PIPELINE, [name])
         if not rows:
             raise _not_found("pipeline", name)
-        pipeline_id, _, engine, publication_name, replication_name, source_id = rows[0]
+        pipeline_id, _, engine, publication_name, replication_name, source_id, on_schema_change = rows[0]
         config = PipelineConfig(
             id=pipeline_id,
             name=name,
             engine=Engine(engine),
             source=self._source(source_id),
             destinations=tuple(self._destination(row) for row in self._rows(queries.DESTINATIONS, [pipeline_id])),
-            tables=tuple(
-                TableConfig(id=TableId(row[0], row[1]), target_namespace=row[2], target_name=row[3])
-                for row in self._rows(queries.PIPELINE_TABLES, [pipeline_id])
-            ),
+            tables=self.table_configs(pipeline_id),
+            on_schema_change=SchemaPolicy(on_schema_change),
             own_publication_name=publication_name,
             own_replication_name=replication_name,
         )
         self._refuse_shared_slot(config)
         return config
+
+    def table_configs(self, pipeline_id: int) -> tuple[TableConfig, ...]:
+        """The tables of a pipeline, by name."""
+        return tuple(
+            TableConfig(id=TableId(row[0], row[1]), target_namespace=row[2], target_name=row[3], resync=row[4])
+            for row in self._rows(queries.PIPELINE_TABLES, [pipeline_id])
+        )
+
+    def ask_resync(self, name: str, table: TableId) -> None:
+        """Let the pipeline copy the table anew. `PipelineNotFound` when it has no such table."""
+        if not self._execute(queries.ASK_RESYNC, [name, *table]):
+            raise PipelineNotFound(f"There is no pipeline {name} with a table {table}.", "Look at pipeline_tables.")
+
+    def resync_begun(self, pipeline_id: int, table: TableId) -> None:
+        """The next run copies the table anew."""
+        self._execute(queries.RESYNC_BEGUN, [pipeline_id, *table])
 
     def source(self, name: str) -> SourceConfig:
         """A source, its password too."""
@@ -296,6 +312,7 @@ class Store:
                     "namespace": table.namespace,
                     "name": table.name,
                     "state": done.state,
+                    "error": done.error,
                     "copied": done.copied,
                     "applied": done.applied,
                     "last_change_at": done.last_change_at,
@@ -380,6 +397,7 @@ def _state(row: dict[str, Any]) -> PipelineState:
         **{
             **row,
             "destinations": tuple(row["destinations"]),
+            "table_errors": tuple(row["table_errors"]),
             "status": Status(row["status"]),
             "health": Health(row["health"]),
         }

@@ -18,6 +18,8 @@ SELECT pipelines.id, pipelines.name, sources.name AS source,
              JOIN destinations ON destinations.id = destination_id
              WHERE pipeline_id = pipelines.id ORDER BY destinations.name) AS destinations,
        (SELECT count(*) FROM pipeline_tables WHERE pipeline_id = pipelines.id) AS table_count,
+       ARRAY(SELECT format('%%s.%%s: %%s', table_schema, table_name, error) FROM pipeline_tables
+             WHERE pipeline_id = pipelines.id AND state = 'ERROR' ORDER BY 1) AS table_errors,
        pipelines.status, metadata.status AS run_status, metadata.health_status AS health, metadata.wal_size,
        metadata.lag_bytes, metadata.lag_seconds, metadata.last_success_time, metadata.last_error, metadata.failure_count,
        metadata.rows_copied, metadata.rows_applied, metadata.run_id,
@@ -31,14 +33,14 @@ ORDER BY pipelines.name
 """
 
 TABLES = """
-SELECT table_schema, table_name, state, rows_copied, rows_applied, last_change_time
+SELECT table_schema, table_name, state, error, rows_copied, rows_applied, last_change_time
 FROM pipeline_tables JOIN pipelines ON pipelines.id = pipeline_id
 WHERE pipelines.name = %s ORDER BY table_schema, table_name
 """
 
 PIPELINE = """
 SELECT pipelines.id, pipelines.name, pipelines.engine, pipelines.publication_name, pipelines.replication_name,
-       source_id
+       source_id, on_schema_change
 FROM pipelines WHERE pipelines.name = %s
 """
 
@@ -58,7 +60,7 @@ WHERE pipeline_id = %s ORDER BY destinations.name
 """
 
 PIPELINE_TABLES = """
-SELECT table_schema, table_name, target_schema, target_name
+SELECT table_schema, table_name, target_schema, target_name, resync
 FROM pipeline_tables WHERE pipeline_id = %s ORDER BY table_schema, table_name
 """
 
@@ -82,6 +84,17 @@ WHERE id = %(id)s AND config ->> %(field)s = %(clear)s
 """
 
 STATUS = "SELECT status FROM pipelines WHERE name = %s"
+
+ASK_RESYNC = """
+UPDATE pipeline_tables SET resync = true FROM pipelines
+WHERE pipelines.id = pipeline_id AND pipelines.name = %s AND (table_schema, table_name) = (%s, %s)
+"""
+
+#: Asked for again meanwhile, it is done again.
+RESYNC_BEGUN = """
+UPDATE pipeline_tables SET resync = false, state = 'PENDING', error = NULL
+WHERE pipeline_id = %s AND (table_schema, table_name) = (%s, %s)
+"""
 
 SET_STATUS = """
 UPDATE pipelines SET status = %(status)s
@@ -112,7 +125,7 @@ WHERE pipeline_id = %(pipeline_id)s AND run_id = %(run_id)s
 
 TABLE_PROGRESS = """
 UPDATE pipeline_tables
-SET state = %(state)s, error = NULL, rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
+SET state = %(state)s, error = %(error)s, rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
     last_change_time = COALESCE(%(last_change_at)s, last_change_time)
 WHERE pipeline_id = %(pipeline_id)s AND table_schema = %(namespace)s AND table_name = %(name)s
 """

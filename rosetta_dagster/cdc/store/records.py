@@ -63,6 +63,8 @@ class TableRecord:
 
     id: TableId
     state: TableState
+    #: Why it was set aside.
+    error: str | None
     rows_copied: int
     rows_applied: int
     last_change_time: datetime | None
@@ -77,6 +79,8 @@ class PipelineState:
     source: str
     destinations: tuple[str, ...]
     table_count: int
+    #: The tables that are set aside, each with the reason.
+    table_errors: tuple[str, ...]
     status: Status
     #: What the last run said of itself: STARTING, SNAPSHOT, STREAMING, STOPPED or FAILED.
     run_status: str
@@ -101,6 +105,8 @@ class TableProgress:
     """What a run has done to a table since it last told."""
 
     state: TableState
+    #: Why it was set aside.
+    error: str | None
     copied: int
     applied: int
     last_change_at: datetime | None

@@ -1,37 +1,59 @@
 """Applies changes to a PostgreSQL database: COPY into staging tables, one merge for each table, the watermark with them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import psycopg
+from psycopg.sql import Composed
 
 from rosetta_dagster.cdc.batch import Batch
-from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.config import PostgresConnection, SchemaPolicy
 from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.destination.postgres.merge import Merger
-from rosetta_dagster.cdc.destination.postgres.state import StreamState, forget_stream
+from rosetta_dagster.cdc.destination.postgres.state import StreamState, add_range, forget_copies, forget_stream, set_aside
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
-from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable
+from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable, breaking
+from rosetta_dagster.cdc.pages import PageRange
 from rosetta_dagster.cdc.position import Lsn, Watermark
 from rosetta_dagster.cdc.postgres_errors import Translation, connect, translated
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint
+
+#: Name of the temporary table that a loader's rows pass when they may replace others.
+_STAGING = "rosetta_load"
 
 
 class PostgresLoader:
     """Loads copied rows over a connection of its own. Keeps the contract of `Loader`."""
 
     def __init__(
-        self, connection: "psycopg.Connection[tuple[object, ...]]", targets: Targets, translation: Translation
+        self,
+        connection: "psycopg.Connection[tuple[object, ...]]",
+        targets: Targets,
+        translation: Translation,
+        pipeline: str,
     ) -> None:
         self._connection = connection
         self._targets = targets
         self._translation = translation
+        self._pipeline = pipeline
 
-    def load(self, table: TableSchema, blocks: Iterable[bytes]) -> int:
-        with translated(self._translation), self._connection.transaction(), self._connection.cursor() as cursor:
-            with cursor.copy(sql.copy_into(self._targets.of(table.id), table)) as copy:
+    def load(self, table: TableSchema, pages: PageRange, blocks: Iterable[bytes], *, replacing: bool = False) -> int:
+        target = self._targets.of(table.id)
+        with translated(self._translation), self._connection.transaction():
+            if replacing:
+                self._connection.execute(sql.create_load_staging(_STAGING, target))
+                row_count = self._copy(sql.copy_into(TableId("pg_temp", _STAGING), table), blocks)
+                self._connection.execute(sql.replace_from(_STAGING, target, table))
+            else:
+                row_count = self._copy(sql.copy_into(target, table), blocks)
+            add_range(self._connection, self._pipeline, table.id, pages)
+        return row_count
+
+    def _copy(self, statement: Composed, blocks: Iterable[bytes]) -> int:
+        with self._connection.cursor() as cursor:
+            with cursor.copy(statement) as copy:
                 for block in blocks:
                     copy.write(block)
             return cursor.rowcount
@@ -43,10 +65,18 @@ class PostgresDestination:
     Owns one connection from `open` to `close`, used by the thread that replicates; a loader owns one more while it lives.
     """
 
-    def __init__(self, name: str, connection: PostgresConnection, targets: dict[TableId, TableId], *, pipeline: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        connection: PostgresConnection,
+        targets: dict[TableId, TableId],
+        *,
+        pipeline: str,
+        policy: SchemaPolicy = SchemaPolicy.APPLY,
+    ) -> None:
         self.name = name
         self._config = connection
-        self._targets = Targets(targets)
+        self._targets = Targets(targets, policy)
         self._translation = Translation(
             who=f"destination {name} ({connection.describe()})",
             unavailable=DestinationUnavailable,
@@ -61,25 +91,30 @@ class PostgresDestination:
         with translated(self._translation):
             self._connection = self._connect()
             self._state = StreamState(self._connection, identity)
-            self._merger = Merger(self._connection, self._targets, self._translation)
+            self._merger = Merger(self._connection, self._targets, self._state, self._translation)
             return self._state.read()
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
-        with translated(self._translation), self._live.transaction():
-            for table in tables:
-                self._targets.prepare(self._live, table)
+        for table in tables:
+            before = self._stream.schemas.get(table.id)
+            # A table that cannot be made tells of the whole destination, as a rule: of a privilege that is missing.
+            about = nullcontext() if before is None else breaking(table.id, self.name)
+            with about, translated(self._translation), self._live.transaction():
+                self._targets.prepare(self._live, table, before)
 
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
         with translated(self._translation), self._live.transaction():
             begun = self._stream.begun_copies()
             for table in tables:
-                self._targets.empty(self._live, table.id, ours=table.id in begun)
-                self._stream.start_copy(table.id, point)
+                with breaking(table.id, self.name), translated(self._translation):
+                    self._targets.empty(self._live, table.id, ours=table.id in begun)
+                    self._targets.reshape(self._live, table, self._stream.schemas.get(table.id))
+                    self._stream.start_copy(table, point)
 
     @contextmanager
     def loader(self) -> Iterator[PostgresLoader]:
         with translated(self._translation), self._connect() as connection:
-            yield PostgresLoader(connection, self._targets, self._translation)
+            yield PostgresLoader(connection, self._targets, self._translation, self._pipeline)
 
     def finish_copy(self, table: TableSchema) -> None:
         with translated(self._translation), self._live.transaction():
@@ -90,7 +125,8 @@ class PostgresDestination:
         with translated(self._translation):
             with self._live.transaction():
                 for table in batch.tables:
-                    self._merger.merge(table)
+                    with breaking(table.table.id, self.name), translated(self._translation):
+                        self._merger.merge(table)
                 self._stream.move(watermark)
             self._stream.moved(watermark)
 
@@ -98,9 +134,16 @@ class PostgresDestination:
         with translated(self._translation):
             self._stream.note(lsn)
 
-    def forget(self) -> None:
+    def set_aside(self, table: TableId, reason: str) -> None:
         with translated(self._translation), self._connect() as connection:
-            forget_stream(connection, self._pipeline)
+            set_aside(connection, self._pipeline, table, reason)
+
+    def forget(self, tables: Sequence[TableId] | None = None) -> None:
+        with translated(self._translation), self._connect() as connection:
+            if tables is None:
+                forget_stream(connection, self._pipeline)
+            else:
+                forget_copies(connection, self._pipeline, tables)
 
     def row_counts(self, tables: Sequence[TableId]) -> dict[TableId, int]:
         with translated(self._translation), self._connect() as connection:

@@ -10,6 +10,7 @@ import psycopg
 from rosetta_dagster.cdc.batch import Merge, Move, Recount, Step, TableBatch, Truncate
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.destination.postgres.copy_text import blocks, line
+from rosetta_dagster.cdc.destination.postgres.state import StreamState
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.event import UNCHANGED, Key, Row
 from rosetta_dagster.cdc.postgres_errors import Translation, translated
@@ -20,10 +21,15 @@ class Merger:
     """Applies table batches over one connection; staging tables live as long as it does."""
 
     def __init__(
-        self, connection: "psycopg.Connection[tuple[object, ...]]", targets: Targets, translation: Translation
+        self,
+        connection: "psycopg.Connection[tuple[object, ...]]",
+        targets: Targets,
+        state: StreamState,
+        translation: Translation,
     ) -> None:
         self._connection = connection
         self._targets = targets
+        self._state = state
         self._translation = translation
         #: For each table the schema that its staging table was made for, and the staging table's name.
         self._staging: dict[TableId, tuple[TableSchema, str]] = {}
@@ -38,6 +44,7 @@ class Merger:
             case Truncate():
                 self._connection.execute(sql.truncate(self._targets.of(table.id)))
             case Move():
+                self._connection.execute(sql.make_room(self._targets.of(table.id), table, step.old_key, step.row))
                 self._connection.execute(sql.move(self._targets.of(table.id), table, step.old_key, step.row))
             case Merge():
                 self._merge(table, step, is_first=is_first)
@@ -79,11 +86,18 @@ class Merger:
         return self._make_staging(table, known[1] if known else f"rosetta_staging_{len(self._staging)}")
 
     def _make_staging(self, table: TableSchema, staging: str) -> str:
-        self._targets.prepare(self._connection, table)
+        self._adapt(table)
         self._connection.execute(sql.drop_staging(staging))
         self._connection.execute(sql.create_staging(staging, self._targets.staging_types(self._connection, table)))
         self._staging[table.id] = (table, staging)
         return staging
+
+    def _adapt(self, table: TableSchema) -> None:
+        before = self._state.schemas.get(table.id)
+        if before is not None and before != table:
+            self._targets.adapt(self._connection, table, before)
+        if before != table:
+            self._state.remember(table)
 
 
 def _staged_place(table: TableSchema, place: str) -> str:

@@ -53,12 +53,38 @@ def column_definition(column: Column) -> sql.Composed:
 
 
 def add_column(target: TableId, column: Column) -> sql.Composed:
-    """A column that the source has got meanwhile. It may hold NULL here: rows from before it have no value for it."""
-    return sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}").format(
-        table(target),
-        sql.Identifier(column.name),
-        sql.SQL(column.type),
+    """A column that the source has got meanwhile. It may hold NULL here: rows from before it may have no value for it.
+
+    What they do hold is given as a default, which costs no time however large the table is, and is taken back at once.
+    """
+    added = sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
+        table(target), sql.Identifier(column.name), sql.SQL(column.type)
     )
+    if column.fill_value is None:
+        return added
+    return sql.SQL("{} DEFAULT {}; ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(
+        added, _typed(column, column.fill_value.encode()), table(target), sql.Identifier(column.name)
+    )
+
+
+def rename_column(target: TableId, old: str, new: str) -> sql.Composed:
+    return sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(table(target), sql.Identifier(old), sql.Identifier(new))
+
+
+def change_type(target: TableId, column: Column) -> sql.Composed:
+    """The server converts the values as the source's did."""
+    return sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}").format(
+        table(target), sql.Identifier(column.name), sql.SQL(column.type)
+    )
+
+
+def change_type_of_nothing(target: TableId, column: Column) -> sql.Composed:
+    """The type of a column of a table without rows: there is nothing to convert, so any type can follow any."""
+    return change_type(target, column) + sql.SQL(" USING NULL::{}").format(sql.SQL(column.type))
+
+
+def drop_not_null(target: TableId, name: str) -> sql.Composed:
+    return sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(table(target), sql.Identifier(name))
 
 
 def truncate(target: TableId) -> sql.Composed:
@@ -85,6 +111,25 @@ def empty_staging(staging: str) -> sql.Composed:
     return sql.SQL("TRUNCATE pg_temp.{}").format(sql.Identifier(staging))
 
 
+def create_load_staging(staging: str, target: TableId) -> sql.Composed:
+    """A temporary table like the target, for rows of which some may be there already."""
+    return sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT * FROM {} WITH NO DATA").format(
+        sql.Identifier(staging), table(target)
+    )
+
+
+def replace_from(staging: str, target: TableId, schema: TableSchema) -> sql.Composed:
+    """Rows of a table like the target, each in the place of the one that has its key."""
+    return sql.SQL("INSERT INTO {} ({})\nOVERRIDING SYSTEM VALUE\nSELECT {} FROM pg_temp.{}\nON CONFLICT ({}) {}").format(
+        table(target),
+        _names(schema.column_names),
+        _names(schema.column_names),
+        sql.Identifier(staging),
+        _names(schema.key),
+        _on_conflict(schema),
+    )
+
+
 def copy_into_staging(staging: str, schema: TableSchema) -> sql.Composed:
     cells = _COMMA.join(sql.Identifier(f"c{index}") for index in range(len(schema.columns)))
     return sql.SQL("COPY pg_temp.{} (op, unchanged, copies, {}) FROM STDIN").format(sql.Identifier(staging), cells)
@@ -105,10 +150,6 @@ def delete_by_key(target: TableId, staging: str, schema: TableSchema) -> sql.Com
 
 def upsert(target: TableId, staging: str, schema: TableSchema) -> sql.Composed:
     """Insert whole rows, or put them in the place of the rows with their keys."""
-    assignments = _COMMA.join(
-        sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in schema.column_names if name not in schema.key
-    )
-    action = sql.SQL("DO UPDATE SET {}").format(assignments) if assignments.as_string() else sql.SQL("DO NOTHING")
     return sql.SQL(
         "INSERT INTO {} ({})\nOVERRIDING SYSTEM VALUE\nSELECT {}\nFROM pg_temp.{} AS s WHERE s.op = 'u'\nON CONFLICT ({}) {}"
     ).format(
@@ -117,8 +158,15 @@ def upsert(target: TableId, staging: str, schema: TableSchema) -> sql.Composed:
         _staged(range(len(schema.columns))),
         sql.Identifier(staging),
         _names(schema.key),
-        action,
+        _on_conflict(schema),
     )
+
+
+def _on_conflict(schema: TableSchema) -> sql.Composable:
+    assignments = _COMMA.join(
+        sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in schema.column_names if name not in schema.key
+    )
+    return sql.SQL("DO UPDATE SET {}").format(assignments) if assignments.as_string() else sql.SQL("DO NOTHING")
 
 
 def update_in_part(target: TableId, staging: str, schema: TableSchema, unsent: Collection[int]) -> sql.Composed:
@@ -139,6 +187,22 @@ def _assignment(index: int, name: str, may_be_unsent: bool) -> sql.Composed:  # 
     )
 
 
+def make_room(target: TableId, schema: TableSchema, old_key: Key, row: Row) -> sql.Composed:
+    """Delete the row that already has the key which another row is about to get.
+
+    A copy that was resumed may have read the row again under its new key, before the stream tells of the change.
+    """
+    new_key = tuple([row[index] for index in schema.key_indexes])
+    # Keys may be equal and yet print differently, as numbers of another scale do.
+    same = _AND.join(
+        sql.SQL("{} = {}").format(_typed(schema.columns[index], old), _typed(schema.columns[index], new))
+        for index, old, new in zip(schema.key_indexes, old_key, new_key, strict=True)
+    )
+    return sql.SQL("DELETE FROM {0} WHERE {1}\nAND NOT ({2}) AND EXISTS (SELECT FROM {0} WHERE {3})").format(
+        table(target), _has_key(schema, new_key), same, _has_key(schema, old_key)
+    )
+
+
 def move(target: TableId, schema: TableSchema, old_key: Key, row: Row) -> sql.Composed:
     """Give one row another key, and new values to the columns that were sent.
 
@@ -149,11 +213,14 @@ def move(target: TableId, schema: TableSchema, old_key: Key, row: Row) -> sql.Co
         for column, value in zip(schema.columns, row, strict=True)
         if value is not UNCHANGED
     )
-    condition = _AND.join(
+    return sql.SQL("UPDATE {} SET {}\nWHERE {}").format(table(target), assignments, _has_key(schema, old_key))
+
+
+def _has_key(schema: TableSchema, key: Key) -> sql.Composed:
+    return _AND.join(
         sql.SQL("{} = {}").format(sql.Identifier(name), _typed(schema.columns[index], value))
-        for name, index, value in zip(schema.key, schema.key_indexes, old_key, strict=True)
+        for name, index, value in zip(schema.key, schema.key_indexes, key, strict=True)
     )
-    return sql.SQL("UPDATE {} SET {}\nWHERE {}").format(table(target), assignments, condition)
 
 
 def _typed(column: Column, value: Value) -> sql.Composed:
@@ -213,8 +280,27 @@ CREATE TABLE IF NOT EXISTS rosetta.copies (
     finished_at   timestamptz,
     PRIMARY KEY (pipeline, table_schema, table_name)
 );
+ALTER TABLE rosetta.copies
+    ADD COLUMN IF NOT EXISTS source_columns jsonb,
+    ADD COLUMN IF NOT EXISTS set_aside_at timestamptz,
+    ADD COLUMN IF NOT EXISTS set_aside_reason text;
 COMMENT ON TABLE rosetta.copies IS
     'The tables that Rosetta copied here, and the point of the source''s stream that each copy stands for.';
+COMMENT ON COLUMN rosetta.copies.source_columns IS 'What the table looked like when its last change was applied here.';
+COMMENT ON COLUMN rosetta.copies.set_aside_at IS 'Since when changes of the table are left out, until it is copied anew.';
+CREATE TABLE IF NOT EXISTS rosetta.copied_ranges (
+    pipeline         text NOT NULL,
+    table_schema     text NOT NULL,
+    table_name       text NOT NULL,
+    relation_schema  text NOT NULL,
+    relation_name    text NOT NULL,
+    filenode         bigint NOT NULL,
+    first_page       bigint NOT NULL,
+    end_page         bigint,
+    PRIMARY KEY (pipeline, table_schema, table_name, relation_schema, relation_name, first_page),
+    FOREIGN KEY (pipeline, table_schema, table_name) REFERENCES rosetta.copies ON DELETE CASCADE
+);
+COMMENT ON TABLE rosetta.copied_ranges IS 'The pages of the source''s tables that unfinished copies hold already.';
 """
 
 READ_STREAM = """
@@ -227,17 +313,40 @@ INSERT INTO rosetta.streams (pipeline, system_identifier, slot_name) VALUES (%s,
 """
 
 READ_COPIES = """
-SELECT table_schema, table_name, lsn::text, snapshot, finished_at IS NOT NULL FROM rosetta.copies WHERE pipeline = %s
+SELECT table_schema, table_name, lsn::text, snapshot, finished_at IS NOT NULL, source_columns::text,
+       CASE WHEN set_aside_at IS NOT NULL THEN COALESCE(set_aside_reason, '') END
+FROM rosetta.copies WHERE pipeline = %s
+"""
+
+READ_RANGES = """
+SELECT table_schema, table_name, relation_schema, relation_name, filenode, first_page, end_page
+FROM rosetta.copied_ranges WHERE pipeline = %s
 """
 
 START_COPY = """
-INSERT INTO rosetta.copies (pipeline, table_schema, table_name, lsn, snapshot) VALUES (%s, %s, %s, %s::pg_lsn, %s)
+INSERT INTO rosetta.copies (pipeline, table_schema, table_name, lsn, snapshot, source_columns)
+VALUES (%s, %s, %s, %s::pg_lsn, %s, %s::jsonb)
 ON CONFLICT (pipeline, table_schema, table_name)
-DO UPDATE SET lsn = EXCLUDED.lsn, snapshot = EXCLUDED.snapshot, finished_at = NULL
+DO UPDATE SET lsn = EXCLUDED.lsn, snapshot = EXCLUDED.snapshot, source_columns = EXCLUDED.source_columns,
+              finished_at = NULL, set_aside_at = NULL, set_aside_reason = NULL
 """
+
+FORGET_RANGES = "DELETE FROM rosetta.copied_ranges WHERE pipeline = %s AND table_schema = %s AND table_name = %s"
+
+#: A range of which some rows are copied again is noted already.
+ADD_RANGE = "INSERT INTO rosetta.copied_ranges VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 
 FINISH_COPY = """
 UPDATE rosetta.copies SET finished_at = now() WHERE pipeline = %s AND table_schema = %s AND table_name = %s
+"""
+
+REMEMBER_COLUMNS = """
+UPDATE rosetta.copies SET source_columns = %s::jsonb WHERE pipeline = %s AND table_schema = %s AND table_name = %s
+"""
+
+SET_ASIDE = """
+UPDATE rosetta.copies SET set_aside_at = now(), set_aside_reason = %s
+WHERE pipeline = %s AND table_schema = %s AND table_name = %s AND finished_at IS NOT NULL
 """
 
 #: Moves the watermark only from the one that this run knows: two runs can never both write.
@@ -259,7 +368,13 @@ SET system_identifier = '', slot_name = '', noted_lsn = NULL,
 WHERE pipeline = %s
 """
 
-FORGET_COPIES = "UPDATE rosetta.copies SET finished_at = NULL WHERE pipeline = %s"
+FORGET_COPIES = """
+UPDATE rosetta.copies SET finished_at = NULL, set_aside_at = NULL, set_aside_reason = NULL WHERE pipeline = %s
+"""
+
+FORGET_COPY = f"{FORGET_COPIES} AND table_schema = %s AND table_name = %s"
+
+FORGET_ALL_RANGES = "DELETE FROM rosetta.copied_ranges WHERE pipeline = %s"
 
 IDENTIFY_STREAM = """
 UPDATE rosetta.streams SET system_identifier = %s, slot_name = %s WHERE pipeline = %s AND slot_name = ''

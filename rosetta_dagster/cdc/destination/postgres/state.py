@@ -1,42 +1,85 @@
 """What a PostgreSQL destination remembers of a stream: its watermark and the points of its copies."""
 
-import psycopg
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
 
-from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
+import psycopg
+from pydantic import TypeAdapter
+
+from rosetta_dagster.cdc.destination.base import BegunCopy, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.errors import SlotInvalid, WatermarkMoved
+from rosetta_dagster.cdc.pages import PageRange, Relation
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
+
+#: Every connection here returns plain tuples.
+_Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
+
+_SCHEMA = TypeAdapter(TableSchema)
+
+
+class _Copy(NamedTuple):
+    """A row of `rosetta.copies`."""
+
+    table: TableId
+    point: SnapshotPoint
+    is_finished: bool
+    schema: TableSchema | None
+    set_aside: str | None
 
 
 class StreamState:
     """The rows of one pipeline in the namespace `rosetta` of the destination. The caller owns the transaction."""
 
-    def __init__(self, connection: "psycopg.Connection[tuple[object, ...]]", identity: StreamIdentity) -> None:
+    def __init__(self, connection: _Connection, identity: StreamIdentity) -> None:
         self._connection = connection
         self._identity = identity
         self._watermark: Watermark | None = None
+        #: What the tables looked like at the source when their last change was applied.
+        self.schemas: dict[TableId, TableSchema] = {}
 
     def read(self) -> Held:
         """What is held of the stream; the state tables are made when they are missing."""
         with self._connection.transaction():
-            if self._connection.execute("SELECT to_regclass('rosetta.copies')").fetchone() == (None,):
+            if self._connection.execute("SELECT to_regclass('rosetta.copied_ranges')").fetchone() == (None,):
                 self._connection.execute(sql.STATE_TABLES)
             self._watermark, noted = self._read_stream()
-        return Held(watermark=self._watermark, copied=self._finished_copies(), noted=noted)
+            copies, ranges = self._copies(), self._ranges()
+        self.schemas = {copy.table: copy.schema for copy in copies if copy.schema is not None}
+        return Held(
+            watermark=self._watermark,
+            copied={copy.table: copy.point for copy in copies if copy.is_finished},
+            begun={
+                copy.table: BegunCopy(point=copy.point, table=copy.schema, ranges=frozenset(ranges.get(copy.table, ())))
+                for copy in copies
+                if not copy.is_finished
+            },
+            schemas=dict(self.schemas),
+            set_aside={copy.table: copy.set_aside for copy in copies if copy.set_aside is not None},
+            noted=noted,
+        )
 
     def begun_copies(self) -> frozenset[TableId]:
         """Tables whose copy was started, finished or not: their rows are ours."""
-        rows = self._connection.execute(sql.READ_COPIES, [self._identity.pipeline])
-        return frozenset(TableId(str(row[0]), str(row[1])) for row in rows)
+        return frozenset(copy.table for copy in self._copies())
 
-    def start_copy(self, table: TableId, point: SnapshotPoint) -> None:
-        parameters = [self._identity.pipeline, *table, str(point.lsn), str(point.xids)]
+    def start_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
+        pipeline = self._identity.pipeline
+        parameters = [pipeline, *table.id, str(point.lsn), str(point.xids), _json(table)]
         self._connection.execute(sql.START_COPY, parameters)
+        self._connection.execute(sql.FORGET_RANGES, [pipeline, *table.id])
+        self.schemas[table.id] = table
 
     def finish_copy(self, table: TableId) -> None:
         self._connection.execute(sql.FINISH_COPY, [self._identity.pipeline, *table])
+        self._connection.execute(sql.FORGET_RANGES, [self._identity.pipeline, *table])
+
+    def remember(self, table: TableSchema) -> None:
+        """Changes that are applied from now on are of a table that looks like this."""
+        self._connection.execute(sql.REMEMBER_COLUMNS, [_json(table), self._identity.pipeline, *table.id])
+        self.schemas[table.id] = table
 
     def move(self, watermark: Watermark) -> None:
         """Write the watermark in the open transaction. `WatermarkMoved` when another run has written it."""
@@ -83,22 +126,65 @@ class StreamState:
             "Point the pipeline back at that source, or give it another name so that it starts with a new copy.",
         )
 
-    def _finished_copies(self) -> dict[TableId, SnapshotPoint]:
-        rows = self._connection.execute(sql.READ_COPIES, [self._identity.pipeline])
-        return {
-            TableId(str(namespace), str(name)): SnapshotPoint(Lsn.parse(str(lsn)), XidSnapshot.parse(str(snapshot)))
-            for namespace, name, lsn, snapshot, finished in rows
-            if finished
-        }
+    def _copies(self) -> list[_Copy]:
+        return [_copy(row) for row in self._connection.execute(sql.READ_COPIES, [self._identity.pipeline])]
+
+    def _ranges(self) -> dict[TableId, list[PageRange]]:
+        ranges: dict[TableId, list[PageRange]] = {}
+        for row in self._connection.execute(sql.READ_RANGES, [self._identity.pipeline]):
+            namespace, name, relation_namespace, relation_name, filenode, first_page, end_page = map(str, row)
+            relation = Relation(TableId(relation_namespace, relation_name), int(filenode))
+            pages = PageRange(relation, int(first_page), None if row[6] is None else int(end_page))
+            ranges.setdefault(TableId(namespace, name), []).append(pages)
+        return ranges
 
 
-def forget_stream(connection: "psycopg.Connection[tuple[object, ...]]", pipeline: str) -> None:
+def add_range(connection: _Connection, pipeline: str, table: TableId, pages: PageRange) -> None:
+    """Note that these pages of the source's table are copied, in the open transaction."""
+    relation = pages.relation
+    values = [pipeline, *table, *relation.id, relation.filenode, pages.first_page, pages.end_page]
+    connection.execute(sql.ADD_RANGE, values)
+
+
+def set_aside(connection: _Connection, pipeline: str, table: TableId, reason: str) -> None:
+    """Note that changes of the table are left out from now on."""
+    connection.execute(sql.SET_ASIDE, [reason, pipeline, *table])
+
+
+def forget_stream(connection: _Connection, pipeline: str) -> None:
     """Forget the watermark, and which copies were finished. That they were begun stays known: their rows are ours."""
-    if connection.execute("SELECT to_regclass('rosetta.copies')").fetchone() == (None,):
-        return
-    with connection.transaction():
-        connection.execute(sql.FORGET_WATERMARK, [pipeline])
-        connection.execute(sql.FORGET_COPIES, [pipeline])
+    if _has_state(connection):
+        with connection.transaction():
+            for statement in (sql.FORGET_WATERMARK, sql.FORGET_COPIES, sql.FORGET_ALL_RANGES):
+                connection.execute(statement, [pipeline])
+
+
+def forget_copies(connection: _Connection, pipeline: str, tables: Iterable[TableId]) -> None:
+    """Forget that the copies of these tables were finished."""
+    if _has_state(connection):
+        with connection.transaction():
+            for table in tables:
+                connection.execute(sql.FORGET_COPY, [pipeline, *table])
+                connection.execute(sql.FORGET_RANGES, [pipeline, *table])
+
+
+def _has_state(connection: _Connection) -> bool:
+    return connection.execute("SELECT to_regclass('rosetta.copied_ranges')").fetchone() != (None,)
+
+
+def _copy(row: tuple[object, ...]) -> _Copy:
+    namespace, name, lsn, snapshot, is_finished, columns, set_aside = row
+    return _Copy(
+        table=TableId(str(namespace), str(name)),
+        point=SnapshotPoint(Lsn.parse(str(lsn)), XidSnapshot.parse(str(snapshot))),
+        is_finished=bool(is_finished),
+        schema=None if columns is None else _SCHEMA.validate_json(str(columns)),
+        set_aside=None if set_aside is None else str(set_aside),
+    )
+
+
+def _json(table: TableSchema) -> str:
+    return _SCHEMA.dump_json(table).decode()
 
 
 def _position_texts(position: Position) -> tuple[str, str, int]:

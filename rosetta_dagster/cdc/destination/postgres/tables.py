@@ -1,16 +1,40 @@
 """Which table of the destination stands for which table of the source, and how it is made and emptied."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 import psycopg
 
+from rosetta_dagster.cdc.config import SchemaPolicy
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.errors import DestinationRejected, TableNotOurs
+from rosetta_dagster.cdc.evolution import (
+    AddColumn,
+    ChangeType,
+    DropColumn,
+    DropNotNull,
+    RenameColumn,
+    SchemaChange,
+    raise_refused,
+    schema_changes,
+    widens,
+)
 from rosetta_dagster.cdc.schema import TableId, TableSchema, missing_columns
 
+#: Every connection here returns plain tuples.
+_Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
+
 _COLUMNS = """
-SELECT attname FROM pg_attribute
+SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
 WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attnum > 0 AND NOT attisdropped
+"""
+
+#: Columns that refuse NULL without being of the primary key.
+_NOT_NULL = """
+SELECT attname::text FROM pg_attribute
+WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attnum > 0 AND NOT attisdropped AND attnotnull
+  AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = attrelid AND indisprimary AND attnum = ANY (indkey))
 """
 
 _HAS_KEY = """
@@ -45,31 +69,73 @@ SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(format('%%I.%%I',
 
 
 class Targets:
-    """The destination's tables by the source's."""
+    """The destination's tables by the source's. The caller owns the transaction."""
 
-    def __init__(self, targets: Mapping[TableId, TableId]) -> None:
+    def __init__(self, targets: Mapping[TableId, TableId], policy: SchemaPolicy) -> None:
         self._targets = targets
+        self._policy = policy
 
     def of(self, source: TableId) -> TableId:
         return self._targets[source]
 
-    def prepare(self, connection: "psycopg.Connection[tuple[object, ...]]", schema: TableSchema) -> None:
-        """Make the table when it is missing, and the columns that it lacks. Nothing is ever dropped."""
+    def prepare(self, connection: _Connection, schema: TableSchema, before: TableSchema | None) -> None:
+        """Make the table when it is missing; else let its columns take what the source may hold by now.
+
+        `before` is the table as its last applied change had it. Everything but wider types and NULL waits for the change
+        that comes with it.
+        """
         target = self.of(schema.id)
-        known = [str(name) for (name,) in connection.execute(_COLUMNS, target)]
-        if not known:
+        if not self._types(connection, target):
             self._create(connection, target, schema)
             return
-        for column in missing_columns(known, schema):
-            connection.execute(sql.add_column(target, column))
+        if before is not None:
+            changes = [
+                change
+                for change in schema_changes(before, schema)
+                if isinstance(change, DropNotNull)
+                or (
+                    isinstance(change, ChangeType)
+                    and self._policy is SchemaPolicy.APPLY
+                    and widens(change.old_type, change.column.type)
+                )
+            ]
+            self._follow(connection, target, changes)
+            self._verify_key(connection, target, schema if schema.column_names == before.column_names else before)
+
+    def adapt(self, connection: _Connection, schema: TableSchema, before: TableSchema) -> None:
+        """Follow what happened to the columns from one schema to the next. `SchemaChangeRefused` when that cannot be."""
+        changes = schema_changes(before, schema)
+        raise_refused(changes, before, schema, self._policy)
+        target = self.of(schema.id)
+        self._follow(connection, target, changes)
         self._verify_key(connection, target, schema)
 
-    def staging_types(self, connection: "psycopg.Connection[tuple[object, ...]]", schema: TableSchema) -> list[str]:
+    def reshape(self, connection: _Connection, schema: TableSchema, before: TableSchema | None) -> None:
+        """Give a table without rows the columns of the source. Columns that the source has no more stay, as NULL.
+
+        Types that differ from the source's since somebody made the table so are left: only what changed at the source is
+        changed here.
+        """
+        target = self.of(schema.id)
+        types = self._types(connection, target)
+        for column in missing_columns(list(types), schema):
+            connection.execute(sql.add_column(target, replace(column, fill_value=None)))
+        old_types = {column.name: column.type for column in before.columns} if before else {}
+        for column in schema.columns:
+            if old_types.get(column.name, column.type) != column.type != types[column.name]:
+                connection.execute(sql.change_type_of_nothing(target, column))
+        self._verify_key(connection, target, schema)
+        required = {column.name for column in schema.columns if column.not_null}
+        for (name,) in connection.execute(_NOT_NULL, target).fetchall():
+            if name in old_types and name not in required:
+                connection.execute(sql.drop_not_null(target, str(name)))
+
+    def staging_types(self, connection: _Connection, schema: TableSchema) -> list[str]:
         """For each column of the source, the type that its values are staged in."""
         types = {str(name): str(kind) for name, kind in connection.execute(_TYPES, self.of(schema.id))}
         return [types[name] for name in schema.column_names]
 
-    def empty(self, connection: "psycopg.Connection[tuple[object, ...]]", source: TableId, *, ours: bool) -> None:
+    def empty(self, connection: _Connection, source: TableId, *, ours: bool) -> None:
         """Make sure that a copy starts with an empty table. `TableNotOurs` when it holds rows of somebody else."""
         target = self.of(source)
         if ours:
@@ -82,7 +148,7 @@ class Targets:
                 f"Empty it (TRUNCATE {target}), or give table {source} another target in pipeline_tables.",
             )
 
-    def row_count(self, connection: "psycopg.Connection[tuple[object, ...]]", source: TableId) -> int:
+    def row_count(self, connection: _Connection, source: TableId) -> int:
         """How many rows the table holds; 0 when it does not exist yet."""
         target = self.of(source)
         estimate = connection.execute(_ESTIMATE, target).fetchone()
@@ -93,15 +159,32 @@ class Targets:
         row = connection.execute(sql.count_rows(target)).fetchone()
         return int(str(row[0])) if row else 0
 
-    def _create(self, connection: "psycopg.Connection[tuple[object, ...]]", target: TableId, schema: TableSchema) -> None:
+    def _types(self, connection: _Connection, target: TableId) -> dict[str, str]:
+        """The columns of a table and their types; empty when there is no such table."""
+        return {str(name): str(kind) for name, kind in connection.execute(_COLUMNS, target)}
+
+    def _follow(self, connection: _Connection, target: TableId, changes: Sequence[SchemaChange]) -> None:
+        """Do what a person may have done already only where it is still to be done."""
+        types = self._types(connection, target)
+        for change in changes:
+            match change:
+                case RenameColumn(old, new) if old in types and new not in types:
+                    connection.execute(sql.rename_column(target, old, new))
+                    types[new] = types.pop(old)
+                case DropColumn(name) | DropNotNull(name) if name in types:
+                    connection.execute(sql.drop_not_null(target, name))
+                case ChangeType(column, _) if types.get(column.name) != column.type:
+                    connection.execute(sql.change_type(target, column))
+                case AddColumn(column) if column.name not in types:
+                    connection.execute(sql.add_column(target, column))
+
+    def _create(self, connection: _Connection, target: TableId, schema: TableSchema) -> None:
         exists = connection.execute("SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", [target.namespace])
         if exists.fetchone() == (False,):
             connection.execute(sql.create_namespace(target.namespace))
         connection.execute(sql.create_table(target, schema))
 
-    def _verify_key(
-        self, connection: "psycopg.Connection[tuple[object, ...]]", target: TableId, schema: TableSchema
-    ) -> None:
+    def _verify_key(self, connection: _Connection, target: TableId, schema: TableSchema) -> None:
         if not schema.key:
             return
         parameters = {"namespace": target.namespace, "name": target.name, "key": list(schema.key)}

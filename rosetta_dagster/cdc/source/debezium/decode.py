@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from rosetta_dagster.cdc.errors import ChangeUndecodable
 from rosetta_dagster.cdc.event import Change, Operation, Row
-from rosetta_dagster.cdc.schema import Column, TableId, TableSchema
+from rosetta_dagster.cdc.schema import Column, TableId, TableSchema, columns_named
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.values import converter_for
 
@@ -39,11 +39,18 @@ class Decoder:
     """Turns the envelopes of one stream into changes, in order. Tables whose columns changed are read anew."""
 
     def __init__(
-        self, schemas: dict[TableId, TableSchema], read_schema: ReadSchema, positions: PositionCounter, placeholder: str
+        self,
+        schemas: dict[TableId, TableSchema],
+        held_schemas: dict[TableId, TableSchema],
+        read_schema: ReadSchema,
+        positions: PositionCounter,
+        placeholder: str,
     ) -> None:
+        """The schemas are those of now; the held ones, of tables that have them, those where the stream begins."""
         self._read_schema = read_schema
         self._positions = positions
         self._placeholder = placeholder
+        self._before = {**schemas, **held_schemas}
         self._tables = {
             (table.namespace, table.name): TableDecoder(schema, placeholder) for table, schema in schemas.items()
         }
@@ -69,21 +76,23 @@ class Decoder:
         if image is None or tuple(image) == decoder.names:
             return decoder
         table = TableId(source["schema"], source["table"])
-        decoder = TableDecoder(self._schema_of(table, decoder.schema, tuple(image)), self._placeholder)
-        self._tables[table] = decoder
+        schema = self._schema_of(table, tuple(image))
+        self._before[table] = schema
+        decoder = self._tables[table] = TableDecoder(schema, self._placeholder)
         return decoder
 
-    def _schema_of(self, table: TableId, known: TableSchema, names: tuple[str, ...]) -> TableSchema:
+    def _schema_of(self, table: TableId, names: tuple[str, ...]) -> TableSchema:
         """The table as it was when the change was logged: the catalog may be ahead of the stream by now."""
+        known = self._before[table]
         current = self._read_schema(table) or known
-        columns = {column.name: column for column in (*known.columns, *current.columns)}
-        unknown = [name for name in names if name not in columns]
+        columns = columns_named(names, known, current)
+        unknown = [name for name, column in zip(names, columns, strict=True) if column is None]
         if unknown:
             raise ChangeUndecodable(
                 f"Table {table} had columns that are in the catalog no more: {', '.join(unknown)}.",
                 "They were added and dropped again before their changes were read. Resync the table.",
             )
-        return _schema_with(current, known, tuple(columns[name] for name in names))
+        return _schema_with(current, known, tuple(column for column in columns if column is not None))
 
 
 def _schema_with(current: TableSchema, known: TableSchema, columns: tuple[Column, ...]) -> TableSchema:

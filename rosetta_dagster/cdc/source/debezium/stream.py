@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.config import PostgresConnection
-from rosetta_dagster.cdc.errors import StreamStalled
+from rosetta_dagster.cdc.errors import BrokenTable, StreamStalled, TerminalError
 from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
-from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchema, joined_key_change
+from rosetta_dagster.cdc.source.debezium.decode import Decoder, Envelope, ReadSchema, joined_key_change
 from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records, parse
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.properties import connector_properties
@@ -128,9 +128,17 @@ class DebeziumStream:
             if index == beat_index:
                 self._read_beat(records, index)
             if envelope is not None and envelope.get("op", "m") != "m":
-                self._buffer.add(self._decoder.change(envelope), envelope["source"]["ts_us"])
+                self._buffer.add(self._decoded(envelope), envelope["source"]["ts_us"])
         if self._buffer.changes:
             self._buffered_bytes += len(records.json)
+
+    def _decoded(self, envelope: Envelope) -> Change:
+        try:
+            return self._decoder.change(envelope)
+        except TerminalError as error:
+            source = envelope["source"]
+            error.broken = BrokenTable(TableId(source["schema"], source["table"]))
+            raise
 
     def _read_beat(self, records: Records, index: int) -> None:
         """Only the last beat of a batch is looked at: it covers the others."""
@@ -183,6 +191,8 @@ class DebeziumSource:
     slot_name: str
     publication_name: str
     schemas: dict[TableId, TableSchema]
+    #: What tables looked like when their last change was applied: the stream begins there.
+    held_schemas: dict[TableId, TableSchema]
     read_schema: ReadSchema
     #: The slot's `confirmed_flush_lsn`, read before the start.
     confirmed_flush_lsn: Lsn
@@ -198,5 +208,5 @@ class DebeziumSource:
             placeholder=placeholder,
         )
         positions = PositionCounter(self.confirmed_flush_lsn, watermarks)
-        decoder = Decoder(self.schemas, self.read_schema, positions, placeholder)
+        decoder = Decoder(self.schemas, self.held_schemas, self.read_schema, positions, placeholder)
         return DebeziumStream(EngineThread(properties), decoder, self.confirmed_flush_lsn)

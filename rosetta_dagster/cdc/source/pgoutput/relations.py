@@ -1,9 +1,10 @@
 """Decides what a table looked like when its changes were logged: a relation message says so, the catalog adds the rest."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
+from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named
 from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn
 
 #: Reads what the catalog says of a table now; None when the table is gone.
@@ -17,8 +18,16 @@ _IDENTITIES = {"d": Identity.KEY, "i": Identity.KEY, "f": Identity.FULL, "n": Id
 class Relations:
     """The tables of one stream by the numbers that its messages use."""
 
-    def __init__(self, schemas: dict[TableId, TableSchema], read_schema: ReadSchema, type_name: TypeName) -> None:
+    def __init__(
+        self,
+        schemas: dict[TableId, TableSchema],
+        held_schemas: dict[TableId, TableSchema],
+        read_schema: ReadSchema,
+        type_name: TypeName,
+    ) -> None:
+        """The schemas are those of now; the held ones, of tables that have them, those where the stream begins."""
         self._schemas = dict(schemas)
+        self._before = {**schemas, **held_schemas}
         self._read_schema = read_schema
         self._type_name = type_name
         self._by_oid: dict[int, TableSchema | None] = {}
@@ -32,17 +41,18 @@ class Relations:
             self._by_oid[relation.oid] = None
             return
         if not _describes(known, relation):
-            known = self._schemas[table] = self._schema(relation, self._read_schema(table) or known)
+            known = self._schema(relation, self._before[table], self._read_schema(table) or known)
+        self._schemas[table] = self._before[table] = known
         self._by_oid[relation.oid] = known
 
     def schema(self, oid: int) -> TableSchema | None:
         """The table of a change; None when it is none of the pipeline's."""
         return self._by_oid[oid]
 
-    def _schema(self, relation: Relation, catalog: TableSchema) -> TableSchema:
-        """The table as the message describes it. The catalog, maybe ahead of it, tells the rest."""
-        by_name = {column.name: column for column in catalog.columns}
-        columns = tuple(self._column(column, by_name.get(column.name)) for column in relation.columns)
+    def _schema(self, relation: Relation, before: TableSchema, catalog: TableSchema) -> TableSchema:
+        """The table as the message describes it. The catalog, maybe ahead of it, and the schema before tell the rest."""
+        named = columns_named([column.name for column in relation.columns], before, catalog)
+        columns = tuple(map(self._column, relation.columns, named))
         return TableSchema(
             id=catalog.id,
             columns=columns,
@@ -53,24 +63,19 @@ class Relations:
 
     def _column(self, column: RelationColumn, known: Column | None) -> Column:
         type_name = self._type_name(column.type_oid, column.type_modifier)
-        if known is not None and known.type_oid == column.type_oid:
-            return Column(
-                name=column.name,
-                type=type_name,
-                type_oid=column.type_oid,
-                base_oid=known.base_oid,
-                element_oid=known.element_oid,
-                not_null=known.not_null,
-                comment=known.comment,
-            )
-        return Column(name=column.name, type=type_name, type_oid=column.type_oid, base_oid=column.type_oid)
+        if known is None:
+            return Column(name=column.name, type=type_name, type_oid=column.type_oid, base_oid=column.type_oid)
+        logged = replace(known, type=type_name, type_oid=column.type_oid, type_modifier=column.type_modifier)
+        if known.type_oid == column.type_oid:
+            return logged
+        return replace(logged, base_oid=column.type_oid, element_oid=0)
 
 
 def _describes(known: TableSchema, relation: Relation) -> bool:
     """Whether the message says of the table just what is known."""
     return (
-        [(column.name, column.type_oid) for column in known.columns]
-        == [(column.name, column.type_oid) for column in relation.columns]
+        [(column.name, column.type_oid, column.type_modifier) for column in known.columns]
+        == [(column.name, column.type_oid, column.type_modifier) for column in relation.columns]
         and known.identity is _identity(relation)
         and set(known.key) == set(_key(relation, known))
     )

@@ -201,12 +201,14 @@ class PgoutputSource:
     slot_name: str
     publication_name: str
     schemas: dict[TableId, TableSchema]
+    #: What tables looked like when their last change was applied: the stream begins there.
+    held_schemas: dict[TableId, TableSchema]
     read_schema: ReadSchema
     type_name: TypeName
     #: The slot's `confirmed_flush_lsn`, read before the start.
     confirmed_flush_lsn: Lsn
 
     def open(self, watermarks: Sequence[Watermark]) -> PgoutputStream:  # noqa: ARG002 - positions here need no help
-        reader = Reader(Relations(self.schemas, self.read_schema, self.type_name))
+        reader = Reader(Relations(self.schemas, self.held_schemas, self.read_schema, self.type_name))
         walsender = Walsender(self.connection, self.slot_name, self.publication_name)
         return PgoutputStream(walsender, reader, self.confirmed_flush_lsn)
