@@ -3,16 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from rosetta_dagster.cdc.config import PipelineConfig, TableState
-from rosetta_dagster.cdc.destination.base import BegunCopy
 from rosetta_dagster.cdc.errors import StreamStalled
-from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.latecomers import Latecomers
 from rosetta_dagster.cdc.pipeline import Replica
 from rosetta_dagster.cdc.report import Phase, Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.snapshot import Copier, Ledger, can_resume, copy_tables, resume_copies
-from rosetta_dagster.cdc.source.connections import connect, source_errors
-from rosetta_dagster.cdc.source.slots import SlotState, exported_snapshot
+from rosetta_dagster.cdc.snapshot import Copier, Ledger, copy_tables
+from rosetta_dagster.cdc.source.slots import exported_snapshot
 from rosetta_dagster.cdc.visibility import SnapshotPoint
 
 #: How long a copy beside the stream may take to end when it is told to, in seconds, before the process has to.
@@ -22,21 +19,39 @@ CLOSE_TIMEOUT = 20.0
 class FirstCopy:
     """Keeps the books of a copy that the stream waits for. Keeps the contract of `Ledger`."""
 
-    def __init__(self, replica: Replica, reporter: Reporter, points: Mapping[TableId, SnapshotPoint] | None = None) -> None:
+    def __init__(self, replica: Replica, reporter: Reporter) -> None:
         self._replica = replica
         self._reporter = reporter
-        self._points = dict(points or {})
+        self._point: SnapshotPoint | None = None
 
-    def start(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        self._replica.destination.start_copy(tables, point)
-        self._points |= {table.id: point for table in tables}
-        for table in tables:
-            self._reporter.table(table.id, TableState.SNAPSHOT)
+    def start(self, tables: Sequence[TableSchema], resumed: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        self._point = point
+        begin_copy(self._replica, tables, resumed, point, self._reporter)
 
     def finish(self, table: TableSchema) -> None:
-        self._replica.destination.finish_copy(table)
-        self._replica.copied(table.id, self._points[table.id])
-        self._reporter.table(table.id, TableState.STREAMING)
+        assert self._point is not None, "a copy starts before it finishes"
+        complete_copy(self._replica, table, self._point, self._reporter)
+
+
+def begin_copy(
+    replica: Replica,
+    tables: Sequence[TableSchema],
+    resumed: Sequence[TableSchema],
+    point: SnapshotPoint,
+    reporter: Reporter,
+) -> None:
+    """Let the destination know which tables are copied from now on, from the beginning or from where they are."""
+    replica.destination.start_copy(tables, point)
+    replica.destination.resume_copy(resumed, point)
+    for table in (*tables, *resumed):
+        reporter.table(table.id, TableState.SNAPSHOT)
+
+
+def complete_copy(replica: Replica, table: TableSchema, point: SnapshotPoint, reporter: Reporter) -> None:
+    """The table is at the destination, and takes part in the stream."""
+    replica.destination.finish_copy(table)
+    replica.copied(table.id, point)
+    reporter.table(table.id, TableState.STREAMING)
 
 
 def missing_tables(schemas: Mapping[TableId, TableSchema], replica: Replica) -> list[TableSchema]:
@@ -52,7 +67,7 @@ def copy_with_new_slot(
     reporter: Reporter,
     stopped: Callable[[], bool],
 ) -> None:
-    """Make the pipeline's slot, and copy every table as of that point. The slot stays once a range is copied.
+    """Make the pipeline's slot, and copy every table as of that point. The slot stays once there is something to build upon.
 
     `SnapshotStopped` when told to stop.
     """
@@ -60,45 +75,11 @@ def copy_with_new_slot(
     reporter.enter(Phase.SNAPSHOT)
     copiers = [Copier(source, replica.destination, reporter, stopped) for replica in replicas]
     with exported_snapshot(
-        source, config.slot_name, stopped=stopped, is_needed=lambda: any(copier.range_count for copier in copiers)
+        source, config.slot_name, stopped=stopped, is_needed=lambda: any(copier.is_lasting for copier in copiers)
     ) as point:
         for copier, replica in zip(copiers, replicas, strict=True):
-            copy_tables(copier, missing_tables(schemas, replica), point, FirstCopy(replica, reporter))
-
-
-def resume_first_copy(
-    config: PipelineConfig,
-    schemas: Mapping[TableId, TableSchema],
-    slot: SlotState,
-    replica: Replica,
-    *,
-    reporter: Reporter,
-    stopped: Callable[[], bool],
-) -> None:
-    """Finish the copies that the slot can still continue. `SnapshotStopped` when told to stop."""
-    begun = _resumable(config, missing_tables(schemas, replica), slot, replica)
-    if begun:
-        reporter.enter(Phase.SNAPSHOT)
-        ledger = FirstCopy(replica, reporter, {table: copy.point for table, (_, copy) in begun.items()})
-        copier = Copier(config.source.connection, replica.destination, reporter, stopped)
-        resume_copies(copier, list(begun.values()), ledger)
-
-
-def _resumable(
-    config: PipelineConfig, tables: Sequence[TableSchema], slot: SlotState, replica: Replica
-) -> dict[TableId, tuple[TableSchema, BegunCopy]]:
-    """With a watermark, the stream has passed changes that such a copy would need."""
-    held, source = replica.held, config.source.connection
-    if held.watermark is not None:
-        return {}
-    with source_errors(source), connect(source) as connection:
-        return {
-            table.id: (table, held.begun[table.id])
-            for table in tables
-            if table.id in held.begun
-            and slot.confirmed_flush_lsn <= held.begun[table.id].point.lsn
-            and can_resume(connection, table, held.begun[table.id])
-        }
+            tables = missing_tables(schemas, replica)
+            copy_tables(copier, tables, replica.held.begun, point, FirstCopy(replica, reporter))
 
 
 def launch_latecomers(
@@ -112,26 +93,19 @@ def launch_latecomers(
     if not tables:
         return None
 
-    def begin(tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        replica.destination.start_copy(tables, point)
-        for table in tables:
-            reporter.table(table.id, TableState.SNAPSHOT)
-
-    def apply(changes: Sequence[Change]) -> None:
-        replica.apply_late(changes, config.engine)
-
-    def complete(table: TableSchema, point: SnapshotPoint) -> None:
-        replica.destination.finish_copy(table)
-        replica.copied(table.id, point)
-        reporter.table(table.id, TableState.STREAMING)
-
-    latecomers = Latecomers(tables, begin=begin, apply=apply, complete=complete)
+    latecomers = Latecomers(
+        tables,
+        begin=lambda fresh, resumed, point: begin_copy(replica, fresh, resumed, point, reporter),
+        apply=lambda changes: replica.apply_late(changes, config.engine),
+        complete=lambda table, point: complete_copy(replica, table, point, reporter),
+    )
 
     def copy(ledger: Ledger) -> None:
         source, stopped = config.source.connection, latecomers.is_stopping
         slot_name = f"{config.slot_name[:50]}_copy_{number}"
         with exported_snapshot(source, slot_name, stopped=stopped, temporary=True) as point:
-            copy_tables(Copier(source, replica.destination, reporter, stopped), tables, point, ledger)
+            copier = Copier(source, replica.destination, reporter, stopped)
+            copy_tables(copier, tables, replica.held.begun, point, ledger)
 
     latecomers.launch(copy)
     return latecomers

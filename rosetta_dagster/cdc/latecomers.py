@@ -41,8 +41,8 @@ class Latecomers:
         self,
         tables: Sequence[TableSchema],
         *,
-        begin: Callable[[Sequence[TableSchema], SnapshotPoint], None],
-        apply: Callable[[Sequence[Change]], None],
+        begin: Callable[[Sequence[TableSchema], Sequence[TableSchema], SnapshotPoint], None],
+        apply: Callable[[Sequence[Change]], object],
         complete: Callable[[TableSchema, SnapshotPoint], None],
     ) -> None:
         """`begin`, `apply` and `complete` are called by the thread that replicates: with the point before the first row,
@@ -52,8 +52,8 @@ class Latecomers:
         self._begin = begin
         self._apply = apply
         self._complete = complete
-        self._point: SnapshotPoint | None = None
-        self._has_point = threading.Event()
+        #: What `start` was told.
+        self._beginning: tuple[Sequence[TableSchema], Sequence[TableSchema], SnapshotPoint] | None = None
         self._has_begun = threading.Event()
         self._copied: deque[TableSchema] = deque()
         self._stopping = threading.Event()
@@ -69,9 +69,8 @@ class Latecomers:
         """Whether the copying thread is to end."""
         return self._stopping.is_set()
 
-    def start(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:  # noqa: ARG002 - they are all the tables
-        self._point = point
-        self._has_point.set()
+    def start(self, tables: Sequence[TableSchema], resumed: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        self._beginning = (tables, resumed, point)
         while not self._has_begun.wait(_POLL):
             if self._stopping.is_set():
                 raise SnapshotStopped
@@ -88,7 +87,7 @@ class Latecomers:
             if change.table.id in self._tables:
                 late.setdefault(change.table.id, []).append(change)
         for table, run in late.items():
-            self._tables[table].spool.put(run)
+            self._tables[table].spool.put(self._lacking(run))
         return [change for change in changes if change.table.id not in late]
 
     def serve(self) -> bool:
@@ -98,9 +97,8 @@ class Latecomers:
         """
         if self._error is not None:
             raise self._error
-        if self._has_point.is_set() and not self._has_begun.is_set():
-            assert self._point is not None, "it is set with the event"
-            self._begin([late.schema for late in self._tables.values()], self._point)
+        if self._beginning is not None and not self._has_begun.is_set():
+            self._begin(*self._beginning)
             self._has_begun.set()
         while self._copied:
             self._tables[self._copied.popleft().id].is_copied = True
@@ -118,13 +116,20 @@ class Latecomers:
             late.spool.close()
         return self._thread is None or not self._thread.is_alive()
 
+    def _lacking(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """The changes that the copy does not hold, as far as that is known yet."""
+        if self._beginning is None:
+            return changes
+        xids = self._beginning[2].xids
+        return [change for change in changes if not xids.holds(change.xid)]
+
     def _drain(self, late: _Late) -> None:
-        assert self._point is not None, "nothing is copied before the point is known"
+        assert self._beginning is not None, "nothing is copied before it has begun"
         changes = late.spool.take()
         if changes:
-            self._apply([change for change in changes if not self._point.xids.holds(change.xid)])
+            self._apply(self._lacking(changes))
             return
-        self._complete(late.schema, self._point)
+        self._complete(late.schema, self._beginning[2])
         late.spool.close()
         del self._tables[late.schema.id]
 

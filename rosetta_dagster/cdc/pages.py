@@ -26,6 +26,15 @@ class PageRange(NamedTuple):
     end_page: int | None
 
 
+class CopiedRange(NamedTuple):
+    """A range that is at the destination, as of some snapshot."""
+
+    pages: PageRange
+    #: The oldest transaction that the snapshot may not have seen (`pg_snapshot_xmin`). Rows that none from it on has
+    #: written are still as they were copied.
+    xmin: int
+
+
 def page_ranges(relation: Relation, page_count: int, first_page: int = 0, end_page: int | None = None) -> list[PageRange]:
     """The ranges that together cover the relation from one page to another, in order. Without an end the last is open."""
     last = max(first_page + 1, page_count) if end_page is None else end_page

@@ -7,7 +7,7 @@ from functools import partial
 
 from rosetta_dagster.cdc.broken import BrokenTables
 from rosetta_dagster.cdc.config import PipelineConfig, TableState
-from rosetta_dagster.cdc.copying import close_latecomers, copy_with_new_slot, launch_latecomers, resume_first_copy
+from rosetta_dagster.cdc.copying import close_latecomers, copy_with_new_slot, launch_latecomers
 from rosetta_dagster.cdc.destination.base import StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import SlotInvalid, TerminalError
@@ -72,10 +72,11 @@ def _attempt(config: PipelineConfig, broken: BrokenTables, reporter: Reporter, s
         for replica in replicas:
             _report_states(prepared, replica, reporter)
         _verify_slot(config, prepared.slot, replicas)
-        try:
-            _copy_first(config, prepared, replicas, reporter, stopped)
-        except SnapshotStopped:
-            return
+        if prepared.slot is None:
+            try:
+                copy_with_new_slot(config, prepared.schemas, replicas, reporter, stopped)
+            except SnapshotStopped:
+                return
         for number, replica in enumerate(replicas):
             replica.latecomers = launch_latecomers(config, prepared.schemas, replica, number, reporter)
             if replica.latecomers is not None:
@@ -135,21 +136,6 @@ def _verify_slot(config: PipelineConfig, slot: SlotState | None, replicas: Seque
             "else has read from it. The changes in between are lost to the stream.",
             remedy,
         )
-
-
-def _copy_first(
-    config: PipelineConfig,
-    prepared: _Prepared,
-    replicas: Sequence[Replica],
-    reporter: Reporter,
-    stopped: Callable[[], bool],
-) -> None:
-    """Copy what has to be there before the stream begins: all tables of a new pipeline, and what such a copy still lacks."""
-    if prepared.slot is None:
-        copy_with_new_slot(config, prepared.schemas, replicas, reporter, stopped)
-        return
-    for replica in replicas:
-        resume_first_copy(config, prepared.schemas, prepared.slot, replica, reporter=reporter, stopped=stopped)
 
 
 def _stream(

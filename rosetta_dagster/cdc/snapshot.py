@@ -4,10 +4,9 @@ The point is exported by a replication slot when it is created, which is the one
 to a place in the log exactly. Every reader imports it, so all tables, and all ranges of a table, are of the same moment.
 Readers work in parallel: over tables, and over ranges of pages within a table.
 
-A first copy that was broken off is resumed by range: its slot still stands before its point, so the stream repeats every
-change since then. What is copied late is of a later moment, and rows that moved between pages meanwhile are copied again.
-That leaves each row as it was at that later moment or before; applied on top, in order, the changes since the first point
-make it right, since each of them says what its row is then. It takes a key: rows without one cannot be replaced.
+A copy that was broken off is resumed as of a later point. The ranges that it has are right but for the rows that were
+written since, which are read again, and those that went, which are told by reading all keys. That takes a key: rows without
+one cannot be replaced, and are copied anew.
 
 Threads: a copy starts its workers and joins them before it returns or raises; each owns one connection to the source and
 one loader.
@@ -15,7 +14,7 @@ one loader.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,9 +26,9 @@ from psycopg import sql
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Loader
 from rosetta_dagster.cdc.errors import breaking
-from rosetta_dagster.cdc.pages import PageRange, page_ranges, uncovered
+from rosetta_dagster.cdc.pages import CopiedRange, PageRange, page_ranges, uncovered
 from rosetta_dagster.cdc.report import Reporter
-from rosetta_dagster.cdc.schema import TableSchema
+from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.catalog import snapshot_relations
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.slots import ConsistentPoint, SnapshotStopped
@@ -42,11 +41,11 @@ READER_COUNT = 4
 class Ledger(Protocol):
     """Keeps the books of a copy. Called by the thread that copies the tables."""
 
-    def start(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        """The tables are about to be copied as of this point."""
+    def start(self, tables: Sequence[TableSchema], resumed: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        """These tables are about to be copied as of this point: from the beginning, and from where they were broken off."""
 
     def finish(self, table: TableSchema) -> None:
-        """All rows of the table are at the destination."""
+        """The destination holds the table as of the point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,27 +76,40 @@ def copy_statement(part: Part) -> sql.Composed:
     return sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT").format(columns, sql.Identifier(*relation.id), where)
 
 
-def copy_tables(copier: "Copier", tables: Sequence[TableSchema], point: ConsistentPoint, ledger: Ledger) -> None:
-    """Copy the tables as of the point, which must stay exported meanwhile. `SnapshotStopped` when told to stop."""
+def keys_statement(table: TableSchema) -> sql.Composed:
+    """The statement that reads all keys of a table in COPY's text format."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.key))
+    return sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(columns, sql.Identifier(*table.id))
+
+
+def copy_tables(
+    copier: "Copier",
+    tables: Sequence[TableSchema],
+    begun: Mapping[TableId, BegunCopy],
+    point: ConsistentPoint,
+    ledger: Ledger,
+) -> None:
+    """Copy the tables as of the point, which must stay exported meanwhile; those that were begun are resumed if they can be.
+
+    `SnapshotStopped` when told to stop.
+    """
     with source_errors(copier.source), _reader(copier.source, point.snapshot_name) as connection:
         seen = SnapshotPoint(point.lsn, _transactions_seen(connection))
-        ledger.start(tables, seen)
-        parts = [part for table in tables for part in _all_of(connection, table)]
-        copier.copy(parts, point.snapshot_name, ledger)
+        resumed = [table for table in tables if can_resume(connection, table, begun.get(table.id))]
+        fresh = [table for table in tables if table not in resumed]
+        ledger.start(fresh, resumed, seen)
+        parts = [part for table in fresh for part in _all_of(connection, table)]
+        parts += [part for table in resumed for part in _rest_of(connection, table, begun[table.id])]
+        copier.copy(parts, point.snapshot_name, seen.xids.xmin, ledger)
 
 
-def resume_copies(copier: "Copier", begun: Sequence[tuple[TableSchema, BegunCopy]], ledger: Ledger) -> None:
-    """Copy what the begun copies lack, as of now. `SnapshotStopped` when told to stop."""
-    with source_errors(copier.source), _exported(copier.source) as (connection, snapshot_name):
-        parts = [part for table, copy in begun for part in _rest_of(connection, table, copy)]
-        copier.copy(parts, snapshot_name, ledger)
-
-
-def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy) -> bool:
+def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy | None) -> bool:
     """Whether the ranges that are copied are still ranges of this table."""
+    if begun is None or begun.table is None or not begun.ranges or not table.key:
+        return False
     relations = {relation for relation, _ in snapshot_relations(connection, table.id)}
-    is_same = begun.table is not None and begun.table.columns == table.columns and begun.table.key == table.key
-    return bool(begun.ranges and table.key) and is_same and all(pages.relation in relations for pages in begun.ranges)
+    is_same = begun.table.columns == table.columns and begun.table.key == table.key
+    return is_same and all(copied.pages.relation in relations for copied in begun.ranges)
 
 
 def _all_of(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[Part]:
@@ -110,14 +122,13 @@ def _all_of(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[P
 
 def _rest_of(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy) -> list[Part]:
     """The ranges that are not copied, and rows of the others that were written since."""
+    covered = [copied.pages for copied in begun.ranges]
     missing = [
         Part(table=table, pages=pages, replacing=True)
         for relation, page_count in snapshot_relations(connection, table.id)
-        for pages in uncovered(relation, page_count, begun.ranges)
+        for pages in uncovered(relation, page_count, covered)
     ]
-    again = [
-        Part(table=table, pages=pages, replacing=True, since_xid=begun.point.xids.xmin) for pages in sorted(begun.ranges)
-    ]
+    again = [Part(table=table, pages=copied.pages, replacing=True, since_xid=copied.xmin) for copied in sorted(begun.ranges)]
     return missing + again
 
 
@@ -135,16 +146,6 @@ def _reader(source: PostgresConnection, snapshot_name: str) -> "psycopg.Connecti
     return connection
 
 
-@contextmanager
-def _exported(source: PostgresConnection) -> "Iterator[tuple[psycopg.Connection[Any], str]]":
-    """A snapshot of now, for others to import while the block lasts."""
-    with connect(source) as connection:
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        row = connection.execute("SELECT pg_export_snapshot()").fetchone()
-        assert row is not None, "the function returns one row"
-        yield connection, row[0]
-
-
 class Copier:
     """What the copying threads share: from where to where, and whether to stop."""
 
@@ -156,46 +157,62 @@ class Copier:
         stopped: Callable[[], bool],
     ) -> None:
         self.source = source
-        #: How many ranges are at the destination by now.
-        self.range_count = 0
+        #: Whether something is at the destination that a later run can build upon.
+        self.is_lasting = False
         self._destination = destination
         self._reporter = reporter
         self._stopped = stopped
         self._stopping = threading.Event()
 
-    def copy(self, parts: Sequence[Part], snapshot_name: str, ledger: Ledger) -> None:
+    def copy(self, parts: Sequence[Part], snapshot_name: str, xmin: int, ledger: Ledger) -> None:
         """Copy the parts in parallel. A table is finished with the last of its parts."""
         left = Counter(part.table.id for part in parts)
         with ThreadPoolExecutor(READER_COUNT, thread_name_prefix="snapshot") as pool:
-            copied = {pool.submit(self._copy_part, part, snapshot_name): part.table for part in parts}
+            copied = {pool.submit(self._copy_part, part, snapshot_name, xmin): part for part in parts}
             try:
                 for future in as_completed(copied):
                     future.result()
-                    table = copied[future]
-                    left[table.id] -= 1
-                    self.range_count += 1
-                    if not left[table.id]:
-                        ledger.finish(table)
+                    part = copied[future]
+                    left[part.table.id] -= 1
+                    if not left[part.table.id]:
+                        self._finish(part, snapshot_name, ledger)
+                    # Ranges of a table without a key cannot be continued, only the whole of it.
+                    self.is_lasting |= bool(part.table.key) or not left[part.table.id]
             except BaseException:
                 # Let every thread end at its next block.
                 self._stopping.set()
                 raise
 
-    def _copy_part(self, part: Part, snapshot_name: str) -> None:
+    def _finish(self, last: Part, snapshot_name: str, ledger: Ledger) -> None:
+        if last.replacing:
+            with (
+                self._connected(last.table, snapshot_name) as (reader, loader),
+                reader.cursor().copy(keys_statement(last.table)) as keys,
+            ):
+                loader.keep(last.table, self._until_stopped(keys))
+        ledger.finish(last.table)
+
+    def _copy_part(self, part: Part, snapshot_name: str, xmin: int) -> None:
         """Copy one part. The loader's transaction ends with it, so it is there whole or not at all."""
         if self._stopping.is_set():
             return
+        with self._connected(part.table, snapshot_name) as (reader, loader):
+            self._load(reader, loader, part, xmin)
+
+    @contextmanager
+    def _connected(self, table: TableSchema, snapshot_name: str) -> "Iterator[tuple[psycopg.Connection[Any], Loader]]":
         with (
-            breaking(part.table.id, self._destination.name),
+            breaking(table.id, self._destination.name),
             self._destination.loader() as loader,
             source_errors(self.source),
             _reader(self.source, snapshot_name) as reader,
         ):
-            self._load(reader, loader, part)
+            yield reader, loader
 
-    def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: Part) -> None:
+    def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: Part, xmin: int) -> None:
         with reader.cursor().copy(copy_statement(part)) as rows:
-            row_count = loader.load(part.table, part.pages, self._until_stopped(rows), replacing=part.replacing)
+            copied = CopiedRange(part.pages, xmin)
+            row_count = loader.load(part.table, copied, self._until_stopped(rows), replacing=part.replacing)
         self._reporter.copied(part.table.id, row_count)
 
     def _until_stopped(self, rows: "psycopg.Copy") -> Iterator[bytes]:

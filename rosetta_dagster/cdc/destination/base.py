@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rosetta_dagster.cdc.batch import Batch
 from rosetta_dagster.cdc.event import Change
-from rosetta_dagster.cdc.pages import PageRange
+from rosetta_dagster.cdc.pages import CopiedRange
 from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint
@@ -27,11 +27,10 @@ class StreamIdentity:
 class BegunCopy:
     """A copy that was broken off."""
 
-    point: SnapshotPoint
     #: What the table looked like; None when that was not noted.
     table: TableSchema | None
     #: The ranges that were copied.
-    ranges: frozenset[PageRange]
+    ranges: frozenset[CopiedRange]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,19 +75,23 @@ class Held:
 class Loader(Protocol):
     """One connection that loads copied rows; used by one thread."""
 
-    def load(self, table: TableSchema, pages: PageRange, blocks: Iterable[bytes], *, replacing: bool = False) -> int:
+    def load(self, table: TableSchema, copied: CopiedRange, blocks: Iterable[bytes], *, replacing: bool = False) -> int:
         """Add the rows of a range, in COPY's text format, and note that it is copied, at once; the number of rows.
 
-        Durable on return. With `replacing`, a row takes the place of one that has its key; the table has one then.
+        Durable on return. With `replacing`, a row takes the place of one that has its key; the table has one then, and
+        the range may be noted already.
         """
+
+    def keep(self, table: TableSchema, blocks: Iterable[bytes]) -> None:
+        """Remove all rows but those with these keys: the key's columns in its order, in COPY's text format."""
 
 
 class Destination(Protocol):
     """A database that changes are applied to.
 
-    Order: `open`, then `prepare`; then, for tables that are not copied yet, `start_copy`, any number of loaders,
-    `finish_copy`; then `apply` for each batch. Tables may be copied while others are applied to. All but `loader` are
-    called from one thread. Errors are `RosettaError`s, `broken` when they are about one table.
+    Order: `open`, then `prepare`; then, for tables that are not copied yet, `start_copy` or `resume_copy`, any number of
+    loaders, `finish_copy`; then `apply` for each batch. Tables may be copied while others are applied to. All but `loader`
+    are called from one thread. Errors are `RosettaError`s, `broken` when they are about one table.
 
     Exactly once: `apply` makes the batch and the watermark durable in one transaction, or neither. It refuses
     (`WatermarkMoved`) when the stored watermark is not the one that it wrote or read last: then another run writes.
@@ -118,6 +121,9 @@ class Destination(Protocol):
 
         Durable on return.
         """
+
+    def resume_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        """Note that these begun copies are finished as of this point; their rows and ranges stay. Durable on return."""
 
     def loader(self) -> AbstractContextManager[Loader]:
         """A connection of its own for one copying thread."""

@@ -14,7 +14,7 @@ from rosetta_dagster.cdc.destination.postgres.merge import Merger
 from rosetta_dagster.cdc.destination.postgres.state import StreamState, add_range, forget_copies, forget_stream, set_aside
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable, breaking
-from rosetta_dagster.cdc.pages import PageRange
+from rosetta_dagster.cdc.pages import CopiedRange
 from rosetta_dagster.cdc.position import Lsn, Watermark
 from rosetta_dagster.cdc.postgres_errors import Translation, connect, translated
 from rosetta_dagster.cdc.schema import TableId, TableSchema
@@ -39,7 +39,7 @@ class PostgresLoader:
         self._translation = translation
         self._pipeline = pipeline
 
-    def load(self, table: TableSchema, pages: PageRange, blocks: Iterable[bytes], *, replacing: bool = False) -> int:
+    def load(self, table: TableSchema, copied: CopiedRange, blocks: Iterable[bytes], *, replacing: bool = False) -> int:
         target = self._targets.of(table.id)
         with translated(self._translation), self._connection.transaction():
             if replacing:
@@ -48,8 +48,15 @@ class PostgresLoader:
                 self._connection.execute(sql.replace_from(_STAGING, target, table))
             else:
                 row_count = self._copy(sql.copy_into(target, table), blocks)
-            add_range(self._connection, self._pipeline, table.id, pages)
+            add_range(self._connection, self._pipeline, table.id, copied)
         return row_count
+
+    def keep(self, table: TableSchema, blocks: Iterable[bytes]) -> None:
+        target = self._targets.of(table.id)
+        with translated(self._translation), self._connection.transaction():
+            self._connection.execute(sql.create_load_staging(_STAGING, target))
+            self._copy(sql.copy_keys_into(TableId("pg_temp", _STAGING), table), blocks)
+            self._connection.execute(sql.delete_others(_STAGING, target, table))
 
     def _copy(self, statement: Composed, blocks: Iterable[bytes]) -> int:
         with self._connection.cursor() as cursor:
@@ -110,6 +117,11 @@ class PostgresDestination:
                     self._targets.empty(self._live, table.id, ours=table.id in begun)
                     self._targets.reshape(self._live, table, self._stream.schemas.get(table.id))
                     self._stream.start_copy(table, point)
+
+    def resume_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        with translated(self._translation), self._live.transaction():
+            for table in tables:
+                self._stream.resume_copy(table.id, point)
 
     @contextmanager
     def loader(self) -> Iterator[PostgresLoader]:

@@ -44,7 +44,6 @@ class Merger:
             case Truncate():
                 self._connection.execute(sql.truncate(self._targets.of(table.id)))
             case Move():
-                self._connection.execute(sql.make_room(self._targets.of(table.id), table, step.old_key, step.row))
                 self._connection.execute(sql.move(self._targets.of(table.id), table, step.old_key, step.row))
             case Merge():
                 self._merge(table, step, is_first=is_first)

@@ -130,6 +130,20 @@ def replace_from(staging: str, target: TableId, schema: TableSchema) -> sql.Comp
     )
 
 
+def delete_others(staging: str, target: TableId, schema: TableSchema) -> sql.Composed:
+    """Delete the rows whose keys a table like the target does not hold."""
+    same_key = _AND.join(
+        sql.SQL("{} = {}").format(sql.Identifier("s", name), sql.Identifier("t", name)) for name in schema.key
+    )
+    return sql.SQL("DELETE FROM {} AS t WHERE NOT EXISTS (SELECT FROM pg_temp.{} AS s WHERE {})").format(
+        table(target), sql.Identifier(staging), same_key
+    )
+
+
+def copy_keys_into(target: TableId, schema: TableSchema) -> sql.Composed:
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(table(target), _names(schema.key))
+
+
 def copy_into_staging(staging: str, schema: TableSchema) -> sql.Composed:
     cells = _COMMA.join(sql.Identifier(f"c{index}") for index in range(len(schema.columns)))
     return sql.SQL("COPY pg_temp.{} (op, unchanged, copies, {}) FROM STDIN").format(sql.Identifier(staging), cells)
@@ -184,22 +198,6 @@ def _assignment(index: int, name: str, may_be_unsent: bool) -> sql.Composed:  # 
         return sql.SQL("{} = {}").format(sql.Identifier(name), _cell(index))
     return sql.SQL("{} = CASE substr(s.unchanged, {}, 1) WHEN '1' THEN {} ELSE {} END").format(
         sql.Identifier(name), sql.Literal(index + 1), sql.Identifier("t", name), _cell(index)
-    )
-
-
-def make_room(target: TableId, schema: TableSchema, old_key: Key, row: Row) -> sql.Composed:
-    """Delete the row that already has the key which another row is about to get.
-
-    A copy that was resumed may have read the row again under its new key, before the stream tells of the change.
-    """
-    new_key = tuple([row[index] for index in schema.key_indexes])
-    # Keys may be equal and yet print differently, as numbers of another scale do.
-    same = _AND.join(
-        sql.SQL("{} = {}").format(_typed(schema.columns[index], old), _typed(schema.columns[index], new))
-        for index, old, new in zip(schema.key_indexes, old_key, new_key, strict=True)
-    )
-    return sql.SQL("DELETE FROM {0} WHERE {1}\nAND NOT ({2}) AND EXISTS (SELECT FROM {0} WHERE {3})").format(
-        table(target), _has_key(schema, new_key), same, _has_key(schema, old_key)
     )
 
 
@@ -297,6 +295,7 @@ CREATE TABLE IF NOT EXISTS rosetta.copied_ranges (
     filenode         bigint NOT NULL,
     first_page       bigint NOT NULL,
     end_page         bigint,
+    xmin_seen        bigint NOT NULL,
     PRIMARY KEY (pipeline, table_schema, table_name, relation_schema, relation_name, first_page),
     FOREIGN KEY (pipeline, table_schema, table_name) REFERENCES rosetta.copies ON DELETE CASCADE
 );
@@ -319,7 +318,7 @@ FROM rosetta.copies WHERE pipeline = %s
 """
 
 READ_RANGES = """
-SELECT table_schema, table_name, relation_schema, relation_name, filenode, first_page, end_page
+SELECT table_schema, table_name, relation_schema, relation_name, filenode, first_page, end_page, xmin_seen
 FROM rosetta.copied_ranges WHERE pipeline = %s
 """
 
@@ -331,10 +330,14 @@ DO UPDATE SET lsn = EXCLUDED.lsn, snapshot = EXCLUDED.snapshot, source_columns =
               finished_at = NULL, set_aside_at = NULL, set_aside_reason = NULL
 """
 
+RESUME_COPY = """
+UPDATE rosetta.copies SET lsn = %s::pg_lsn, snapshot = %s WHERE pipeline = %s AND table_schema = %s AND table_name = %s
+"""
+
 FORGET_RANGES = "DELETE FROM rosetta.copied_ranges WHERE pipeline = %s AND table_schema = %s AND table_name = %s"
 
 #: A range of which some rows are copied again is noted already.
-ADD_RANGE = "INSERT INTO rosetta.copied_ranges VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+ADD_RANGE = "INSERT INTO rosetta.copied_ranges VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 
 FINISH_COPY = """
 UPDATE rosetta.copies SET finished_at = now() WHERE pipeline = %s AND table_schema = %s AND table_name = %s

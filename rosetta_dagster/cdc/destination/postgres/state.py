@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from rosetta_dagster.cdc.destination.base import BegunCopy, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.errors import SlotInvalid, WatermarkMoved
-from rosetta_dagster.cdc.pages import PageRange, Relation
+from rosetta_dagster.cdc.pages import CopiedRange, PageRange, Relation
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
@@ -52,7 +52,7 @@ class StreamState:
             watermark=self._watermark,
             copied={copy.table: copy.point for copy in copies if copy.is_finished},
             begun={
-                copy.table: BegunCopy(point=copy.point, table=copy.schema, ranges=frozenset(ranges.get(copy.table, ())))
+                copy.table: BegunCopy(table=copy.schema, ranges=frozenset(ranges.get(copy.table, ())))
                 for copy in copies
                 if not copy.is_finished
             },
@@ -71,6 +71,9 @@ class StreamState:
         self._connection.execute(sql.START_COPY, parameters)
         self._connection.execute(sql.FORGET_RANGES, [pipeline, *table.id])
         self.schemas[table.id] = table
+
+    def resume_copy(self, table: TableId, point: SnapshotPoint) -> None:
+        self._connection.execute(sql.RESUME_COPY, [str(point.lsn), str(point.xids), self._identity.pipeline, *table])
 
     def finish_copy(self, table: TableId) -> None:
         self._connection.execute(sql.FINISH_COPY, [self._identity.pipeline, *table])
@@ -129,20 +132,20 @@ class StreamState:
     def _copies(self) -> list[_Copy]:
         return [_copy(row) for row in self._connection.execute(sql.READ_COPIES, [self._identity.pipeline])]
 
-    def _ranges(self) -> dict[TableId, list[PageRange]]:
-        ranges: dict[TableId, list[PageRange]] = {}
+    def _ranges(self) -> dict[TableId, list[CopiedRange]]:
+        ranges: dict[TableId, list[CopiedRange]] = {}
         for row in self._connection.execute(sql.READ_RANGES, [self._identity.pipeline]):
-            namespace, name, relation_namespace, relation_name, filenode, first_page, end_page = map(str, row)
+            namespace, name, relation_namespace, relation_name, filenode, first_page, end_page, xmin = map(str, row)
             relation = Relation(TableId(relation_namespace, relation_name), int(filenode))
             pages = PageRange(relation, int(first_page), None if row[6] is None else int(end_page))
-            ranges.setdefault(TableId(namespace, name), []).append(pages)
+            ranges.setdefault(TableId(namespace, name), []).append(CopiedRange(pages, int(xmin)))
         return ranges
 
 
-def add_range(connection: _Connection, pipeline: str, table: TableId, pages: PageRange) -> None:
-    """Note that these pages of the source's table are copied, in the open transaction."""
-    relation = pages.relation
-    values = [pipeline, *table, *relation.id, relation.filenode, pages.first_page, pages.end_page]
+def add_range(connection: _Connection, pipeline: str, table: TableId, copied: CopiedRange) -> None:
+    """Note that a range of the source's table is copied, in the open transaction."""
+    (relation, first_page, end_page), xmin = copied
+    values = [pipeline, *table, *relation.id, relation.filenode, first_page, end_page, xmin]
     connection.execute(sql.ADD_RANGE, values)
 
 

@@ -40,7 +40,8 @@ class Relations:
             # The publication has more tables than the pipeline.
             self._by_oid[relation.oid] = None
             return
-        if not _describes(known, relation):
+        # One that comes again may look the same although a column was dropped and another of its name and type added.
+        if relation.oid in self._by_oid or not _describes(known, relation):
             known = self._schema(relation, self._before[table], self._read_schema(table) or known)
         self._schemas[table] = self._before[table] = known
         self._by_oid[relation.oid] = known

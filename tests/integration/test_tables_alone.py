@@ -1,0 +1,448 @@
+"""Tables that break, are added, or are copied anew, while the others of their pipeline go on."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from rosetta_dagster.cdc import pages, snapshot, spool
+from rosetta_dagster.cdc.config import PipelineConfig, SchemaPolicy, TableConfig, TableState
+from rosetta_dagster.cdc.destination.registry import make_destination
+from rosetta_dagster.cdc.errors import DestinationRejected
+from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.source.slots import SnapshotStopped
+from rosetta_dagster.cdc.worker import Worker
+from tests.conftest import Database
+from tests.integration import test_replication as replication
+from tests.integration.test_replication import (
+    BIG,
+    TIMEOUT,
+    assert_no_walsender,
+    digest_of,
+    failure,
+    is_streaming,
+    only_pgoutput,
+    pipeline,
+    replicate,
+    running,
+    slow_down,
+    wait_until,
+    wait_until_equal,
+)
+
+ORDERS, NOTES = TableId("public", "orders"), TableId("public", "notes")
+
+
+@pytest.fixture(autouse=True, params=list(Engine))
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Every test runs over every engine."""
+    chosen: Engine = request.param
+    monkeypatch.setattr(replication, "ENGINE", chosen)
+    return chosen
+
+
+@pytest.fixture
+def both(source: Database, destination: Database) -> PipelineConfig:
+    """A pipeline of two tables, one with a key and one without, that has run once."""
+    source.run(
+        "CREATE TABLE orders (id bigint PRIMARY KEY, amount int, body text)",
+        "CREATE TABLE notes (n int, said text)",
+        "ALTER TABLE notes REPLICA IDENTITY FULL",
+        "INSERT INTO orders SELECT n, n FROM generate_series(1, 1000) AS n",
+        "INSERT INTO notes SELECT n % 10 FROM generate_series(1, 1000) AS n",
+    )
+    config = pipeline(source, [destination], ORDERS, NOTES)
+    replicate(config, source, destination)
+    return config
+
+
+def state_of(worker: Worker, table: TableId) -> TableState | None:
+    return worker.report().states.get(table, (None, None))[0]
+
+
+def forget(config: PipelineConfig, *tables: TableId) -> None:
+    make_destination(config.destinations[0], config).forget(list(tables))
+
+
+def with_tables(config: PipelineConfig, *tables: TableId) -> PipelineConfig:
+    return config.model_copy(update={"tables": tuple(TableConfig(id=table) for table in tables)})
+
+
+class TestBrokenTables:
+    def test_a_table_that_breaks_is_set_aside_and_the_others_go_on(
+        self, both: PipelineConfig, source: Database, destination: Database
+    ) -> None:
+        destination.run("ALTER TABLE orders ADD CONSTRAINT small CHECK (amount < 5000)")
+        with running(both) as worker:
+            source.run("BEGIN; INSERT INTO orders VALUES (5000, 5000); INSERT INTO notes VALUES (1, 'with it'); COMMIT")
+            wait_until_equal(worker, source, destination, NOTES)
+            wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.ERROR)
+            reason = worker.report().states[ORDERS][1]
+            assert reason is not None
+            assert "CheckViolation" in reason
+            assert "constraint small" in reason
+            assert TableState.STREAMING is state_of(worker, NOTES)
+        assert [(1000,)] == destination.rows("SELECT count(*) FROM orders")
+        source.run("INSERT INTO orders VALUES (1001, 1)", "INSERT INTO notes VALUES (2, 'after it')")
+        with running(both) as worker:
+            wait_until_equal(worker, source, destination, NOTES)
+            assert reason == worker.report().states[ORDERS][1]
+        destination.run("ALTER TABLE orders DROP CONSTRAINT small")
+        forget(both, ORDERS)
+        replicate(both, source, destination)
+
+    def test_the_last_table_that_breaks_ends_the_run_and_loses_nothing(
+        self, both: PipelineConfig, source: Database, destination: Database
+    ) -> None:
+        alone = with_tables(both, ORDERS)
+        destination.run("ALTER TABLE orders ADD CONSTRAINT small CHECK (amount < 5000)")
+        source.run("INSERT INTO orders VALUES (5000, 5000)")
+        with pytest.raises(DestinationRejected):
+            failure(alone)
+        source.run("INSERT INTO orders VALUES (1001, 1)")
+        destination.run("ALTER TABLE orders DROP CONSTRAINT small")
+        replicate(alone, source, destination)
+
+    def test_a_table_that_cannot_be_copied_does_not_stop_the_others(self, source: Database, destination: Database) -> None:
+        source.run("CREATE TABLE orders (id int PRIMARY KEY)", "CREATE TABLE notes (id int PRIMARY KEY)")
+        source.run("INSERT INTO orders VALUES (1)", "INSERT INTO notes VALUES (1)")
+        destination.run("CREATE TABLE orders (id int PRIMARY KEY)", "INSERT INTO orders VALUES (7)")
+        config = pipeline(source, [destination], ORDERS, NOTES)
+        with running(config) as worker:
+            wait_until_equal(worker, source, destination, NOTES)
+            wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.ERROR)
+        assert [(7,)] == destination.rows("SELECT id FROM orders")
+        destination.run("TRUNCATE orders")
+        replicate(config, source, destination)
+
+    def test_at_one_destination_a_table_may_break_and_at_another_go_on(
+        self, both: PipelineConfig, source: Database, destination: Database, new_database: Callable[[str], Database]
+    ) -> None:
+        second = new_database("second")
+        config = pipeline(source, [destination, second], ORDERS, NOTES)
+        replicate(config, source, destination, second)
+        second.run("ALTER TABLE orders ADD CONSTRAINT small CHECK (amount < 5000)")
+        with running(config) as worker:
+            source.run("INSERT INTO orders VALUES (5000, 5000)", "INSERT INTO notes VALUES (3)")
+            wait_until_equal(worker, source, destination, ORDERS, NOTES)
+            wait_until_equal(worker, source, second, NOTES)
+        assert [(1000,)] == second.rows("SELECT count(*) FROM orders")
+
+
+class TestLateTables:
+    def test_a_table_that_is_added_is_copied_while_the_others_go_on(
+        self, both: PipelineConfig, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pages, "PAGES_PER_RANGE", 8)
+        monkeypatch.setattr(spool, "MEMORY_LIMIT", 1000)
+        source.run(
+            "CREATE TABLE late (id int PRIMARY KEY, n int)",
+            "CREATE TABLE later (n int)",
+            "ALTER TABLE later REPLICA IDENTITY FULL",
+            "INSERT INTO late SELECT n, 0 FROM generate_series(1, 5000) AS n",
+            "INSERT INTO later SELECT n % 100 FROM generate_series(1, 5000) AS n",
+        )
+        released = threading.Event()
+
+        def wait() -> None:
+            assert released.wait(TIMEOUT)
+
+        slow_down(monkeypatch, wait)
+        config = with_tables(both, ORDERS, NOTES, TableId("public", "late"), TableId("public", "later"))
+        with running(config) as worker:
+            wait_until(worker, lambda: state_of(worker, TableId("public", "late")) is TableState.SNAPSHOT)
+            for n in range(5):
+                source.run(
+                    "BEGIN",
+                    f"INSERT INTO orders VALUES ({2000 + n}, 1)",
+                    f"UPDATE late SET n = n + 1 WHERE id % 5 = {n}",
+                    f"DELETE FROM late WHERE id % 500 = {n}",
+                    f"INSERT INTO late VALUES ({-n}, 0)",
+                    f"UPDATE late SET id = id + 10000 WHERE id % 700 = {n}",
+                    f"DELETE FROM later WHERE n = {n}",
+                    "INSERT INTO later VALUES (7), (7)",
+                    "COMMIT",
+                )
+            wait_until_equal(worker, source, destination, ORDERS, NOTES)
+            assert [(0, 0)] == destination.rows("SELECT (SELECT count(*) FROM late), (SELECT count(*) FROM later)")
+            released.set()
+            wait_until_equal(worker, source, destination, "late", "later")
+            wait_until(worker, lambda: state_of(worker, TableId("public", "later")) is TableState.STREAMING)
+            source.run("INSERT INTO late VALUES (-100, 0)", "INSERT INTO orders VALUES (3000)")
+            wait_until_equal(worker, source, destination, "late", "later", ORDERS)
+        replicate(config, source, destination)
+
+    def test_a_run_that_ends_before_a_late_copy_does_begins_it_anew(
+        self, both: PipelineConfig, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source.run("CREATE TABLE late (id int PRIMARY KEY, n int)", "INSERT INTO late SELECT generate_series(1, 2000)")
+        config = with_tables(both, ORDERS, NOTES, TableId("public", "late"))
+        with monkeypatch.context() as patched:
+            patched.setattr(pages, "PAGES_PER_RANGE", 2)
+            slow_down(patched, lambda: time.sleep(0.3))
+            with running(config) as worker:
+                wait_until(worker, lambda: bool(destination.rows("SELECT FROM rosetta.copied_ranges")))
+                source.run("UPDATE late SET n = 1", "INSERT INTO orders VALUES (2000)", "DELETE FROM late WHERE id < 9")
+                wait_until_equal(worker, source, destination, ORDERS)
+        assert_no_walsender(config)
+        source.run("UPDATE late SET n = 2 WHERE id % 3 = 0")
+        replicate(config, source, destination)
+
+    def test_a_copy_that_waits_for_an_open_transaction_ends_when_it_is_told_to(
+        self, both: PipelineConfig, source: Database, destination: Database
+    ) -> None:
+        source.run("CREATE TABLE late (id int PRIMARY KEY)", "INSERT INTO late VALUES (1)")
+        config = with_tables(both, ORDERS, NOTES, TableId("public", "late"))
+        with source.connect() as other:
+            other.autocommit = False
+            other.execute("INSERT INTO orders VALUES (2000)")
+            with running(config) as worker:
+                wait_until(worker, lambda: is_streaming(worker))
+                source.run("INSERT INTO notes VALUES (11)")
+                wait_until_equal(worker, source, destination, NOTES)
+                assert TableState.PENDING is state_of(worker, TableId("public", "late"))
+            assert_no_walsender(config)
+            other.commit()
+        replicate(config, source, destination)
+
+    def test_a_table_that_is_forgotten_is_copied_anew_and_alone(
+        self, both: PipelineConfig, source: Database, destination: Database
+    ) -> None:
+        destination.run("UPDATE orders SET amount = -1", "UPDATE notes SET said = 'kept' WHERE n = 3")
+        forget(both, ORDERS)
+        source.run("DELETE FROM orders WHERE id < 10")
+        with running(both) as worker:
+            wait_until_equal(worker, source, destination, ORDERS)
+        assert [(100,)] == destination.rows("SELECT count(*) FROM notes WHERE said = 'kept'")
+
+    def test_a_table_that_comes_back_has_the_changes_that_it_missed(
+        self, both: PipelineConfig, source: Database, destination: Database
+    ) -> None:
+        with running(with_tables(both, NOTES)) as worker:
+            source.run("INSERT INTO orders VALUES (2000)", "INSERT INTO notes VALUES (12)")
+            wait_until_equal(worker, source, destination, NOTES)
+        assert [(1000,)] == destination.rows("SELECT count(*) FROM orders")
+        replicate(both, source, destination)
+
+
+class TestResumedCopies:
+    def test_a_first_copy_that_was_broken_off_is_resumed_by_range(
+        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pages, "PAGES_PER_RANGE", 4)
+        monkeypatch.setattr(snapshot, "READER_COUNT", 1)
+        source.run(
+            "CREATE TABLE orders (id bigint PRIMARY KEY, amount int, body text)",
+            "ALTER TABLE orders ALTER COLUMN body SET STORAGE EXTERNAL",
+            f"INSERT INTO orders SELECT n, n, {BIG.format('m')} FROM generate_series(1, 50) AS m,"
+            " LATERAL (SELECT m * 3 AS n) AS numbers",
+            "INSERT INTO orders SELECT n, n, 'short' FROM generate_series(1000, 4000) AS n",
+        )
+        config = pipeline(source, [destination], ORDERS)
+        copied: list[snapshot.Part] = []
+        limit = 3
+        load = snapshot.Copier._load
+
+        def record(copier: snapshot.Copier, reader: Any, loader: Any, part: snapshot.Part, xmin: int) -> None:
+            if len(copied) == limit:
+                raise SnapshotStopped
+            load(copier, reader, loader, part, xmin)
+            copied.append(part)
+
+        monkeypatch.setattr(snapshot.Copier, "_load", record)
+        worker = Worker(config)
+        worker.start()
+        assert worker.wait(TIMEOUT)
+        first = list(copied)
+        copied.clear()
+        source.run(
+            # Rows move to pages that are copied and to pages that are not, keep values that are not sent again, get keys
+            # that others had, come, go, and come back.
+            "UPDATE orders SET amount = amount + 1 WHERE id % 2 = 0",
+            "UPDATE orders SET id = id + 100000 WHERE id BETWEEN 3 AND 60",
+            "DELETE FROM orders WHERE id BETWEEN 60 AND 90",
+            "DELETE FROM orders WHERE id BETWEEN 1500 AND 1600",
+            "VACUUM orders",
+            "INSERT INTO orders SELECT n, n, 'again' FROM generate_series(1, 90) AS n WHERE n % 3 = 0",
+            "UPDATE orders SET amount = 0 WHERE id > 100000 OR id % 10 = 3",
+            "INSERT INTO orders SELECT n, n, 'new' FROM generate_series(5000, 9000) AS n",
+        )
+        # Broken off once more, and then finished.
+        worker = Worker(config)
+        worker.start()
+        wait_until(worker, lambda: len(copied) == limit)
+        assert worker.stop(TIMEOUT)
+        source.run("UPDATE orders SET amount = -1 WHERE id % 7 = 0", "DELETE FROM orders WHERE id % 8 = 0")
+        copied.clear()
+        limit = 1000
+        replicate(config, source, destination)
+        again = {part.pages for part in copied if part.since_xid is not None}
+        missing = {part.pages for part in copied if part.since_xid is None}
+        assert {part.pages for part in first} < again
+        assert not again & missing
+        source.run("UPDATE orders SET amount = 1 WHERE id % 2 = 0")
+        replicate(config, source, destination)
+
+    def test_ranges_of_a_table_that_was_written_anew_are_not_resumed(
+        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pages, "PAGES_PER_RANGE", 2)
+        source.run("CREATE TABLE orders (id int PRIMARY KEY)", "INSERT INTO orders SELECT generate_series(1, 5000)")
+        config = pipeline(source, [destination], ORDERS)
+        with monkeypatch.context() as patched:
+            slow_down(patched, lambda: time.sleep(0.2))
+            worker = Worker(config)
+            worker.start()
+            wait_until(worker, lambda: bool(worker.report().tables))
+            assert worker.stop(TIMEOUT)
+        assert destination.rows("SELECT FROM rosetta.copied_ranges")
+        source.run("TRUNCATE orders", "INSERT INTO orders SELECT generate_series(4000, 6000)")
+        replicate(config, source, destination)
+
+
+def same_columns(source: Database, destination: Database, table: TableId) -> bool:
+    """Whether the destination has the source's columns with their types; it may have more."""
+    query = (
+        "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute"
+        f" WHERE attrelid = '{table.name}'::regclass AND attnum > 0 AND NOT attisdropped"
+    )
+    return set(source.rows(query)) <= set(destination.rows(query))
+
+
+def rows_of(database: Database, columns: list[tuple[str]], table: TableId) -> list[tuple[object, ...]]:
+    names = sql.SQL(", ").join(sql.Identifier(name) for (name,) in columns)
+    with database.connect() as connection:
+        query = sql.SQL("SELECT {} FROM {} ORDER BY 1, 2").format(names, sql.Identifier(*table))
+        return connection.execute(query).fetchall()
+
+
+def wait_until_same(worker: Worker, source: Database, destination: Database, table: TableId) -> None:
+    """Wait until the destination holds the source's rows in the source's columns."""
+    columns = source.rows(
+        f"SELECT attname::text FROM pg_attribute WHERE attrelid = '{table.name}'::regclass AND attnum > 0"
+        " AND NOT attisdropped ORDER BY attnum"
+    )
+    expected = rows_of(source, columns, table)
+    wait_until(
+        worker,
+        lambda: same_columns(source, destination, table) and expected == rows_of(destination, columns, table),
+    )
+
+
+FOLLOWED = [
+    ("ALTER TABLE orders ADD COLUMN more int", "INSERT INTO orders (id, more) VALUES (0, 7)"),
+    ("ALTER TABLE orders ADD COLUMN more int DEFAULT 5", "UPDATE orders SET amount = 0 WHERE id < 10"),
+    (
+        "ALTER TABLE orders ADD COLUMN more timestamptz NOT NULL DEFAULT '2024-02-29 12:00+00'",
+        "INSERT INTO orders VALUES (0, 0, 'x', '2020-01-01 00:00+00')",
+    ),
+    (
+        "ALTER TABLE orders ADD COLUMN more text DEFAULT 'it''s'; ALTER TABLE orders ALTER COLUMN more DROP DEFAULT",
+        "INSERT INTO orders (id) VALUES (0)",
+    ),
+    ("ALTER TABLE orders DROP COLUMN body", "INSERT INTO orders VALUES (0, 7)"),
+    ("ALTER TABLE orders DROP COLUMN amount", "INSERT INTO orders VALUES (0, 'x')"),
+    ("ALTER TABLE orders RENAME COLUMN amount TO total", "UPDATE orders SET total = 0 WHERE id < 10"),
+    ("ALTER TABLE orders RENAME COLUMN id TO number", "DELETE FROM orders WHERE number < 10"),
+    (
+        "ALTER TABLE orders ALTER COLUMN amount TYPE bigint",
+        "INSERT INTO orders VALUES (0, 9000000000)",
+    ),
+    ("ALTER TABLE orders ALTER COLUMN amount TYPE text", "INSERT INTO orders VALUES (0, 'many')"),
+    (
+        "ALTER TABLE orders RENAME COLUMN amount TO total; ALTER TABLE orders ADD COLUMN amount text DEFAULT 'new'",
+        "INSERT INTO orders VALUES (0, 1, 'x', 'newer')",
+    ),
+]
+
+
+class TestSchemaChanges:
+    @pytest.mark.parametrize("statements", FOLLOWED, ids=[first[:60] for first, _ in FOLLOWED])
+    def test_what_can_be_followed_is(
+        self, both: PipelineConfig, source: Database, destination: Database, statements: tuple[str, str]
+    ) -> None:
+        with running(both) as worker:
+            wait_until(worker, lambda: is_streaming(worker))
+            source.run("INSERT INTO orders VALUES (5000, 1, 'before')", *statements)
+            wait_until_same(worker, source, destination, ORDERS)
+            assert TableState.STREAMING is state_of(worker, ORDERS)
+
+    @pytest.mark.parametrize("statements", FOLLOWED, ids=[first[:60] for first, _ in FOLLOWED])
+    def test_what_happened_while_nobody_read_is_followed_in_order(
+        self, both: PipelineConfig, source: Database, destination: Database, statements: tuple[str, str]
+    ) -> None:
+        source.run("INSERT INTO orders VALUES (5000, 1, 'before')", "UPDATE orders SET amount = 2 WHERE id = 1", *statements)
+        with running(both) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
+            assert TableState.STREAMING is state_of(worker, ORDERS)
+
+    def test_a_column_that_may_be_null_now_takes_null(self, source: Database, destination: Database) -> None:
+        source.run(
+            "CREATE TABLE orders (id int PRIMARY KEY, amount int NOT NULL)", "CREATE TABLE notes (id int PRIMARY KEY)"
+        )
+        config = pipeline(source, [destination], ORDERS, NOTES)
+        replicate(config, source, destination)
+        with running(config) as worker:
+            wait_until(worker, lambda: is_streaming(worker))
+            source.run("ALTER TABLE orders ALTER COLUMN amount DROP NOT NULL", "INSERT INTO orders VALUES (1, NULL)")
+            wait_until_equal(worker, source, destination, ORDERS)
+
+    def test_a_longer_text_fits_after_the_column_was_widened(self, source: Database, destination: Database) -> None:
+        source.run("CREATE TABLE orders (id int PRIMARY KEY, code varchar(3))", "CREATE TABLE notes (id int PRIMARY KEY)")
+        config = pipeline(source, [destination], ORDERS, NOTES)
+        replicate(config, source, destination)
+        with running(config) as worker:
+            wait_until(worker, lambda: is_streaming(worker))
+            source.run("ALTER TABLE orders ALTER COLUMN code TYPE varchar(9)", "INSERT INTO orders VALUES (1, 'longer')")
+            wait_until_equal(worker, source, destination, ORDERS)
+
+    @only_pgoutput
+    def test_a_column_that_took_the_place_of_one_that_was_dropped_is_told_from_it(
+        self, both: PipelineConfig, source: Database, destination: Database
+    ) -> None:
+        with running(both) as worker:
+            source.run("UPDATE orders SET body = 'old' WHERE id < 10", "INSERT INTO notes VALUES (0)")
+            wait_until_equal(worker, source, destination, ORDERS, NOTES)
+            source.run("ALTER TABLE orders DROP COLUMN body; ALTER TABLE orders ADD COLUMN body text")
+            source.run("INSERT INTO orders VALUES (0, 1, 'new')")
+            wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.ERROR)
+
+    def test_with_the_other_policy_every_change_sets_the_table_aside(
+        self, both: PipelineConfig, source: Database, destination: Database
+    ) -> None:
+        strict = both.model_copy(update={"on_schema_change": SchemaPolicy.STOP_TABLE})
+        with running(strict) as worker:
+            source.run("ALTER TABLE orders ADD COLUMN more int", "INSERT INTO orders (id, more) VALUES (0, 7)")
+            wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.ERROR)
+            source.run("INSERT INTO notes VALUES (0)")
+            wait_until_equal(worker, source, destination, NOTES)
+        assert [] == destination.rows("SELECT FROM pg_attribute WHERE attname = 'more'")
+        forget(strict, ORDERS)
+        replicate(strict, source, destination)
+
+    @pytest.mark.parametrize(
+        "statements",
+        [
+            ("ALTER TABLE orders ALTER COLUMN amount TYPE bytea USING int4send(amount)",),
+            ("ALTER TABLE orders ADD COLUMN made timestamptz DEFAULT clock_timestamp()",),
+            ("ALTER TABLE orders DROP CONSTRAINT orders_pkey", "ALTER TABLE orders ADD PRIMARY KEY (amount)"),
+        ],
+    )
+    def test_what_cannot_be_followed_sets_the_table_aside_until_it_is_copied_anew(
+        self, both: PipelineConfig, source: Database, destination: Database, statements: tuple[str, ...]
+    ) -> None:
+        with running(both) as worker:
+            wait_until(worker, lambda: is_streaming(worker))
+            source.run(*statements, "INSERT INTO orders (id, amount) VALUES (0, '0')", "INSERT INTO notes VALUES (0)")
+            wait_until_equal(worker, source, destination, NOTES)
+            wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.ERROR)
+        forget(both, ORDERS)
+        if "PRIMARY KEY" in statements[-1]:
+            destination.run("ALTER TABLE orders DROP CONSTRAINT orders_pkey", "ALTER TABLE orders ADD UNIQUE (amount)")
+        with running(both) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
+            assert digest_of(source, NOTES) == digest_of(destination, NOTES)
