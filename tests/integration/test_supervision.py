@@ -9,8 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from rosetta_dagster.cdc import supervision
-from rosetta_dagster.cdc.config import Health, Status
-from rosetta_dagster.cdc.errors import ConfigurationError, LeaseHeld, RosettaError, StoreUnavailable
+from rosetta_dagster.cdc.config import Health, Status, TableState
+from rosetta_dagster.cdc.errors import ConfigurationError, LeaseHeld, PipelineNotFound, RosettaError, StoreUnavailable
+from rosetta_dagster.cdc.health import observe
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Store
@@ -103,6 +104,63 @@ def test_pause_ends_the_run_and_what_it_did_is_told(own_store: Store, name: str,
     assert ("STOPPED", 1, 1, None) == (state.run_status, state.rows_copied, state.rows_applied, state.last_error)
     assert state.last_success_time is not None
     assert ["STREAMING"] == [table.state for table in own_store.tables(name)]
+
+
+def test_tables_come_go_and_are_copied_anew_while_the_run_goes_on(
+    own_store: Store, config_server: EmbeddedPostgres, name: str, source: Database, destination: Database
+) -> None:
+    source.run("CREATE TABLE notes (id int PRIMARY KEY)", "INSERT INTO notes VALUES (1), (2)")
+    notes = TableId("public", "notes")
+    run = Run(own_store, name)
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    with own_store.connected() as connection:
+        connection.execute("INSERT INTO pipeline_tables (pipeline_id, table_name) SELECT id, 'notes' FROM pipelines")
+    until(lambda: [TableState.STREAMING] * 2 == [table.state for table in own_store.tables(name)])
+    assert [(1,), (2,)] == destination.rows("SELECT id FROM notes ORDER BY 1")
+    destination.run("UPDATE notes SET id = 3 WHERE id = 2")
+    own_store.ask_resync(name, notes)
+    until(lambda: [(1,), (2,)] == destination.rows("SELECT id FROM notes ORDER BY 1"))
+    until(lambda: own_store.tables(name)[1].state is TableState.STREAMING)
+    source.run("INSERT INTO items VALUES (2)", "INSERT INTO notes VALUES (4)")
+    until(lambda: own_store.state(name).rows_applied == 2)
+    assert [1, 4] == [table.rows_copied for table in own_store.tables(name)]
+    with own_store.connected() as connection:
+        connection.execute("DELETE FROM pipeline_tables WHERE table_name = 'notes'")
+    source.run("INSERT INTO notes VALUES (5)")
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
+def test_a_table_that_is_set_aside_shows_in_its_row_and_in_the_health(
+    own_store: Store, name: str, source: Database, destination: Database
+) -> None:
+    source.run("CREATE TABLE notes (id int PRIMARY KEY)")
+    with own_store.connected() as connection:
+        connection.execute("INSERT INTO pipeline_tables (pipeline_id, table_name) SELECT id, 'notes' FROM pipelines")
+    run = Run(own_store, name)
+    until(lambda: [TableState.STREAMING] * 2 == [table.state for table in own_store.tables(name)])
+    assert Health.HEALTHY is observe(own_store, name).health
+    destination.run("ALTER TABLE notes ADD CONSTRAINT small CHECK (id < 5)")
+    source.run("INSERT INTO notes VALUES (7)")
+    until(lambda: own_store.tables(name)[1].state is TableState.ERROR)
+    error = own_store.tables(name)[1].error
+    assert error is not None
+    assert "constraint small" in error
+    observation = observe(own_store, name)
+    assert Health.WARNING is observation.health
+    assert f"1 of 2 tables are set aside; resync them. public.notes: {error}" == observation.set_aside
+    destination.run("ALTER TABLE notes DROP CONSTRAINT small")
+    own_store.ask_resync(name, TableId("public", "notes"))
+    until(lambda: own_store.tables(name)[1].state is TableState.STREAMING)
+    assert own_store.tables(name)[1].error is None
+    assert [(7,)] == destination.rows("SELECT id FROM notes")
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
+def test_asking_for_a_table_that_the_pipeline_has_not_is_refused(own_store: Store, name: str) -> None:
+    with pytest.raises(PipelineNotFound, match=r"no pipeline .* with a table public\.unknown"):
+        own_store.ask_resync(name, TableId("public", "unknown"))
 
 
 def test_a_second_run_is_refused_and_leaves_no_trace(own_store: Store, name: str) -> None:

@@ -1,16 +1,19 @@
 """Turns Debezium's envelopes into changes."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from rosetta_dagster.cdc.errors import ChangeUndecodable
-from rosetta_dagster.cdc.event import Change, Operation, Row
+from rosetta_dagster.cdc.event import Change, Operation, Row, key_of
 from rosetta_dagster.cdc.schema import Column, TableId, TableSchema, columns_named
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.values import converter_for
 
 #: One event as Debezium's JSON converter prints it, parsed.
 Envelope: TypeAlias = dict[str, Any]
+#: The columns of a row before or after a change.
+Image: TypeAlias = dict[str, Any] | None
 #: Reads what the catalog says of a table now; None when the table is gone.
 ReadSchema: TypeAlias = Callable[[TableId], TableSchema | None]
 
@@ -24,6 +27,19 @@ class TableDecoder:
         self.schema = schema
         self.names = schema.column_names
         self._converters = [converter_for(column, placeholder) for column in schema.columns]
+
+    def rows(self, before: Image, after: Image) -> tuple[Row | None, Row | None]:
+        """The old row and the new one. `ChangeUndecodable` when they are not of this table, as it is known here."""
+        try:
+            old_row = self.row(before) if before else None
+            row = self.row(after) if after else None
+        except (TypeError, ValueError, AttributeError):
+            # Without the cause, which may quote the value.
+            raise _unfit(self.schema.id) from None
+        if old_row is not None and None in key_of(self.schema, old_row):
+            # No key holds NULL: the table is told by other columns by now.
+            raise _unfit(self.schema.id)
+        return old_row, row
 
     def row(self, image: dict[str, Any]) -> Row:
         """The row of a before or after image that has just the schema's columns, in its order."""
@@ -58,18 +74,26 @@ class Decoder:
     def change(self, envelope: Envelope) -> Change:
         """The change that the envelope stands for. `ChangeUndecodable` when it does not fit its table."""
         source = envelope["source"]
-        operation = _OPERATIONS[envelope["op"]]
         before, after = envelope.get("before"), envelope.get("after")
         xid, lsn = source["txId"], source["lsn"]
+        schema, old_row, row = self._rows(source, before, after)
+        position = self._positions.position(xid, lsn, source["sequence"])
+        return Change(position, xid, _OPERATIONS[envelope["op"]], schema, row, old_row)
+
+    def _rows(self, source: dict[str, Any], before: Image, after: Image) -> tuple[TableSchema, Row | None, Row | None]:
         decoder = self._decoder(source, after or before)
-        return Change(
-            self._positions.position(xid, lsn, source["sequence"]),
-            xid,
-            operation,
-            decoder.schema,
-            decoder.row(after) if after else None,
-            decoder.row(before) if before else None,
-        )
+        try:
+            return decoder.schema, *decoder.rows(before, after)
+        except ChangeUndecodable as unfit:
+            # Types and keys change under the same names.
+            table = TableId(source["schema"], source["table"])
+            for schema in (self._schema_of(table, decoder.names), self._before[table]):
+                with suppress(ChangeUndecodable):
+                    known = TableDecoder(schema, self._placeholder)
+                    rows = known.rows(before, after)
+                    self._tables[table], self._before[table] = known, schema
+                    return schema, *rows
+            raise unfit from None
 
     def _decoder(self, source: dict[str, Any], image: dict[str, Any] | None) -> TableDecoder:
         decoder = self._tables[source["schema"], source["table"]]
@@ -93,6 +117,13 @@ class Decoder:
                 "They were added and dropped again before their changes were read. Resync the table.",
             )
         return _schema_with(current, known, tuple(column for column in columns if column is not None))
+
+
+def _unfit(table: TableId) -> ChangeUndecodable:
+    return ChangeUndecodable(
+        f"A change of table {table} does not fit the columns that the catalog tells of.",
+        "The table was altered more than once before the change was read. Resync it.",
+    )
 
 
 def _schema_with(current: TableSchema, known: TableSchema, columns: tuple[Column, ...]) -> TableSchema:
