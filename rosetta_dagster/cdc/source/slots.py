@@ -16,6 +16,9 @@ from rosetta_dagster.cdc.source.connections import connect_for_replication, sour
 #: How long the walsender of a run that was killed may take to notice, in seconds.
 RELEASE_TIMEOUT = 20.0
 
+#: From this version on a standby can take over a slot with the role of the primary.
+FAILOVER_VERSION = 170_000
+
 _READ_SLOT = """
 SELECT active, wal_status, confirmed_flush_lsn::text, plugin, database = current_database(),
        pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint,
@@ -103,6 +106,15 @@ def drop_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
     connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [name])
 
 
+def create_slot(name: str, *, temporary: bool, server_version: int) -> sql.Composed:
+    """The replication command. A slot that is to stay is carried over to the standbys, where the server can do that."""
+    kind = sql.SQL(" TEMPORARY" if temporary else "")
+    failover = sql.SQL(", FAILOVER" if server_version >= FAILOVER_VERSION and not temporary else "")
+    return sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput (SNAPSHOT 'export'{})").format(
+        sql.Identifier(name), kind, failover
+    )
+
+
 @contextmanager
 def exported_snapshot(
     connection: PostgresConnection, name: str, *, temporary: bool = False, is_needed: Callable[[], bool] = bool
@@ -112,9 +124,8 @@ def exported_snapshot(
     A temporary slot lives as long, too. One that is to stay is dropped when the block fails, since it would retain WAL,
     unless it is needed by then: what was copied under its snapshot can be continued by no other slot.
     """
-    kind = sql.SQL(" TEMPORARY" if temporary else "")
-    command = sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput (SNAPSHOT 'export')").format(sql.Identifier(name), kind)
     with source_errors(connection), connect_for_replication(connection) as replication:
+        command = create_slot(name, temporary=temporary, server_version=replication.info.server_version)
         row = replication.execute(command).fetchone()
         assert row is not None, "the command returns one row"
         try:
