@@ -377,11 +377,11 @@ def test_a_run_that_stops_as_it_should_leaves_no_wait_and_one_that_failed_does(s
 
 def test_the_slot_of_a_pipeline_is_noted_and_forgotten(store: Store, add: Add, config_database: Database) -> None:
     pipeline_id = add("shop")
-    columns = "slot_name, wal_status, confirmed_flush_lsn::text, wal_size, lag_bytes"
-    store.report_slot(pipeline_id, "rosetta_shop", SlotState(True, "reserved", Lsn(256), 1000, 10))
-    assert ("rosetta_shop", "reserved", "0/100", 1000, 10) == metadata(config_database, columns)
+    columns = "slot_name, wal_status, confirmed_flush_lsn::text, wal_size, lag_bytes, safe_wal_size"
+    store.report_slot(pipeline_id, "rosetta_shop", SlotState(True, "reserved", Lsn(256), 1000, 10, 77))
+    assert ("rosetta_shop", "reserved", "0/100", 1000, 10, 77) == metadata(config_database, columns)
     store.report_slot(pipeline_id, "rosetta_shop", None)
-    assert ("rosetta_shop", None, None, None, None) == metadata(config_database, columns)
+    assert ("rosetta_shop", None, None, None, None, None) == metadata(config_database, columns)
 
 
 def test_two_pipelines_that_name_one_slot_are_refused(store: Store, add: Add) -> None:
@@ -450,6 +450,20 @@ def test_the_health_is_the_worse_of_run_and_slot(
     slot = None if lag_bytes is None else SlotState(True, "reserved", Lsn(0), 0, lag_bytes)
     observation = Observation(state=state_of(**changes), slot_name="s", slot=slot, error=error)
     assert health is observation.health
+
+
+@pytest.mark.parametrize(
+    ("wal_status", "lag_bytes", "health"),
+    [
+        ("extended", 0, Health.WARNING),
+        ("extended", LAG_ERROR_BYTES, Health.ERROR),
+        ("unreserved", 0, Health.ERROR),
+        ("lost", 0, Health.ERROR),
+    ],
+)
+def test_a_slot_in_danger_shows_in_the_health(wal_status: str, lag_bytes: int, health: Health) -> None:
+    slot = SlotState(True, wal_status, Lsn(0), 0, lag_bytes)
+    assert health is Observation(state=state_of(), slot_name="s", slot=slot, error=None).health
 
 
 def test_a_failed_run_is_told_by_its_error() -> None:

@@ -216,6 +216,7 @@ class Store:
                 "confirmed_flush_lsn": str(slot.confirmed_flush_lsn) if slot else None,
                 "wal_size": slot.retained_bytes if slot else None,
                 "lag_bytes": slot.lag_bytes if slot else None,
+                "safe_wal_size": slot.safe_wal_bytes if slot else None,
             },
         )
 

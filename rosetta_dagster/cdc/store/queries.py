@@ -139,7 +139,7 @@ WHERE pipeline_id = %s AND run_id = %s AND status <> 'FAILED'
 SLOT = """
 UPDATE pipeline_metadata
 SET slot_name = %(slot_name)s, wal_status = %(wal_status)s, confirmed_flush_lsn = %(confirmed_flush_lsn)s::pg_lsn,
-    wal_size = %(wal_size)s, lag_bytes = %(lag_bytes)s
+    wal_size = %(wal_size)s, lag_bytes = %(lag_bytes)s, safe_wal_size = %(safe_wal_size)s
 WHERE pipeline_id = %(pipeline_id)s
 """
 
