@@ -42,18 +42,24 @@ def own_store(config_server: EmbeddedPostgres, source: Database, destination: Da
     source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
     with Store(SecretStr(config_server.create_database("config")), SecretStr(SECRET_KEY)) as opened:
         opened.migrate()
-        put_source(opened, DeclaredSource(name="db", connection=source.connection))
-        put_destination(opened, DeclaredDestination(name="dw", type="POSTGRES", config=destination.config))
-        # The name is in the slot's, and slots are of the whole server.
-        name = source.connection.database
-        items = (TableId("public", "items"),)
-        put_pipeline(
-            opened,
-            DeclaredPipeline(
-                name=name, source="db", destinations=("dw",), tables=items, engine=Engine.PGOUTPUT, status=Status.START
-            ),
-        )
+        put_rows(opened, source, destination)
         yield opened
+
+
+def put_rows(store: Store, source: Database, destination: Database) -> str:
+    """Write the rows of a pipeline that is to run; its name."""
+    put_source(store, DeclaredSource(name="db", connection=source.connection))
+    put_destination(store, DeclaredDestination(name="dw", type="POSTGRES", config=destination.config))
+    # The name is in the slot's, and slots are of the whole server.
+    name = source.connection.database
+    items = (TableId("public", "items"),)
+    put_pipeline(
+        store,
+        DeclaredPipeline(
+            name=name, source="db", destinations=("dw",), tables=items, engine=Engine.PGOUTPUT, status=Status.START
+        ),
+    )
+    return name
 
 
 class Run:

@@ -8,13 +8,18 @@ from psycopg.rows import TupleRow
 from rosetta_dagster.cdc import postgres_errors
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import ConfigurationError, SourceUnavailable
+from rosetta_dagster.cdc.patience import PatientConnection
 
 
 def connect(connection: PostgresConnection) -> "psycopg.Connection[TupleRow]":
     """A connection in autocommit mode. With an empty search path, so that the catalog prints every name in full."""
     with source_errors(connection):
         opened = postgres_errors.connect(connection, _translation(connection))
-        opened.execute("SET search_path = ''")
+        try:
+            opened.execute("SET search_path = ''")
+        except BaseException:
+            opened.close()
+            raise
     return opened
 
 
@@ -22,7 +27,7 @@ def connect_for_replication(connection: PostgresConnection) -> "psycopg.Connecti
     """A connection that understands replication commands. Each of its queries is sent as it is, without parameters."""
     with source_errors(connection):
         conninfo = connection.conninfo(application_name="rosetta", replication="database")
-        return psycopg.connect(conninfo, autocommit=True, cursor_factory=psycopg.ClientCursor)
+        return PatientConnection.open(conninfo, psycopg.ClientCursor)
 
 
 def source_errors(connection: PostgresConnection) -> AbstractContextManager[None]:
