@@ -189,3 +189,18 @@ def test_a_stalled_destination_is_waited_for_and_other_pipelines_go_on(
     wait_until_equal(worker, source, destination, *TABLES)
     assert worker.stop(20)
     assert worker.wait(0)
+
+
+@replication.only_pgoutput
+@pytest.mark.xfail(strict=True, reason="a run looks whether to stop between batches only, not while a statement waits")
+def test_a_run_behind_a_stalled_destination_ends_when_it_is_told_to(source: Database, destination: Database) -> None:
+    config = pipeline(source, [destination], *TABLES)
+    worker = streaming(config, source, destination)
+    with destination.connect() as blocker:
+        with blocker.transaction():
+            blocker.execute("LOCK TABLE items IN SHARE MODE")
+            source.run(*changes(3))
+            eventually(lambda: is_held(destination))
+            has_ended = worker.stop(10)
+        assert worker.stop(20)
+    assert has_ended

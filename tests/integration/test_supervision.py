@@ -122,6 +122,15 @@ def test_a_second_run_is_refused_and_leaves_no_trace(own_store: Store, name: str
     assert run.wait() is None
 
 
+def test_of_two_runs_that_start_at_once_exactly_one_streams(own_store: Store, name: str, source: Database) -> None:
+    runs = [Run(own_store, name), Run(own_store, name)]
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    walsenders = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname = current_database()"
+    until(lambda: source.rows(walsenders) == [(1,)])
+    own_store.set_status(name, Status.PAUSE)
+    assert [type(None), LeaseHeld] == sorted((type(run.wait()) for run in runs), key=lambda kind: kind is LeaseHeld)
+
+
 def test_refresh_ends_the_run_and_the_next_one_writes_start_back(own_store: Store, name: str) -> None:
     first = Run(own_store, name)
     until(lambda: own_store.state(name).run_status == "STREAMING")
