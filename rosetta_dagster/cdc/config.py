@@ -15,6 +15,9 @@ from rosetta_dagster.cdc.schema import TableId
 #: PostgreSQL cuts longer names silently, and two cut names could be the same.
 NAME_LIMIT = 63
 
+#: Seconds that a server may take to accept a connection.
+CONNECT_TIMEOUT = 10
+
 
 class Status(StrEnum):
     """What the operator wants of a pipeline."""
@@ -75,7 +78,7 @@ class PostgresConnection(_Config):
             "user": self.username,
             "sslmode": self.sslmode,
             "client_encoding": "UTF8",
-            "connect_timeout": 10,
+            "connect_timeout": CONNECT_TIMEOUT,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError, TerminalError, TransientError
+from rosetta_dagster.cdc.patience import PatientConnection
 
 #: SQLSTATE classes and codes that time mends. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT = (
@@ -78,7 +79,7 @@ def connect(
 ) -> "psycopg.Connection[TupleRow]":
     """A connection in autocommit mode; `ConfigurationError` when the row is wrong."""
     with translated(translation):
-        return psycopg.connect(config.conninfo(application_name=application_name), autocommit=True)
+        return PatientConnection.open(config.conninfo(application_name=application_name))
 
 
 def translate(error: psycopg.Error, translation: Translation) -> RosettaError:

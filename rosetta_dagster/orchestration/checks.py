@@ -68,6 +68,8 @@ def _wal_lag(observation: Observation) -> dg.AssetCheckEvaluation:
             "active": dg.MetadataValue.bool(slot.active),
             "wal_status": dg.MetadataValue.text(slot.wal_status or "unknown"),
         }
+        if slot.safe_wal_bytes is not None:
+            metadata["safe_wal_bytes"] = dg.MetadataValue.int(slot.safe_wal_bytes)
     return dg.AssetCheckEvaluation(
         asset_key=stream_key(observation.state.name),
         check_name=WAL_LAG,

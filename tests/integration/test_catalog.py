@@ -14,7 +14,14 @@ from rosetta_dagster.cdc.source import slots
 from rosetta_dagster.cdc.source.catalog import read_schemas, snapshot_relations
 from rosetta_dagster.cdc.source.connections import connect, connect_for_replication
 from rosetta_dagster.cdc.source.publications import ensure_publication, read_publication
-from rosetta_dagster.cdc.source.slots import drop_slot, exported_snapshot, read_slot, release_slot, source_identity
+from rosetta_dagster.cdc.source.slots import (
+    create_slot,
+    drop_slot,
+    exported_snapshot,
+    read_slot,
+    release_slot,
+    source_identity,
+)
 from tests.conftest import Database
 
 T = TableId("public", "t")
@@ -299,6 +306,18 @@ def test_there_is_no_slot_before_one_is_made_and_none_after_it_is_dropped(
     assert (False, "reserved", point.lsn) == (state.active, state.wal_status, state.confirmed_flush_lsn)
     drop_slot(catalog, slot)
     assert read_slot(catalog, slot) is None
+
+
+@pytest.mark.parametrize("is_temporary", [False, True], ids=["to stay", "temporary"])
+def test_a_slot_that_is_to_stay_survives_a_failover(source: Database, slot: str, is_temporary: bool) -> None:
+    with exported_snapshot(source.connection, slot, stopped=bool, temporary=is_temporary):
+        assert [(not is_temporary,)] == source.rows(f"SELECT failover FROM pg_replication_slots WHERE slot_name = '{slot}'")
+
+
+@pytest.mark.parametrize(("version", "can_fail_over"), [(160_014, False), (170_000, True)])
+def test_a_slot_is_made_to_fail_over_where_the_server_can(version: int, can_fail_over: bool) -> None:
+    command = create_slot("s", temporary=False, server_version=version).as_string(None)
+    assert command == f"CREATE_REPLICATION_SLOT \"s\" LOGICAL pgoutput (SNAPSHOT 'export'{', FAILOVER' * can_fail_over})"
 
 
 def test_what_a_slot_retains_grows_with_what_is_written(

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 
+import psycopg
 import pytest
 
 from rosetta_dagster.cdc.config import PipelineConfig
@@ -138,6 +140,24 @@ def test_a_run_whose_source_went_away_ends_and_the_one_after_its_return_continue
         source_server.start()
     source.run(*changes(4))
     assert_continues(config, source, destination)
+
+
+def test_a_source_that_crashes_within_large_transactions_loses_and_doubles_nothing(
+    source_server: EmbeddedPostgres, source: Database, destination: Database
+) -> None:
+    config = pipeline(source, [destination], *TABLES)
+    worker = streaming(config, source, destination)
+    # One is larger than a batch and on its way, one is not committed and never will be.
+    with suppress(psycopg.OperationalError), source.connect() as unfinished:
+        unfinished.execute("BEGIN; INSERT INTO notes SELECT 'never' FROM generate_series(1, 20000)")
+        source.run("INSERT INTO items SELECT n, 'large' FROM generate_series(1000000, 1060000) AS n")
+        source_server.kill()
+        try:
+            end_of(worker)
+        finally:
+            source_server.start()
+    assert_continues(config, source, destination)
+    assert [(0,)] == destination.rows("SELECT count(*) FROM notes WHERE name = 'never'")
 
 
 def test_a_run_whose_idle_connection_to_the_destination_was_terminated_ends_with_the_next_change(

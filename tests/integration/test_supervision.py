@@ -43,18 +43,24 @@ def own_store(config_server: EmbeddedPostgres, source: Database, destination: Da
     source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
     with Store(SecretStr(config_server.create_database("config")), SecretStr(SECRET_KEY)) as opened:
         opened.migrate()
-        put_source(opened, DeclaredSource(name="db", connection=source.connection))
-        put_destination(opened, DeclaredDestination(name="dw", type="POSTGRES", config=destination.config))
-        # The name is in the slot's, and slots are of the whole server.
-        name = source.connection.database
-        items = (TableId("public", "items"),)
-        put_pipeline(
-            opened,
-            DeclaredPipeline(
-                name=name, source="db", destinations=("dw",), tables=items, engine=Engine.PGOUTPUT, status=Status.START
-            ),
-        )
+        put_rows(opened, source, destination)
         yield opened
+
+
+def put_rows(store: Store, source: Database, destination: Database) -> str:
+    """Write the rows of a pipeline that is to run; its name."""
+    put_source(store, DeclaredSource(name="db", connection=source.connection))
+    put_destination(store, DeclaredDestination(name="dw", type="POSTGRES", config=destination.config))
+    # The name is in the slot's, and slots are of the whole server.
+    name = source.connection.database
+    items = (TableId("public", "items"),)
+    put_pipeline(
+        store,
+        DeclaredPipeline(
+            name=name, source="db", destinations=("dw",), tables=items, engine=Engine.PGOUTPUT, status=Status.START
+        ),
+    )
+    return name
 
 
 class Run:
@@ -172,6 +178,15 @@ def test_a_second_run_is_refused_and_leaves_no_trace(own_store: Store, name: str
     assert own_store.state(name).last_error is None
     own_store.set_status(name, Status.PAUSE)
     assert run.wait() is None
+
+
+def test_of_two_runs_that_start_at_once_exactly_one_streams(own_store: Store, name: str, source: Database) -> None:
+    runs = [Run(own_store, name), Run(own_store, name)]
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    walsenders = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname = current_database()"
+    until(lambda: source.rows(walsenders) == [(1,)])
+    own_store.set_status(name, Status.PAUSE)
+    assert [type(None), LeaseHeld] == sorted((type(run.wait()) for run in runs), key=lambda kind: kind is LeaseHeld)
 
 
 def test_refresh_ends_the_run_and_the_next_one_writes_start_back(own_store: Store, name: str) -> None:

@@ -8,6 +8,7 @@ from psycopg.rows import TupleRow
 from rosetta_dagster.cdc import postgres_errors
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import ConfigurationError, SourceUnavailable
+from rosetta_dagster.cdc.patience import PatientConnection
 
 #: Text forms must not depend on the defaults of the server, the database or the user. With an empty search path the
 #: catalog prints every name in full.
@@ -21,15 +22,19 @@ def connect(connection: PostgresConnection) -> "psycopg.Connection[TupleRow]":
     """A connection in autocommit mode that prints values and names as they are replicated."""
     with source_errors(connection):
         opened = postgres_errors.connect(connection, _translation(connection))
-        opened.execute(TEXT_FORMS)
+        try:
+            opened.execute(TEXT_FORMS)
+        except BaseException:
+            opened.close()
+            raise
     return opened
 
 
-def connect_for_replication(connection: PostgresConnection) -> "psycopg.Connection[TupleRow]":
+def connect_for_replication(connection: PostgresConnection) -> PatientConnection:
     """A connection that understands replication commands. Each of its queries is sent as it is, without parameters."""
     with source_errors(connection):
         conninfo = connection.conninfo(application_name="rosetta", replication="database")
-        return psycopg.connect(conninfo, autocommit=True, cursor_factory=psycopg.ClientCursor)
+        return PatientConnection.open(conninfo, psycopg.ClientCursor)
 
 
 def source_errors(connection: PostgresConnection) -> AbstractContextManager[None]:

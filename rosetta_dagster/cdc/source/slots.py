@@ -1,6 +1,5 @@
 """Reads, makes and drops replication slots, and exports the snapshot that belongs to the moment one is made."""
 
-import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,16 +10,20 @@ from psycopg import sql
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import SlotInvalid, SourceUnavailable
+from rosetta_dagster.cdc.patience import PatientConnection
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.source.connections import connect_for_replication, source_errors
 
 #: How long the walsender of a run that was killed may take to notice, in seconds.
 RELEASE_TIMEOUT = 20.0
 
+#: From this version on a standby can take over a slot with the role of the primary.
+FAILOVER_VERSION = 170_000
+
 _READ_SLOT = """
 SELECT active, wal_status, confirmed_flush_lsn::text, plugin, database = current_database(),
        pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint,
-       pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint
+       pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint, safe_wal_size
 FROM pg_replication_slots WHERE slot_name = %s
 """
 
@@ -30,10 +33,6 @@ _END_WALSENDER = """
 SELECT CASE WHEN starts_with(slot_name, 'rosetta_') THEN pg_terminate_backend(active_pid) END
 FROM pg_replication_slots WHERE slot_name = %s AND active_pid IS NOT NULL
 """
-
-
-#: How often a wait looks whether to stop, in seconds.
-_POLL = 0.2
 
 
 class SnapshotStopped(Exception):
@@ -51,6 +50,13 @@ class SlotState(NamedTuple):
     retained_bytes: int
     #: Bytes of WAL written since what the slot's reader has confirmed.
     lag_bytes: int
+    #: Bytes of WAL that may still be written before the slot is in danger of being lost; None: the server sets no limit.
+    safe_wal_bytes: int | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the source has removed WAL that the slot still needed."""
+        return self.wal_status == "lost"
 
 
 class ConsistentPoint(NamedTuple):
@@ -74,22 +80,35 @@ def source_identity(connection: "psycopg.Connection[Any]") -> SourceIdentity:
 
 def read_slot(connection: "psycopg.Connection[Any]", name: str) -> SlotState | None:
     """The slot; None when there is none of that name. `SlotInvalid` when it cannot be streamed from."""
+    slot = look_at_slot(connection, name)
+    if slot is not None and slot.is_lost:
+        raise lost(name)
+    return slot
+
+
+def look_at_slot(connection: "psycopg.Connection[Any]", name: str) -> SlotState | None:
+    """The slot, lost or not; None when there is none of that name. `SlotInvalid` when it cannot be a pipeline's."""
     row = connection.execute(_READ_SLOT, [name]).fetchone()
     if row is None:
         return None
-    active, wal_status, confirmed, plugin, is_here, retained_bytes, lag_bytes = row
+    active, wal_status, confirmed, plugin, is_here, retained_bytes, lag_bytes, safe_wal_bytes = row
     if plugin != "pgoutput" or not is_here:
         raise SlotInvalid(
             f"Replication slot {name} is of another database or of the plugin {plugin}, not pgoutput.",
             "Give the pipeline another replication_name.",
         )
-    if wal_status == "lost" or confirmed is None:
-        raise SlotInvalid(
-            f"Replication slot {name} is lost: the source removed WAL that it still needed.",
-            f"Raise max_slot_wal_keep_size at the source, drop the slot (SELECT pg_drop_replication_slot('{name}')) "
-            "and resync the pipeline.",
-        )
-    return SlotState(active, wal_status, Lsn.parse(confirmed), retained_bytes or 0, lag_bytes or 0)
+    if confirmed is None:
+        raise lost(name)
+    return SlotState(active, wal_status, Lsn.parse(confirmed), retained_bytes or 0, lag_bytes or 0, safe_wal_bytes)
+
+
+def lost(name: str) -> SlotInvalid:
+    """The error for a slot whose WAL is gone."""
+    return SlotInvalid(
+        f"Replication slot {name} is lost: the source removed WAL that it still needed.",
+        f"Raise max_slot_wal_keep_size at the source, drop the slot (SELECT pg_drop_replication_slot('{name}')) "
+        "and resync the pipeline.",
+    )
 
 
 def release_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
@@ -112,6 +131,15 @@ def drop_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
     connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [name])
 
 
+def create_slot(name: str, *, temporary: bool, server_version: int) -> sql.Composed:
+    """The replication command. A slot that is to stay is carried over to the standbys, where the server can do that."""
+    kind = sql.SQL(" TEMPORARY" if temporary else "")
+    failover = sql.SQL(", FAILOVER" if server_version >= FAILOVER_VERSION and not temporary else "")
+    return sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput (SNAPSHOT 'export'{})").format(
+        sql.Identifier(name), kind, failover
+    )
+
+
 @contextmanager
 def exported_snapshot(
     connection: PostgresConnection,
@@ -128,9 +156,8 @@ def exported_snapshot(
     A temporary slot lives as long, too. One that is to stay is dropped when the block fails, since it would retain WAL,
     unless it is needed by then: what was copied under its snapshot can be continued by no other slot.
     """
-    kind = sql.SQL(" TEMPORARY" if temporary else "")
-    command = sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput (SNAPSHOT 'export')").format(sql.Identifier(name), kind)
     with source_errors(connection), connect_for_replication(connection) as replication:
+        command = create_slot(name, temporary=temporary, server_version=replication.info.server_version)
         point = _created(replication, command, stopped)
         try:
             yield point
@@ -140,21 +167,15 @@ def exported_snapshot(
             raise
 
 
-def _created(replication: "psycopg.Connection[Any]", command: sql.Composed, stopped: Callable[[], bool]) -> ConsistentPoint:
-    connection = replication.pgconn
-    connection.send_query(command.as_bytes(replication))
-    while connection.is_busy():
+def _created(replication: PatientConnection, command: sql.Composed, stopped: Callable[[], bool]) -> ConsistentPoint:
+    replication.is_unwanted = stopped
+    try:
+        row = replication.execute(command).fetchone()
+    except psycopg.errors.QueryCanceled:
         if stopped():
-            replication.cancel_safe()
-            raise SnapshotStopped
-        select.select([connection.socket], [], [], _POLL)
-        connection.consume_input()
-    result = connection.get_result()
-    if result is None or result.status != psycopg.pq.ExecStatus.TUPLES_OK:
-        raise psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("the connection was lost")
-    while connection.get_result() is not None:
-        pass
-    _, lsn, snapshot_name, _ = (result.get_value(0, column) for column in range(4))
-    assert lsn is not None, "the command returns them"
-    assert snapshot_name is not None, "the command returns them"
-    return ConsistentPoint(Lsn.parse(lsn.decode()), snapshot_name.decode())
+            raise SnapshotStopped from None
+        raise
+    finally:
+        replication.is_unwanted = bool
+    assert row is not None, "the command returns one row"
+    return ConsistentPoint(Lsn.parse(row[1]), row[2])

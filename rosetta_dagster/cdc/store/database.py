@@ -25,6 +25,7 @@ from rosetta_dagster.cdc.config import (
     default_name,
 )
 from rosetta_dagster.cdc.errors import ConfigurationError, LeaseHeld, PipelineNotFound, StoreUnavailable
+from rosetta_dagster.cdc.patience import PatientConnection
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.postgres_errors import Translation, translated
 from rosetta_dagster.cdc.schema import TableId
@@ -50,6 +51,11 @@ SHOWN_FIELDS = ("host", "port", "database", "username", "sslmode")
 
 #: First key of the advisory locks that are leases; the second is the pipeline's id.
 _LEASE_CLASS = 1_919_906_675
+
+#: The server gives up a lease whose holder is silently gone within half a minute, not after two hours.
+_KEEPALIVES = """
+SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '30s';
+"""
 
 _TRANSLATION = Translation(who="the configuration database", unavailable=StoreUnavailable, rejected=ConfigurationError)
 
@@ -232,6 +238,7 @@ class Store:
                 "confirmed_flush_lsn": str(slot.confirmed_flush_lsn) if slot else None,
                 "wal_size": slot.retained_bytes if slot else None,
                 "lag_bytes": slot.lag_bytes if slot else None,
+                "safe_wal_size": slot.safe_wal_bytes if slot else None,
             },
         )
 
@@ -329,7 +336,7 @@ class Store:
 
     def _connect(self) -> "psycopg.Connection[Any]":
         with translated(_TRANSLATION):
-            return psycopg.connect(_conninfo(self._database_url), autocommit=True)
+            return PatientConnection.open(_conninfo(self._database_url))
 
 
 class Lease:
@@ -358,6 +365,7 @@ class Lease:
 
     def _take(self) -> None:
         self._connection = self._connect()
+        self._connection.execute(_KEEPALIVES)
         row = self._connection.execute("SELECT pg_try_advisory_lock(%s, %s)", [_LEASE_CLASS, self._pipeline_id]).fetchone()
         if row != (True,):
             self.release()

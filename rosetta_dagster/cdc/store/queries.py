@@ -130,14 +130,15 @@ SET state = %(state)s, error = %(error)s, rows_copied = rows_copied + %(copied)s
 WHERE pipeline_id = %(pipeline_id)s AND table_schema = %(namespace)s AND table_name = %(name)s
 """
 
-#: What time mends is tried again after 5 seconds, then twice as long each time, at most 5 minutes. The rest waits for an
-#: operator: triggers reset the time when a row is changed.
+#: What time mends is tried again after 5 seconds, then twice as long each time, at most 5 minutes; each time less up to a
+#: quarter, by chance, so that pipelines which failed together do not all come back at once. The rest waits for an operator:
+#: triggers reset the time when a row is changed.
 FAILED = """
 UPDATE pipeline_metadata
 SET status = 'FAILED', health_status = 'ERROR', last_error = %(message)s, last_error_at = clock_timestamp(),
     failure_count = failure_count + 1,
     next_attempt_at = CASE WHEN %(transient)s
-        THEN clock_timestamp() + make_interval(secs => least(300, 5 * 2 ^ least(failure_count, 10)))
+        THEN clock_timestamp() + make_interval(secs => least(300, 5 * 2 ^ least(failure_count, 10)) * (1 - random() / 4))
         ELSE 'infinity' END
 WHERE pipeline_id = %(pipeline_id)s AND (run_id = %(run_id)s::text OR %(run_id)s::text IS NULL)
 """
@@ -151,7 +152,7 @@ WHERE pipeline_id = %s AND run_id = %s AND status <> 'FAILED'
 SLOT = """
 UPDATE pipeline_metadata
 SET slot_name = %(slot_name)s, wal_status = %(wal_status)s, confirmed_flush_lsn = %(confirmed_flush_lsn)s::pg_lsn,
-    wal_size = %(wal_size)s, lag_bytes = %(lag_bytes)s
+    wal_size = %(wal_size)s, lag_bytes = %(lag_bytes)s, safe_wal_size = %(safe_wal_size)s
 WHERE pipeline_id = %(pipeline_id)s
 """
 

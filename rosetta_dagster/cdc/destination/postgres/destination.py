@@ -7,7 +7,7 @@ import psycopg
 from psycopg.sql import Composed
 
 from rosetta_dagster.cdc.batch import Batch
-from rosetta_dagster.cdc.config import PostgresConnection, SchemaPolicy
+from rosetta_dagster.cdc.config import NAME_LIMIT, PostgresConnection, SchemaPolicy
 from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.destination.postgres.merge import Merger
@@ -97,6 +97,7 @@ class PostgresDestination:
     def open(self, identity: StreamIdentity) -> Held:
         with translated(self._translation):
             self._connection = self._connect()
+            self._end_leftovers(self._connection)
             self._state = StreamState(self._connection, identity)
             self._merger = Merger(self._connection, self._targets, self._state, self._translation)
             return self._state.read()
@@ -176,9 +177,26 @@ class PostgresDestination:
         return self._state
 
     def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
-        connection = connect(self._config, self._translation, application_name=f"rosetta {self._pipeline}")
-        connection.execute(SESSION)
+        connection = connect(self._config, self._translation, application_name=self._session_name)
+        try:
+            connection.execute(SESSION)
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    @property
+    def _session_name(self) -> str:
+        return f"rosetta {self._pipeline}"
+
+    def _end_leftovers(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+        """End what a run left behind whose network went silent: its transaction would hold its locks for hours.
+
+        The pipeline's lease is ours, so nobody else is at work for it. The server cuts long names, and cut ones may be
+        those of another pipeline.
+        """
+        if len(self._session_name) <= NAME_LIMIT:
+            connection.execute(sql.END_LEFTOVERS, [self._session_name])
 
 
 #: Text forms must be read as they were written at the source, whatever this server's defaults are.

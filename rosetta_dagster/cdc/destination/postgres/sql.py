@@ -379,6 +379,13 @@ FORGET_COPY = f"{FORGET_COPIES} AND table_schema = %s AND table_name = %s"
 
 FORGET_ALL_RANGES = "DELETE FROM rosetta.copied_ranges WHERE pipeline = %s"
 
+#: Sessions of this name that are at work, or within a transaction.
+END_LEFTOVERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE application_name = %s AND state <> 'idle' AND pid <> pg_backend_pid()
+  AND usename = current_user AND datname = current_database()
+"""
+
 IDENTIFY_STREAM = """
 UPDATE rosetta.streams SET system_identifier = %s, slot_name = %s WHERE pipeline = %s AND slot_name = ''
 """

@@ -36,6 +36,9 @@ _FIXED: Mapping[str, str] = {
     "max.queue.size.in.bytes": str(48 * 1024 * 1024),
     "status.update.interval.ms": "5000",
     "database.tcpKeepAlive": "true",
+    # Seconds that half a message, or an answer, is waited for. A network that went silent within a message would keep
+    # Debezium from ending. A quiet stream is not meant: between messages nothing is waited for.
+    "driver.socketTimeout": "20",
     "record.processing.threads": "1",
     # A slot's catalog horizon is no use to us and costs a query.
     "xmin.fetch.interval.ms": "0",

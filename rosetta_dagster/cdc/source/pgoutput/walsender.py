@@ -31,6 +31,9 @@ CHUNK_LIMIT: Final = 16
 #: Seconds between two answers to the server when nothing else calls for one.
 STATUS_INTERVAL: Final = 5.0
 
+#: How long the server may take to begin the stream, in seconds.
+START_TIMEOUT = 60.0
+
 #: How often a full queue looks whether the stream is being closed, in seconds.
 _HANDOVER_POLL: Final = 0.2
 
@@ -165,9 +168,15 @@ def _start(connection: "psycopg.Connection[Any]", slot_name: str, publication_na
     command = sql.SQL(
         "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}, messages 'true')"
     ).format(sql.Identifier(slot_name), publications)
-    result = connection.pgconn.exec_(command.as_bytes(connection))
-    if result.status != psycopg.pq.ExecStatus.COPY_BOTH:
-        raise psycopg.errors.error_from_result(result)
+    pgconn = connection.pgconn
+    pgconn.send_query(command.as_bytes(connection))
+    while pgconn.is_busy():
+        if not select.select([pgconn.socket], [], [], START_TIMEOUT)[0]:
+            raise psycopg.OperationalError(f"no answer to START_REPLICATION for {START_TIMEOUT:.0f} seconds")
+        pgconn.consume_input()
+    result = pgconn.get_result()
+    if result is None or result.status != psycopg.pq.ExecStatus.COPY_BOTH:
+        raise psycopg.errors.error_from_result(result) if result else _ended()
 
 
 def _ended() -> StreamEnded:
