@@ -418,7 +418,8 @@ def test_a_slot_named_like_the_one_that_another_pipeline_gets_by_default_is_refu
 
 def state_of(**changes: Any) -> PipelineState:
     values: dict[str, Any] = {
-        "id": 1, "name": "shop", "source": "shop", "destinations": (), "table_count": 1, "table_errors": (), "status": Status.START,
+        "id": 1, "name": "shop", "source": "shop", "destinations": (), "table_count": 1, "table_errors": (),
+        "status": Status.START,
         "run_status": "STREAMING", "health": Health.HEALTHY, "wal_size": None, "lag_bytes": None, "lag_seconds": None,
         "last_success_time": None, "last_error": None, "failure_count": 0, "rows_copied": 0, "rows_applied": 0,
         "run_id": None, "heartbeat_age": 1.0, "is_due": True,
