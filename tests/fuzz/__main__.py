@@ -38,7 +38,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, help="how long to go on; without it until the seeds end")
     parser.add_argument("--seed", type=int, nargs="*", help="just these workloads")
-    parser.add_argument("--engine", type=Engine, choices=list(Engine), help="instead of a random choice for each workload")
+    parser.add_argument("--engine", type=lambda name: Engine(name.upper()), choices=list(Engine), help="instead of a random choice for each workload")
     parser.add_argument("--reduce", type=float, default=60.0, help="seconds to make a failing workload smaller")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
     return parser.parse_args()
