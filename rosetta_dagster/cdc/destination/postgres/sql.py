@@ -104,13 +104,17 @@ def delete_by_key(target: TableId, staging: str, schema: TableSchema) -> sql.Com
 
 
 def upsert(target: TableId, staging: str, schema: TableSchema) -> sql.Composed:
-    """Insert whole rows, or put them in the place of the rows with their keys."""
+    """Insert whole rows, or put them in the place of the rows with their keys.
+
+    Without an alias of its own a table named `excluded` could not be told from the rows that are refused.
+    """
     assignments = _COMMA.join(
         sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in schema.column_names if name not in schema.key
     )
     action = sql.SQL("DO UPDATE SET {}").format(assignments) if assignments.as_string() else sql.SQL("DO NOTHING")
     return sql.SQL(
-        "INSERT INTO {} ({})\nOVERRIDING SYSTEM VALUE\nSELECT {}\nFROM pg_temp.{} AS s WHERE s.op = 'u'\nON CONFLICT ({}) {}"
+        "INSERT INTO {} AS t ({})\nOVERRIDING SYSTEM VALUE\nSELECT {}\nFROM pg_temp.{} AS s WHERE s.op = 'u'\n"
+        "ON CONFLICT ({}) {}"
     ).format(
         table(target),
         _names(schema.column_names),
