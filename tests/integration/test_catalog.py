@@ -1,6 +1,7 @@
 """What the source's catalog tells of tables, and how slots and publications are made, read and dropped."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -264,6 +265,20 @@ def test_a_publication_is_made_once_and_gets_the_tables_that_it_lacks(
         ensure_publication(catalog, "rosetta_x", [b])
         assert [] == lacks(catalog, "rosetta_x", [a, b])
     assert [(True,)] == source.rows("SELECT pubviaroot FROM pg_publication")
+
+
+def test_a_publication_that_somebody_else_makes_in_the_same_moment_is_taken(
+    source: Database, catalog: "psycopg.Connection[tuple[object, ...]]"
+) -> None:
+    source.run("CREATE TABLE t (id int)")
+    with psycopg.connect(source.url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("CREATE PUBLICATION rosetta_x")
+        made = pool.submit(ensure_publication, catalog, "rosetta_x", [T])
+        while not source.rows("SELECT FROM pg_locks WHERE NOT granted"):
+            assert not made.done()
+        other.commit()
+        made.result(10)
+    assert [] == lacks(catalog, "rosetta_x", [T])
 
 
 def test_a_publication_of_somebody_else_is_not_touched(
