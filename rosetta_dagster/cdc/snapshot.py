@@ -20,6 +20,7 @@ from psycopg import sql
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.destination.base import Destination, Loader
+from rosetta_dagster.cdc.errors import SourceUnavailable
 from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.catalog import snapshot_relations
@@ -38,6 +39,10 @@ TEXT_FORMS = """
 SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET lc_monetary = 'C';
 SET extra_float_digits = 1; SET bytea_output = 'hex'; SET search_path = ''; SET statement_timeout = 0;
 """
+
+
+#: What the server says of a snapshot whose connection is gone, from version 17 on and before.
+_NO_SNAPSHOT = (psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +136,18 @@ def _ranges_of(connection: "psycopg.Connection[Any]", table: TableSchema) -> lis
 def _reader(source: PostgresConnection, point: ConsistentPoint) -> "psycopg.Connection[Any]":
     """A connection that sees the source as of the point, until it is closed."""
     connection = connect(source)
-    connection.execute(TEXT_FORMS)
-    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(point.snapshot_name)))
+    try:
+        connection.execute(TEXT_FORMS)
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(point.snapshot_name)))
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, _NO_SNAPSHOT):
+            raise SourceUnavailable(
+                f"The connection to {source.describe()} that held the snapshot of the copy was lost.",
+                "The run restarts by itself, and copies anew what is not finished.",
+            ) from None
+        raise
     return connection
 
 
