@@ -1,16 +1,22 @@
 """Shows a workload as the statements that it consists of."""
 
+import re
 from collections.abc import Iterator
 
 from .statements import copy_statement, statement
 from .workloads import Act, AddColumn, CopyIn, Restart, Workload
 
-#: Longer statements are cut: the seed repeats them whole.
-_SHOWN = 1000
+#: Longer literals, and longer statements, are cut: the seed repeats them whole.
+_LITERAL = re.compile(r"'((?:[^']|''){40})(?:[^']|'')+'")
+_SHOWN = 600
 
 
 def described(workload: Workload) -> str:
-    return "\n".join(f"  {line[:_SHOWN]}" for line in _lines(workload))
+    return "\n".join(f"  {_LITERAL.sub(_shortened, line)[:_SHOWN]}" for line in _lines(workload))
+
+
+def _shortened(found: "re.Match[str]") -> str:
+    return f"'{found[1]}…'"
 
 
 def _lines(workload: Workload) -> Iterator[str]:
