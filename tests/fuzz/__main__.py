@@ -38,7 +38,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, help="how long to go on; without it until the seeds end")
     parser.add_argument("--seed", type=int, nargs="*", help="just these workloads")
-    parser.add_argument("--engine", type=lambda name: Engine(name.upper()), choices=list(Engine), help="instead of a random choice for each workload")
+    parser.add_argument(
+        "--engine",
+        type=lambda name: Engine(name.upper()),
+        choices=list(Engine),
+        help="instead of a random choice for each workload",
+    )
     parser.add_argument("--reduce", type=float, default=60.0, help="seconds to make a failing workload smaller")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
     return parser.parse_args()
@@ -72,8 +77,8 @@ def _reduced(stage: Stage, workload: Workload, failure: Failure, seconds: float)
 
 def _summarize(tally: Tally, seconds: float, failed: int) -> None:
     print(
-        f"{tally.workloads} workloads passed, {failed} failed, in {seconds:.0f} s: {tally.workloads / seconds:.1f} workloads/s, "
-        f"{tally.changes} rows written, {tally.changes / seconds:.0f}/s."
+        f"{tally.workloads} workloads passed, {failed} failed, in {seconds:.0f} s: "
+        f"{tally.workloads / seconds:.1f} workloads/s, {tally.changes} rows written, {tally.changes / seconds:.0f}/s."
     )
     for title, counts in (("acts", tally.acts), ("runs ended by", tally.endings), ("refused by the source", tally.refused)):
         print(f"  {title}: {', '.join(f'{name} {count}' for name, count in counts.most_common())}")

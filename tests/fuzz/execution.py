@@ -59,7 +59,7 @@ def _compare(source: "psycopg.Connection[Any]", destination: "psycopg.Connection
     for connection in (source, destination):
         connection.execute("SET extra_float_digits = 1; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'")
     for table in workload.tables:
-        found = difference(source, destination, table)
+        found = difference(source, destination, table.id)
         if found:
             raise Failure("difference", f"table {table.sql}: {found}")
 

@@ -121,7 +121,9 @@ class Runs:
             self._worker.stop(PATIENCE)
         slot = self.config(self._workload.engine).slot_name
         deadline = time.monotonic() + PATIENCE
-        while self._source.rows(f"SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"):
+        while self._source.rows(
+            f"SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"
+        ):
             assert time.monotonic() < deadline, "somebody still streams"
             time.sleep(0.02)
         self._source.run(

@@ -5,9 +5,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Final, Self
-
-import psycopg
+from typing import Final, Self
 
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
@@ -80,7 +78,3 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
-
-
-def quietly(connection: "psycopg.Connection[Any]", statement: str, *parameters: object) -> None:
-    connection.execute(statement, parameters or None)  # type: ignore[call-overload]

@@ -97,14 +97,17 @@ class Table:
 
     def _partitions(self) -> list[str]:
         return [
-            f"CREATE TABLE {leaf} PARTITION OF {self.sql} FOR VALUES WITH (MODULUS {self.partition_count}, REMAINDER {number})"
+            f"CREATE TABLE {leaf} PARTITION OF {self.sql}"
+            f" FOR VALUES WITH (MODULUS {self.partition_count}, REMAINDER {number})"
             for number, leaf in enumerate(self.leaves() if self.partition_count else ())
         ]
 
     def _identity(self) -> list[str]:
         match self.identification:
             case Identification.PRIMARY_KEY_AND_FULL | Identification.FULL:
-                return [f"ALTER TABLE {name} REPLICA IDENTITY FULL" for name in {self.sql: 0, **dict.fromkeys(self.leaves())}]
+                return [
+                    f"ALTER TABLE {name} REPLICA IDENTITY FULL" for name in {self.sql: 0, **dict.fromkeys(self.leaves())}
+                ]
             case Identification.INDEX:
                 index = quoted(f"identity {self._mark}")
                 made = f"CREATE UNIQUE INDEX {index} ON {self.sql} ({', '.join(map(quoted, self.key))})"
@@ -176,7 +179,10 @@ def _generated(draw: st.DrawFn, columns: tuple[Column, ...]) -> str:
 
 @st.composite
 def rows(draw: st.DrawFn, table: Table, *, has_large: bool = True) -> dict[str, str | None]:
-    return {column.name: draw(value(column, may_be_null=column.name not in _not_null(table), has_large=has_large)) for column in table.columns}
+    return {
+        column.name: draw(value(column, may_be_null=column.name not in _not_null(table), has_large=has_large))
+        for column in table.columns
+    }
 
 
 def _not_null(table: Table) -> set[str]:

@@ -63,10 +63,20 @@ def _only_pgoutput(sql: str, texts: Texts, **more: bool | Callable[[int], str]) 
 
 
 def _array(
-    sql: str, element: Texts, *, debezium: Texts | None = None, nulls: bool = True, delimiter: str = ",", is_known: bool = True
+    sql: str,
+    element: Texts,
+    *,
+    debezium: Texts | None = None,
+    nulls: bool = True,
+    delimiter: str = ",",
+    is_known: bool = True,
 ) -> None:
     """An array; for Debezium of one dimension, perhaps of fewer elements, perhaps without NULL. Not known: it refuses it."""
-    plain = v.array_of(element if debezium is None else debezium, nulls=nulls, is_plain=True, delimiter=delimiter) if is_known else None
+    plain = (
+        v.array_of(element if debezium is None else debezium, nulls=nulls, is_plain=True, delimiter=delimiter)
+        if is_known
+        else None
+    )
     _add(f"{sql}[]", v.array_of(element, delimiter=delimiter), plain)
 
 
@@ -176,7 +186,7 @@ _array("numeric", v.numeric() | v.sampled("NaN", "Infinity"), debezium=v.numeric
 _array("numeric(10,3)", v.decimal(10, 3))
 _array("real", v.floating(32))
 _array("double precision", v.floating(64))
-_add("text[]", v.array_of(v.text()), v.array_of(v.text(), is_plain=True), large=lambda hint: f"{{{v.large(hint)},NULL}}")  # type: ignore[arg-type]
+_add("text[]", v.array_of(v.text()), v.array_of(v.text(), is_plain=True), large=lambda hint: f"{{{v.large(hint)},NULL}}")
 _array("character varying(5)", v.text(5))
 _array("character(3)", v.text(3))
 _array("uuid", v.uuid())
@@ -190,7 +200,7 @@ _array("inet", _IP)
 _array("int4range", v.interval_of(_BOUND))
 _array("int4multirange", v.multirange_of(v.interval_of(_BOUND)), nulls=False)
 _array("tsvector", _WORDS)
-_array("box", v.floats_joined("({},{}),({},{})", 4), delimiter=";")
+_array("box", v.floats_joined("({},{}),({},{})", 4), nulls=False, delimiter=";")
 _array("types.mood", _label(), nulls=False)
 _array("types.pair", _pair(), nulls=False)
 _array("types.whole", v.whole(18, 1000), nulls=False)

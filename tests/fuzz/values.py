@@ -89,7 +89,9 @@ def plain_timestamp(zone: str = "") -> Texts:
 
 
 def time() -> Texts:
-    return st.times().map(lambda moment: moment.isoformat()) | sampled("24:00:00", "00:00:00", "23:59:59.999999", "12:00:10.10")
+    return st.times().map(lambda moment: moment.isoformat()) | sampled(
+        "24:00:00", "00:00:00", "23:59:59.999999", "12:00:10.10"
+    )
 
 
 def timetz() -> Texts:
@@ -113,9 +115,15 @@ def uuid() -> Texts:
 def json_text() -> Texts:
     """Also such as only `json` keeps: equal keys, spaces, zeros at the end."""
     leaves = st.none() | st.booleans() | st.integers() | text(8)
-    trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(text(4), inner, max_size=2), max_leaves=4)
-    return trees.map(json.dumps) | trees.map(lambda tree: json.dumps(tree, ensure_ascii=False)) | sampled(
-        '{"a" : 1, "a":2.50}', "null", " [1 ]", "123456789012345678901234567890.000", "1e5", "-0.0", "{}", '"\\u20ac"'
+    trees = st.recursive(
+        leaves, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(text(4), inner, max_size=2), max_leaves=4
+    )
+    return (
+        trees.map(json.dumps)
+        | trees.map(lambda tree: json.dumps(tree, ensure_ascii=False))
+        | sampled(
+            '{"a" : 1, "a":2.50}', "null", " [1 ]", "123456789012345678901234567890.000", "1e5", "-0.0", "{}", '"\\u20ac"'
+        )
     )
 
 

@@ -23,6 +23,12 @@ WITH_DEFAULTS: Final = bool(os.environ.get("FUZZ_DEFAULTS"))
 
 SESSION_COUNT: Final = 3
 
+#: What happens, as often as it stands here.
+_KINDS: Final = (
+    *["update"] * 30, *["insert"] * 17, *["end"] * 12, *["delete"] * 10, *["copy"] * 8, *["savepoint"] * 8,
+    *["restart"] * 7, *["truncate"] * 5, *["add column"] * 3,
+)  # fmt: skip
+
 Row: TypeAlias = dict[str, str | None]
 
 
@@ -153,9 +159,7 @@ def workloads(draw: st.DrawFn, number: int, engine: Engine | None) -> Workload:
 class _Script:
     """Writes the acts; knows what columns a table has by then, and which sessions are in a transaction."""
 
-    def __init__(
-        self, made: list[Table], draw: st.DrawFn, engines: tuple[Engine, ...], *, for_debezium: bool
-    ) -> None:
+    def __init__(self, made: list[Table], draw: st.DrawFn, engines: tuple[Engine, ...], *, for_debezium: bool) -> None:
         self._tables = made
         self._draw = draw
         self._engines = engines
@@ -178,25 +182,24 @@ class _Script:
     def _next(self) -> list[Act]:
         session = self._draw(st.integers(0, SESSION_COUNT - 1))
         table = self._draw(st.integers(0, len(self._tables) - 1))
-        kind = self._draw(st.integers(0, 99))
-        if kind < 12 and self._open:
-            return self._end(self._draw(st.sampled_from(sorted(self._open))))
-        if kind < 19:
+        kind = self._draw(st.sampled_from(_KINDS))
+        if kind == "end":
+            return self._end(session) if session in self._open else []
+        if kind == "restart":
             return [self._restart()]
-        if kind < 22:
-            return [*self._end_all(), self._add_column(table)]
-        if kind < 27:
-            return [*self._end_all(), self._truncate(session)]
+        if kind in {"truncate", "add column"}:
+            return [*self._end_all(), *(self._truncate(session) if kind == "truncate" else [self._add_column(table)])]
         self._open.add(session)
-        if kind < 35:
-            return [self._savepoint(session)]
-        if kind < 43:
-            return [self._copy(session, table)]
-        if kind < 60 or not self._tables[table].may_change:
-            return [self.insert(session, table)]
-        if kind < 70:
-            return [Delete(session=session, table=table, count=self._few(), skip=self._few())]
-        return [self._update(session, table)]
+        return [self._savepoint(session) if kind == "savepoint" else self._write(kind, session, table)]
+
+    def _write(self, kind: str, session: int, table: int) -> Act:
+        if kind == "copy":
+            return self._copy(session, table)
+        if kind == "insert" or not self._tables[table].may_change:
+            return self.insert(session, table)
+        if kind == "delete":
+            return Delete(session=session, table=table, count=self._few(), skip=self._few())
+        return self._update(session, table)
 
     def _few(self) -> int:
         return self._draw(st.sampled_from([0, 1, 1, 1, 2, 5, 100]))
@@ -230,10 +233,12 @@ class _Script:
         default = self._draw(value(column, may_be_null=True, has_large=False)) if WITH_DEFAULTS else None
         return AddColumn(table=table, column=column, default=default)
 
-    def _truncate(self, session: int) -> Truncate:
+    def _truncate(self, session: int) -> list[Act]:
+        """Others have to wait for a transaction with a TRUNCATE, so it often ends at once."""
         self._open.add(session)
         indexes = st.lists(st.integers(0, len(self._tables) - 1), min_size=1, unique=True)
-        return Truncate(session=session, tables=tuple(self._draw(indexes)))
+        act = Truncate(session=session, tables=tuple(self._draw(indexes)))
+        return [act, *(self._end(session) if self._draw(st.integers(0, 2)) else [])]
 
     def _copy(self, session: int, table: int) -> Act:
         first = self._tables[table].columns[0]
@@ -243,7 +248,9 @@ class _Script:
         if not is_counted and self._tables[table].key:
             count = 1
         self._copied += 1000
-        return CopyIn(session=session, table=table, row=row, first=10_000 + self._copied if is_counted else None, count=count)
+        return CopyIn(
+            session=session, table=table, row=row, first=10_000 + self._copied if is_counted else None, count=count
+        )
 
     def _update(self, session: int, table: int) -> Update:
         columns = self._tables[table].columns
@@ -259,6 +266,4 @@ def without_column(workload: Workload, table: int, name: str) -> Workload:
     changed = replace(
         workload.tables[table], columns=tuple(c for c in workload.tables[table].columns if c.name != name), generated=""
     )
-    return replace(
-        workload, tables=tuple(changed if n == table else each for n, each in enumerate(workload.tables))
-    )
+    return replace(workload, tables=tuple(changed if n == table else each for n, each in enumerate(workload.tables)))
