@@ -192,6 +192,13 @@ def delete_copies(target: TableId, staging: str, schema: TableSchema) -> sql.Com
     ).format(table(target), sql.Identifier(staging), target_row, _staged(range(len(schema.columns))))
 
 
+#: Held until the transaction ends: `IF NOT EXISTS` fails when another pipeline makes the same thing in the same moment.
+#: The server may remember that the thing was missing; it hears of what others made when it opens a table.
+LOCK_CREATION = """
+SELECT pg_advisory_xact_lock(hashtext('rosetta: what is made when it is missing'));
+SELECT FROM pg_namespace LIMIT 0
+"""
+
 STATE_TABLES = """
 CREATE SCHEMA IF NOT EXISTS rosetta;
 CREATE TABLE IF NOT EXISTS rosetta.streams (

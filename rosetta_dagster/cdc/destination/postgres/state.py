@@ -22,6 +22,7 @@ class StreamState:
         """What is held of the stream; the state tables are made when they are missing."""
         with self._connection.transaction():
             if self._connection.execute("SELECT to_regclass('rosetta.copies')").fetchone() == (None,):
+                self._connection.execute(sql.LOCK_CREATION)
                 self._connection.execute(sql.STATE_TABLES)
             self._watermark, noted = self._read_stream()
         return Held(watermark=self._watermark, copied=self._finished_copies(), noted=noted)
