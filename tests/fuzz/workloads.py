@@ -134,7 +134,9 @@ def workloads(draw: st.DrawFn, number: int, engine: Engine | None) -> Workload:
     """A workload of this number; of both engines when none is named."""
     choices = (engine,) if engine else draw(st.sampled_from([(Engine.PGOUTPUT,)] * 5 + [(Engine.DEBEZIUM,), tuple(Engine)]))
     for_debezium = Engine.DEBEZIUM in choices
-    namespaces = [namespace_of(number, place, draw(names(for_debezium=for_debezium))) for place in range(2)]
+    # With the number before it, a name with quotes in it is one that Debezium cannot read.
+    named = names(for_debezium=for_debezium).filter(lambda name: '"' not in name or not for_debezium)
+    namespaces = [namespace_of(number, place, draw(named)) for place in range(2)]
     count = draw(st.integers(1, 3))
     made = draw(
         st.lists(
