@@ -199,7 +199,7 @@ _array("timestamptz", v.timestamp("+00"), debezium=v.plain_timestamp("+00") | v.
 _array("inet", _IP)
 _array("int4range", v.interval_of(_BOUND))
 _array("int4multirange", v.multirange_of(v.interval_of(_BOUND)), nulls=False)
-_array("tsvector", _WORDS)
+_array("tsvector", _WORDS, nulls=False)
 _array("box", v.floats_joined("({},{}),({},{})", 4), nulls=False, delimiter=";")
 _array("types.mood", _label(), nulls=False)
 _array("types.pair", _pair(), nulls=False)
