@@ -25,7 +25,7 @@ def _lines(workload: Workload) -> Iterator[str]:
         yield from table.ddl()
     for insert in workload.first:
         yield statement(insert, tables)
-    yield f"-- start {workload.engine}, change_limit {workload.change_limit}"
+    yield f"-- start {workload.engine}, change_limit {workload.change_limit}, is_confirmed {workload.is_confirmed}"
     for act in workload.acts:
         match act:
             case Restart():

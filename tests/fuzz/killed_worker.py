@@ -10,7 +10,7 @@ from tests.fuzz.limits import set_limits
 
 def main() -> None:
     given = json.loads(sys.stdin.buffer.readline())
-    set_limits(given["change_limit"])
+    set_limits(given["change_limit"], is_confirmed=given["is_confirmed"])
     worker = Worker(PipelineConfig.model_validate(given["config"]))
     worker.start()
     # Until the process is killed.

@@ -58,11 +58,16 @@ class Runs:
 
     def start(self, engine: Engine, ending: Ending) -> None:
         """Begin a run that is to end like this."""
-        config, limit = self.config(engine), self._workload.change_limit
+        config, limit, is_confirmed = self.config(engine), self._workload.change_limit, self._workload.is_confirmed
         if ending is Ending.KILL:
-            self._process = self._stage.process(_with_password(config, self._source), limit)
+            given: dict[str, object] = {
+                "config": _with_password(config, self._source),
+                "change_limit": limit,
+                "is_confirmed": is_confirmed,
+            }
+            self._process = self._stage.process(given)
             return
-        set_limits(limit)
+        set_limits(limit, is_confirmed=is_confirmed)
         self._worker = Worker(config)
         self._worker.start()
 

@@ -55,11 +55,11 @@ class Stage:
         """The database to replicate from with these engines."""
         return self._sources[Engine.DEBEZIUM in engines]
 
-    def process(self, config: dict[str, object], change_limit: int | None) -> "subprocess.Popen[bytes]":
-        """A process that runs the pipeline until it is killed; the caller has to end it."""
+    def process(self, given: dict[str, object]) -> "subprocess.Popen[bytes]":
+        """A process that runs a pipeline, with this for its input, until it is killed; the caller has to end it."""
         process, self._spare = self._spare or _worker_process(), _worker_process()
         assert process.stdin is not None
-        process.stdin.write(json.dumps({"config": config, "change_limit": change_limit}).encode() + b"\n")
+        process.stdin.write(json.dumps(given).encode() + b"\n")
         process.stdin.flush()
         return process
 

@@ -37,6 +37,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (pgoutput, "CHANGE_LIMIT"), (debezium, "CHANGE_LIMIT"), (snapshot, "PAGES_PER_RANGE"),
         (pipeline, "COMMIT_INTERVAL"), (pipeline, "DELIVERY_WAIT"),
+        (pgoutput.PgoutputStream, "commit"), (debezium.DebeziumStream, "commit"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, getattr(module, name))
 

@@ -123,6 +123,8 @@ class Workload:
     acts: tuple[Act, ...]
     #: How many changes are a batch; None: as many as in production.
     change_limit: int | None = None
+    #: Whether the slot moves.
+    is_confirmed: bool = True
 
     @property
     def engines(self) -> set[Engine]:
@@ -155,6 +157,7 @@ def workloads(draw: st.DrawFn, number: int, engine: Engine | None) -> Workload:
         first=first,
         acts=tuple(script.acts(draw(st.integers(3, 40)))),
         change_limit=draw(st.sampled_from([None, None, 3, 20])),
+        is_confirmed=draw(st.sampled_from([True, True, False])),
     )
 
 
