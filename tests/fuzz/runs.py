@@ -16,8 +16,8 @@ from .limits import set_limits
 from .stage import Stage, end
 from .workloads import Ending, Workload
 
-#: Seconds until a run has copied, caught up, or ended.
-PATIENCE: Final = 30.0
+#: Seconds until a run has copied, caught up, or ended, on a machine that is busy.
+PATIENCE: Final = 60.0
 
 _CUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
