@@ -4,7 +4,7 @@ RUN = .venv/bin/python -m
 PIP = $(RUN) pip install --quiet --disable-pip-version-check
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo demo-check test check format clean
+.PHONY: demo demo-check test fuzz check format clean
 
 demo: .venv/demo            ## Replicate a small shop to a warehouse under Dagster, until Ctrl-C.
 	@$(RUN) rosetta_dagster demo $(if $(PORT),--port $(PORT))
@@ -14,6 +14,9 @@ demo-check: .venv/demo      ## The same without a person: prints figures, exits 
 
 test: .venv/dev             ## Every test, against the real parts.
 	@$(RUN) pytest
+
+fuzz: .venv/dev             ## Random workloads, compared with PostgreSQL: SECONDS=60, ENGINE=pgoutput|debezium, SEED=one that failed.
+	@$(RUN) tests.fuzz $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) $(if $(ENGINE),--engine $(ENGINE))
 
 check: .venv/dev            ## The gate: format, lint, types, import contracts, tests.
 	@$(RUN) ruff format --check .

@@ -101,7 +101,8 @@ def translate(error: psycopg.Error, translation: Translation) -> RosettaError:
 
 def _of_the_connection(error: psycopg.Error, translation: Translation) -> RosettaError:
     reason = _last_line(str(error))
-    if not isinstance(error, psycopg.OperationalError):
+    # The base class itself is how psycopg calls what libpq says of a connection that broke under a command.
+    if not isinstance(error, psycopg.OperationalError) and type(error) is not psycopg.DatabaseError:
         return translation.rejected(f"{_sentence(translation.who)} answers with what is not understood: {reason}.", "")
     for text, remedy in _WRONG_ROW:
         if text in reason:
@@ -144,8 +145,9 @@ def _remedy(sqlstate: str) -> str:
 
 
 def _last_line(text: str) -> str:
-    """The server's own words; libpq puts a line for each address before them."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    """The server's own words; libpq puts a line for each address before them, and a guess at the cause behind them."""
+    told = text.partition("This probably means")[0]
+    lines = [line.strip() for line in told.strip().splitlines() if line.strip()]
     return (lines[-1] if lines else "no reason given").removeprefix("FATAL:").strip().rstrip(".")
 
 

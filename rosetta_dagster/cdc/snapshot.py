@@ -25,7 +25,7 @@ from psycopg import sql
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Loader
-from rosetta_dagster.cdc.errors import breaking
+from rosetta_dagster.cdc.errors import SourceUnavailable, breaking
 from rosetta_dagster.cdc.pages import CopiedRange, PageRange, page_ranges, uncovered
 from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
@@ -46,6 +46,10 @@ class Ledger(Protocol):
 
     def finish(self, table: TableSchema) -> None:
         """The destination holds the table as of the point."""
+
+
+#: What the server says of a snapshot whose connection is gone, from version 17 on and before.
+_NO_SNAPSHOT = (psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +145,17 @@ def _transactions_seen(connection: "psycopg.Connection[Any]") -> XidSnapshot:
 def _reader(source: PostgresConnection, snapshot_name: str) -> "psycopg.Connection[Any]":
     """A connection that sees the source as of the snapshot, until it is closed."""
     connection = connect(source)
-    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_name)))
+    try:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_name)))
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, _NO_SNAPSHOT):
+            raise SourceUnavailable(
+                f"The connection to {source.describe()} that held the snapshot of the copy was lost.",
+                "The run restarts by itself, and goes on with what is not finished.",
+            ) from None
+        raise
     return connection
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count, islice
 from typing import TypeAlias
@@ -754,6 +755,19 @@ class TestCopies:
 
 
 class TestTablesAndColumns:
+    def test_pipelines_may_begin_together_at_a_new_destination(self, begin: Open) -> None:
+        tables = [table("id", name=f"items_{number}") for number in range(6)]
+
+        def begun(schema: TableSchema) -> Replica:
+            identity = StreamIdentity(
+                pipeline=schema.id.name, system_identifier=IDENTITY.system_identifier, slot_name=f"slot_{schema.id.name}"
+            )
+            return begin(schema, identity=identity, namespace="shared")
+
+        with ThreadPoolExecutor(len(tables)) as pool:
+            replicas = list(pool.map(begun, tables))
+        assert len(tables) == len(replicas)
+
     def test_missing_tables_are_made_with_their_columns_in_order(self, begin: Open, kind: DestinationKind) -> None:
         assert [] == kind.columns(ITEMS.id)
         begin(ITEMS, PAIRS, copied=False)

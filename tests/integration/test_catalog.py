@@ -1,6 +1,9 @@
 """What the source's catalog tells of tables, and how slots and publications are made, read and dropped."""
 
+import os
+import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -12,7 +15,7 @@ from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source import slots
 from rosetta_dagster.cdc.source.catalog import read_schemas, snapshot_relations
-from rosetta_dagster.cdc.source.connections import connect, connect_for_replication
+from rosetta_dagster.cdc.source.connections import connect, connect_for_replication, source_errors
 from rosetta_dagster.cdc.source.publications import ensure_publication, read_publication
 from rosetta_dagster.cdc.source.slots import (
     create_slot,
@@ -278,6 +281,20 @@ def test_a_publication_is_made_once_and_gets_the_tables_that_it_lacks(
     assert [(True,)] == source.rows("SELECT pubviaroot FROM pg_publication")
 
 
+def test_a_publication_that_somebody_else_makes_in_the_same_moment_is_taken(
+    source: Database, catalog: "psycopg.Connection[tuple[object, ...]]"
+) -> None:
+    source.run("CREATE TABLE t (id int)")
+    with psycopg.connect(source.url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("CREATE PUBLICATION rosetta_x")
+        made = pool.submit(ensure_publication, catalog, "rosetta_x", [T])
+        while not source.rows("SELECT FROM pg_locks WHERE NOT granted"):
+            assert not made.done()
+        other.commit()
+        made.result(10)
+    assert [] == lacks(catalog, "rosetta_x", [T])
+
+
 def test_a_publication_of_somebody_else_is_not_touched(
     source: Database, catalog: "psycopg.Connection[tuple[object, ...]]"
 ) -> None:
@@ -386,6 +403,16 @@ def test_a_slot_of_another_database_or_plugin_is_refused(
     new_database("other").run(f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
     with pytest.raises(SlotInvalid, match=f"Replication slot {slot} is of another database"):
         read_slot(catalog, slot)
+
+
+def test_a_connection_that_breaks_under_a_command_is_mended_by_time(source: Database) -> None:
+    with connect(source.connection) as connection:
+        with socket.socket(fileno=os.dup(connection.fileno())) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
+        # As the commands of replication are sent.
+        error = psycopg.errors.error_from_result(connection.pgconn.exec_(b"SELECT 1"))
+    with pytest.raises(SourceUnavailable, match="closed the connection"), source_errors(source.connection):
+        raise error
 
 
 def stream(connection: PostgresConnection, slot: str) -> PGconn:

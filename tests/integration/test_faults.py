@@ -8,6 +8,7 @@ from itertools import count
 import psycopg
 import pytest
 
+from rosetta_dagster.cdc import snapshot
 from rosetta_dagster.cdc.config import PipelineConfig
 from rosetta_dagster.cdc.errors import DestinationUnavailable, SourceUnavailable, TransientError
 from rosetta_dagster.cdc.position import Engine
@@ -20,6 +21,9 @@ from tests.integration.test_engines import CREATE, TABLES, changes
 from tests.integration.test_replication import TIMEOUT, is_streaming, pipeline, running, wait_until, wait_until_equal
 
 _NUMBERS = count(1)
+
+#: The connections that hold the snapshot of a copy.
+HOLDERS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname = current_database()"
 
 #: Key of the lock that holds the destination where a test wants it.
 GATE = 4711
@@ -241,6 +245,26 @@ def test_a_copy_that_was_terminated_when_another_table_was_finished_is_made_anew
         source.run("UPDATE items SET name = 'changed meanwhile' WHERE id % 2 = 0", "INSERT INTO notes VALUES ('meanwhile')")
         terminate_writers(destination, config)
         assert isinstance(end_of(worker), DestinationUnavailable)
+    assert_copies_anew(config, source, destination)
+
+
+def test_a_copy_whose_snapshot_was_lost_when_another_table_was_finished_is_made_anew(
+    source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.run("INSERT INTO items VALUES (1, 'old')", "INSERT INTO notes VALUES ('old')")
+    config = pipeline(source, [destination], *TABLES)
+    copies = count()
+
+    def lose_the_snapshot() -> None:
+        if next(copies) == 1:
+            eventually(lambda: finished_copies(destination))
+            source.run(f"{HOLDERS.replace('pid', 'pg_terminate_backend(pid)', 1)}")
+            eventually(lambda: not source.rows(HOLDERS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshot, "READER_COUNT", 1)
+        replication.slow_down(patched, lose_the_snapshot)
+        assert isinstance(end_of(started(config)), SourceUnavailable)
     assert_copies_anew(config, source, destination)
 
 

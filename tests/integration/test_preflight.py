@@ -251,6 +251,17 @@ def test_a_table_without_a_replica_identity_is_a_warning_and_the_remedy_works(sh
     assert () == preflight(config)
 
 
+def test_a_generated_column_in_the_replica_identity_is_a_warning_and_the_remedy_works(shop: Database) -> None:
+    shop.run("ALTER TABLE t ADD COLUMN sum int GENERATED ALWAYS AS (id + 1) STORED", "ALTER TABLE t REPLICA IDENTITY FULL")
+    config = pipeline(shop.connection, T)
+    text = only(preflight(config), "replica_identity", warning=True)
+    shop.run("CREATE PUBLICATION published FOR TABLE t")
+    with pytest.raises(psycopg.errors.InvalidColumnReference, match="unpublished generated columns"):
+        shop.run("DELETE FROM t")
+    shop.run(text.partition(" Run ")[2].removesuffix(" at the source."), "DELETE FROM t")
+    assert () == preflight(config)
+
+
 def test_a_key_of_a_table_that_logs_nothing_is_no_replica_identity(shop: Database) -> None:
     shop.run("ALTER TABLE t REPLICA IDENTITY NOTHING")
     only(preflight(pipeline(shop.connection, T)), "replica_identity", warning=True)

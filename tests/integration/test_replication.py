@@ -32,7 +32,7 @@ BIG = "(SELECT string_agg(md5({0} || n::text), '') FROM generate_series(1, 1000)
 
 ODD_NAMES = [
     'quo"te', "per%cent", "%s", "Upper Case", "naïve_日本語", "back\\slash", "comma,", "dot.ted", "{}", "op", "x" * 63, "*",
-    "apo'strophe", "Ödd, ta.ble \\ {}", ".", "$", "[a]", "(a", "a+b", "ß ", "\\E", "^a|b", " ", "\t", "select",
+    "apo'strophe", "Ödd, ta.ble \\ {}", ".", "$", "[a]", "(a", "a+b", "ß ", "\\E", "^a|b", " ", "\t", "select", "excluded",
 ]  # fmt: skip
 
 

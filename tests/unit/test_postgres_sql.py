@@ -108,7 +108,7 @@ WHERE s.op = 'd' AND "t"."region" = "s"."c3" AND "t"."id" = "s"."c1\""""
 
 def test_whole_rows_are_inserted_or_replace_what_has_their_key() -> None:
     expected = """\
-INSERT INTO "mirror"."items" ("price", "id", "body", "region")
+INSERT INTO "mirror"."items" AS t ("price", "id", "body", "region")
 OVERRIDING SYSTEM VALUE
 SELECT "s"."c0", "s"."c1", "s"."c2", "s"."c3"
 FROM pg_temp."stage" AS s WHERE s.op = 'u'

@@ -78,6 +78,14 @@ ORDER BY 1, 2
 """
 
 
+#: From version 18 on PostgreSQL wants the whole replica identity published, and generated columns are not.
+_HAS_GENERATED = """
+SELECT current_setting('server_version_num')::int >= 180000 AND EXISTS (
+    SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attgenerated <> '' AND NOT attisdropped)
+"""
+
+
 class _Rights(NamedTuple):
     """What the user may do with one table."""
 
@@ -98,6 +106,7 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
         tables = [table.id for table in config.tables]
         schemas = read_schemas(connection, tables)
         findings += _about_tables(tables, schemas)
+        findings += [_about_generated(schema) for schema in schemas.values() if _is_refused(connection, schema)]
         if config.engine is Engine.DEBEZIUM:
             unread = unreadable(connection, list(schemas.values()))
             findings += [_error("debezium", error.message, error.remedy) for error in unread]
@@ -201,6 +210,22 @@ def _about_identity(schema: TableSchema) -> Finding:
         message=f"Table {schema.id} has no replica identity: its inserts are replicated, and while it is published the "
         "source refuses its updates and deletes.",
         remedy=f"Add a primary key, or run ALTER TABLE {_quoted(*schema.id)} REPLICA IDENTITY FULL at the source.",
+    )
+
+
+def _is_refused(connection: "psycopg.Connection[Any]", schema: TableSchema) -> bool:
+    """Whether a generated column keeps the source from updates and deletes of the table once it is published."""
+    return schema.identity is Identity.FULL and connection.execute(_HAS_GENERATED, schema.id).fetchone() == (True,)
+
+
+def _about_generated(schema: TableSchema) -> Finding:
+    return Finding(
+        check="replica_identity",
+        severity=Severity.WARNING,
+        message=f"Table {schema.id} has a generated column and REPLICA IDENTITY FULL: its inserts are replicated, and "
+        "while it is published the source refuses its updates and deletes.",
+        remedy=("" if schema.key else "Add a primary key. ")
+        + f"Run ALTER TABLE {_quoted(*schema.id)} REPLICA IDENTITY DEFAULT at the source.",
     )
 
 

@@ -66,7 +66,11 @@ def ensure_publication(connection: "psycopg.Connection[Any]", name: str, tables:
     """Make the publication when it is missing; add what one of Rosetta's own lacks. Others are not touched."""
     publication = read_publication(connection, name)
     if publication is None:
-        connection.execute(create_publication(name, tables))
+        try:
+            connection.execute(create_publication(name, tables))
+        except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject):
+            # A run that was killed had asked for it, and the server went on with that.
+            ensure_publication(connection, name, tables)
     elif (missing := publication.lacks(tables)) and name.startswith(OWN_PREFIX):
         connection.execute(add_tables(name, missing))
 

@@ -120,7 +120,9 @@ def create_load_staging(staging: str, target: TableId) -> sql.Composed:
 
 def replace_from(staging: str, target: TableId, schema: TableSchema) -> sql.Composed:
     """Rows of a table like the target, each in the place of the one that has its key."""
-    return sql.SQL("INSERT INTO {} ({})\nOVERRIDING SYSTEM VALUE\nSELECT {} FROM pg_temp.{}\nON CONFLICT ({}) {}").format(
+    return sql.SQL(
+        "INSERT INTO {} AS t ({})\nOVERRIDING SYSTEM VALUE\nSELECT {} FROM pg_temp.{}\nON CONFLICT ({}) {}"
+    ).format(
         table(target),
         _names(schema.column_names),
         _names(schema.column_names),
@@ -163,9 +165,13 @@ def delete_by_key(target: TableId, staging: str, schema: TableSchema) -> sql.Com
 
 
 def upsert(target: TableId, staging: str, schema: TableSchema) -> sql.Composed:
-    """Insert whole rows, or put them in the place of the rows with their keys."""
+    """Insert whole rows, or put them in the place of the rows with their keys.
+
+    Without an alias of its own a table named `excluded` could not be told from the rows that are refused.
+    """
     return sql.SQL(
-        "INSERT INTO {} ({})\nOVERRIDING SYSTEM VALUE\nSELECT {}\nFROM pg_temp.{} AS s WHERE s.op = 'u'\nON CONFLICT ({}) {}"
+        "INSERT INTO {} AS t ({})\nOVERRIDING SYSTEM VALUE\nSELECT {}\nFROM pg_temp.{} AS s WHERE s.op = 'u'\n"
+        "ON CONFLICT ({}) {}"
     ).format(
         table(target),
         _names(schema.column_names),
@@ -252,6 +258,13 @@ def delete_copies(target: TableId, staging: str, schema: TableSchema) -> sql.Com
         "    ) AS found WHERE number <= copies)"
     ).format(table(target), sql.Identifier(staging), target_row, _staged(range(len(schema.columns))))
 
+
+#: Held until the transaction ends: `IF NOT EXISTS` fails when another pipeline makes the same thing in the same moment.
+#: The server may remember that the thing was missing; it hears of what others made when it opens a table.
+LOCK_CREATION = """
+SELECT pg_advisory_xact_lock(hashtext('rosetta: what is made when it is missing'));
+SELECT FROM pg_namespace LIMIT 0
+"""
 
 STATE_TABLES = """
 CREATE SCHEMA IF NOT EXISTS rosetta;

@@ -43,7 +43,8 @@ class StreamState:
     def read(self) -> Held:
         """What is held of the stream; the state tables are made when they are missing."""
         with self._connection.transaction():
-            if self._connection.execute("SELECT to_regclass('rosetta.copied_ranges')").fetchone() == (None,):
+            if not _has_state(self._connection):
+                self._connection.execute(sql.LOCK_CREATION)
                 self._connection.execute(sql.STATE_TABLES)
             self._watermark, noted = self._read_stream()
             copies, ranges = self._copies(), self._ranges()

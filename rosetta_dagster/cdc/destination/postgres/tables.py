@@ -181,6 +181,7 @@ class Targets:
     def _create(self, connection: _Connection, target: TableId, schema: TableSchema) -> None:
         exists = connection.execute("SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", [target.namespace])
         if exists.fetchone() == (False,):
+            connection.execute(sql.LOCK_CREATION)
             connection.execute(sql.create_namespace(target.namespace))
         connection.execute(sql.create_table(target, schema))
 

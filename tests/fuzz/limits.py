@@ -1,0 +1,27 @@
+"""Makes batches, ranges of a copy, and the time between commits small, so that little data crosses many boundaries."""
+
+from rosetta_dagster.cdc import pages, pipeline
+from rosetta_dagster.cdc.source.debezium import stream as debezium
+from rosetta_dagster.cdc.source.pgoutput import stream as pgoutput
+
+_CHANGE_LIMIT = pgoutput.CHANGE_LIMIT
+_STREAMS = (pgoutput.PgoutputStream, debezium.DebeziumStream)
+_COMMITS = {stream: stream.commit for stream in _STREAMS}
+
+
+def set_limits(change_limit: int | None, *, is_confirmed: bool) -> None:
+    """For all runs of this process that begin from now on; None: batches as in production.
+
+    Not confirmed: the slot stays where it is, so each run is sent everything again, and has to know what is held.
+    """
+    for stream in _STREAMS:
+        stream.commit = _COMMITS[stream] if is_confirmed else _ignore  # type: ignore[assignment, method-assign]
+    pgoutput.CHANGE_LIMIT = debezium.CHANGE_LIMIT = change_limit or _CHANGE_LIMIT
+    pages.PAGES_PER_RANGE = 1
+    pipeline.COMMIT_INTERVAL = 0.02
+    # How soon a run sees that it is to stop.
+    pipeline.DELIVERY_WAIT = 0.02
+
+
+def _ignore(stream: object, delivery: object) -> None:
+    """As if each run was killed before it could tell the source."""

@@ -1,0 +1,45 @@
+"""Strategies for names: those that break quoting, those that our own statements use, reserved words, and any others."""
+
+import re
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+_ODD = (
+    'quo"te', 'a""b', "per%cent", "%s", "Upper Case", "naïve_日本語", "back\\slash", "comma,", "dot.ted", "{}", "x" * 63,
+    "*", "apo'strophe", ".", "$", "[a]", "(a", "a+b", "ß ", "\\E", " ", "\t", "select", "user", "order", "NULL", "-1",
+    # Names that the statements of Rosetta use.
+    "op", "copies", "unchanged", "c0", "c1", "t", "s", "found", "number", "place", "relation", "excluded", "key", "id",
+)  # fmt: skip
+
+#: What Debezium cannot read: quotes that do not stand between other characters.
+_INNER_QUOTES = re.compile(r'[^"\s]+("[^"\s]+)+')
+
+#: Of the server's own.
+_RESERVED = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+
+
+def cut(name: str, byte_limit: int = 63) -> str:
+    """As much of the name as the server keeps."""
+    return name.encode()[:byte_limit].decode(errors="ignore")
+
+
+def names(*, for_debezium: bool) -> SearchStrategy[str]:
+    anything = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=70).map(cut)
+    plain = st.sampled_from(["a", "b", "amount", "note", "Name", "x1"])
+    found = plain | st.sampled_from(_ODD) | anything
+    legal = found.filter(lambda name: name not in _RESERVED and not name.startswith("pg_"))
+    return legal.filter(_is_readable) if for_debezium else legal | st.sampled_from(['"', '"quoted"', 'two "words"'])
+
+
+def _is_readable(name: str) -> bool:
+    return '"' not in name or _INNER_QUOTES.fullmatch(name) is not None
+
+
+def quoted(*parts: str) -> str:
+    return ".".join('"{}"'.format(part.replace('"', '""')) for part in parts)
+
+
+def literal(text: str | None) -> str:
+    """As SQL has it under `standard_conforming_strings`."""
+    return "NULL" if text is None else "'{}'".format(text.replace("'", "''"))

@@ -1,0 +1,203 @@
+"""Strategies for tables: columns of every type, every way to tell rows apart, partitions, generated columns."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from hashlib import md5
+
+from hypothesis import strategies as st
+
+from rosetta_dagster.cdc.schema import TableId
+
+from .names import cut, literal, names, quoted
+from .types import Type, types
+
+
+class Identification(StrEnum):
+    """How the rows of a table are told apart."""
+
+    PRIMARY_KEY = "PRIMARY_KEY"
+    PRIMARY_KEY_AND_FULL = "PRIMARY_KEY_AND_FULL"
+    #: REPLICA IDENTITY USING INDEX.
+    INDEX = "INDEX"
+    FULL = "FULL"
+    #: Inserts only.
+    NOTHING = "NOTHING"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    name: str
+    type: Type
+    #: Stored out of line, not compressed.
+    is_external: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table of the source. The key's columns stand first, not in the key's order."""
+
+    id: TableId
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    identification: Identification
+    #: Whether the first column, an integer, numbers the rows: then rows are never equal.
+    partition_count: int = 0
+    #: SQL of a generated column, or nothing.
+    generated: str = ""
+    #: A column that is dropped before the first row is written.
+    has_dropped: bool = False
+
+    @property
+    def sql(self) -> str:
+        return quoted(*self.id)
+
+    @property
+    def _mark(self) -> str:
+        """Tells the partitions and indexes of the tables of a namespace apart."""
+        return md5(self.id.name.encode(), usedforsecurity=False).hexdigest()[:12]
+
+    @property
+    def may_change(self) -> bool:
+        """Whether PostgreSQL takes updates and deletes of it, once it is published.
+
+        From version 18 on it refuses them where a generated column is a part of the replica identity.
+        """
+        is_full = self.identification in {Identification.FULL, Identification.PRIMARY_KEY_AND_FULL}
+        return self.identification is not Identification.NOTHING and not (is_full and self.generated)
+
+    def with_column(self, column: Column) -> "Table":
+        return replace(self, columns=(*self.columns, column))
+
+    def ddl(self) -> tuple[str, ...]:
+        """The statements that make it."""
+        statements = [self._create(), *self._partitions()]
+        if self.has_dropped:
+            statements.append(f"ALTER TABLE {self.sql} DROP COLUMN dropped_column")
+        statements += [
+            f"ALTER TABLE {self.sql} ALTER {quoted(column.name)} SET STORAGE EXTERNAL"
+            for column in self.columns
+            if column.is_external
+        ]
+        return (*statements, *self._identity())
+
+    def _create(self) -> str:
+        not_null = {name for name in self.key if self.identification is Identification.INDEX}
+        parts = ["dropped_column text"] if self.has_dropped else []
+        parts += [f"{quoted(c.name)} {c.type.sql}{' NOT NULL' if c.name in not_null else ''}" for c in self.columns]
+        parts.insert(len(parts) // 2, self.generated)
+        if self.identification in {Identification.PRIMARY_KEY, Identification.PRIMARY_KEY_AND_FULL}:
+            parts.append(f"PRIMARY KEY ({', '.join(map(quoted, self.key))})")
+        partitions = f" PARTITION BY HASH ({quoted(self.columns[0].name)})" if self.partition_count else ""
+        return f"CREATE TABLE {self.sql} ({', '.join(filter(None, parts))}){partitions}"
+
+    def leaves(self) -> list[str]:
+        """The relations that hold the rows."""
+        count = self.partition_count
+        return [quoted(self.id.namespace, f"part {number} {self._mark}") for number in range(count)] if count else [self.sql]
+
+    def _partitions(self) -> list[str]:
+        return [
+            f"CREATE TABLE {leaf} PARTITION OF {self.sql}"
+            f" FOR VALUES WITH (MODULUS {self.partition_count}, REMAINDER {number})"
+            for number, leaf in enumerate(self.leaves() if self.partition_count else ())
+        ]
+
+    def _identity(self) -> list[str]:
+        match self.identification:
+            case Identification.PRIMARY_KEY_AND_FULL | Identification.FULL:
+                return [
+                    f"ALTER TABLE {name} REPLICA IDENTITY FULL" for name in {self.sql: 0, **dict.fromkeys(self.leaves())}
+                ]
+            case Identification.INDEX:
+                index = quoted(f"identity {self._mark}")
+                made = f"CREATE UNIQUE INDEX {index} ON {self.sql} ({', '.join(map(quoted, self.key))})"
+                return [made, f"ALTER TABLE {self.sql} REPLICA IDENTITY USING INDEX {index}"]
+        return []
+
+    def insert(self, rows: list[dict[str, str | None]]) -> str:
+        """A statement that adds the rows whose keys are free."""
+        columns = ", ".join(quoted(column.name) for column in self.columns)
+        values = ", ".join(f"({', '.join(self._value(c, row[c.name]) for c in self.columns)})" for row in rows)
+        return f"INSERT INTO {self.sql} ({columns}) VALUES {values} ON CONFLICT DO NOTHING"
+
+    def assignments(self, row: dict[str, str | None]) -> str:
+        return ", ".join(f"{quoted(c.name)} = {self._value(c, row[c.name])}" for c in self.columns if c.name in row)
+
+    def _value(self, column: Column, text: str | None) -> str:
+        return f"{literal(text)}::{column.type.sql}"
+
+    def some_rows(self, count: int, skip: int) -> str:
+        """A condition that holds for so many rows which nobody else is changing, after some in the order of their text."""
+        return (
+            f"(tableoid, ctid) IN (SELECT tableoid, ctid FROM {self.sql} AS chosen ORDER BY chosen::text"
+            f" OFFSET {skip} LIMIT {count} FOR UPDATE SKIP LOCKED)"
+        )
+
+
+@st.composite
+def tables(draw: st.DrawFn, *, namespace: str, for_debezium: bool) -> Table:
+    known = types(for_debezium=for_debezium)
+    identification = draw(st.sampled_from(Identification))
+    is_keyed = identification not in {Identification.FULL, Identification.NOTHING}
+    partition_count = draw(st.sampled_from([0, 0, 0, 2])) if identification is not Identification.INDEX else 0
+    key_count = draw(st.sampled_from([1, 1, 1, 2, 3])) if is_keyed or partition_count else 0
+    keys = [each for each in known if each.is_key]
+    key_types = [draw(st.sampled_from(keys)) for _ in range(key_count)]
+    if partition_count:
+        key_types[0] = draw(st.sampled_from([each for each in keys if each.has_hash]))
+    others = [draw(st.sampled_from(known)) for _ in range(draw(st.integers(0 if key_count else 1, 12 - key_count)))]
+    column_types = [*key_types, *others]
+    column_names = draw(
+        st.lists(names(for_debezium=for_debezium), min_size=len(column_types), max_size=len(column_types), unique=True)
+    )
+    columns = tuple(
+        Column(name=name, type=each, is_external=each.large is not None and draw(st.booleans()))
+        for name, each in zip(column_names, column_types, strict=True)
+    )
+    key = draw(st.permutations(column_names[:key_count])) if is_keyed else []
+    return Table(
+        id=TableId(namespace, draw(names(for_debezium=for_debezium))),
+        columns=columns,
+        key=tuple(key),
+        identification=identification,
+        partition_count=partition_count,
+        generated=draw(_generated(columns)),
+        has_dropped=draw(st.booleans()) and not partition_count,
+    )
+
+
+@st.composite
+def _generated(draw: st.DrawFn, columns: tuple[Column, ...]) -> str:
+    """A generated column over an integer, when there is one."""
+    integers = [column.name for column in columns if column.type.sql in {"integer", "smallint", "bigint"}]
+    if not draw(st.booleans()):
+        return ""
+    expression = f"{quoted(draw(st.sampled_from(integers)))}::numeric * 2" if integers else "1 + 1"
+    # A table with a virtual one is not partitioned by it, nor is it a key.
+    return f"generated_column numeric GENERATED ALWAYS AS ({expression}) {draw(st.sampled_from(['STORED', 'VIRTUAL']))}"
+
+
+@st.composite
+def rows(draw: st.DrawFn, table: Table, *, has_large: bool = True) -> dict[str, str | None]:
+    return {
+        column.name: draw(value(column, may_be_null=column.name not in _not_null(table), has_large=has_large))
+        for column in table.columns
+    }
+
+
+def _not_null(table: Table) -> set[str]:
+    return set(table.key)
+
+
+@st.composite
+def value(draw: st.DrawFn, column: Column, *, may_be_null: bool, has_large: bool = True) -> str | None:
+    if may_be_null and draw(st.integers(0, 5)) == 0:
+        return None
+    if column.type.large is not None and has_large and may_be_null and draw(st.integers(0, 2)) == 0:
+        return column.type.large(draw(st.integers(0, 1000)))
+    return draw(column.type.texts)
+
+
+def namespace_of(number: int, place: int, name: str) -> str:
+    """A namespace that no other workload has."""
+    return cut(f"w{number}.{place} {name}")

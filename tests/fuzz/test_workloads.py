@@ -1,0 +1,96 @@
+"""A few workloads of fixed seeds, so that each is the same every time; `make fuzz` goes on from there."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from rosetta_dagster.cdc import pipeline, snapshot
+from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.source.debezium import stream as debezium
+from rosetta_dagster.cdc.source.pgoutput import stream as pgoutput
+
+from .comparison import difference
+from .description import described
+from .execution import Tally, execute
+from .runs import Failure
+from .seeds import drawn
+from .stage import Stage
+from .workloads import Workload, workloads
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with Stage() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def tally() -> Tally:
+    return Tally()
+
+
+@pytest.fixture(autouse=True)
+def limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a workload sets is undone."""
+    for module, name in (
+        (pgoutput, "CHANGE_LIMIT"), (debezium, "CHANGE_LIMIT"), (snapshot, "PAGES_PER_RANGE"),
+        (pipeline, "COMMIT_INTERVAL"), (pipeline, "DELIVERY_WAIT"),
+        (pgoutput.PgoutputStream, "commit"), (debezium.DebeziumStream, "commit"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, getattr(module, name))
+
+
+def workload(seed: int, engine: Engine) -> Workload:
+    return drawn(workloads(seed, engine), seed)
+
+
+@pytest.mark.parametrize(
+    ("engine", "seed"),
+    [(Engine.PGOUTPUT, seed) for seed in range(1, 13)] + [(Engine.DEBEZIUM, seed) for seed in (4, 5)],
+)
+def test_the_destination_equals_the_source(stage: Stage, tally: Tally, engine: Engine, seed: int) -> None:
+    found = workload(seed, engine)
+    try:
+        execute(stage, found, tally)
+    except Failure as failure:
+        pytest.fail(f"make fuzz SEED={seed} ENGINE={engine}\n{failure}\n{described(found)}")
+
+
+def test_most_of_what_workloads_do_is_not_refused_by_the_source(tally: Tally) -> None:
+    assert tally.refused.total() <= tally.acts.total() // 4
+
+
+def test_a_seed_is_one_workload() -> None:
+    first, again, other = (workload(seed, Engine.PGOUTPUT) for seed in (7, 7, 8))
+    assert described(first) == described(again)
+    assert described(first) != described(other)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("UPDATE {} SET b = '1.5' WHERE a = 1", r"rows differ \(1 missing, 1 too many\)"),
+        ("DELETE FROM {} WHERE a = 1", r"rows differ \(1 missing, 0 too many\)"),
+        ("INSERT INTO {} VALUES (2, NULL)", r"rows differ \(0 missing, 1 too many\)"),
+        ("ALTER TABLE {} ALTER a TYPE bigint", r"differ.*bigint"),
+        ("ALTER TABLE {} DROP COLUMN b", "columns differ"),
+    ],
+)
+def test_a_difference_is_seen(stage: Stage, change: str, told: str) -> None:
+    source = stage.source({Engine.PGOUTPUT})
+    table, name, both = TableId("compared", "rows"), "compared.rows", (source, stage.destination)
+    try:
+        for database in both:
+            database.run(
+                "CREATE SCHEMA compared", f"CREATE TABLE {name} (a int, b numeric)", f"INSERT INTO {name} VALUES (1, 1.50)"
+            )
+        with source.connect() as left, stage.destination.connect() as right:
+            assert difference(left, right, table) is None
+            right.execute(change.format(name))
+            assert (found := difference(left, right, table)) is not None
+        assert re.search(told, found)
+    finally:
+        for database in both:
+            database.run("DROP SCHEMA compared CASCADE")
