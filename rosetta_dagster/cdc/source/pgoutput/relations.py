@@ -42,7 +42,9 @@ class Relations:
             return
         # One that comes again may look the same although a column was dropped and another of its name and type added.
         if relation.oid in self._by_oid or not _describes(known, relation):
-            known = self._schema(relation, self._before[table], self._read_schema(table) or known)
+            learnt = self._schema(relation, self._before[table], self._read_schema(table) or known)
+            # Changes of one batch are told apart by whether they have the same object.
+            known = known if learnt == known else learnt
         self._schemas[table] = self._before[table] = known
         self._by_oid[relation.oid] = known
 
