@@ -96,7 +96,7 @@ def launch_latecomers(
     latecomers = Latecomers(
         tables,
         begin=lambda fresh, resumed, point: begin_copy(replica, fresh, resumed, point, reporter),
-        apply=lambda changes: replica.apply_late(changes, config.engine),
+        apply=replica.apply_late,
         complete=lambda table, point: complete_copy(replica, table, point, reporter),
     )
 

@@ -5,6 +5,7 @@
     │   ├── SourceUnavailable        the source cannot be reached
     │   ├── DestinationUnavailable   a destination cannot be reached
     │   ├── StoreUnavailable         the configuration database cannot be reached
+    │   ├── TableAltered             a table was altered while its copy began
     │   ├── StreamEnded              the capture engine ended by itself
     │   ├── StreamStalled            the capture engine is silent although the source is not
     │   ├── LeaseHeld                another run holds this pipeline
@@ -77,6 +78,10 @@ class DestinationUnavailable(TransientError):
 
 class StoreUnavailable(TransientError):
     """The configuration database cannot be reached."""
+
+
+class TableAltered(TransientError):
+    """A table was altered while its copy began."""
 
 
 class StreamEnded(TransientError):

@@ -42,7 +42,7 @@ class Latecomers:
         tables: Sequence[TableSchema],
         *,
         begin: Callable[[Sequence[TableSchema], Sequence[TableSchema], SnapshotPoint], None],
-        apply: Callable[[Sequence[Change]], object],
+        apply: Callable[[Sequence[Change]], None],
         complete: Callable[[TableSchema, SnapshotPoint], None],
     ) -> None:
         """`begin`, `apply` and `complete` are called by the thread that replicates: with the point before the first row,

@@ -10,7 +10,7 @@ from rosetta_dagster.cdc.batch import Batch, compact
 from rosetta_dagster.cdc.destination.base import Destination, Held
 from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.latecomers import Latecomers
-from rosetta_dagster.cdc.position import Engine, Watermark
+from rosetta_dagster.cdc.position import Watermark
 from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.base import Delivery, Stream
@@ -34,11 +34,15 @@ class Replica:
     left_out: Mapping[TableId, str] = field(default_factory=dict)
     #: Tables that are copied while the stream goes on.
     latecomers: Latecomers | None = None
+    #: Up to where the stream was taken in: every change before it is held, is kept for a late table, or is left out.
+    passed: Watermark | None = None
 
     def lacks(self, delivery: Delivery) -> Sequence[Change]:
         """The delivery's changes that the destination does not hold yet, but for those that have to wait for a copy."""
         if delivery.watermark is None:
             return ()
+        if self.held.lacks(delivery.changes[-1:], delivery.watermark.engine):
+            self.passed = delivery.watermark
         changes = self.held.lacks(delivery.changes, delivery.watermark.engine)
         if self.left_out:
             changes = [change for change in changes if change.table.id not in self.left_out]
@@ -54,14 +58,9 @@ class Replica:
             self.destination.apply(batch, watermark)
             self.held = replace(self.held, watermark=watermark)
 
-    def apply_late(self, changes: Sequence[Change], engine: Engine) -> Batch:
-        """Make changes durable that the stream has passed already: the watermark stays, unless there is none."""
-        batch = compact(changes)
-        if batch.tables:
-            last = changes[-1]
-            passed = Watermark(engine=engine, position=last.position, xid=last.xid)
-            self.apply(batch, self.held.watermark or passed)
-        return batch
+    def apply_late(self, changes: Sequence[Change]) -> None:
+        """Make changes durable that were kept for a late table. The watermark covers them from now on."""
+        self.apply(compact(changes), self.passed)
 
     def serve(self) -> bool:
         """Do what the copying of tables waits for; whether there is more of it to do at once."""

@@ -25,11 +25,11 @@ from psycopg import sql
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Loader
-from rosetta_dagster.cdc.errors import SourceUnavailable, breaking
+from rosetta_dagster.cdc.errors import SourceUnavailable, TableAltered, breaking
 from rosetta_dagster.cdc.pages import CopiedRange, PageRange, page_ranges, uncovered
 from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.source.catalog import snapshot_relations
+from rosetta_dagster.cdc.source.catalog import read_schemas, snapshot_relations
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.slots import ConsistentPoint, SnapshotStopped
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
@@ -98,6 +98,7 @@ def copy_tables(
     `SnapshotStopped` when told to stop.
     """
     with source_errors(copier.source), _reader(copier.source, point.snapshot_name) as connection:
+        _verify_columns(connection, tables)
         seen = SnapshotPoint(point.lsn, _transactions_seen(connection))
         resumed = [table for table in tables if can_resume(connection, table, begun.get(table.id))]
         fresh = [table for table in tables if table not in resumed]
@@ -105,6 +106,19 @@ def copy_tables(
         parts = [part for table in fresh for part in _all_of(connection, table)]
         parts += [part for table in resumed for part in _rest_of(connection, table, begun[table.id])]
         copier.copy(parts, point.snapshot_name, seen.xids.xmin, ledger)
+
+
+def _verify_columns(connection: "psycopg.Connection[Any]", tables: Sequence[TableSchema]) -> None:
+    """`TableAltered` when a table has other columns at the point than it had when they were read.
+
+    A column that came in between would be copied by nobody: its values are held by the point, and not read.
+    """
+    now = read_schemas(connection, [table.id for table in tables])
+    altered = [table.id for table in tables if table.id not in now or now[table.id].columns != table.columns]
+    if altered:
+        raise TableAltered(
+            f"Table {altered[0]} was altered at the source while its copy began.", "The run restarts by itself."
+        )
 
 
 def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy | None) -> bool:

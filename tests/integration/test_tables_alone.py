@@ -11,9 +11,11 @@ from psycopg import sql
 from rosetta_dagster.cdc import pages, snapshot, spool
 from rosetta_dagster.cdc.config import PipelineConfig, SchemaPolicy, TableConfig, TableState
 from rosetta_dagster.cdc.destination.registry import make_destination
-from rosetta_dagster.cdc.errors import DestinationRejected
+from rosetta_dagster.cdc.errors import DestinationRejected, TableAltered
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
+from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
 from rosetta_dagster.cdc.source.slots import SnapshotStopped
 from rosetta_dagster.cdc.worker import Worker
 from tests.conftest import Database
@@ -174,6 +176,48 @@ class TestLateTables:
             wait_until(worker, lambda: state_of(worker, TableId("public", "later")) is TableState.STREAMING)
             source.run("INSERT INTO late VALUES (-100, 0)", "INSERT INTO orders VALUES (3000)")
             wait_until_equal(worker, source, destination, "late", "later", ORDERS)
+        replicate(config, source, destination)
+
+    def test_changes_that_waited_for_a_copy_are_not_applied_again_when_they_are_sent_again(
+        self, both: PipelineConfig, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source.run("CREATE TABLE late (n int)", "ALTER TABLE late REPLICA IDENTITY FULL", "INSERT INTO late VALUES (1)")
+        config = with_tables(both, ORDERS, NOTES, TableId("public", "late"))
+        with monkeypatch.context() as patched:
+            # As if the run was killed before it could tell the source.
+            patched.setattr(PgoutputStream, "commit", lambda *_: None)
+            patched.setattr(DebeziumStream, "commit", lambda *_: None)
+            slow_down(patched, lambda: time.sleep(1))
+            with running(config) as worker:
+                source.run("INSERT INTO orders VALUES (2000)")
+                wait_until_equal(worker, source, destination, ORDERS)
+                wait_until(worker, lambda: state_of(worker, TableId("public", "late")) is TableState.SNAPSHOT)
+                source.run("INSERT INTO late VALUES (2), (2)")
+                wait_until_equal(worker, source, destination, "late")
+        replicate(config, source, destination)
+        source.run("INSERT INTO late VALUES (3)")
+        replicate(config, source, destination)
+
+    def test_a_column_that_comes_while_the_copy_begins_is_copied(
+        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source.run("CREATE TABLE orders (id int PRIMARY KEY)", "INSERT INTO orders VALUES (1)")
+        config = pipeline(source, [destination], ORDERS)
+        with source.connect() as other:
+            other.autocommit = False
+            other.execute("INSERT INTO orders VALUES (2)")
+            worker = Worker(config)
+            worker.start()
+            # The slot waits for the open transaction; the columns have been read.
+            wait_until(
+                worker, lambda: bool(source.rows("SELECT FROM pg_replication_slots WHERE database = current_database()"))
+            )
+            other.execute("ALTER TABLE orders ADD COLUMN amount int")
+            other.execute("UPDATE orders SET amount = 7")
+            other.commit()
+        with pytest.raises(TableAltered):
+            worker.wait(TIMEOUT)
+        assert worker.stop(TIMEOUT)
         replicate(config, source, destination)
 
     def test_a_run_that_ends_before_a_late_copy_does_begins_it_anew(
