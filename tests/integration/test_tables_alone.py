@@ -70,6 +70,10 @@ def forget(config: PipelineConfig, *tables: TableId) -> None:
     make_destination(config.destinations[0], config).forget(list(tables))
 
 
+def held_up(released: threading.Event) -> None:
+    assert released.wait(TIMEOUT)
+
+
 def with_tables(config: PipelineConfig, *tables: TableId) -> PipelineConfig:
     return config.model_copy(update={"tables": tuple(TableConfig(id=table) for table in tables)})
 
@@ -149,11 +153,7 @@ class TestLateTables:
             "INSERT INTO later SELECT n % 100 FROM generate_series(1, 5000) AS n",
         )
         released = threading.Event()
-
-        def wait() -> None:
-            assert released.wait(TIMEOUT)
-
-        slow_down(monkeypatch, wait)
+        slow_down(monkeypatch, lambda: held_up(released))
         config = with_tables(both, ORDERS, NOTES, TableId("public", "late"), TableId("public", "later"))
         with running(config) as worker:
             wait_until(worker, lambda: state_of(worker, TableId("public", "late")) is TableState.SNAPSHOT)
@@ -183,16 +183,18 @@ class TestLateTables:
     ) -> None:
         source.run("CREATE TABLE late (n int)", "ALTER TABLE late REPLICA IDENTITY FULL", "INSERT INTO late VALUES (1)")
         config = with_tables(both, ORDERS, NOTES, TableId("public", "late"))
+        released = threading.Event()
         with monkeypatch.context() as patched:
             # As if the run was killed before it could tell the source.
             patched.setattr(PgoutputStream, "commit", lambda *_: None)
             patched.setattr(DebeziumStream, "commit", lambda *_: None)
-            slow_down(patched, lambda: time.sleep(1))
+            slow_down(patched, lambda: held_up(released))
             with running(config) as worker:
                 source.run("INSERT INTO orders VALUES (2000)")
                 wait_until_equal(worker, source, destination, ORDERS)
                 wait_until(worker, lambda: state_of(worker, TableId("public", "late")) is TableState.SNAPSHOT)
                 source.run("INSERT INTO late VALUES (2), (2)")
+                released.set()
                 wait_until_equal(worker, source, destination, "late")
         replicate(config, source, destination)
         source.run("INSERT INTO late VALUES (3)")
