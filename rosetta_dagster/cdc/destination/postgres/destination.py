@@ -7,7 +7,7 @@ import psycopg
 
 from rosetta_dagster.cdc.batch import Batch
 from rosetta_dagster.cdc.config import PostgresConnection
-from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
+from rosetta_dagster.cdc.destination.base import FlushPolicy, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.destination.postgres.merge import Merger
 from rosetta_dagster.cdc.destination.postgres.state import StreamState, forget_stream
@@ -45,6 +45,7 @@ class PostgresDestination:
 
     def __init__(self, name: str, connection: PostgresConnection, targets: dict[TableId, TableId], *, pipeline: str) -> None:
         self.name = name
+        self.flush = FlushPolicy()
         self._config = connection
         self._targets = Targets(targets)
         self._translation = Translation(
