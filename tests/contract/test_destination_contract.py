@@ -374,12 +374,12 @@ class TestWithoutAKey:
         replica.apply(delete_whole(NOTES, "", None))
         assert [("", ""), (None, ""), (None, None)] == replica.rows(NOTES)
 
-    def test_rows_may_hold_types_that_know_no_equality_or_too_much_of_it(self, begin: Open) -> None:
+    def test_rows_may_hold_types_that_know_no_equality_or_too_much_of_it(self, begin: Open, kind: DestinationKind) -> None:
         schema = typed({"amount": "numeric", "document": "json"}, name="facts", identity=Identity.FULL)
         replica = begin(schema)
         replica.apply(insert(schema, "1.0", "{}"), insert(schema, "1.00", "{}"), insert(schema, "1.00", "{ }"))
         replica.apply(delete_whole(schema, "1.00", "{}"))
-        assert [("1.0", "{}"), ("1.00", "{ }")] == replica.rows(schema)
+        assert [("1.0", kind.printed_json("{}")), ("1.00", kind.printed_json("{ }"))] == replica.rows(schema)
 
 
 class TestValuesAndNames:

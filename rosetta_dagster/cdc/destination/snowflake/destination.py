@@ -1,4 +1,4 @@
-"""Applies changes to a Snowflake database: Parquet files into staging tables, then one transaction of merges and watermark."""
+"""Applies changes to a Snowflake database: files into staging tables, then one transaction of merges and watermark."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress

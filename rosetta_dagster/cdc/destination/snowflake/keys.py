@@ -61,6 +61,14 @@ class KeyPair:
         """The public key as ALTER USER takes it: base64 without the lines that begin and end a PEM file."""
         return base64.b64encode(self.public_der).decode()
 
+    @property
+    def public_pem(self) -> str:
+        return (
+            self.private.public_key()
+            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            .decode()
+        )
+
     def pem(self, passphrase: SecretStr) -> bytes:
         """PKCS#8, encrypted under the passphrase."""
         encryption = serialization.BestAvailableEncryption(passphrase.get_secret_value().encode())
@@ -119,7 +127,7 @@ def _decrypted(pem: bytes, passphrase: SecretStr) -> object:
             "unsupported", "The private key is encrypted in a way that is not supported.", f"Convert it: {CONVERT}"
         ) from None
     except (ValueError, TypeError) as error:
-        # A wrong passphrase passes the padding of 3DES by chance, about once in 300 times, and then looks like a damaged file.
+        # By chance a wrong passphrase passes the padding of 3DES, once in about 300 times, and looks like a damaged file.
         if "password" in str(error).lower() or "decrypt" in str(error).lower():
             raise KeyRefused(
                 "passphrase_wrong", "The passphrase is not that of the private key.", "Correct private_key_passphrase."

@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters
 from rosetta_dagster.cdc.destination.snowflake.stage import Upload
-from rosetta_dagster.cdc.destination.snowflake.staged import Moves, StagedRow, grouped, staged_rows, to_table, unsent
+from rosetta_dagster.cdc.destination.snowflake.staged import Moves, grouped, staged_rows, to_table, unsent
 from rosetta_dagster.cdc.destination.snowflake.state import add_substitutions, pipeline_token
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import Touched
@@ -92,7 +92,7 @@ def _statements(layout: Layout, staging: str, number: int, step: object) -> list
             return [sql.merge(layout, staging, number, missing, in_part=bool(missing), deletes=bool(deleted))]
         case Moves(moves):
             return sql.move(layout, staging, number, unsent(move.row for move in moves))
-        case Recount(inserted, deleted):
+        case Recount(_, deleted):
             if not deleted:
                 return [sql.insert_copies(layout, staging, number)]
             return [

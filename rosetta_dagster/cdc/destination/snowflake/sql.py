@@ -133,8 +133,10 @@ def move(layout: Layout, staging: str, step: int, unsent: Collection[int]) -> li
     return [
         # The key that is taken may be that of a row that was deleted.
         f"DELETE FROM {table} AS T USING {staging} AS S\nWHERE S.STEP = {step} AND {_same_key(layout)}",
-        f"INSERT INTO {table} ({_listed(layout.columns)})\nSELECT {', '.join(values)}\n"
-        f"FROM {table} AS T JOIN {staging} AS S ON {at}",
+        (
+            f"INSERT INTO {table} ({_listed(layout.columns)})\nSELECT {', '.join(values)}\n"
+            f"FROM {table} AS T JOIN {staging} AS S ON {at}"
+        ),
         f"UPDATE {table} AS T SET {mark} = {_NOW}\nFROM {staging} AS S\nWHERE {at}",
     ]
 
@@ -246,7 +248,7 @@ def create_stream(stream: str) -> str:
     ORDINAL NUMBER(19,0),
     XID NUMBER(10,0),
     UPDATED_AT TIMESTAMP_TZ(6)
-) COMMENT = 'The last change that Rosetta applied here. Written in the transaction of the data; do not change.'"""
+) COMMENT = 'The last change that Rosetta applied here. Written in the transaction of the data. Do not change.'"""
 
 
 CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.COPIES (
@@ -256,7 +258,7 @@ CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.COPIES (
     LSN NUMBER(20,0) NOT NULL,
     SNAPSHOT VARCHAR NOT NULL,
     FINISHED_AT TIMESTAMP_TZ(6)
-) COMMENT = 'The tables that Rosetta copied here, and the point of the source''s stream that each copy stands for.'"""
+) COMMENT = 'The tables that Rosetta copied here, and the point of the stream that each copy stands for.'"""
 
 CREATE_SUBSTITUTIONS = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.SUBSTITUTIONS (
     PIPELINE VARCHAR NOT NULL,
@@ -264,7 +266,7 @@ CREATE_SUBSTITUTIONS = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.SUBSTITUTIONS (
     REASON VARCHAR NOT NULL,
     VALUE_COUNT NUMBER(19,0) NOT NULL,
     WRITTEN_AT TIMESTAMP_TZ(6) NOT NULL
-) COMMENT = 'How many values Snowflake could not hold as they are, by column; the destination''s config says what is written.'"""
+) COMMENT = 'How many values Snowflake could not hold. What is written instead is a policy of the destination.'"""
 
 ADD_SUBSTITUTION = f"INSERT INTO {SCHEMA}.SUBSTITUTIONS SELECT ?, ?, ?, ?, {_NOW}"
 
@@ -280,10 +282,10 @@ def add_stream(stream: str) -> str:
 def move_watermark(stream: str) -> str:
     """Moves the watermark only from the one that this run knows: two runs can never both write."""
     return (
-        f"UPDATE {stream} SET ENGINE = ?, TRANSACTION_LSN = ?::NUMBER(20,0), LSN = ?::NUMBER(20,0), "
-        f"ORDINAL = ?::NUMBER(19,0), XID = ?::NUMBER(10,0), UPDATED_AT = {_NOW}\n"
-        "WHERE EQUAL_NULL(TRANSACTION_LSN, ?::NUMBER(20,0)) AND EQUAL_NULL(LSN, ?::NUMBER(20,0)) "
-        "AND EQUAL_NULL(ORDINAL, ?::NUMBER(19,0))"
+        f"UPDATE {stream} SET ENGINE = ?, TRANSACTION_LSN = CAST(? AS NUMBER(20,0)), LSN = CAST(? AS NUMBER(20,0)), "
+        f"ORDINAL = CAST(? AS NUMBER(19,0)), XID = CAST(? AS NUMBER(10,0)), UPDATED_AT = {_NOW}\n"
+        "WHERE EQUAL_NULL(TRANSACTION_LSN, CAST(? AS NUMBER(20,0))) AND EQUAL_NULL(LSN, CAST(? AS NUMBER(20,0))) "
+        "AND EQUAL_NULL(ORDINAL, CAST(? AS NUMBER(19,0)))"
     )
 
 
@@ -313,8 +315,6 @@ READ_COPIES = (
     f"SELECT TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, FINISHED_AT IS NOT NULL FROM {SCHEMA}.COPIES WHERE PIPELINE = ?"
 )
 REMOVE_COPY = f"DELETE FROM {SCHEMA}.COPIES WHERE PIPELINE = ? AND TABLE_SCHEMA = ? AND TABLE_NAME = ?"
-ADD_COPY = (
-    f"INSERT INTO {SCHEMA}.COPIES (PIPELINE, TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT) SELECT ?, ?, ?, ?::NUMBER(20,0), ?"
-)
+ADD_COPY = f"INSERT INTO {SCHEMA}.COPIES (PIPELINE, TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT) SELECT ?, ?, ?, CAST(? AS NUMBER(20,0)), ?"
 FINISH_COPY = f"UPDATE {SCHEMA}.COPIES SET FINISHED_AT = {_NOW} WHERE PIPELINE = ? AND TABLE_SCHEMA = ? AND TABLE_NAME = ?"
 FORGET_COPIES = f"UPDATE {SCHEMA}.COPIES SET FINISHED_AT = NULL WHERE PIPELINE = ?"

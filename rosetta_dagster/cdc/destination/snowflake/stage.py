@@ -3,7 +3,7 @@
 import uuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import pyarrow.parquet
 
@@ -33,7 +33,7 @@ class Upload:
         self._size = 0
         self._count = 0
 
-    def __enter__(self) -> "Upload":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

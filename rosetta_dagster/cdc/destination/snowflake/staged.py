@@ -70,7 +70,8 @@ def _row_of_key(layout: Layout, key: Key) -> Row:
 def to_table(rows: Sequence[StagedRow], layout: Layout, columns: Sequence[ColumnConverter]) -> Any:
     """The rows as a table of Arrow. `DestinationRejected` for a value that cannot be held, or a NULL in a key."""
     cells = [
-        column.convert(_strings(values)) for column, values in zip(columns, zip(*(row.row for row in rows)), strict=True)
+        column.convert(_strings(values))
+        for column, values in zip(columns, zip(*(row.row for row in rows), strict=True), strict=True)
     ]
     for index in layout.key:
         if cells[index].null_count:

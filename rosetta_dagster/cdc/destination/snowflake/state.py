@@ -1,4 +1,4 @@
-"""What a Snowflake destination remembers of a stream: its watermark, how far the slot may move, and the points of its copies.
+"""What a Snowflake destination remembers of a stream: its watermark, how far the slot may move, and its copies.
 
 All of it stands in the schema ROSETTA of the destination's database.
 """
@@ -21,7 +21,7 @@ def pipeline_token(pipeline: str) -> str:
     """A pipeline in names that SQL may write without quotes; a hash keeps similar ones apart.
 
     >>> pipeline_token("my shop")
-    'MY_SHOP_D78A73AB'
+    'MY_SHOP_21E02318'
     """
     mark = hashlib.sha256(pipeline.encode()).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9]', '_', pipeline)[:60]}_{mark}".upper()

@@ -37,7 +37,7 @@ class ColumnConverter:
     touched: Counter[Touched] = field(default_factory=Counter, compare=False)
 
     def convert(self, texts: Any) -> Any:
-        """An Arrow array of the column's Parquet type, from one of strings. `DestinationRejected` for what cannot be held."""
+        """An Arrow array of the column's type, from one of strings. `DestinationRejected` for what cannot be held."""
         try:
             values = _CONVERSIONS[self.target.form](self, texts)
         except pa.ArrowInvalid:
