@@ -111,7 +111,10 @@ class Queries:
             await _play(request, fault)
             bindings = content.get("bindings") or {}
             loop = asyncio.get_running_loop()
-            result = await loop.run_in_executor(self._threads, engine.run, session, text, bindings, host)
+            if content.get("describeOnly"):
+                result = await loop.run_in_executor(self._threads, engine.describe, session, text)
+            else:
+                result = await loop.run_in_executor(self._threads, engine.run, session, text, bindings, host)
         except SnowflakeError as error:
             shown["error_code"] = error.code
             return failure(error, query)
