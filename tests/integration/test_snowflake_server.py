@@ -181,7 +181,7 @@ class TestStatements:
         with snowflake.connect(paramstyle="qmark") as connection:
             cursor = connection.cursor()
             cursor.execute(
-                "INSERT INTO t SELECT ?, ?, ?, ?, ?, ?, ?, ?, '1960-01-01 00:00:00.5 +00:00', ?, PARSE_JSON(?)",
+                "INSERT INTO t SELECT ?, ?, ?, ?, ?, ?, ?, ?, '1960-01-01 00:00:00.5+00:00', ?, PARSE_JSON(?)",
                 (*values, b"\x00\xff", '{"a": [1, null]}'),
             )
             cursor.execute("INSERT INTO t SELECT " + ", ".join(["NULL"] * 11))
@@ -477,6 +477,13 @@ class TestFaults:
             table.server.inject(Fault(kind=FaultKind.ANSWER_LOST, matching="^commit$"))
             error_of(connection, "COMMIT")
             assert [(1,)] == rows(connection, "SELECT count(*) FROM t")
+        assert [(1,)] == table.rows("SELECT count(*) FROM t")
+
+    def test_a_request_that_is_repeated_is_run_once(self, table: SnowflakeAccount) -> None:
+        with table.connect() as connection:
+            table.server.inject(Fault(kind=FaultKind.ANSWER_DELAYED, matching="^insert"))
+            assert [(1,)] == rows(connection, "INSERT INTO t VALUES (1)")
+            assert [] == table.server.pending_faults()
         assert [(1,)] == table.rows("SELECT count(*) FROM t")
 
     def test_a_statement_stalls_until_its_timeout(self, table: SnowflakeAccount) -> None:
