@@ -2,8 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+<<<<<<< HEAD
 from dataclasses import dataclass
 from functools import cached_property
+=======
+from dataclasses import dataclass, replace
+>>>>>>> snowflake-server
 from itertools import count
 from typing import Any
 
@@ -20,7 +24,12 @@ from rosetta_dagster.cdc.destination.snowflake.connection import connect as conn
 from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair, generate_key, key_of
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
+<<<<<<< HEAD
 from rosetta_dagster.embedded.snowflake import SnowflakeServer
+=======
+from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
+from tests.snowflake_account import USER, SnowflakeAccount
+>>>>>>> snowflake-server
 
 SECRET_KEY = "a key that is used by tests only"
 
@@ -70,6 +79,26 @@ class Database:
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def snowflake_server() -> Iterator[SnowflakeAccount]:
+    """An account in memory, for the whole session."""
+    pair = KeyPair.generate()
+    # What a test leaves open, the next one need not wait for.
+    with SnowflakeServer(users={USER: [pair.public_key]}, detached_timeout=2) as server:
+        yield SnowflakeAccount(server=server, key_pair=pair)
+
+
+@pytest.fixture
+def snowflake(snowflake_server: SnowflakeAccount) -> Iterator[SnowflakeAccount]:
+    """The account with a database that one test has to itself, and no fault that an earlier one left."""
+    name = f"TEST_{next(_NUMBERS)}"
+    snowflake_server.run(f"CREATE DATABASE {name}")
+    yield replace(snowflake_server, database=name)
+    snowflake_server.server.clear_faults()
+    snowflake_server.server.abort_transactions()
+    snowflake_server.run(f"DROP DATABASE {name}")
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ class FaultKind(StrEnum):
     UNAVAILABLE = "unavailable"
     #: The statement runs to its end, and then the connection breaks; so it does whenever the same request is repeated.
     ANSWER_LOST = "answer_lost"
+    #: The statement runs, and HTTP 503 takes the place of its answer; who asks again gets the answer of that one run.
+    ANSWER_DELAYED = "answer_delayed"
     #: The statement waits for `seconds` before it runs. It ends sooner when it is cancelled or its timeout passes.
     STALL = "stall"
 

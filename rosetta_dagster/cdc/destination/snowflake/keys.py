@@ -154,7 +154,7 @@ def _pem_of(connection: SnowflakeConnection) -> bytes:
     if connection.private_key is not None:
         return connection.private_key.get_secret_value().encode()
     if connection.private_key_path is not None:
-        return _read(connection.private_key_path)
+        return read_key(connection.private_key_path)
     assert connection.private_key_env is not None, "the row has exactly one key"
     return _variable(connection.private_key_env).encode()
 
@@ -165,14 +165,15 @@ def _passphrase_of(connection: SnowflakeConnection) -> SecretStr | None:
     return connection.private_key_passphrase
 
 
-def _read(path: str) -> bytes:
+def read_key(path: str) -> bytes:
+    """The file's bytes; `KeyRefused` when there are none to be read."""
     try:
         return Path(path).expanduser().read_bytes()
     except OSError as error:
         raise KeyRefused(
             "file_unreadable",
             f"The private key cannot be read from {path}: {error.strerror or type(error).__name__}.",
-            "Correct private_key_path, or let the user of this process read the file.",
+            "Correct the path, or let the user of this process read the file.",
         ) from None
 
 

@@ -1,6 +1,5 @@
 """Loads copied rows: COPY's text becomes Parquet files of bounded size, and these become rows in one transaction."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +10,7 @@ from rosetta_dagster.cdc.destination.snowflake import copy_text, sql
 from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters
-from rosetta_dagster.cdc.destination.snowflake.names import quoted
+from rosetta_dagster.cdc.destination.snowflake.names import is_plain, quoted
 from rosetta_dagster.cdc.destination.snowflake.stage import Upload
 from rosetta_dagster.cdc.destination.snowflake.state import add_substitutions, pipeline_token
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
@@ -64,9 +63,9 @@ class SnowflakeLoader:
 def is_direct(layout: Layout) -> bool:
     """Whether files can be loaded into the table itself: no value has to be parsed, and names tell columns apart.
 
-    COPY matches names whatever their case.
+    COPY matches the names of columns whatever their case.
     """
-    plain = all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", name) for name in layout.columns)
+    plain = all(map(is_plain, (*layout.id, *layout.columns)))
     distinct = len({name.upper() for name in layout.columns}) == len(layout.columns)
     return plain and distinct and not any(target.is_parsed for target in layout.types)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from rosetta_dagster.cdc.errors import DestinationRejected
 from rosetta_dagster.cdc.schema import TableId
 
-#: What SQL may write without quotes; Snowflake then reads it in upper case.
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 
 
@@ -23,7 +22,7 @@ class Names:
     preserve_case: bool = False
 
     def of(self, name: str) -> str:
-        return name if self.preserve_case or not _PLAIN.fullmatch(name) else name.upper()
+        return name if self.preserve_case or not is_plain(name) else name.upper()
 
     def table(self, table: TableId) -> TableId:
         return TableId(self.of(table.namespace), self.of(table.name))
@@ -38,6 +37,11 @@ class Names:
                 'Set "preserve_case": true in the config of the destination.',
             )
         return spelled
+
+
+def is_plain(name: str) -> bool:
+    """Whether SQL may write the name without quotes."""
+    return _PLAIN.fullmatch(name) is not None
 
 
 def quoted(*parts: str) -> str:

@@ -112,7 +112,8 @@ class Application:
     async def _query(self, request: Request) -> Response:
         content = await _content(request)
         identifier = request.query_params["requestId"]
-        return JSONResponse(await self._queries.run(_token(request), identifier, content, request.url.netloc))
+        answer = await self._queries.run(_token(request), identifier, content, request.url.netloc)
+        return Response(answer, media_type="application/json")
 
     async def _abort(self, request: Request) -> Response:
         self._queries.cancel((await _content(request)).get("requestId", ""))

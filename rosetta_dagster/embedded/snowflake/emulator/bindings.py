@@ -2,11 +2,14 @@
 
 import decimal
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime, time, timedelta, timezone
 from typing import Any
 
 from fakesnow.converter import from_binding
 
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a time without a zone is one
+_UTC = 1440
 _INTEGER = re.compile(r"-?\d+")
 
 
@@ -28,10 +31,38 @@ def batch(bindings: Mapping[str, Any]) -> list[list[Any]]:
 
 
 def _value(binding: Mapping[str, Any]) -> Any:
-    """Mended: fakesnow 0.12.1 takes every FIXED for an integer, and does not expect a NULL in a list."""
+    """Mended: fakesnow 0.12.1 takes every FIXED for an integer, expects no NULL in a list, and rounds times as floats."""
     value = binding["value"]
-    if value is None:
-        return None
-    if binding["type"] == "FIXED":
-        return int(value) if _INTEGER.fullmatch(value) else decimal.Decimal(value)
-    return from_binding(dict(binding))
+    convert = _CONVERTED.get(binding["type"])
+    if value is None or convert is None:
+        return None if value is None else from_binding(dict(binding))
+    return convert(value)
+
+
+def _fixed(text: str) -> int | decimal.Decimal:
+    return int(text) if _INTEGER.fullmatch(text) else decimal.Decimal(text)
+
+
+def _timestamp(text: str) -> datetime:
+    """From nanoseconds since 1970; what is finer than a microsecond is cut."""
+    return _EPOCH + timedelta(microseconds=int(text) // 1000)
+
+
+def _time(text: str) -> time:
+    return _timestamp(text).time()
+
+
+def _timestamp_tz(text: str) -> datetime:
+    """From nanoseconds since 1970 and, after a space, the offset from UTC in minutes and 1440."""
+    nanoseconds, _, minutes = text.partition(" ")
+    offset = timedelta(minutes=int(minutes or _UTC) - _UTC)
+    return (_timestamp(nanoseconds) + offset).replace(tzinfo=timezone(offset))
+
+
+_CONVERTED: Mapping[str, Callable[[str], Any]] = {
+    "FIXED": _fixed,
+    "TIME": _time,
+    "TIMESTAMP_NTZ": _timestamp,
+    "TIMESTAMP_LTZ": _timestamp,
+    "TIMESTAMP_TZ": _timestamp_tz,
+}

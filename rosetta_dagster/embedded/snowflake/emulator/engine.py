@@ -42,6 +42,29 @@ def run(session: Session, text: str, bindings: Mapping[str, Any], host: str) -> 
             raise translated(error) from error
 
 
+def describe(session: Session, text: str) -> Result:
+    """What a statement would answer, without its rows: a client asks before it sends many rows of bindings.
+
+    Raises:
+        SnowflakeError: 009999 for a statement that could be described only by running it.
+
+    """
+    with session.statement():
+        try:
+            described = session.connection.cursor()._describe_only(text)
+        except Exception as error:
+            raise translated(error) from error
+    if described is None:
+        raise unsupported("a description of this statement")
+    statement = parse_one(text)
+    return Result(
+        rows=None,
+        rowtype=describe_as_rowtype(described),
+        type_id=statement_type_id(statement),
+        binding_count=len(list(statement.find_all(exp.Placeholder))),
+    )
+
+
 def _run(session: Session, text: str, bindings: Mapping[str, Any], host: str) -> Result:
     statement = parse_one("BEGIN" if _START.match(text) else text)
     if isinstance(statement, exp.Transaction | exp.Commit | exp.Rollback):
@@ -107,8 +130,6 @@ def _execute(cursor: FakeSnowflakeCursor, statement: Expr, params: list[Any] | N
         if isinstance(transformed, exp.Merge):
             transformed, given = run_merge(cursor._duck_conn, transformed, given), None
         cursor._execute(transformed, given)
-    if name := transformed.args.get("create_db_name"):
-        _complete_database(cursor, name)
 
 
 def _truncate_if_exists(cursor: FakeSnowflakeCursor, statement: Expr) -> None:
@@ -120,12 +141,6 @@ def _truncate_if_exists(cursor: FakeSnowflakeCursor, statement: Expr) -> None:
         if translated(error).code != MISSING:
             raise
         cursor._execute(parse_one(f"SELECT '{SUCCESS}' AS status"))
-
-
-def _complete_database(cursor: FakeSnowflakeCursor, name: str) -> None:
-    """Mended: fakesnow 0.12.1 makes a database without a schema PUBLIC, and does not make it the current one."""
-    connection = cursor._conn
-    connection.cursor().execute(f'CREATE SCHEMA IF NOT EXISTS "{name}".PUBLIC')
 
 
 def _run_batch(cursor: FakeSnowflakeCursor, statement: Expr, rows: Sequence[list[Any]], type_id: int) -> Result:

@@ -28,6 +28,10 @@ def missing(kind: str, name: str) -> SnowflakeError:
     return SnowflakeError(2003, f"SQL compilation error:\n{kind} '{name}' does not exist or not authorized.", state)
 
 
+def exists(name: str) -> SnowflakeError:
+    return SnowflakeError(2002, f"SQL compilation error:\nObject '{name}' already exists.", "42710")
+
+
 def unusable() -> SnowflakeError:
     """A USE of something that is not there."""
     return SnowflakeError(2043, "SQL compilation error:\nObject does not exist, or operation cannot be performed.", "02000")
@@ -117,7 +121,7 @@ def _of_compilation(text: str) -> SnowflakeError:
         return unusable()
     if "already exists" in text:
         name = re.search(r"name \"?([^\"! ]+)", text)
-        return SnowflakeError(2002, f"SQL compilation error:\nObject '{name[1] if name else ''}' already exists.", "42710")
+        return exists(name[1] if name else "")
     for pattern, kind in _MISSING:
         if found := pattern.search(text):
             return missing(kind, found[1])

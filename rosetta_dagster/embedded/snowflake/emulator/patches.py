@@ -42,8 +42,10 @@ def mask_absent_timestamps() -> None:
 def _timestamps(values: "pa.Array | pa.ChunkedArray") -> pa.Array:
     """Snowflake's form of timestamps: seconds, nanoseconds and, with a time zone, the offset of UTC."""
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    micros = pc.fill_null(array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64()), 0)
-    seconds = pc.floor(pc.divide(micros.cast(pa.float64()), 1e6)).cast(pa.int64())
+    moments = pc.fill_null(array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64()), 0).cast(pa.timestamp("us"))
+    micros = moments.cast(pa.int64())
+    # Rounded as a time, which is exact, also before 1970.
+    seconds = pc.divide(pc.floor_temporal(moments, unit="second").cast(pa.int64()), 1_000_000)
     nanos = pc.multiply(pc.subtract(micros, pc.multiply(seconds, 1_000_000)), 1000).cast(pa.int32())
     parts = {"epoch": seconds, "fraction": nanos}
     if array.type.tz:

@@ -2,11 +2,13 @@
 
 import asyncio
 import uuid
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from rosetta_dagster.embedded.snowflake.emulator import engine
 from rosetta_dagster.embedded.snowflake.emulator.errors import (
@@ -26,7 +28,8 @@ from rosetta_dagster.embedded.snowflake.fault import Fault, FaultKind
 _ANSWERS_KEPT = 64
 _STATEMENTS_KEPT = 10_000
 
-Answer = dict[str, Any]
+#: The JSON that the client is sent.
+Answer = bytes
 
 
 class AnswerLost(Exception):
@@ -42,8 +45,10 @@ class _Request:
     session: Session
     answer: "asyncio.Task[Answer] | None" = None
     is_cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    #: What happened to the statement, so that it happens to its repetitions too.
+    #: Whether the connection breaks in place of the answer, however often it is asked for.
     loses_answer: bool = False
+    #: Whether the service is unavailable in place of the answer, the first time.
+    delays_answer: bool = False
 
 
 class Queries:
@@ -51,8 +56,8 @@ class Queries:
 
     def __init__(self, sessions: Sessions, faults: Faults) -> None:
         self._sessions, self._faults = sessions, faults
-        self._requests: OrderedDict[str, _Request] = OrderedDict()
-        # One for each session that waits for a lock, and more for those that run.
+        self._requests: dict[str, _Request] = {}
+        # A session that waits for a lock keeps one.
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="statement")
         self.statements: deque[dict[str, str]] = deque(maxlen=_STATEMENTS_KEPT)
 
@@ -68,15 +73,18 @@ class Queries:
             session = self._sessions.of_token(token)
             fault = self._faults.of_statement(content["sqlText"])
             self._refuse(session, fault)
+            self._forget_answers(session)
             request = self._requests[identifier] = _Request(session)
             request.loses_answer = fault is not None and fault.kind is FaultKind.ANSWER_LOST
+            request.delays_answer = fault is not None and fault.kind is FaultKind.ANSWER_DELAYED
             request.answer = asyncio.ensure_future(self._answer(request, content, host, fault))
-            while len(self._requests) > _ANSWERS_KEPT:
-                self._requests.popitem(last=False)
         assert request.answer is not None, "it was just given"
         answer = await asyncio.shield(request.answer)
         if request.loses_answer:
             raise AnswerLost
+        if request.delays_answer:
+            request.delays_answer = False
+            raise Unavailable
         return answer
 
     def cancel(self, identifier: str) -> None:
@@ -88,6 +96,13 @@ class Queries:
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
+
+    def _forget_answers(self, session: Session) -> None:
+        """A client that asks something new has got its last answer; and of those who do not, some are gone."""
+        done = [key for key, request in self._requests.items() if request.answer and request.answer.done()]
+        own = [key for key in done if self._requests[key].session is session]
+        for key in {*own, *done[:-_ANSWERS_KEPT]}:
+            del self._requests[key]
 
     def _refuse(self, session: Session, fault: Fault | None) -> None:
         """Faults that concern the request, and not the statement: it may be repeated."""
@@ -102,20 +117,26 @@ class Queries:
             self._sessions.of_token(session.token)
 
     async def _answer(self, request: _Request, content: Mapping[str, Any], host: str, fault: Fault | None) -> Answer:
-        query = str(uuid.uuid4())
+        query, loop = str(uuid.uuid4()), asyncio.get_running_loop()
         session, text = request.session, content["sqlText"]
         tag = (content.get("parameters") or {}).get("QUERY_TAG", session.parameters.get("QUERY_TAG", ""))
         shown = {"text": text, "user": session.user, "query_tag": tag, "error_code": ""}
         self.statements.append(shown)
         try:
             await _play(request, fault)
-            bindings = content.get("bindings") or {}
-            loop = asyncio.get_running_loop()
-            result = await loop.run_in_executor(self._threads, engine.run, session, text, bindings, host)
+            return await loop.run_in_executor(self._threads, _run, session, content, host, query)
         except SnowflakeError as error:
             shown["error_code"] = error.code
-            return failure(error, query)
-        return _success(session, result, query)
+            return orjson.dumps(failure(error, query))
+
+
+def _run(session: Session, content: Mapping[str, Any], host: str, query: str) -> Answer:
+    text = content["sqlText"]
+    if content.get("describeOnly"):
+        result = engine.describe(session, text)
+    else:
+        result = engine.run(session, text, content.get("bindings") or {}, host)
+    return orjson.dumps(_success(session, result, query))
 
 
 async def _play(request: _Request, fault: Fault | None) -> None:
@@ -141,13 +162,13 @@ async def _stall(request: _Request, seconds: float) -> None:
         raise cancelled()
 
 
-def failure(error: SnowflakeError, query: str | None = None) -> Answer:
+def failure(error: SnowflakeError, query: str | None = None) -> dict[str, Any]:
     """The answer that carries an error."""
     data = {"errorCode": error.code, "sqlState": error.sqlstate, "queryId": query} if query else None
     return {"data": data, "code": error.code, "message": error.message, "success": False, "headers": None}
 
 
-def _success(session: Session, result: Result, query: str) -> Answer:
+def _success(session: Session, result: Result, query: str) -> dict[str, Any]:
     if result.upload is not None:
         return {"data": {**result.upload, "queryId": query}, "code": None, "message": None, "success": True}
     connection = session.connection

@@ -20,28 +20,34 @@ SUCCESS = "Statement executed successfully."
 class Result:
     """The rows of a statement."""
 
-    rows: pa.Table
+    #: None for a description.
+    rows: pa.Table | None
     rowtype: Sequence[ColumnInfo]
     type_id: int = statement_type.UNKNOWN
+    #: How many placeholders a described statement has.
+    binding_count: int | None = None
     #: How the client is to send the files of a PUT.
     upload: Mapping[str, Any] | None = field(default=None)
 
     def to_json(self) -> dict[str, Any]:
         """The part of the answer that speaks of rows."""
-        return {
-            "rowtype": list(self.rowtype),
-            "total": self.rows.num_rows,
-            "returned": self.rows.num_rows,
-            "statementTypeId": self.type_id,
-            **self._content(),
-        }
+        count = 0 if self.rows is None else self.rows.num_rows
+        about = {"rowtype": list(self.rowtype), "total": count, "returned": count, "statementTypeId": self.type_id}
+        return {**about, **(self._description() if self.rows is None else self._content(self.rows))}
 
-    def _content(self) -> dict[str, Any]:
+    def _description(self) -> dict[str, Any]:
+        can_batch = self.type_id == statement_type.INSERT
+        binds = {"numberOfBinds": self.binding_count, "arrayBindSupported": can_batch}
+        if self.type_id == statement_type.SELECT:
+            return {**binds, "queryResultFormat": "arrow", "rowsetBase64": ""}
+        return {**binds, "queryResultFormat": "json", "rowset": []}
+
+    def _content(self, rows: pa.Table) -> dict[str, Any]:
         if self.type_id in _COUNTED:
-            columns = [column.to_pylist() for column in self.rows.columns]
+            columns = [column.to_pylist() for column in rows.columns]
             texts = [[None if value is None else str(value) for value in row] for row in zip(*columns, strict=True)]
             return {"queryResultFormat": "json", "rowset": texts}
-        stream = to_ipc(to_sf(self.rows, list(self.rowtype)))
+        stream = to_ipc(to_sf(rows, list(self.rowtype)))
         return {"queryResultFormat": "arrow", "rowsetBase64": b64encode(stream).decode()}
 
 

@@ -51,6 +51,18 @@ class Session:
     def is_on(self, parameter: str, *, default: str = "false") -> bool:
         return self.parameters.get(parameter, default).lower() == "true"
 
+    def use_schema(self, database: str, schema: str) -> None:
+        """Make a schema that exists the current one."""
+        self.duckdb.execute(f'SET schema = \'"{database}"."{schema}"\'')
+        self.connection.database, self.connection._schema = database, schema
+        self.connection.database_set = self.connection.schema_set = True
+
+    def use_no_schema(self) -> None:
+        """Names have to be qualified from now on."""
+        self.duckdb.execute("SET schema = 'memory.main'")
+        self.connection.database = self.connection._schema = None
+        self.connection.database_set = self.connection.schema_set = False
+
     def renew(self) -> None:
         """A new token for the same session."""
         self.token = secrets.token_urlsafe(32)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from rosetta_dagster.embedded.snowflake.emulator import results, stage_files
-from rosetta_dagster.embedded.snowflake.emulator.errors import unusable
+from rosetta_dagster.embedded.snowflake.emulator.errors import exists, missing, unusable
 from rosetta_dagster.embedded.snowflake.emulator.results import Result, success
 from rosetta_dagster.embedded.snowflake.emulator.session import Session
 
@@ -80,6 +80,31 @@ def _alter_warehouse(session: Session, match: "re.Match[str]") -> Result:
     return success()
 
 
+def _create_database(session: Session, match: "re.Match[str]") -> Result:
+    name, storage = identifier(match["name"]), session.account.storage
+    if name in storage.databases():
+        if match["exists"] is None:
+            raise exists(name)
+        return results.texts(["status"], [[f"{name} already exists, statement succeeded."]])
+    session.transaction.commit(aborts_on_error=True)
+    storage.create_database(name)
+    session.use_schema(name, "PUBLIC")
+    return results.texts(["status"], [[f"Database {name} successfully created."]])
+
+
+def _drop_database(session: Session, match: "re.Match[str]") -> Result:
+    name, storage, connection = identifier(match["name"]), session.account.storage, session.connection
+    if name not in storage.databases():
+        if match["exists"] is None:
+            raise missing("Database", name)
+        return results.texts(["status"], [["Drop statement executed successfully."]])
+    session.transaction.commit(aborts_on_error=True)
+    if connection.database == name:
+        session.use_no_schema()
+    storage.drop_database(name)
+    return results.texts(["status"], [[f"{name} successfully dropped."]])
+
+
 def _describe_user(session: Session, match: "re.Match[str]") -> Result:
     name = identifier(match["name"])
     fingerprints = session.account.authentication.fingerprints(name)
@@ -126,6 +151,8 @@ _ANSWERS: tuple[tuple["re.Pattern[str]", _Answer], ...] = (
     (_statement(r"SHOW WAREHOUSES(?: LIKE '(?P<like>[^']*)')?$"), _show_warehouses),
     (_statement(r"CREATE (?:OR REPLACE )?(?P<kind>ROLE|WAREHOUSE) (?:IF NOT EXISTS )?<name>.*$"), _create),
     (_statement(r"ALTER WAREHOUSE (?:IF EXISTS )?<name> (?P<action>RESUME|SUSPEND)(?: IF SUSPENDED)?$"), _alter_warehouse),
+    (_statement(r"CREATE (?:TRANSIENT )?DATABASE (?P<exists>IF NOT EXISTS )?<name>(?: .*)?$"), _create_database),
+    (_statement(r"DROP DATABASE (?P<exists>IF EXISTS )?<name>$"), _drop_database),
     (_statement(r"DESC(?:RIBE)? USER <name>$"), _describe_user),
     (_statement(r"(?:GRANT|REVOKE) .+$"), _granted),
     (_statement(r"(?:LIST|LS) (?P<stage>'?@\S+)$"), _list),
