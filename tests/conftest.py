@@ -2,12 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-<<<<<<< HEAD
-from dataclasses import dataclass
-from functools import cached_property
-=======
 from dataclasses import dataclass, replace
->>>>>>> snowflake-server
 from itertools import count
 from typing import Any
 
@@ -18,18 +13,11 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from rosetta_dagster.cdc.config import PostgresConnection
-from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
-from rosetta_dagster.cdc.destination.snowflake.connection import Session
-from rosetta_dagster.cdc.destination.snowflake.connection import connect as connect_to_snowflake
-from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair, generate_key, key_of
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-<<<<<<< HEAD
-from rosetta_dagster.embedded.snowflake import SnowflakeServer
-=======
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
 from tests.snowflake_account import USER, SnowflakeAccount
->>>>>>> snowflake-server
+from tests.snowflake_database import SnowflakeDatabase, database_of
 
 SECRET_KEY = "a key that is used by tests only"
 
@@ -144,51 +132,9 @@ def store(config_database: Database) -> Iterator[Store]:
         yield opened
 
 
-PASSPHRASE = "a passphrase that is used by tests only"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SnowflakeDatabase:
-    """A database of a Snowflake account that one test has to itself."""
-
-    #: As `destinations.config` has it.
-    config: dict[str, Any]
-
-    @cached_property
-    def session(self) -> Session:
-        config = SnowflakeDestinationConfig.model_validate(self.config)
-        return connect_to_snowflake(config, key_of(config), who="the test", tag="test")
-
-    def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        return self.session.execute(statement, parameters)
-
-
-@pytest.fixture(scope="session")
-def snowflake_key() -> KeyPair:
-    return generate_key()
-
-
-@pytest.fixture(scope="session")
-def snowflake_server(snowflake_key: KeyPair) -> Iterator[SnowflakeServer]:
-    with SnowflakeServer(users={"ROSETTA": [snowflake_key.public_pem]}) as server:
-        yield server
-
-
 @pytest.fixture
-def snowflake_database(snowflake_server: SnowflakeServer, snowflake_key: KeyPair) -> Iterator[SnowflakeDatabase]:
-    """A database of the emulator."""
-    config = {
-        **snowflake_server.address,
-        "user": "ROSETTA",
-        "warehouse": "COMPUTE_WH",
-        "private_key": snowflake_key.pem(SecretStr(PASSPHRASE)).decode(),
-        "private_key_passphrase": PASSPHRASE,
-    }
-    common = SnowflakeDatabase(config={**config, "database": "ANALYTICS"})
-    name = f"TEST_{next(_NUMBERS)}"
-    common.rows(f"CREATE DATABASE {name}")
-    common.session.close()
-    database = SnowflakeDatabase(config={**config, "database": name})
+def snowflake_database(snowflake: SnowflakeAccount) -> Iterator[SnowflakeDatabase]:
+    """The database of the account, as a destination."""
+    database = database_of(snowflake)
     yield database
     database.session.close()
-    snowflake_server.clear_faults()

@@ -13,7 +13,8 @@ from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.destination.snowflake.names import Names, quoted
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId, TableSchema
-from tests.conftest import Database, SnowflakeDatabase
+from tests.conftest import Database
+from tests.snowflake_database import SnowflakeDatabase
 
 #: A row as a test reads it.
 TextRow: TypeAlias = tuple[str | None, ...]

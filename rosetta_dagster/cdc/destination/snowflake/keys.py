@@ -61,14 +61,6 @@ class KeyPair:
         """The public key as ALTER USER takes it: base64 without the lines that begin and end a PEM file."""
         return base64.b64encode(self.public_der).decode()
 
-    @property
-    def public_pem(self) -> str:
-        return (
-            self.private.public_key()
-            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-            .decode()
-        )
-
     def pem(self, passphrase: SecretStr) -> bytes:
         """PKCS#8, encrypted under the passphrase."""
         encryption = serialization.BestAvailableEncryption(passphrase.get_secret_value().encode())
