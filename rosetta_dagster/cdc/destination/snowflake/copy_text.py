@@ -48,23 +48,20 @@ def parse(text: bytes, names: Sequence[str]) -> Any:
     """A table of whole lines."""
     # When each backslash is followed by N, all of them are NULLs: an escaped one would count twice.
     is_escaped = text.count(b"\\") != text.count(b"\\N")
-    table = _split(_respelled(text) if is_escaped else text, names)
     if not is_escaped:
-        return table
-    return pa.table([_unescaped(column) for column in table.columns], names=list(names))
-
-
-def _respelled(text: bytes) -> bytes:
+        return _split(text, names)
     # The backslash comes first: what follows an escaped one is no escape.
-    for escape, letter, _ in _ESCAPES:
+    found = [escape for escape in _ESCAPES if escape[0] in text]
+    for escape, letter, _ in found:
         text = text.replace(escape, b"\0" + letter)
-    return text
+    columns = _split(text, names).columns
+    return pa.table([_unescaped(column, found) for column in columns], names=list(names))
 
 
-def _unescaped(column: Any) -> Any:
+def _unescaped(column: Any, escapes: Sequence[tuple[bytes, bytes, str]]) -> Any:
     if not pc.any(pc.match_substring(column, "\0")).as_py():
         return column
-    for _, letter, character in _ESCAPES:
+    for _, letter, character in escapes:
         column = pc.replace_substring(column, pattern="\0" + letter.decode(), replacement=character)
     return column
 
