@@ -7,8 +7,8 @@ from rosetta_dagster.cdc.destination.postgres.copy_text import line
 from rosetta_dagster.cdc.destination.snowflake.copy_text import parse, tables
 
 AWKWARD = [
-    "", " ", "\t", "\n", "\r\n", "\\", "\\\\", "\\N", "\\.", "\\t", "\\\\N", "a\tb\nc\\d\re", "NULL", '"', "'", ",", "é😀", "\x01\x7f",
-    "\\n\n", "e", "\\e", "0", "\b\f\v",
+    "", " ", "\t", "\n", "\r\n", "\\", "\\\\", "\\N", "\\.", "\\t", "\\\\N", "a\tb\nc\\d\re", "NULL", '"', "'", ",", "é😀",
+    "\x01\x7f", "\\n\n", "e", "\\e", "0", "\b\f\v",
 ]  # fmt: skip
 
 
