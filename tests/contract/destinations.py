@@ -152,7 +152,6 @@ def _printed(value: Any, type_: str) -> str | None:
 KINDS: Mapping[str, Callable[[pytest.FixtureRequest], DestinationKind]] = {
     "postgres": lambda request: PostgresKind(request.getfixturevalue("destination")),
     "snowflake": lambda request: SnowflakeKind(request.getfixturevalue("snowflake_database")),
-    "snowflake, case kept": lambda request: SnowflakeKind(request.getfixturevalue("snowflake_database"), preserve_case=True),
 }
 
 

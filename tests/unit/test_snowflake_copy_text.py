@@ -47,8 +47,8 @@ def test_blocks_may_end_anywhere(size: int) -> None:
 
 
 def test_no_text_is_no_table() -> None:
-    assert [] == list(tables([], ["a"]))
-    assert [] == list(tables([b""], ["a"]))
+    assert [] == list(tables([], ["a"], 100))
+    assert [] == list(tables([b""], ["a"], 100))
 
 
 def test_columns_may_be_called_alike_or_oddly() -> None:

@@ -191,6 +191,7 @@ WHO = Translation(who="destination dw (r@a/D)", fingerprint="SHA256:abc")
         (DatabaseError(msg="JWT token is invalid. [1]", errno=390144), ConfigurationError, "organization-account"),
         (ProgrammingError(msg="No active warehouse selected", errno=606, sqlstate="57P03"), ConfigurationError, "warehouse"),
         (ProgrammingError(msg="Role 'X' is not granted", errno=390189), ConfigurationError, "Grant the role"),
+        (OperationalError(msg="the answer did not come", errno=6), DestinationUnavailable, "did not come"),
         (OperationalError(msg="connection refused", errno=250001), DestinationUnavailable, "connection refused"),
         (ProgrammingError(msg="Session gone", errno=390111), DestinationUnavailable, "restarts by itself"),
         (ProgrammingError(msg="too many waiters", errno=625, sqlstate="57014"), DestinationUnavailable, "625"),

@@ -27,7 +27,7 @@ _ESCAPES = (
 )
 
 
-def tables(blocks: Iterable[bytes], names: Sequence[str], piece_size: int = PIECE_SIZE) -> Iterator[Any]:
+def tables(blocks: Iterable[bytes], names: Sequence[str], piece_size: int) -> Iterator[Any]:
     """Tables of strings with these columns, each of a piece of the text; blocks may end anywhere."""
     pending: list[bytes] = []
     size = 0

@@ -37,7 +37,6 @@ _WRONG_ROW = {
 #: What time mends.
 _TRANSIENT = frozenset(
     {
-        4,  # the HTTP request failed, however often it was tried
         604,  # canceled
         625,  # too many statements wait for the same table
         630,  # statement timeout
@@ -51,6 +50,9 @@ _TRANSIENT = frozenset(
         300001, 300002,  # internal
     }
 )  # fmt: skip
+
+#: Codes below are the connector's own: a request failed, or its answer did not come. The server's begin with 600.
+_CONNECTORS_OWN = 100
 
 #: SQLSTATE classes that time mends: connection, transaction rollback (locks, deadlocks), no resources, canceled.
 _TRANSIENT_STATES = ("08", "40", "53", "57014", "55P03")
@@ -109,7 +111,7 @@ def translate(error: Error, translation: Translation, place: str = "") -> Rosett
 
 
 def _is_transient(number: int, state: str, text: str) -> bool:
-    if number in _TRANSIENT or state.startswith(_TRANSIENT_STATES):
+    if number in _TRANSIENT or 0 < number < _CONNECTORS_OWN or state.startswith(_TRANSIENT_STATES):
         return True
     # A lock that was not given in time comes with the code of any failed statement.
     return not _quotes_values(number) and _LOCKED.search(text) is not None and number not in _TELLS_NAMES

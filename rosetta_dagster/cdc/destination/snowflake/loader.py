@@ -36,7 +36,7 @@ class SnowflakeLoader:
         columns = converters(table, layout, self._policy, touched)
         names = layout.columns if is_direct(layout) else [f"C{index}" for index in range(len(columns))]
         with Upload(self._session, pipeline_token(self._pipeline)) as upload:
-            for texts in copy_text.tables(blocks, table.column_names):
+            for texts in copy_text.tables(blocks, table.column_names, copy_text.PIECE_SIZE):
                 upload.add(_converted(texts, columns, names))
             upload.finish()
             if upload.row_count:

@@ -23,11 +23,10 @@ class Upload:
     Owns a directory with at most one file, from the first table until `close`; the file holds values of rows.
     """
 
-    def __init__(self, session: Session, token: str, file_size: int = FILE_SIZE) -> None:
+    def __init__(self, session: Session, token: str) -> None:
         self.path = f"{sql.SCHEMA}.STAGE/{token}/{uuid.uuid4().hex}/"
         self.row_count = 0
         self._session = session
-        self._file_size = file_size
         self._directory = TemporaryDirectory(prefix="rosetta-")
         self._writer: Any = None
         self._size = 0
@@ -50,7 +49,7 @@ class Upload:
         self._writer.write_table(table)
         self.row_count += table.num_rows
         self._size += table.nbytes
-        if self._size >= self._file_size:
+        if self._size >= FILE_SIZE:
             self.finish()
 
     def finish(self) -> None:
