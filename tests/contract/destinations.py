@@ -14,7 +14,7 @@ from rosetta_dagster.cdc.destination.snowflake.names import Names, quoted
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from tests.conftest import Database
-from tests.snowflake_database import SnowflakeDatabase
+from tests.snowflake_database import SnowflakeDatabase, drop_database, fresh_database, live_config
 
 #: A row as a test reads it.
 TextRow: TypeAlias = tuple[str | None, ...]
@@ -148,10 +148,22 @@ def _printed(value: Any, type_: str) -> str | None:
     return json.dumps(json.loads(value)) if type_ == "VARIANT" else str(value)
 
 
+def _live(request: pytest.FixtureRequest) -> DestinationKind:
+    """The real account that the environment names; the contract runs over it when there is one."""
+    config = live_config()
+    assert config is not None, "the kind is known only when there is an account"
+    database = fresh_database(config)
+    request.addfinalizer(lambda: drop_database(database))
+    kind = SnowflakeKind(database)
+    kind.unusable_namespaces = kind.unusable_columns = frozenset()
+    return kind
+
+
 #: Makes each kind for one test; a kind may ask for fixtures, or skip where it cannot be reached.
 KINDS: Mapping[str, Callable[[pytest.FixtureRequest], DestinationKind]] = {
     "postgres": lambda request: PostgresKind(request.getfixturevalue("destination")),
     "snowflake": lambda request: SnowflakeKind(request.getfixturevalue("snowflake_database")),
+    **({"snowflake account": _live} if live_config() else {}),
 }
 
 

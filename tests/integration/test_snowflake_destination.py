@@ -35,7 +35,8 @@ def begin(snowflake_database: SnowflakeDatabase) -> Iterator[Open]:
     opened: list[Destination] = []
 
     def opener(*tables: TableSchema, copied: bool = True, **options: Any) -> Destination:
-        kind = SnowflakeKind(replace(snowflake_database, config={**snowflake_database.config, **options}))
+        database = replace(snowflake_database, config={**snowflake_database.config, **options})
+        kind = SnowflakeKind(database, preserve_case=options.get("preserve_case", False))
         destination = make(kind, tables)
         opened.append(destination)
         held = destination.open(IDENTITY)
