@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, Source
 from rosetta_dagster.cdc.destination.base import Destination, Held
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.destination.snowflake import stage
-from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable
+from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable, WatermarkMoved
 from rosetta_dagster.cdc.event import UNCHANGED, Change
 from rosetta_dagster.cdc.position import Engine, Lsn
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
@@ -226,6 +226,22 @@ def test_names_keep_their_case_when_the_config_says_so(begin: Open, snowflake_da
     query = "SELECT TABLE_NAME, COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = 'Shop' ORDER BY COLUMN_NAME"
     assert [("Order", "id"), ("Order", "name"), ("Order", "size")] == snowflake_database.rows(query)
     assert [("1", "b", "kept")] == snowflake_database.rows('SELECT "id", "name", "size" FROM "Shop"."Order"')
+
+
+STAGED = "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE STARTSWITH(TABLE_NAME, 'STAGED_')"
+
+
+def test_two_runs_stage_into_tables_of_their_own_and_leave_none(begin: Open, snowflake_database: SnowflakeDatabase) -> None:
+    one, other = begin(ITEMS), begin(ITEMS)
+    apply(one, 1, insert(ITEMS, "1", "of one", None))
+    with pytest.raises(WatermarkMoved):
+        apply(other, 1, insert(ITEMS, "2", "of the other", None))
+    assert 2 == len(snowflake_database.rows(STAGED))
+    apply(one, 2, insert(ITEMS, "3", "of one", None))
+    one.close()
+    other.close()
+    assert [] == snowflake_database.rows(STAGED)
+    assert [("1", "of one", None), ("3", "of one", None)] == items(snowflake_database)
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ import pytest
 from rosetta_dagster.cdc.destination.base import Destination
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.keys import generate_key, key_of
-from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, WatermarkMoved
+from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable, WatermarkMoved
 from rosetta_dagster.cdc.event import UNCHANGED
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 from tests.contract.destinations import SnowflakeKind, make
-from tests.contract.test_destination_contract import IDENTITY, ITEMS, NOTES, copy, table
+from tests.contract.test_destination_contract import IDENTITY, ITEMS, NOTES, copy
 from tests.integration.test_snowflake_destination import FACTS, HELD, TEXTS, apply
 from tests.snowflake_database import SnowflakeDatabase, drop_database, fresh_database, live_config
-from tests.unit.changes import insert, update
+from tests.unit.changes import insert, table, update
 
 pytestmark = [
     pytest.mark.snowflake,
@@ -104,7 +104,7 @@ def test_of_two_runs_that_write_at_once_one_is_refused(database: SnowflakeDataba
     def write(destination: Destination, text: str) -> None:
         try:
             apply(destination, 1, insert(NOTES, text, None))
-        except WatermarkMoved:
+        except (WatermarkMoved, DestinationUnavailable):
             refused.append(text)
 
     threads = [threading.Thread(target=write, args=[each, text]) for each, text in ((one, "one"), (other, "other"))]

@@ -11,7 +11,12 @@ from rosetta_dagster.cdc.destination.snowflake.connection import Session, connec
 from rosetta_dagster.cdc.destination.snowflake.keys import key_of
 from rosetta_dagster.cdc.destination.snowflake.loader import SnowflakeLoader
 from rosetta_dagster.cdc.destination.snowflake.merge import Merger
-from rosetta_dagster.cdc.destination.snowflake.state import StreamState, forget_stream, pipeline_token
+from rosetta_dagster.cdc.destination.snowflake.state import (
+    StreamState,
+    drop_left_staging,
+    forget_stream,
+    pipeline_token,
+)
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.errors import DestinationRejected
 from rosetta_dagster.cdc.position import Lsn, Watermark
@@ -43,6 +48,7 @@ class SnowflakeDestination:
         self._state = StreamState(self._session, identity)
         self._merger = Merger(self._session, self._targets, self._config.values, pipeline=self._pipeline)
         held = self._state.read()
+        drop_left_staging(self._session, self._pipeline)
         # What a run that broke off has left in the stage costs its storage and nothing else.
         with suppress(DestinationRejected):
             self._session.execute(f"REMOVE @{sql.SCHEMA}.STAGE/{pipeline_token(self._pipeline)}/")
@@ -84,6 +90,9 @@ class SnowflakeDestination:
             return {table: self._targets.row_count(session, table) for table in tables}
 
     def close(self) -> None:
+        if self._merger is not None:
+            self._merger.close()
+            self._merger = None
         if self._session is not None:
             self._session.close()
 

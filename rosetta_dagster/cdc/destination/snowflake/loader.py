@@ -1,5 +1,6 @@
 """Loads copied rows: COPY's text becomes Parquet files of bounded size, and these become rows in one transaction."""
 
+import uuid
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -49,7 +50,7 @@ class SnowflakeLoader:
                 upload.copy_into(quoted(*layout.id), place)
                 add_substitutions(self._session, self._pipeline, touched)
             return
-        staging = f"{sql.SCHEMA}.LOAD_{upload.path.split('/')[-2].upper()}"
+        staging = f"{sql.staging_prefix(pipeline_token(self._pipeline))}{uuid.uuid4().hex[:12].upper()}"
         self._session.execute(sql.create_staging(staging, layout))
         try:
             upload.copy_into(staging, place)

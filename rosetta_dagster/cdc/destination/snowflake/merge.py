@@ -1,8 +1,9 @@
 """Merges a batch: first every table's changes are staged, then all of them are written in the caller's transaction."""
 
-import hashlib
+import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rosetta_dagster.cdc.batch import Batch, Merge, Recount, TableBatch, Truncate
@@ -15,7 +16,8 @@ from rosetta_dagster.cdc.destination.snowflake.staged import Moves, grouped, sta
 from rosetta_dagster.cdc.destination.snowflake.state import add_substitutions, pipeline_token
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import Touched
-from rosetta_dagster.cdc.schema import TableSchema
+from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.schema import TableId, TableSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,17 @@ class Staged:
 
 
 class Merger:
-    """Applies batches over one session; staging tables are kept from batch to batch."""
+    """Applies batches over one session; its staging tables are kept from batch to batch, until `close`."""
 
     def __init__(self, session: Session, targets: Targets, policy: ValuePolicy, *, pipeline: str) -> None:
         self._session = session
         self._targets = targets
         self._policy = policy
         self._pipeline = pipeline
+        # A run that was given up for dead may still write. It must not stage into the tables of the one that goes on.
+        self._prefix = f"{sql.staging_prefix(pipeline_token(pipeline))}{uuid.uuid4().hex[:12].upper()}"
+        #: For each table of a batch, by the number of times that it stood there before, its staging table.
+        self._names: dict[tuple[TableId, int], str] = {}
         #: For each staging table the schema that it was made for.
         self._staging: dict[str, TableSchema] = {}
 
@@ -53,6 +59,12 @@ class Merger:
             add_substitutions(self._session, self._pipeline, touched)
             # It comes last: it shows whether another run has written meanwhile.
             move_watermark()
+
+    def close(self) -> None:
+        """Drop the staging tables. What is left when that fails goes with a later run."""
+        with suppress(RosettaError):
+            for staging in self._staging:
+                self._session.execute(sql.drop_staging(staging))
 
     def _stage(self, batch: TableBatch, staging: str, touched: Counter[Touched]) -> Staged:
         table, place = batch.table, f"table {batch.table.id}"
@@ -79,8 +91,7 @@ class Merger:
 
     def _staging_name(self, batch: TableBatch, number: int) -> str:
         """A table stands in a batch once for each schema that it had, and each needs a staging table of its own."""
-        mark = hashlib.sha256(repr((self._pipeline, *batch.table.id)).encode()).hexdigest()[:16].upper()
-        return f"{sql.SCHEMA}.STAGED_{mark}_{number}"
+        return self._names.setdefault((batch.table.id, number), f"{self._prefix}_{len(self._names)}")
 
 
 def _statements(layout: Layout, staging: str, number: int, step: object) -> list[str]:

@@ -69,6 +69,18 @@ def count_rows(table: TableId, deleted_at: str | None) -> str:
     return f"SELECT COUNT(*){marked} FROM {quoted(*table)}"
 
 
+def staging_prefix(token: str) -> str:
+    """What the names of a pipeline's staging tables begin with."""
+    return f"{SCHEMA}.STAGED_{token}_"
+
+
+#: Staging tables that runs have left behind: no run is a day older than the one that follows it.
+LEFT_STAGING = """
+SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES
+WHERE TABLE_SCHEMA = ? AND STARTSWITH(TABLE_NAME, ?) AND CREATED < DATEADD(DAY, -1, CURRENT_TIMESTAMP())
+"""
+
+
 def create_staging(staging: str, layout: Layout) -> str:
     """The staging table, empty; one of another shape is replaced."""
     parts = ["STEP NUMBER(10,0)", "OP VARCHAR", "UNCHANGED VARCHAR", "COPIES NUMBER(19,0)"]

@@ -132,6 +132,13 @@ def add_substitutions(session: Session, pipeline: str, touched: Counter[Touched]
         session.execute(sql.ADD_SUBSTITUTION, [pipeline, place, reason, count])
 
 
+def drop_left_staging(session: Session, pipeline: str) -> None:
+    """Drop the staging tables that runs have left behind."""
+    prefix = sql.staging_prefix(pipeline_token(pipeline)).removeprefix(f"{sql.SCHEMA}.")
+    for (name,) in session.execute(sql.LEFT_STAGING, [sql.SCHEMA, prefix]):
+        session.execute(sql.drop_staging(f"{sql.SCHEMA}.{name}"))
+
+
 def forget_stream(session: Session, pipeline: str) -> None:
     """Forget the watermark, and which copies were finished. That they were begun stays known: their rows are ours."""
     if not _exists(session, pipeline):
