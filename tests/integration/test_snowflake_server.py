@@ -592,13 +592,12 @@ class TestLife:
             until(lambda: not is_alive(int(pid)))
         until(lambda: not Path(home).exists())
 
-    def test_a_port_that_is_taken_is_said(self, snowflake_server: SnowflakeAccount) -> None:
+    def test_a_port_that_is_taken_is_said_and_nothing_is_left(self, snowflake_server: SnowflakeAccount) -> None:
         server = SnowflakeServer(users={}, port=snowflake_server.server.port)
-        try:
-            with pytest.raises(SnowflakeServerError, match="did not start"):
-                server.start()
-        finally:
-            server.stop()
+        with pytest.raises(SnowflakeServerError, match="did not start"):
+            server.start()
+        assert server.pid is None
+        assert server._home is None
 
     def test_it_shows_its_port_and_no_secret(self, snowflake_server: SnowflakeAccount) -> None:
         server = snowflake_server.server

@@ -8,8 +8,8 @@ What DuckDB holds otherwise than Snowflake does:
   and not the offset, and reads as UTC. A text with a space before its offset is refused.
 - NUMBER(38,s) is exact. A NUMBER of smaller precision refuses what is too large, with DuckDB's words in the message.
 - VARCHAR(n) accepts longer texts, and BINARY(n) longer values (100078 does not come); nothing is limited to 16 MB.
-- VARIANT, OBJECT and ARRAY are one type, JSON: they read as VARIANT, keep the order and the spaces of the text, and
-  numbers as they were written. COPY of a text into a VARIANT column parses it, where Snowflake keeps a string.
+- VARIANT, OBJECT and ARRAY are one type, JSON: they read as VARIANT, with their keys in the order in which they were
+  written, and twice when written twice. COPY of a text into a VARIANT column parses it, where Snowflake keeps a string.
 - GEOGRAPHY, GEOMETRY and VECTOR are not there.
 - Names that differ in case only are one name.
 

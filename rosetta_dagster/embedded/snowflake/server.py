@@ -80,11 +80,7 @@ class SnowflakeServer:
             self._register(user, keys)
 
     def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
+        self.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -104,7 +100,12 @@ class SnowflakeServer:
         return self._process.pid if self._process is not None else None
 
     def start(self) -> None:
-        """Start the emulator, over what its directory holds, and wait until it answers."""
+        """Start the emulator, over what its directory holds, and wait until it answers.
+
+        Raises:
+            SnowflakeServerError: with the end of its log; nothing is left of it then.
+
+        """
         if find_spec("fakesnow") is None:
             raise SnowflakeServerError("The Snowflake emulator is not installed: pip install 'rosetta-dagster[embedded]'.")
         if self._home is None:
@@ -117,7 +118,11 @@ class SnowflakeServer:
         command = [sys.executable, "-m", _EMULATOR, str(setup)]
         environment = {**os.environ, "TMPDIR": str(self._home)}
         self._process = GuardedProcess(command, log=self._home / "log", environment=environment, throwaway=self._home)
-        self._wait_until_ready()
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """End the emulator. What its directory holds stays."""
