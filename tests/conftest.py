@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -15,6 +15,9 @@ from pydantic import SecretStr
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
+from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
+from tests.snowflake_account import USER, SnowflakeAccount
+from tests.snowflake_database import SnowflakeDatabase, database_of
 
 SECRET_KEY = "a key that is used by tests only"
 
@@ -66,6 +69,26 @@ def postgres_server() -> Iterator[EmbeddedPostgres]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def snowflake_server() -> Iterator[SnowflakeAccount]:
+    """An account in memory, for the whole session."""
+    pair = KeyPair.generate()
+    # What a test leaves open, the next one need not wait for.
+    with SnowflakeServer(users={USER: [pair.public_key]}, detached_timeout=2) as server:
+        yield SnowflakeAccount(server=server, key_pair=pair)
+
+
+@pytest.fixture
+def snowflake(snowflake_server: SnowflakeAccount) -> Iterator[SnowflakeAccount]:
+    """The account with a database that one test has to itself, and no fault that an earlier one left."""
+    name = f"TEST_{next(_NUMBERS)}"
+    snowflake_server.run(f"CREATE DATABASE {name}")
+    yield replace(snowflake_server, database=name)
+    snowflake_server.server.clear_faults()
+    snowflake_server.server.abort_transactions()
+    snowflake_server.run(f"DROP DATABASE {name}")
+
+
 @pytest.fixture
 def new_database(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[str], Database]]:
     """Makes databases, and removes them after the test with their slots."""
@@ -107,3 +130,11 @@ def store(config_database: Database) -> Iterator[Store]:
     with Store(SecretStr(config_database.url), SecretStr(SECRET_KEY)) as opened:
         opened.migrate()
         yield opened
+
+
+@pytest.fixture
+def snowflake_database(snowflake: SnowflakeAccount) -> Iterator[SnowflakeDatabase]:
+    """The database of the account, as a destination."""
+    database = database_of(snowflake)
+    yield database
+    database.session.close()

@@ -1,12 +1,16 @@
-"""The journey of a change: from a delivery of the source to the destinations, and back to the source as a commit."""
+"""The journey of a change: from a delivery of the source to the destinations, and back to the source as a commit.
+
+A destination may want its changes held back, so that more of them are applied at once (`FlushPolicy`). A delivery is
+settled once every destination holds all of it, and only a settled delivery is reported and committed.
+"""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from rosetta_dagster.cdc.batch import Batch, compact
+from rosetta_dagster.cdc.batch import compact
 from rosetta_dagster.cdc.destination.base import Destination, Held
 from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.latecomers import Latecomers
@@ -26,7 +30,7 @@ COMMIT_INTERVAL = 1.0
 
 @dataclass(slots=True)
 class Replica:
-    """A destination together with what it holds of the stream."""
+    """A destination together with what it holds of the stream, and the changes that wait for it."""
 
     destination: Destination
     held: Held
@@ -34,37 +38,74 @@ class Replica:
     left_out: Mapping[TableId, str] = field(default_factory=dict)
     #: Tables that are copied while the stream goes on.
     latecomers: Latecomers | None = None
-    #: Up to where the stream was taken in: every change before it is held, is kept for a late table, or is left out.
-    passed: Watermark | None = None
+    #: The last delivery that the destination holds, and the last one that was taken; deliveries are numbered by the run.
+    settled: int = 0
+    _taken: int = 0
+    #: Up to where the stream was taken: every change before it is held, waits here or for a late table, or is left out.
+    _passed: Watermark | None = None
+    _waiting: list[Change] = field(default_factory=list)
+    _waiting_bytes: int = 0
+    _waiting_since: float = 0.0
 
     def lacks(self, delivery: Delivery) -> Sequence[Change]:
-        """The delivery's changes that the destination does not hold yet, but for those that have to wait for a copy."""
+        """The delivery's changes that neither the destination holds nor wait for it."""
         if delivery.watermark is None:
             return ()
-        if self.held.lacks(delivery.changes[-1:], delivery.watermark.engine):
-            self.passed = delivery.watermark
-        changes = self.held.lacks(delivery.changes, delivery.watermark.engine)
-        if self.left_out:
-            changes = [change for change in changes if change.table.id not in self.left_out]
-        return changes if self.latecomers is None else self.latecomers.divert(changes)
+        held = self.held if self._passed is None else replace(self.held, watermark=self._passed)
+        changes = held.lacks(delivery.changes, delivery.watermark.engine)
+        if not self.left_out:
+            return changes
+        return [change for change in changes if change.table.id not in self.left_out]
 
     def copied(self, table: TableId, point: SnapshotPoint) -> None:
         """The copy of this table is complete."""
         self.held = replace(self.held, copied={**self.held.copied, table: point})
 
-    def apply(self, batch: Batch, watermark: Watermark | None) -> None:
-        """Make the batch durable. Nothing happens for an empty one: what it stands for is held already."""
-        if batch.tables and watermark is not None:
-            self.destination.apply(batch, watermark)
-            self.held = replace(self.held, watermark=watermark)
+    def take(self, delivery: Delivery, number: int) -> Counter[tuple[TableId, str]]:
+        """Let the delivery's changes wait for the destination; how many of each table and kind it lacks."""
+        changes = self.lacks(delivery)
+        if changes:
+            self._passed = delivery.watermark
+        if self.latecomers is not None:
+            changes = self.latecomers.divert(changes)
+        self._wait(changes)
+        self._taken = number
+        if not self._waiting:
+            self.settled = number
+        return Counter((change.table.id, change.operation.value) for change in changes)
+
+    def flush_if_due(self) -> None:
+        """Apply what waits when it is as much, or has waited as long, as the destination wants."""
+        policy = self.destination.flush
+        if self._waiting and (
+            time.monotonic() - self._waiting_since >= policy.seconds
+            or len(self._waiting) >= policy.rows
+            or self._waiting_bytes >= policy.bytes
+        ):
+            self.flush()
+
+    def flush(self) -> None:
+        """Make durable what waits."""
+        if self._waiting and self._passed is not None:
+            self.destination.apply(compact(self._waiting), self._passed)
+            self.held = replace(self.held, watermark=self._passed)
+            self._waiting, self._waiting_bytes = [], 0
+            self.settled = self._taken
 
     def apply_late(self, changes: Sequence[Change]) -> None:
-        """Make changes durable that were kept for a late table. The watermark covers them from now on."""
-        self.apply(compact(changes), self.passed)
+        """Make changes durable that waited for a late table, with all that waits: the watermark is of both."""
+        self._wait(changes)
+        self.flush()
 
     def serve(self) -> bool:
         """Do what the copying of tables waits for; whether there is more of it to do at once."""
         return self.latecomers is not None and self.latecomers.serve()
+
+    def _wait(self, changes: Sequence[Change]) -> None:
+        if changes and not self._waiting:
+            self._waiting_since = time.monotonic()
+        self._waiting.extend(changes)
+        self._waiting_bytes += _size(changes) if self.destination.flush.seconds else 0
 
 
 def replicate(
@@ -77,22 +118,54 @@ def replicate(
 ) -> None:
     """Replicate until told to stop. Every commit to the source follows a durable apply at each destination."""
     commits = _Commits(stream, replicas)
+    unsettled = _Unsettled(replicas)
     while not stopped():
         has_more = [replica.serve() for replica in replicas]
         delivery = stream.next(0 if any(has_more) else DELIVERY_WAIT)
-        if delivery is None:
-            commits.make()
-            heartbeat.idle()
-            continue
-        counts: Counter[tuple[TableId, str]] = Counter()
+        if delivery is not None:
+            unsettled.take(delivery)
         for replica in replicas:
-            batch = compact(replica.lacks(delivery))
-            replica.apply(batch, delivery.watermark)
-            counts |= counts_of(batch)
-        commits.add(delivery)
-        heartbeat.heard(delivery.lsn)
-        _report(reporter, delivery, counts)
+            replica.flush_if_due()
+        _settle(unsettled, commits, reporter)
+        if delivery is None:
+            commits.idle()
+            heartbeat.idle()
+        else:
+            heartbeat.heard(delivery.lsn)
+    for replica in replicas:
+        replica.flush()
+    _settle(unsettled, commits, reporter)
     commits.make()
+
+
+def _settle(unsettled: "_Unsettled", commits: "_Commits", reporter: Reporter) -> None:
+    for delivery, counts in unsettled.settled():
+        commits.add(delivery)
+        _report(reporter, delivery, counts)
+
+
+class _Unsettled:
+    """The deliveries that not every destination holds yet, in order."""
+
+    def __init__(self, replicas: Sequence[Replica]) -> None:
+        self._replicas = replicas
+        self._count = 0
+        self._deliveries: deque[tuple[int, Delivery, Counter[tuple[TableId, str]]]] = deque()
+
+    def take(self, delivery: Delivery) -> None:
+        """Hand the delivery to every destination. A change that several of them lack is counted once."""
+        self._count += 1
+        counts: Counter[tuple[TableId, str]] = Counter()
+        for replica in self._replicas:
+            counts |= replica.take(delivery, self._count)
+        self._deliveries.append((self._count, delivery, counts))
+
+    def settled(self) -> Iterable[tuple[Delivery, Counter[tuple[TableId, str]]]]:
+        """The deliveries that every destination holds by now; each is told once."""
+        limit = min((replica.settled for replica in self._replicas), default=self._count)
+        while self._deliveries and self._deliveries[0][0] <= limit:
+            _, delivery, counts = self._deliveries.popleft()
+            yield delivery, counts
 
 
 class _Commits:
@@ -106,12 +179,19 @@ class _Commits:
         self._replicas = replicas
         self._pending: Delivery | None = None
         self._made_at = time.monotonic()
+        #: A destination that holds changes back is not woken for a commit either.
+        self._rest = max((replica.destination.flush.seconds for replica in replicas), default=0.0)
 
     def add(self, delivery: Delivery) -> None:
         """The delivery and all before it are durable at every destination."""
         if delivery.receipt is not None:
             self._pending = delivery
-        if time.monotonic() - self._made_at >= COMMIT_INTERVAL:
+        if time.monotonic() - self._made_at >= max(COMMIT_INTERVAL, self._rest):
+            self.make()
+
+    def idle(self) -> None:
+        """Nothing comes at the moment."""
+        if time.monotonic() - self._made_at >= self._rest:
             self.make()
 
     def make(self) -> None:
@@ -123,13 +203,9 @@ class _Commits:
         self._pending, self._made_at = None, time.monotonic()
 
 
-def counts_of(batch: Batch) -> Counter[tuple[TableId, str]]:
-    """How many changes of each kind the batch holds of each table."""
-    counts: Counter[tuple[TableId, str]] = Counter()
-    # A table stands in a batch once for each schema that it had.
-    for table in batch.tables:
-        counts.update({(table.table.id, operation.value): count for operation, count in table.counts.items()})
-    return counts
+def _size(changes: Sequence[Change]) -> int:
+    """Bytes of the changes' values."""
+    return sum(len(value) for change in changes for value in change.row or () if isinstance(value, bytes))
 
 
 def _report(reporter: Reporter, delivery: Delivery, counts: Counter[tuple[TableId, str]]) -> None:

@@ -1,10 +1,13 @@
 """The commands that add rows to the configuration database."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rosetta_dagster.cdc.config import PostgresConnection, PostgresDestinationConfig, checked
+from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
+from rosetta_dagster.cdc.destination.snowflake.keys import key_of, read_key
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.declared import (
@@ -83,6 +86,49 @@ def add_destination(
     with open_store() as store:
         refuse_existing(store, "destination", name)
         put_destination(store, DeclaredDestination(name=name, type="POSTGRES", config=config))
+    typer.echo(f"added destination {name}")
+
+
+@destination.command(name="add-snowflake")
+def add_snowflake_destination(
+    name: Name,
+    *,
+    account: Annotated[str, typer.Option(help="Account, as organization-account.")],
+    user: Annotated[str, typer.Option(help="User that connects, with a key pair.")],
+    database: Annotated[str, typer.Option(help="Database of the account.")],
+    warehouse: Annotated[str | None, typer.Option(help="Warehouse; the user's own when not given.")] = None,
+    role: Annotated[str | None, typer.Option(help="Role; the user's own when not given.")] = None,
+    key: Annotated[Path | None, typer.Option(help="File of the private key; the row keeps the key, encrypted.")] = None,
+    key_path: Annotated[str | None, typer.Option(help="The same; the row keeps the path, for every worker.")] = None,
+    key_env: Annotated[str | None, typer.Option(help="Environment variable of the workers that holds the key.")] = None,
+    passphrase: Annotated[
+        str,
+        typer.Option(envvar="ROSETTA_PASSPHRASE", prompt=True, hide_input=True, help="Asked for when not in the variable."),
+    ],
+    namespace: Annotated[
+        str | None, typer.Option("--schema", help="Where all tables go; as at the source when not given.")
+    ] = None,
+    preserve_case: Annotated[bool, typer.Option("--preserve-case", help="Keep the case of names.")] = False,
+    soft_deletes: Annotated[
+        bool, typer.Option("--soft-deletes", help="Mark deleted rows instead of deleting them.")
+    ] = False,
+    flush_seconds: Annotated[float, typer.Option(help="Seconds that changes may wait to be written together.")] = 60.0,
+) -> None:
+    """Add a Snowflake destination. The key is tested, the account is not."""
+    given: dict[str, Any] = {
+        "account": account, "user": user, "database": database, "warehouse": warehouse, "role": role, "schema": namespace,
+        "private_key": read_key(str(key)).decode(errors="replace") if key else None, "private_key_path": key_path,
+        "private_key_env": key_env, "private_key_passphrase": passphrase or None,
+    }  # fmt: skip
+    config = {field: value for field, value in given.items() if value is not None}
+    config |= {"preserve_case": preserve_case, "deletes": "soft" if soft_deletes else "hard", "flush_seconds": flush_seconds}
+    checked_config = checked(SnowflakeDestinationConfig, config, f"Destination {name}")
+    if key_env is None:
+        # A variable of the workers need not be set here.
+        key_of(checked_config)
+    with open_store() as store:
+        refuse_existing(store, "destination", name)
+        put_destination(store, DeclaredDestination(name=name, type="SNOWFLAKE", config=config))
     typer.echo(f"added destination {name}")
 
 

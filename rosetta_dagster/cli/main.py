@@ -12,6 +12,7 @@ from rosetta_dagster.cdc.resync import resync
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.preflight import Severity, preflight
 from rosetta_dagster.cli import add
+from rosetta_dagster.cli.keys import keys
 from rosetta_dagster.cli.output import finding_line, print_json, print_states, to_json
 from rosetta_dagster.settings import configured_store, open_store, read_settings
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.add_typer(add.source, name="source")
 app.add_typer(add.destination, name="destination")
 app.add_typer(add.pipeline, name="pipeline")
+app.add_typer(keys, name="keys")
 
 Name = Annotated[str, typer.Argument(help="Name of the pipeline.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]

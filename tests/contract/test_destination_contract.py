@@ -404,12 +404,12 @@ class TestWithoutAKey:
         replica.apply(delete_whole(NOTES, "", None))
         assert [("", ""), (None, ""), (None, None)] == replica.rows(NOTES)
 
-    def test_rows_may_hold_types_that_know_no_equality_or_too_much_of_it(self, begin: Open) -> None:
+    def test_rows_may_hold_types_that_know_no_equality_or_too_much_of_it(self, begin: Open, kind: DestinationKind) -> None:
         schema = typed({"amount": "numeric", "document": "json"}, name="facts", identity=Identity.FULL)
         replica = begin(schema)
         replica.apply(insert(schema, "1.0", "{}"), insert(schema, "1.00", "{}"), insert(schema, "1.00", "{ }"))
         replica.apply(delete_whole(schema, "1.00", "{}"))
-        assert [("1.0", "{}"), ("1.00", "{ }")] == replica.rows(schema)
+        assert [("1.0", kind.printed_json("{}")), ("1.00", kind.printed_json("{ }"))] == replica.rows(schema)
 
 
 class TestValuesAndNames:
@@ -440,10 +440,11 @@ class TestValuesAndNames:
         replica.apply(*(delete_whole(NOTES, text, None) for text in AWKWARD_TEXTS))
         assert [(None, None)] == replica.rows(NOTES)
 
-    def test_columns_may_have_any_names(self, begin: Open) -> None:
-        schema = table(*ODD_NAMES, key=(ODD_NAMES[0], ODD_NAMES[10]))
+    def test_columns_may_have_any_names(self, begin: Open, kind: DestinationKind) -> None:
+        names = [name for name in ODD_NAMES if name not in kind.unusable_columns]
+        schema = table(*names, key=(names[0], names[10]))
         replica = begin(schema)
-        values = [f"value {n}" for n in range(len(ODD_NAMES))]
+        values = [f"value {n}" for n in range(len(names))]
         replica.apply(insert(schema, *values), insert(schema, "gone", *values[1:]))
         replica.apply(update(schema, *values[:-1], UNCHANGED), delete(schema, "gone", values[10]))
         assert [tuple(values)] == replica.rows(schema)
@@ -452,16 +453,19 @@ class TestValuesAndNames:
         replica.apply(rekey(schema, (values[0], values[10]), *moved))
         assert [("moved", "new", *values[2:])] == replica.rows(schema)
 
-    def test_columns_of_a_table_without_a_key_may_have_any_names(self, begin: Open) -> None:
-        schema = keyless(*ODD_NAMES)
+    def test_columns_of_a_table_without_a_key_may_have_any_names(self, begin: Open, kind: DestinationKind) -> None:
+        names = [name for name in ODD_NAMES if name not in kind.unusable_columns]
+        schema = keyless(*names)
         replica = begin(schema)
-        values = [f"value {n}" for n in range(len(ODD_NAMES))]
+        values = [f"value {n}" for n in range(len(names))]
         replica.apply(insert(schema, *values), insert(schema, *values))
         replica.apply(update(schema, "new", *[UNCHANGED] * (len(values) - 1), old=row(*values)))
         assert [("new", *values[1:]), tuple(values)] == replica.rows(schema)
 
     @pytest.mark.parametrize("name", ODD_NAMES)
-    def test_a_table_and_its_namespace_may_have_any_name(self, begin: Open, name: str) -> None:
+    def test_a_table_and_its_namespace_may_have_any_name(self, begin: Open, kind: DestinationKind, name: str) -> None:
+        if name in kind.unusable_namespaces:
+            pytest.skip("The server behind the tests cannot take this name.")
         schema = TableSchema(id=TableId(name, name), columns=ITEMS.columns, key=ITEMS.key, identity=Identity.KEY)
         replica = begin(schema, copied=False)
         copy(replica.destination, [schema], b"1\ta\tkept\n")

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, SourceConfig
+from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import PipelineNotFound
+from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cli.main import main
 from tests.conftest import SECRET_KEY, Database
@@ -328,3 +331,75 @@ def test_without_a_configuration_database_the_line_says_how_to_name_one(
 ) -> None:
     monkeypatch.delenv("CONFIG_DATABASE_URL")
     assert_one_line(rosetta("pipelines"), "Set CONFIG_DATABASE_URL")
+
+
+class TestSnowflake:
+    WHERE = ("--account", "myorg-dw", "--user", "rosetta", "--database", "ANALYTICS")
+
+    @pytest.fixture(autouse=True)
+    def passphrase(self, monkeypatch: pytest.MonkeyPatch) -> str:
+        monkeypatch.setenv("ROSETTA_PASSPHRASE", "a passphrase")
+        return "a passphrase"
+
+    def test_a_key_is_made_for_its_owner_alone_and_passes_the_check(self, rosetta: Rosetta) -> None:
+        made = rosetta("keys", "generate", "the.p8", "--user", "loader")
+        assert 0 == made.code
+        assert made.out.startswith("wrote the.p8\nbits         2048\nfingerprint  SHA256:")
+        assert 'ALTER USER "LOADER" SET RSA_PUBLIC_KEY=\'MII' in made.out
+        assert 0o600 == Path("the.p8").stat().st_mode & 0o777
+        assert made.out.split("\n", 1)[1] == rosetta("keys", "check", "the.p8", "--user", "loader").out
+        assert "PRIVATE" not in made.out
+
+    def test_a_file_is_never_overwritten(self, rosetta: Rosetta) -> None:
+        Path("rsa_key.p8").write_text("mine")
+        result = rosetta("keys", "generate")
+        assert (1, "rosetta: rsa_key.p8 exists already. Name another file, or move it away.\n") == (result.code, result.err)
+        assert "mine" == Path("rsa_key.p8").read_text()
+
+    def test_a_key_that_will_not_do_is_one_line(self, rosetta: Rosetta, monkeypatch: pytest.MonkeyPatch) -> None:
+        rosetta("keys", "generate")
+        monkeypatch.setenv("ROSETTA_PASSPHRASE", "another one")
+        result = rosetta("keys", "check")
+        assert (1, 1) == (result.code, len(result.err.splitlines()))
+        assert "The passphrase is not that of the private key." in result.err
+        assert "No such file" in rosetta("keys", "check", "nowhere.p8").err
+
+    def test_a_destination_keeps_its_key_encrypted(
+        self, rosetta: Rosetta, store: Store, config_database: Database, passphrase: str
+    ) -> None:
+        rosetta("keys", "generate")
+        result = rosetta("destination", "add-snowflake", "dw", *self.WHERE, "--key", "rsa_key.p8", "--soft-deletes")
+        assert (0, "added destination dw\n", "") == result
+        stored = str(config_database.rows("SELECT config FROM destinations"))
+        assert passphrase not in stored
+        assert "PRIVATE KEY" not in stored
+        row = store.destination("dw")
+        assert ("SNOWFLAKE", "soft", Path("rsa_key.p8").read_text()) == (
+            row.type, row.config["deletes"], row.config["private_key"],
+        )  # fmt: skip
+        make_destination(row, _pipeline_of(row))
+
+    @pytest.mark.parametrize(
+        ("options", "problem"),
+        [
+            ([], "exactly one of private_key"),
+            (["--key", "nowhere.p8"], "No such file"),
+            (["--key-path", "nowhere.p8"], "No such file"),
+            (["--key-env", "THE_KEY", "--flush-seconds", "-1"], "flush_seconds"),
+        ],
+    )
+    def test_a_destination_that_cannot_work_is_not_added(
+        self, rosetta: Rosetta, store: Store, options: list[str], problem: str
+    ) -> None:
+        result = rosetta("destination", "add-snowflake", "dw", *self.WHERE, *options)
+        assert 1 == result.code
+        assert problem in result.err
+        with pytest.raises(PipelineNotFound):
+            store.destination("dw")
+
+
+def _pipeline_of(row: DestinationConfig) -> PipelineConfig:
+    source = {"name": "s", "connection": {"host": "h", "database": "d", "username": "u"}}
+    return PipelineConfig(
+        id=1, name="p", engine=Engine.PGOUTPUT, source=SourceConfig.model_validate(source), destinations=(row,), tables=()
+    )

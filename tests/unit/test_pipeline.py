@@ -1,13 +1,14 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from rosetta_dagster.cdc import pipeline
 from rosetta_dagster.cdc.batch import Batch, compact
-from rosetta_dagster.cdc.destination.base import Destination, Held
+from rosetta_dagster.cdc.destination.base import Destination, FlushPolicy, Held
 from rosetta_dagster.cdc.errors import DestinationUnavailable
 from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.pipeline import Replica, replicate
@@ -78,6 +79,7 @@ class FakeDestination:
     name: str
     journal: Journal
     refused: int | None = None
+    flush: FlushPolicy = field(default_factory=FlushPolicy)
     applied: list[tuple[Batch, Watermark]] = field(default_factory=list)
     noted: list[Lsn] = field(default_factory=list)
 
@@ -258,6 +260,79 @@ def test_a_delivery_that_was_begun_is_finished_before_the_run_stops() -> None:
     run = run_of([FIRST, SECOND])
     run.start(stopped=lambda: next(answers))
     assert ["a applies", "commit 0/82", "heard 0/82"] == run.journal
+
+
+def holding(run: Run, policy: FlushPolicy, number: int = 0) -> Run:
+    """The run with a destination that wants its changes held back."""
+    cast(FakeDestination, run.replicas[number].destination).flush = policy
+    return run
+
+
+FOR_LONG = FlushPolicy(seconds=3600.0)
+
+
+def test_changes_that_are_held_back_are_not_committed_until_they_are_applied_together() -> None:
+    run = holding(run_of([FIRST, SECOND, None]), FOR_LONG)
+    run.start()
+    assert ["heard 0/82", "heard 0/A0", "idle", "a applies", "commit 0/A0"] == run.journal
+    assert [(compact([*FIRST.changes, *SECOND.changes]), SECOND.watermark)] == applied(run)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [FlushPolicy(seconds=3600.0, rows=3), FlushPolicy(seconds=3600.0, bytes=5), FlushPolicy(seconds=1e-9)],
+    ids=["rows", "bytes", "seconds"],
+)
+def test_held_changes_are_applied_at_the_first_limit(policy: FlushPolicy) -> None:
+    third = delivery_of(insert(ITEMS, "3", "c", at=at(160, 170), xid=3), lsn=180)
+    run = holding(run_of([FIRST, SECOND, third, None]), policy)
+    run.start()
+    last_heard = run.journal.index("heard 0/B4")
+    assert "a applies" in run.journal[:last_heard]
+
+
+def test_held_changes_are_applied_in_a_silence_when_they_have_waited_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = holding(run_of([FIRST, None, None, None, None]), FlushPolicy(seconds=60.0))
+    length = len(run.stream.deliveries)
+    # Each look at the stream takes 25 seconds.
+    clock = SimpleNamespace(monotonic=lambda: 25.0 * (length - len(run.stream.deliveries)))
+    monkeypatch.setattr(pipeline, "time", clock)
+    run.start()
+    assert ["heard 0/82", "idle", "idle", "a applies", "commit 0/82", "idle", "idle"] == run.journal
+
+
+def test_a_delivery_is_committed_when_the_slowest_destination_holds_it() -> None:
+    run = holding(run_of([FIRST, SECOND], Held(), Held()), FOR_LONG, number=1)
+    run.start()
+    assert ["a applies", "heard 0/82", "a applies", "heard 0/A0", "b applies", "commit 0/A0"] == run.journal
+    assert 2 == run.counts()[ITEMS.id].inserted
+
+
+def test_held_changes_that_fail_are_neither_committed_nor_reported() -> None:
+    run = holding(run_of([FIRST, SECOND], refused=0), FOR_LONG)
+    with pytest.raises(DestinationUnavailable):
+        run.start()
+    assert [] == run.stream.committed
+    assert {} == run.counts()
+
+
+def test_a_delivery_that_repeats_while_it_waits_is_applied_once() -> None:
+    run = holding(run_of([FIRST, FIRST, SECOND]), FOR_LONG)
+    run.start()
+    assert [(compact([*FIRST.changes, *SECOND.changes]), SECOND.watermark)] == applied(run)
+
+
+def test_a_delivery_without_changes_waits_for_those_before_it() -> None:
+    run = holding(run_of([FIRST, delivery_of(lsn=0x200)]), FOR_LONG)
+    run.start()
+    assert ["heard 0/82", "heard 0/200", "a applies", "commit 0/200"] == run.journal
+
+
+def test_an_idle_destination_that_holds_back_is_noted_to_at_most_once_in_its_interval() -> None:
+    quiet = [delivery_of(lsn=0x200 + number) for number in range(5)]
+    run = holding(run_of([each for one in quiet for each in (one, None)]), FOR_LONG)
+    run.start()
+    assert [Lsn(0x204)] == cast(FakeDestination, run.replicas[0].destination).noted
 
 
 def test_changes_are_reported_by_table_and_kind() -> None:

@@ -72,6 +72,17 @@ class Held:
         return point is None or not point.xids.holds(change.xid)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlushPolicy:
+    """How long changes may be held back so that more of them are applied at once; the first of the three limits counts."""
+
+    #: Since the first change that is held; 0: nothing is held.
+    seconds: float = 0.0
+    rows: int = 100_000
+    #: Of the values.
+    bytes: int = 64 * 1024 * 1024
+
+
 class Loader(Protocol):
     """One connection that loads copied rows; used by one thread."""
 
@@ -106,6 +117,8 @@ class Destination(Protocol):
 
     #: The name of the destination's row, for messages.
     name: str
+    #: How long the changes of the stream may wait before they are applied.
+    flush: FlushPolicy
 
     def open(self, identity: StreamIdentity) -> Held:
         """Connect and read what is held of this stream. `SlotInvalid` when it is of another cluster or slot."""
@@ -135,7 +148,10 @@ class Destination(Protocol):
         """Apply the batch and move the watermark, at once; durable on return. An empty batch moves the watermark."""
 
     def note(self, lsn: Lsn) -> None:
-        """Note that the slot may move up to this LSN from now on; durable on return."""
+        """Note that the slot may move up to this LSN from now on; durable on return.
+
+        Called while the pipeline is idle, too, at most once in `flush.seconds`: it must cost next to nothing.
+        """
 
     def set_aside(self, table: TableId, reason: str) -> None:
         """Note that changes of this table are left out from now on, until it is copied anew.

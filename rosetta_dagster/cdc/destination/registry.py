@@ -8,7 +8,10 @@ from rosetta_dagster.cdc.destination.base import Destination
 from rosetta_dagster.cdc.errors import ConfigurationError
 
 #: Modules are named, not imported: a driver is loaded only by those who use it.
-_FACTORIES = {"POSTGRES": "rosetta_dagster.cdc.destination.postgres.factory"}
+_FACTORIES = {
+    "POSTGRES": "rosetta_dagster.cdc.destination.postgres.factory",
+    "SNOWFLAKE": "rosetta_dagster.cdc.destination.snowflake.factory",
+}
 
 
 def make_destination(config: DestinationConfig, pipeline: PipelineConfig) -> Destination:

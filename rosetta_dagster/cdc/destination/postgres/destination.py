@@ -8,7 +8,7 @@ from psycopg.sql import Composed
 
 from rosetta_dagster.cdc.batch import Batch
 from rosetta_dagster.cdc.config import NAME_LIMIT, PostgresConnection, SchemaPolicy
-from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
+from rosetta_dagster.cdc.destination.base import FlushPolicy, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.destination.postgres.merge import Merger
 from rosetta_dagster.cdc.destination.postgres.state import StreamState, add_range, forget_copies, forget_stream, set_aside
@@ -82,6 +82,7 @@ class PostgresDestination:
         policy: SchemaPolicy = SchemaPolicy.APPLY,
     ) -> None:
         self.name = name
+        self.flush = FlushPolicy()
         self._config = connection
         self._targets = Targets(targets, policy)
         self._translation = Translation(

@@ -1,0 +1,134 @@
+"""Connects to Snowflake, and runs one statement at a time over the connection."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import snowflake.connector
+from snowflake.connector.errors import Error
+
+from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
+from rosetta_dagster.cdc.destination.snowflake.errors import Translation, translated
+from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair
+from rosetta_dagster.cdc.errors import ConfigurationError
+
+#: Seconds that a statement waits for a table that another transaction writes. Snowflake ends a transaction whose client
+#: is gone after five minutes when it stands in the way of another one.
+LOCK_TIMEOUT = 240
+
+#: Seconds until a login, or a connection that is not answered, is given up.
+LOGIN_TIMEOUT = 60
+CONNECT_TIMEOUT = 15
+
+
+class Session:
+    """One connection to Snowflake, in autocommit mode outside of `transaction`. Used by one thread at a time.
+
+    Every error is one of ours. No statement is sent twice: what became of one whose answer was lost is for the watermark
+    to tell, after a restart.
+    """
+
+    def __init__(self, connection: Any, translation: Translation) -> None:
+        self._connection = connection
+        self._translation = translation
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def execute(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> list[tuple[Any, ...]]:
+        """Run a statement; its rows. A `?` stands for a parameter when there are any."""
+        return self._run(statement, parameters, place)[0]
+
+    def change(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> int:
+        """Run a statement that writes rows; how many."""
+        return self._run(statement, parameters, place)[1]
+
+    def put(self, file: Path, stage_path: str) -> None:
+        """Upload a file, replacing one of its name."""
+        self.execute(f"PUT 'file://{file}' @{stage_path} AUTO_COMPRESS=FALSE OVERWRITE=TRUE PARALLEL=4")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What the block does becomes durable with its end, or none of it."""
+        self.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            # When the connection is gone as well, Snowflake rolls back by itself.
+            with suppress(Error):
+                self._connection.cursor().execute("ROLLBACK")
+            raise
+        self.execute("COMMIT")
+
+    def close(self) -> None:
+        with suppress(Error):
+            self._connection.close()
+
+    def _run(self, statement: str, parameters: Sequence[Any], place: str) -> tuple[list[tuple[Any, ...]], int]:
+        with translated(self._translation, place), self._connection.cursor() as cursor:
+            if parameters:
+                cursor.execute(statement, tuple(parameters))
+            else:
+                cursor.execute(statement)
+            return cursor.fetchall(), cursor.rowcount or 0
+
+
+def connect(config: SnowflakeDestinationConfig, key: KeyPair, *, who: str, tag: str) -> Session:
+    """A session; `ConfigurationError` when the row or the key is wrong, `DestinationUnavailable` when nobody answers."""
+    translation = Translation(who=f"{who} ({config.describe()})", fingerprint=key.fingerprint)
+    with translated(translation), _argument_errors(translation):
+        connection = snowflake.connector.connect(**_address(config), **_settings(config, key, tag))
+    return Session(connection, translation)
+
+
+@contextmanager
+def _argument_errors(translation: Translation) -> Iterator[None]:
+    """The connector refuses arguments that it cannot use with Python's own errors."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"{translation.who} cannot be connected to: the connector refuses the row ({type(error).__name__}).",
+            "Correct the account, the user or the host of the row.",
+        ) from None
+
+
+def _address(config: SnowflakeDestinationConfig) -> dict[str, Any]:
+    optional = {"host": config.host, "port": config.port, "warehouse": config.warehouse, "role": config.role}
+    return {
+        "account": config.account,
+        "user": config.user,
+        "database": config.database,
+        "protocol": config.protocol,
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+def _settings(config: SnowflakeDestinationConfig, key: KeyPair, tag: str) -> dict[str, Any]:
+    return {
+        "authenticator": "SNOWFLAKE_JWT",
+        "private_key": key.private,
+        "application": "Rosetta",
+        "paramstyle": "qmark",
+        "autocommit": True,
+        "login_timeout": LOGIN_TIMEOUT,
+        "connect_timeout": CONNECT_TIMEOUT,
+        # A statement whose answer is lost may have been done. Runs are restarted, statements are not repeated.
+        "retry_max_attempts": 1,
+        # An idle pipeline keeps its session without waking the warehouse.
+        "client_session_keep_alive": True,
+        "enable_server_session_keep_alive_auto_detection": False,
+        "session_parameters": {
+            "QUERY_TAG": tag,
+            "TIMEZONE": "UTC",
+            "TIMESTAMP_TYPE_MAPPING": "TIMESTAMP_NTZ",
+            "TRANSACTION_ABORT_ON_ERROR": True,
+            "ABORT_DETACHED_QUERY": True,
+            "LOCK_TIMEOUT": LOCK_TIMEOUT,
+            "STATEMENT_TIMEOUT_IN_SECONDS": config.statement_timeout,
+        },
+    }

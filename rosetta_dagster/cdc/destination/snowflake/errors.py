@@ -1,0 +1,136 @@
+"""Decides, for every error of Snowflake and of its connector, which of ours it is: time mends it, or a person has to.
+
+Messages are written from codes and from our own names. Snowflake's text of a data error quotes the value, so it is left out.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from snowflake.connector.errors import Error
+
+from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable, RosettaError
+
+#: The key is not the user's, the account is written in another form, or a clock is wrong: Snowflake tells only the first.
+JWT_INVALID = 390144
+
+#: What the row has wrong, with what to do.
+_WRONG_ROW = {
+    JWT_INVALID: "",
+    390100: "Correct the user.",
+    390101: "Correct the user.",
+    390102: "Unlock the user: ALTER USER … SET MINS_TO_UNLOCK = 0.",
+    390189: "Grant the role to the user, or correct the role.",
+    390186: "Grant the role to the user, or correct the role.",
+    390201: "Correct the database or the warehouse, or grant USAGE on it to the role.",
+    390420: "Allow the address of this machine in the network policy of the account or the user.",
+    390422: "Allow the address of this machine in the network policy of the account or the user.",
+    390403: "Correct the account: it is named as in its address, before .snowflakecomputing.com.",
+    290403: "Correct the account: it is named as in its address, before .snowflakecomputing.com.",
+    290404: "Correct the account: it is named as in its address, before .snowflakecomputing.com.",
+    606: "Set a warehouse in the row, and grant USAGE on it to the role.",
+    90105: "Correct the database of the row, and grant USAGE on it to the role.",
+    90106: "Correct the database of the row, and grant USAGE on it to the role.",
+}
+
+#: What time mends.
+_TRANSIENT = frozenset(
+    {
+        604,  # canceled
+        625,  # too many statements wait for the same table
+        630,  # statement timeout
+        638,  # timed out while queued for the warehouse
+        639,
+        90073,  # the warehouse cannot be resumed: the resource monitor has no credits left until its interval ends
+        390111, 390112, 390113, 390114, 390115,  # the session is gone
+        390195,
+        250001, 250002, 250003, 250005, 251001, 251011, 251012,  # connection and network
+        253001, 253002, 253003, 253004, 253005, 253006, 253007,  # files to and from a stage
+        300001, 300002,  # internal
+    }
+)  # fmt: skip
+
+#: Codes below are the connector's own: a request failed, or its answer did not come. The server's begin with 600.
+_CONNECTORS_OWN = 100
+
+#: SQLSTATE classes that time mends: connection, transaction rollback (locks, deadlocks), no resources, canceled.
+_TRANSIENT_STATES = ("08", "40", "53", "57014", "55P03")
+
+_LOCKED = re.compile(r"lock|conflict|deadlock|was aborted because", re.IGNORECASE)
+
+_REMEDIES = {
+    3001: "Grant the privilege to the role of this connection.",
+    2003: "Create what is missing, or grant a privilege on it to the role of this connection.",
+    2043: "Create what is missing, or grant a privilege on it to the role of this connection.",
+    100072: "Drop the NOT NULL at Snowflake, or correct the rows at the source.",
+    100078: "Drop the length of the column at Snowflake.",
+    100090: "Two keys of the source are one at Snowflake: look at the collation and the type of the key's columns.",
+}
+
+#: SQL errors whose text holds names and SQL of ours, and no value of a row.
+_TELLS_NAMES = frozenset({1003, 1757, 2003, 2043, 3001, 606, 904, 90105, 90106})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translation:
+    """Who an error is of."""
+
+    #: The account in a message, as `destination dw (rosetta@myorg-dw/ANALYTICS)`.
+    who: str
+    #: As Snowflake would show the key in DESC USER.
+    fingerprint: str = ""
+
+
+@contextmanager
+def translated(translation: Translation, place: str = "") -> Iterator[None]:
+    """Turn the connector's errors into ours. The place, as `table public.orders`, is told with what is refused."""
+    try:
+        yield
+    except Error as error:
+        raise translate(error, translation, place) from None
+
+
+def translate(error: Error, translation: Translation, place: str = "") -> RosettaError:
+    """The error of ours that an error of the connector stands for."""
+    number, state, text = error.errno or -1, error.sqlstate or "", _first_line(error)
+    who = translation.who[:1].upper() + translation.who[1:]
+    at = f" at {place}" if place else ""
+    if number == JWT_INVALID:
+        return _refused_key(who, text, translation)
+    if number in _WRONG_ROW:
+        return ConfigurationError(f"{who} refuses the connection: {text} ({number}).", _WRONG_ROW[number])
+    if _is_transient(number, state, text):
+        return DestinationUnavailable(f"{who} cannot go on: {text} ({number}).", "The run restarts by itself.")
+    if number == -1:
+        return DestinationUnavailable(f"{who} cannot be reached: {text}.", "Check host, port and network.")
+    said = f"{text} ({number})" if number in _TELLS_NAMES else f"error {number}, SQLSTATE {state or 'none'}"
+    return DestinationRejected(
+        f"{who} refuses{at}: {said}.", _REMEDIES.get(number, "Look up the code in Snowflake's manual.")
+    )
+
+
+def _is_transient(number: int, state: str, text: str) -> bool:
+    if number in _TRANSIENT or 0 < number < _CONNECTORS_OWN or state.startswith(_TRANSIENT_STATES):
+        return True
+    # A lock that was not given in time comes with the code of any failed statement.
+    return not _quotes_values(number) and _LOCKED.search(text) is not None and number not in _TELLS_NAMES
+
+
+def _quotes_values(number: int) -> bool:
+    return 100000 < number < 101000
+
+
+def _refused_key(who: str, text: str, translation: Translation) -> ConfigurationError:
+    return ConfigurationError(
+        f"{who} refuses the key: {text} ({JWT_INVALID}).",
+        f"Compare the key's fingerprint {translation.fingerprint} with RSA_PUBLIC_KEY_FP in DESC USER; write the account as "
+        "organization-account, without the region; and set this machine's clock, since a token lives for two minutes.",
+    )
+
+
+def _first_line(error: Error) -> str:
+    """What the server said, without the codes that the connector puts around it."""
+    text = (str(error.msg or error).strip().splitlines() or ["no reason given"])[0]
+    text = re.sub(r"^(\d{6} \([0-9A-Z]{5}\): |\d{6}: )+", "", text)
+    return re.sub(r"\s*\(request_id=[0-9a-f-]+\)", "", text).strip().rstrip(".") or "no reason given"

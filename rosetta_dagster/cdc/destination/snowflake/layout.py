@@ -1,0 +1,61 @@
+"""How one table of the source looks at Snowflake: its name, and the name and type of each column."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from rosetta_dagster.cdc.destination.snowflake.config import Deletes, SnowflakeDestinationConfig, ValuePolicy
+from rosetta_dagster.cdc.destination.snowflake.names import Names
+from rosetta_dagster.cdc.destination.snowflake.types import Target, target_of
+from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter, Touched
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A table of the destination; its columns are in the order of the source's."""
+
+    #: As Snowflake spells it.
+    id: TableId
+    columns: tuple[str, ...]
+    types: tuple[Target, ...]
+    #: Where the key's columns stand, in the key's order.
+    key: tuple[int, ...]
+    #: The column that tells when a row was deleted; None when deleted rows are gone.
+    deleted_at: str | None = None
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """Where the columns stand that are not of the key."""
+        return tuple(index for index in range(len(self.columns)) if index not in self.key)
+
+
+def layout_of(schema: TableSchema, target: TableId, config: SnowflakeDestinationConfig) -> Layout:
+    """The table as the destination's config wants it. `DestinationRejected` when two columns would have one name."""
+    names = Names(config.preserve_case)
+    is_soft = config.deletes is Deletes.SOFT
+    extra = (config.deleted_at_column,) if is_soft else ()
+    spelled = names.distinct((*schema.column_names, *extra), f"table {schema.id}")
+    numbers = config.values.numbers
+    return Layout(
+        id=names.table(target),
+        columns=tuple(spelled[: len(schema.columns)]),
+        types=tuple(target_of(column, numbers.get(f"{schema.id}.{column.name}")) for column in schema.columns),
+        key=schema.key_indexes,
+        deleted_at=spelled[-1] if is_soft else None,
+    )
+
+
+def converters(
+    schema: TableSchema, layout: Layout, policy: ValuePolicy, touched: Counter[Touched]
+) -> tuple[ColumnConverter, ...]:
+    """A converter for each column; what they substitute is added to the count."""
+    return tuple(
+        ColumnConverter(
+            place=f"table {schema.id}, column {column.name}",
+            target=target,
+            policy=policy,
+            is_key=index in layout.key,
+            touched=touched,
+        )
+        for index, (column, target) in enumerate(zip(schema.columns, layout.types, strict=True))
+    )

@@ -1,0 +1,114 @@
+"""Merges a batch: first every table's changes are staged, then all of them are written in the caller's transaction."""
+
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from rosetta_dagster.cdc.batch import Batch, Merge, Recount, TableBatch, Truncate
+from rosetta_dagster.cdc.destination.snowflake import sql
+from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
+from rosetta_dagster.cdc.destination.snowflake.connection import Session
+from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters
+from rosetta_dagster.cdc.destination.snowflake.stage import Upload
+from rosetta_dagster.cdc.destination.snowflake.staged import Moves, grouped, staged_rows, to_table, unsent
+from rosetta_dagster.cdc.destination.snowflake.state import add_substitutions, pipeline_token
+from rosetta_dagster.cdc.destination.snowflake.tables import Targets
+from rosetta_dagster.cdc.destination.snowflake.values import Touched
+from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The changes of one table, staged, and the statements that write them."""
+
+    place: str
+    statements: list[str]
+
+
+class Merger:
+    """Applies batches over one session; its staging tables are kept from batch to batch, until `close`."""
+
+    def __init__(self, session: Session, targets: Targets, policy: ValuePolicy, *, pipeline: str) -> None:
+        self._session = session
+        self._targets = targets
+        self._policy = policy
+        self._pipeline = pipeline
+        # A run that was given up for dead may still write. It must not stage into the tables of the one that goes on.
+        self._prefix = f"{sql.staging_prefix(pipeline_token(pipeline))}{uuid.uuid4().hex[:12].upper()}"
+        #: For each table of a batch, by the number of times that it stood there before, its staging table.
+        self._names: dict[tuple[TableId, int], str] = {}
+        #: For each staging table the schema that it was made for.
+        self._staging: dict[str, TableSchema] = {}
+
+    def merge(self, batch: Batch, move_watermark: Callable[[], None]) -> None:
+        """Stage the batch, then write it and the watermark in one transaction. What is staged may be staged again."""
+        touched: Counter[Touched] = Counter()
+        seen: Counter[object] = Counter()
+        staged = []
+        for table in batch.tables:
+            staging = self._staging_name(table, seen[table.table.id])
+            seen[table.table.id] += 1
+            staged.append(self._stage(table, staging, touched))
+        with self._session.transaction():
+            for table_changes in staged:
+                for statement in table_changes.statements:
+                    self._session.execute(statement, place=table_changes.place)
+            add_substitutions(self._session, self._pipeline, touched)
+            # It comes last: it shows whether another run has written meanwhile.
+            move_watermark()
+
+    def close(self) -> None:
+        """Drop the staging tables. What is left when that fails goes with a later run."""
+        with suppress(RosettaError):
+            for staging in self._staging:
+                self._session.execute(sql.drop_staging(staging))
+
+    def _stage(self, batch: TableBatch, staging: str, touched: Counter[Touched]) -> Staged:
+        table, place = batch.table, f"table {batch.table.id}"
+        layout = self._targets.layout(table)
+        steps = list(enumerate(grouped(batch.steps, layout)))
+        rows = [row for number, step in steps for row in staged_rows(number, step, layout)]
+        values = to_table(rows, layout, converters(table, layout, self._policy, touched)) if rows else None
+        self._make_staging(staging, table, layout)
+        if values is not None:
+            with Upload(self._session, pipeline_token(self._pipeline)) as upload:
+                upload.add(values)
+                upload.finish()
+                upload.copy_into(staging, place)
+        return Staged(place, [each for number, step in steps for each in _statements(layout, staging, number, step)])
+
+    def _make_staging(self, staging: str, table: TableSchema, layout: Layout) -> None:
+        """The staging table, empty: made at first use, and anew when the columns changed."""
+        if self._staging.get(staging) is table:
+            self._session.execute(sql.empty_staging(staging))
+            return
+        self._targets.prepare(self._session, table)
+        self._session.execute(sql.create_staging(staging, layout))
+        self._staging[staging] = table
+
+    def _staging_name(self, batch: TableBatch, number: int) -> str:
+        """A table stands in a batch once for each schema that it had, and each needs a staging table of its own."""
+        return self._names.setdefault((batch.table.id, number), f"{self._prefix}_{len(self._names)}")
+
+
+def _statements(layout: Layout, staging: str, number: int, step: object) -> list[str]:
+    match step:
+        case Truncate():
+            return [sql.truncate(layout)]
+        case Merge(rows, deleted):
+            missing = unsent(rows)
+            return [sql.merge(layout, staging, number, missing, in_part=bool(missing), deletes=bool(deleted))]
+        case Moves(moves):
+            return sql.move(layout, staging, number, unsent(move.row for move in moves))
+        case Recount(_, deleted):
+            if not deleted:
+                return [sql.insert_copies(layout, staging, number)]
+            return [
+                sql.keep_copies(layout, staging, number),
+                sql.delete_copies(layout, staging, number),
+                sql.insert_copies(layout, staging, number),
+            ]
+    raise AssertionError("every kind of step is one of these")

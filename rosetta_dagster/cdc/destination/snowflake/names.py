@@ -1,0 +1,53 @@
+"""How a name of the source is spelled at Snowflake."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rosetta_dagster.cdc.errors import DestinationRejected
+from rosetta_dagster.cdc.schema import TableId
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Spells names. By default a name that needs no quotes is written in upper case, as Snowflake itself would.
+
+    >>> Names().of("orders"), Names().of("Order Lines"), Names(preserve_case=True).of("orders")
+    ('ORDERS', 'Order Lines', 'orders')
+    """
+
+    preserve_case: bool = False
+
+    def of(self, name: str) -> str:
+        return name if self.preserve_case or not is_plain(name) else name.upper()
+
+    def table(self, table: TableId) -> TableId:
+        return TableId(self.of(table.namespace), self.of(table.name))
+
+    def distinct(self, names: Iterable[str], place: str) -> list[str]:
+        """The names as they are spelled; `DestinationRejected` when two of them would be the same."""
+        spelled = [self.of(name) for name in names]
+        twice = [name for name, count in Counter(spelled).items() if count > 1]
+        if twice:
+            raise DestinationRejected(
+                f"Columns of {place} differ only by their case and would be one at Snowflake: {', '.join(twice)}.",
+                'Set "preserve_case": true in the config of the destination.',
+            )
+        return spelled
+
+
+def is_plain(name: str) -> bool:
+    """Whether SQL may write the name without quotes."""
+    return _PLAIN.fullmatch(name) is not None
+
+
+def quoted(*parts: str) -> str:
+    """A name in SQL, always quoted, so that no word is reserved.
+
+    >>> quoted("SHOP", 'quo"te')
+    '"SHOP"."quo""te"'
+    """
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)

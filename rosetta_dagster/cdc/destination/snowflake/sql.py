@@ -1,0 +1,335 @@
+"""The statements that a Snowflake destination runs, as pure functions.
+
+A batch goes through a staging table whose columns are C0, C1, … in the order of the source's columns, so that no column of
+the user can clash with one of ours. STEP is the number of the step within the batch; OP is `u` to upsert, `p` to update in
+part, `d` to delete, `m` to move to another key, and for a table without a key `k` to keep, `x` to keep as deleted.
+UNCHANGED holds a digit for each column, 1 for a value that was not sent; COPIES counts equal rows of a table without a
+key; K0, K1, … are the key before a move.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from rosetta_dagster.cdc.destination.snowflake.layout import Layout
+from rosetta_dagster.cdc.destination.snowflake.names import quoted
+from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.schema import TableId
+
+#: What Rosetta keeps for itself stands in this schema of the destination's database.
+SCHEMA = "ROSETTA"
+
+_NOW = "CURRENT_TIMESTAMP()::TIMESTAMP_TZ(6)"
+
+_FORMAT = "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE BINARY_AS_TEXT = FALSE)"
+
+CREATE_SCHEMA = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
+CREATE_STAGE = f"CREATE STAGE IF NOT EXISTS {SCHEMA}.STAGE"
+
+
+def create_namespace(namespace: str) -> str:
+    return f"CREATE SCHEMA IF NOT EXISTS {quoted(namespace)}"
+
+
+def create_table(layout: Layout) -> str:
+    """The table as the source has it: columns, types and the key, which Snowflake notes and does not enforce."""
+    parts = [
+        f"{quoted(name)} {target.type}{' NOT NULL' if index in layout.key else ''}"
+        for index, (name, target) in enumerate(zip(layout.columns, layout.types, strict=True))
+    ]
+    if layout.deleted_at is not None:
+        parts.append(f"{quoted(layout.deleted_at)} TIMESTAMP_TZ(6)")
+    if layout.key:
+        parts.append(f"PRIMARY KEY ({_listed(layout.columns[index] for index in layout.key)})")
+    return f"CREATE TABLE IF NOT EXISTS {quoted(*layout.id)} (\n    {_lines(parts)}\n)"
+
+
+def add_column(table: TableId, name: str, type_: str) -> str:
+    """A column that the source has got meanwhile; rows from before it have no value for it."""
+    return f"ALTER TABLE {quoted(*table)} ADD COLUMN IF NOT EXISTS {quoted(name)} {type_}"
+
+
+def truncate(layout: Layout) -> str:
+    """Empty the table, or mark all of its rows. TRUNCATE itself would end the transaction."""
+    if layout.deleted_at is None:
+        return empty(layout.id)
+    mark = quoted(layout.deleted_at)
+    return f"UPDATE {quoted(*layout.id)} SET {mark} = {_NOW} WHERE {mark} IS NULL"
+
+
+def empty(table: TableId) -> str:
+    return f"DELETE FROM {quoted(*table)}"
+
+
+def any_row(table: TableId) -> str:
+    return f"SELECT 1 FROM {quoted(*table)} LIMIT 1"
+
+
+def count_rows(table: TableId, deleted_at: str | None) -> str:
+    """Both counts are answered from what Snowflake knows of its partitions, without reading them."""
+    marked = f" - COUNT({quoted(deleted_at)})" if deleted_at else ""
+    return f"SELECT COUNT(*){marked} FROM {quoted(*table)}"
+
+
+def staging_prefix(token: str) -> str:
+    """What the names of a pipeline's staging tables begin with."""
+    return f"{SCHEMA}.STAGED_{token}_"
+
+
+#: Staging tables that runs have left behind: no run is a day older than the one that follows it.
+LEFT_STAGING = """
+SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES
+WHERE TABLE_SCHEMA = ? AND STARTSWITH(TABLE_NAME, ?) AND CREATED < DATEADD(DAY, -1, CURRENT_TIMESTAMP())
+"""
+
+
+def create_staging(staging: str, layout: Layout) -> str:
+    """The staging table, empty; one of another shape is replaced."""
+    parts = ["STEP NUMBER(10,0)", "OP VARCHAR", "UNCHANGED VARCHAR", "COPIES NUMBER(19,0)"]
+    parts += [f"C{index} {target.staged_type}" for index, target in enumerate(layout.types)]
+    parts += [f"K{number} {layout.types[index].staged_type}" for number, index in enumerate(layout.key)]
+    return f"CREATE OR REPLACE TRANSIENT TABLE {staging} (\n    {_lines(parts)}\n) DATA_RETENTION_TIME_IN_DAYS = 0"
+
+
+def empty_staging(staging: str) -> str:
+    return f"TRUNCATE TABLE {staging}"
+
+
+def drop_staging(staging: str) -> str:
+    return f"DROP TABLE IF EXISTS {staging}"
+
+
+def copy_into(table: str, path: str) -> str:
+    """Load the files of a path, columns by name, and remove them. A file that the table holds already is passed over."""
+    return (
+        f"COPY INTO {table} FROM @{path}\n{_FORMAT}\n"
+        "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT PURGE = TRUE"
+    )
+
+
+def insert_staged(layout: Layout, staging: str) -> str:
+    """Insert every staged row."""
+    cells = ", ".join(target.read(f"S.C{index}") for index, target in enumerate(layout.types))
+    return f"INSERT INTO {quoted(*layout.id)} ({_listed(layout.columns)})\nSELECT {cells}\nFROM {staging} AS S"
+
+
+def merge(layout: Layout, staging: str, step: int, unsent: Collection[int], *, in_part: bool, deletes: bool) -> str:
+    """Upsert, update in part and delete by key. `unsent` are the columns of which some value was not sent in this step."""
+    whole = [f"{quoted(layout.columns[index])} = {_cell(layout, index)}" for index in layout.others]
+    parts = [f"{quoted(layout.columns[index])} = {_masked(layout, index, unsent)}" for index in layout.others]
+    mark = quoted(layout.deleted_at) if layout.deleted_at else ""
+    clauses = [
+        f"WHEN MATCHED AND S.OP = 'd' THEN {f'UPDATE SET {mark} = {_NOW}' if mark else 'DELETE'}" if deletes else "",
+        f"WHEN MATCHED AND S.OP = 'p' THEN UPDATE SET {', '.join(parts)}" if in_part and parts else "",
+        _when_matched(whole, mark),
+        f"WHEN NOT MATCHED AND S.OP = 'u' THEN INSERT ({_listed(layout.columns)}) VALUES ({_cells(layout)})",
+    ]
+    return (
+        f"MERGE INTO {quoted(*layout.id)} AS T USING (SELECT * FROM {staging} WHERE STEP = {step}) AS S\n"
+        f"ON {_same_key(layout)}\n" + "\n".join(clause for clause in clauses if clause)
+    )
+
+
+def _when_matched(assignments: list[str], mark: str) -> str:
+    """A row that was deleted and comes again is not deleted any more."""
+    every = [*assignments, f"{mark} = NULL"] if mark else assignments
+    return f"WHEN MATCHED AND S.OP = 'u' THEN UPDATE SET {', '.join(every)}" if every else ""
+
+
+def move(layout: Layout, staging: str, step: int, unsent: Collection[int]) -> list[str]:
+    """Give rows another key, and new values to the columns that were sent."""
+    table, at = quoted(*layout.id), f"S.STEP = {step} AND {_same_key(layout, 'K')}"
+    values = [_masked(layout, index, unsent) for index in range(len(layout.columns))]
+    if layout.deleted_at is None:
+        assignments = ", ".join(f"{quoted(name)} = {value}" for name, value in zip(layout.columns, values, strict=True))
+        return [f"UPDATE {table} AS T SET {assignments}\nFROM {staging} AS S\nWHERE {at}"]
+    mark = quoted(layout.deleted_at)
+    return [
+        # The key that is taken may be that of a row that was deleted.
+        f"DELETE FROM {table} AS T USING {staging} AS S\nWHERE S.STEP = {step} AND {_same_key(layout)}",
+        (
+            f"INSERT INTO {table} ({_listed(layout.columns)})\nSELECT {', '.join(values)}\n"
+            f"FROM {table} AS T JOIN {staging} AS S ON {at}"
+        ),
+        f"UPDATE {table} AS T SET {mark} = {_NOW}\nFROM {staging} AS S\nWHERE {at}",
+    ]
+
+
+def keep_copies(layout: Layout, staging: str, step: int) -> str:
+    """Of rows without a key that are to be deleted, stage those of their equals that stay.
+
+    Snowflake has no name for one of several equal rows, so all of them are deleted and the others inserted again.
+    """
+    cells = [f"C{index}" for index in range(len(layout.columns))]
+    staged = [target.comparable(target.read(cell)) for cell, target in zip(cells, layout.types, strict=True)]
+    wanted = ", ".join(f"{value} AS {cell}" for value, cell in zip(staged, cells, strict=True))
+    groups = ", ".join(str(number + 1) for number in range(len(cells)))
+    same = " AND ".join(
+        f"EQUAL_NULL({target.comparable(f'T.{quoted(name)}')}, S.{cell})"
+        for name, target, cell in zip(layout.columns, layout.types, cells, strict=True)
+    )
+    partition = ", ".join(f"S.{cell}" for cell in cells)
+    live = f" AND T.{quoted(layout.deleted_at)} IS NULL" if layout.deleted_at else ""
+    kept = "IFF(PLACE > COPIES, 'k', 'x')" if layout.deleted_at else "'k'"
+    only = "" if layout.deleted_at else "\nWHERE PLACE > COPIES"
+    return (
+        f"INSERT INTO {staging} (STEP, OP, {', '.join(cells)})\n"
+        f"SELECT {step}, {kept}, {', '.join(cells)} FROM (\n"
+        f"    SELECT {partition}, S.COPIES, ROW_NUMBER() OVER (PARTITION BY {partition} ORDER BY S.COPIES) AS PLACE\n"
+        f"    FROM (SELECT {wanted}, SUM(COPIES) AS COPIES FROM {staging}\n"
+        f"          WHERE STEP = {step} AND OP = 'd' GROUP BY {groups}) AS S\n"
+        f"    JOIN {quoted(*layout.id)} AS T ON {same}{live}\n"
+        f") AS FOUND{only}"
+    )
+
+
+def delete_copies(layout: Layout, staging: str, step: int) -> str:
+    """Delete every row that equals one that is to be deleted."""
+    same = " AND ".join(
+        f"EQUAL_NULL({target.comparable(f'T.{quoted(name)}')}, {target.comparable(target.read(f'S.C{index}'))})"
+        for index, (name, target) in enumerate(zip(layout.columns, layout.types, strict=True))
+    )
+    live = f" AND T.{quoted(layout.deleted_at)} IS NULL" if layout.deleted_at else ""
+    return (
+        f"DELETE FROM {quoted(*layout.id)} AS T USING {staging} AS S\nWHERE S.STEP = {step} AND S.OP = 'd'{live} AND {same}"
+    )
+
+
+def insert_copies(layout: Layout, staging: str, step: int) -> str:
+    """Insert the new rows of a table without a key, and again those that stay."""
+    columns, values = list(layout.columns), [target.read(f"S.C{index}") for index, target in enumerate(layout.types)]
+    ops = "'u', 'k'"
+    if layout.deleted_at is not None:
+        columns.append(layout.deleted_at)
+        values.append(f"IFF(S.OP = 'x', {_NOW}, NULL)")
+        ops = "'u', 'k', 'x'"
+    return (
+        f"INSERT INTO {quoted(*layout.id)} ({_listed(columns)})\nSELECT {', '.join(values)}\n"
+        f"FROM {staging} AS S WHERE S.STEP = {step} AND S.OP IN ({ops})"
+    )
+
+
+def _cell(layout: Layout, index: int) -> str:
+    return layout.types[index].read(f"S.C{index}")
+
+
+def _cells(layout: Layout) -> str:
+    return ", ".join(_cell(layout, index) for index in range(len(layout.columns)))
+
+
+def _masked(layout: Layout, index: int, unsent: Collection[int]) -> str:
+    """The new value, or the old one where none was sent. NULL is a value, so COALESCE would not do."""
+    if index not in unsent:
+        return _cell(layout, index)
+    return f"IFF(SUBSTR(S.UNCHANGED, {index + 1}, 1) = '1', T.{quoted(layout.columns[index])}, {_cell(layout, index)})"
+
+
+def _same_key(layout: Layout, prefix: str = "C") -> str:
+    """The condition that a row has the staged key; with `K`, the one from before a move."""
+    return " AND ".join(
+        _equal(layout, index, f"S.C{index}" if prefix == "C" else f"S.K{number}") for number, index in enumerate(layout.key)
+    )
+
+
+def _equal(layout: Layout, index: int, staged: str) -> str:
+    target = layout.types[index]
+    own = target.comparable(f"T.{quoted(layout.columns[index])}")
+    return f"{own} = {target.comparable(target.read(staged))}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(quoted(name) for name in names)
+
+
+def _lines(parts: Sequence[str]) -> str:
+    return ",\n    ".join(parts)
+
+
+KNOWN_COLUMNS = "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?"
+
+TABLE_EXISTS = "SELECT 1 FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?"
+
+
+def create_stream(stream: str) -> str:
+    """The one row of a pipeline. It has a table of its own, since a transaction that writes a row locks its whole table."""
+    return f"""CREATE TABLE IF NOT EXISTS {stream} (
+    PIPELINE VARCHAR NOT NULL,
+    SYSTEM_IDENTIFIER VARCHAR NOT NULL,
+    SLOT_NAME VARCHAR NOT NULL,
+    ENGINE VARCHAR,
+    TRANSACTION_LSN NUMBER(20,0),
+    LSN NUMBER(20,0),
+    ORDINAL NUMBER(19,0),
+    XID NUMBER(10,0),
+    UPDATED_AT TIMESTAMP_TZ(6)
+) COMMENT = 'The last change that Rosetta applied here. Written in the transaction of the data. Do not change.'"""
+
+
+CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.COPIES (
+    PIPELINE VARCHAR NOT NULL,
+    TABLE_SCHEMA VARCHAR NOT NULL,
+    TABLE_NAME VARCHAR NOT NULL,
+    LSN NUMBER(20,0) NOT NULL,
+    SNAPSHOT VARCHAR NOT NULL,
+    FINISHED_AT TIMESTAMP_TZ(6)
+) COMMENT = 'The tables that Rosetta copied here, and the point of the stream that each copy stands for.'"""
+
+CREATE_SUBSTITUTIONS = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.SUBSTITUTIONS (
+    PIPELINE VARCHAR NOT NULL,
+    PLACE VARCHAR NOT NULL,
+    REASON VARCHAR NOT NULL,
+    VALUE_COUNT NUMBER(19,0) NOT NULL,
+    WRITTEN_AT TIMESTAMP_TZ(6) NOT NULL
+) COMMENT = 'How many values Snowflake could not hold. What is written instead is a policy of the destination.'"""
+
+ADD_SUBSTITUTION = f"INSERT INTO {SCHEMA}.SUBSTITUTIONS SELECT ?, ?, ?, ?, {_NOW}"
+
+
+def read_stream(stream: str) -> str:
+    return f"SELECT SYSTEM_IDENTIFIER, SLOT_NAME, ENGINE, TRANSACTION_LSN, LSN, ORDINAL, XID FROM {stream}"
+
+
+def add_stream(stream: str) -> str:
+    return f"INSERT INTO {stream} (PIPELINE, SYSTEM_IDENTIFIER, SLOT_NAME, UPDATED_AT) SELECT ?, ?, ?, {_NOW}"
+
+
+def move_watermark(stream: str) -> str:
+    """Moves the watermark only from the one that this run knows: two runs can never both write."""
+    return (
+        f"UPDATE {stream} SET ENGINE = ?, TRANSACTION_LSN = CAST(? AS NUMBER(20,0)), LSN = CAST(? AS NUMBER(20,0)), "
+        f"ORDINAL = CAST(? AS NUMBER(19,0)), XID = CAST(? AS NUMBER(10,0)), UPDATED_AT = {_NOW}\n"
+        "WHERE EQUAL_NULL(TRANSACTION_LSN, CAST(? AS NUMBER(20,0))) AND EQUAL_NULL(LSN, CAST(? AS NUMBER(20,0))) "
+        "AND EQUAL_NULL(ORDINAL, CAST(? AS NUMBER(19,0)))"
+    )
+
+
+def identify_stream(stream: str) -> str:
+    return f"UPDATE {stream} SET SYSTEM_IDENTIFIER = ?, SLOT_NAME = ? WHERE SLOT_NAME = ''"
+
+
+def forget_watermark(stream: str) -> str:
+    """The source may be another cluster by now, after a failover or a restore."""
+    return (
+        f"UPDATE {stream} SET SYSTEM_IDENTIFIER = '', SLOT_NAME = '', ENGINE = NULL, TRANSACTION_LSN = NULL, LSN = NULL, "
+        "ORDINAL = NULL, XID = NULL"
+    )
+
+
+def note(view: str, lsn: Lsn | None) -> str:
+    """Up to where the slot may move. A view, since making one needs no warehouse, and an idle pipeline must wake none."""
+    value = "NULL" if lsn is None else str(int(lsn))
+    return f"CREATE OR REPLACE VIEW {view} AS SELECT {value}::NUMBER(20,0) AS LSN"
+
+
+def read_note(view: str) -> str:
+    return f"SELECT LSN FROM {view}"
+
+
+READ_COPIES = (
+    f"SELECT TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, FINISHED_AT IS NOT NULL FROM {SCHEMA}.COPIES WHERE PIPELINE = ?"
+)
+REMOVE_COPY = f"DELETE FROM {SCHEMA}.COPIES WHERE PIPELINE = ? AND TABLE_SCHEMA = ? AND TABLE_NAME = ?"
+ADD_COPY = (
+    f"INSERT INTO {SCHEMA}.COPIES (PIPELINE, TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT) "
+    "SELECT ?, ?, ?, CAST(? AS NUMBER(20,0)), ?"
+)
+FINISH_COPY = f"UPDATE {SCHEMA}.COPIES SET FINISHED_AT = {_NOW} WHERE PIPELINE = ? AND TABLE_SCHEMA = ? AND TABLE_NAME = ?"
+FORGET_COPIES = f"UPDATE {SCHEMA}.COPIES SET FINISHED_AT = NULL WHERE PIPELINE = ?"

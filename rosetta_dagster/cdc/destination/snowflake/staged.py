@@ -1,0 +1,103 @@
+"""Writes the steps of a table's batch as one table of values, to be staged at once."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from rosetta_dagster.cdc.batch import Merge, Move, Recount, Step
+from rosetta_dagster.cdc.destination.snowflake.layout import Layout
+from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter
+from rosetta_dagster.cdc.event import UNCHANGED, Key, Row
+
+
+class Moves(NamedTuple):
+    """Moves that do not touch each other's keys, so that their order makes no difference."""
+
+    moves: list[Move]
+
+
+class StagedRow(NamedTuple):
+    """A row of the staging table."""
+
+    step: int
+    op: str
+    row: Row
+    copies: int | None = None
+    old_key: Key | None = None
+
+
+def grouped(steps: Iterable[Step], layout: Layout) -> list[Step | Moves]:
+    """The steps in order, with moves put together as far as they are independent: each is a statement."""
+    result: list[Step | Moves] = []
+    keys: set[Key] = set()
+    for step in steps:
+        if not isinstance(step, Move):
+            result.append(step)
+            continue
+        own = {step.old_key, tuple([step.row[index] for index in layout.key])}
+        last = result[-1] if result else None
+        if isinstance(last, Moves) and not keys & own:
+            last.moves.append(step)
+            keys |= own
+        else:
+            result.append(Moves([step]))
+            keys = own
+    return result
+
+
+def staged_rows(number: int, step: Step | Moves, layout: Layout) -> list[StagedRow]:
+    """The rows that a step needs."""
+    match step:
+        case Merge():
+            rows = [StagedRow(number, "p" if UNCHANGED in row else "u", row) for row in step.rows]
+            return rows + [StagedRow(number, "d", _row_of_key(layout, key)) for key in step.deleted]
+        case Moves():
+            return [StagedRow(number, "m", move.row, None, move.old_key) for move in step.moves]
+        case Recount():
+            # An inserted row stands as often as it is to be inserted.
+            rows = [StagedRow(number, "u", row) for row, copies in step.inserted for _ in range(copies)]
+            return rows + [StagedRow(number, "d", row, copies) for row, copies in step.deleted]
+        case _:
+            return []
+
+
+def _row_of_key(layout: Layout, key: Key) -> Row:
+    values = dict(zip(layout.key, key, strict=True))
+    return tuple([values.get(index) for index in range(len(layout.columns))])
+
+
+def to_table(rows: Sequence[StagedRow], layout: Layout, columns: Sequence[ColumnConverter]) -> Any:
+    """The rows as a table of Arrow. `DestinationRejected` for a value that cannot be held, or a NULL in a key."""
+    cells = [
+        column.convert(_strings(values))
+        for column, values in zip(columns, zip(*(row.row for row in rows), strict=True), strict=True)
+    ]
+    for index in layout.key:
+        if cells[index].null_count:
+            columns[index].refuse("23502", "A row has no value for a column of its key.")
+    old_keys = [_strings([row.old_key and row.old_key[number] for row in rows]) for number in range(len(layout.key))]
+    arrays = {
+        "STEP": pa.array([row.step for row in rows], pa.int64()),
+        "OP": pa.array([row.op for row in rows], pa.string()),
+        "UNCHANGED": pa.array([_mask(row.row) for row in rows], pa.string()),
+        "COPIES": pa.array([row.copies for row in rows], pa.int64()),
+        **{f"C{index}": cell for index, cell in enumerate(cells)},
+        **{f"K{n}": columns[index].convert(old_keys[n]) for n, index in enumerate(layout.key)},
+    }
+    return pa.table(arrays)
+
+
+def _strings(values: Sequence[Any]) -> Any:
+    return pa.array([None if value is UNCHANGED else value for value in values], pa.string())
+
+
+def _mask(row: Row) -> str | None:
+    if UNCHANGED not in row:
+        return None
+    return "".join(["1" if value is UNCHANGED else "0" for value in row])
+
+
+def unsent(rows: Iterable[Row]) -> frozenset[int]:
+    """Where values stand that were not sent, in any of the rows."""
+    return frozenset(index for row in rows if UNCHANGED in row for index, value in enumerate(row) if value is UNCHANGED)

@@ -1,0 +1,159 @@
+"""Decides for each type of PostgreSQL which type of Snowflake holds its values, and in which form they travel there."""
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from rosetta_dagster.cdc.schema import Column
+
+#: Digits of a NUMBER.
+PRECISION_LIMIT = 38
+#: Digits of a NUMBER behind the point.
+SCALE_LIMIT = 37
+
+_NUMERIC = 1700
+
+
+class Form(Enum):
+    """How the text of a value is converted."""
+
+    TEXT = auto()
+    INTEGER = auto()
+    DECIMAL = auto()
+    MONEY = auto()
+    FLOAT = auto()
+    BOOLEAN = auto()
+    BINARY = auto()
+    DATE = auto()
+    TIME = auto()
+    TIMESTAMP = auto()
+    TIMESTAMP_TZ = auto()
+    INTERVAL = auto()
+    JSON = auto()
+    #: PostgreSQL's `json` may repeat a key within an object; the last one counts.
+    JSON_TEXT = auto()
+    ARRAY = auto()
+    HSTORE = auto()
+    VECTOR = auto()
+
+
+#: Forms that are staged as a text of JSON and parsed by the statement that writes the table.
+_PARSED = {
+    Form.JSON: "PARSE_JSON({})",
+    Form.JSON_TEXT: "PARSE_JSON({}, 'd')",
+    Form.ARRAY: "PARSE_JSON({})",
+    Form.HSTORE: "PARSE_JSON({})",
+    Form.VECTOR: "TO_ARRAY(PARSE_JSON({}))",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The type of a column at Snowflake."""
+
+    #: As SQL spells it.
+    type: str
+    form: Form
+    precision: int = 0
+    scale: int = 0
+    #: The form of an array's elements, with their own precision and scale.
+    element: "Target | None" = None
+    #: What stands between an array's elements; a box has commas of its own.
+    delimiter: str = ","
+
+    @property
+    def is_parsed(self) -> bool:
+        return self.form in _PARSED
+
+    @property
+    def staged_type(self) -> str:
+        """The type of the column that it is staged in."""
+        return "VARCHAR" if self.is_parsed else self.type
+
+    def read(self, cell: str) -> str:
+        """The value in SQL, from the expression of its staged form."""
+        return _PARSED.get(self.form, "{}").format(cell)
+
+    def comparable(self, value: str) -> str:
+        """The staged form in SQL, from the expression of the value: equal for equal values."""
+        return f"TO_JSON({value})" if self.is_parsed else value
+
+
+def _number(precision: int, scale: int = 0) -> Target:
+    return Target(type=f"NUMBER({precision},{scale})", form=Form.DECIMAL, precision=precision, scale=scale)
+
+
+def _integer(digits: int) -> Target:
+    return Target(type=f"NUMBER({digits},0)", form=Form.INTEGER)
+
+
+_TEXT = Target(type="VARCHAR", form=Form.TEXT)
+_FLOAT = Target(type="FLOAT", form=Form.FLOAT)
+
+#: By the OID of the type; any other type is held as its text.
+_TARGETS = {
+    16: Target(type="BOOLEAN", form=Form.BOOLEAN),
+    17: Target(type="BINARY", form=Form.BINARY),
+    20: _integer(19),
+    21: _integer(5),
+    23: _integer(10),
+    26: _integer(10),
+    114: Target(type="VARIANT", form=Form.JSON_TEXT),
+    700: _FLOAT,
+    701: _FLOAT,
+    790: Target(type="NUMBER(19,2)", form=Form.MONEY, precision=19, scale=2),
+    1082: Target(type="DATE", form=Form.DATE),
+    1083: Target(type="TIME(6)", form=Form.TIME),
+    1114: Target(type="TIMESTAMP_NTZ(6)", form=Form.TIMESTAMP),
+    1184: Target(type="TIMESTAMP_TZ(6)", form=Form.TIMESTAMP_TZ),
+    1186: Target(type="VARCHAR", form=Form.INTERVAL),
+    3802: Target(type="VARIANT", form=Form.JSON),
+}
+
+#: Types of extensions have OIDs of their own in each database, so they are known by their name.
+_BY_NAME = {
+    "hstore": Target(type="VARIANT", form=Form.HSTORE),
+    "vector": Target(type="ARRAY", form=Form.VECTOR),
+    "halfvec": Target(type="ARRAY", form=Form.VECTOR),
+}
+
+_BOX = 603
+
+
+def target_of(column: Column, number: str | None = None) -> Target:
+    """The type that holds the column. `number` is what the destination's config wants of a `numeric`."""
+    if column.element_oid:
+        element = _scalar(column.element_oid, column.type.removesuffix("[]"), None)
+        delimiter = ";" if column.element_oid == _BOX else ","
+        return Target(type="VARIANT", form=Form.ARRAY, element=element, delimiter=delimiter)
+    return _scalar(column.base_oid, column.type, number)
+
+
+def _scalar(oid: int, name: str, number: str | None) -> Target:
+    if oid == _NUMERIC:
+        return _wanted(number) if number else _numeric(name)
+    return _TARGETS.get(oid) or _BY_NAME.get(_plain_name(name), _TEXT)
+
+
+def _plain_name(name: str) -> str:
+    """A type's name without its namespace and modifier."""
+    return name.rpartition(".")[2].partition("(")[0].strip('"')
+
+
+def _wanted(number: str) -> Target:
+    found = re.fullmatch(r"NUMBER\((\d+),(\d+)\)", number)
+    if found:
+        return _number(int(found[1]), int(found[2]))
+    return _FLOAT if number == "FLOAT" else _TEXT
+
+
+def _numeric(name: str) -> Target:
+    """A `numeric` whose digits are known and fit is a NUMBER; any other is held as its text, without loss."""
+    found = re.search(r"\((\d+),(-?\d+)\)", name)
+    if not found:
+        return _TEXT
+    precision, scale = int(found[1]), int(found[2])
+    if scale < 0:
+        precision, scale = precision - scale, 0
+    precision = max(precision, scale)
+    return _number(precision, scale) if precision <= PRECISION_LIMIT and scale <= SCALE_LIMIT else _TEXT

@@ -1,0 +1,27 @@
+"""What all sessions of the account share: users, roles, warehouses, the databases' engine, and the locks of tables."""
+
+import threading
+
+from rosetta_dagster.embedded.snowflake.emulator.authentication import KeyPairAuthentication
+from rosetta_dagster.embedded.snowflake.emulator.locks import TableLocks
+from rosetta_dagster.embedded.snowflake.emulator.storage import Storage
+from rosetta_dagster.embedded.snowflake.setup import AccountSetup
+
+
+class Account:
+    """One account. Owns the storage, from its making until `close`."""
+
+    def __init__(self, setup: AccountSetup) -> None:
+        self.name = setup.account.upper().replace(".", "-")
+        self.authentication = KeyPairAuthentication(setup.account)
+        for user, keys in setup.users.items():
+            self.authentication.register(user, keys)
+        self.roles = {role.upper() for role in setup.roles}
+        #: Whether each runs.
+        self.warehouses = {name.upper(): True for name in setup.warehouses}
+        self.storage = Storage(setup.directory, setup.databases)
+        self.locks = TableLocks(setup.detached_timeout)
+        self.mutex = threading.Lock()
+
+    def close(self) -> None:
+        self.storage.close()

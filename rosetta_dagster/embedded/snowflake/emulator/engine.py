@@ -1,0 +1,168 @@
+"""Runs one statement of a session: decides what is ours, what DuckDB runs as it is, and what fakesnow translates."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fakesnow.cursor import FakeSnowflakeCursor
+from fakesnow.dialect import parse_one
+from fakesnow.rowtype import describe_as_rowtype
+from fakesnow.statement_type import statement_type_id
+from snowflake.connector.errors import ProgrammingError
+from sqlglot import Expr, exp
+
+from rosetta_dagster.embedded.snowflake.emulator import bindings as bound
+from rosetta_dagster.embedded.snowflake.emulator.errors import MISSING, no_warehouse, translated, unsupported
+from rosetta_dagster.embedded.snowflake.emulator.merge import run_merge
+from rosetta_dagster.embedded.snowflake.emulator.repairs import repaired
+from rosetta_dagster.embedded.snowflake.emulator.results import SUCCESS, Result, success, texts
+from rosetta_dagster.embedded.snowflake.emulator.session import Session
+from rosetta_dagster.embedded.snowflake.emulator.session_statements import answered
+from rosetta_dagster.embedded.snowflake.emulator.stage_files import upload
+
+_DDL = (exp.Create, exp.Alter, exp.Drop, exp.TruncateTable, exp.Comment)
+_DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Copy)
+_LOCKING = (exp.Update, exp.Delete, exp.Merge)
+_START = re.compile(r"\s*START\s+TRANSACTION\s*;?\s*$", re.IGNORECASE)
+
+
+def run(session: Session, text: str, bindings: Mapping[str, Any], host: str) -> Result:
+    """The result of a statement. `host` is what the client calls this server.
+
+    Raises:
+        SnowflakeError: as Snowflake would put it, or 009999 for what the emulator cannot do.
+
+    """
+    with session.statement():
+        try:
+            return answered(session, text) or _run(session, text, bindings, host)
+        except Exception as error:
+            session.transaction.fail()
+            raise translated(error) from error
+
+
+def describe(session: Session, text: str) -> Result:
+    """What a statement would answer, without its rows: a client asks before it sends many rows of bindings.
+
+    Raises:
+        SnowflakeError: 009999 for a statement that could be described only by running it.
+
+    """
+    with session.statement():
+        try:
+            described = session.connection.cursor()._describe_only(text)
+        except Exception as error:
+            raise translated(error) from error
+    if described is None:
+        raise unsupported("a description of this statement")
+    statement = parse_one(text)
+    return Result(
+        rows=None,
+        rowtype=describe_as_rowtype(described),
+        type_id=statement_type_id(statement),
+        binding_count=len(list(statement.find_all(exp.Placeholder))),
+    )
+
+
+def _run(session: Session, text: str, bindings: Mapping[str, Any], host: str) -> Result:
+    statement = parse_one("BEGIN" if _START.match(text) else text)
+    if isinstance(statement, exp.Transaction | exp.Commit | exp.Rollback):
+        return _end_or_begin(session, statement)
+    statement = repaired(statement, _context(session))
+    type_id = statement_type_id(statement)
+    _prepare(session, statement)
+    cursor = session.connection.cursor()
+    cursor.check_db_and_schema(statement)
+    if bound.is_batch(bindings):
+        return _run_batch(cursor, statement, bound.batch(bindings), type_id)
+    _execute(cursor, statement, bound.single(bindings) or None)
+    if isinstance(statement, exp.Put):
+        return _upload(cursor, statement, host)
+    rowtype = describe_as_rowtype(cursor._describe_last_sql())
+    rows: Any = cursor._arrow_table
+    return Result(rows=rows, rowtype=rowtype, type_id=type_id)
+
+
+def _end_or_begin(session: Session, statement: Expr) -> Result:
+    transaction = session.transaction
+    if isinstance(statement, exp.Transaction):
+        transaction.begin()
+    elif isinstance(statement, exp.Commit):
+        transaction.commit(aborts_on_error=session.is_on("TRANSACTION_ABORT_ON_ERROR"))
+    else:
+        transaction.rollback()
+    return success()
+
+
+def _prepare(session: Session, statement: Expr) -> None:
+    """The warehouse, transaction and lock that the statement needs."""
+    if _needs_warehouse(statement) and not session.account.warehouses.get(session.warehouse or ""):
+        raise no_warehouse()
+    if isinstance(statement, _DDL):
+        # It commits what is open, and stands alone.
+        session.transaction.commit(aborts_on_error=True)
+    elif isinstance(statement, _DML) and not session.autocommits:
+        session.transaction.begin()
+    if isinstance(statement, _LOCKING):
+        session.account.locks.acquire(session, _table(session, statement), session.lock_timeout, session.is_cancelled)
+
+
+def _needs_warehouse(statement: Expr) -> bool:
+    return isinstance(statement, _DML) or (isinstance(statement, exp.Select) and statement.args.get("from_") is not None)
+
+
+def _table(session: Session, statement: Expr) -> str:
+    table = statement.this
+    catalog, schema = session.connection.database, session.connection.schema
+    return ".".join(str(part).upper() for part in (table.catalog or catalog, table.db or schema, table.name))
+
+
+def _execute(cursor: FakeSnowflakeCursor, statement: Expr, params: list[Any] | None) -> None:
+    if isinstance(statement, exp.TruncateTable) and statement.args.get("exists"):
+        _truncate_if_exists(cursor, statement)
+        return
+    # fakesnow's own MERGE comes in several parts; ours is one.
+    parts = [statement] if isinstance(statement, exp.Merge) else cursor._transform_explode(statement)
+    for part in parts:
+        transformed = cursor._transform(part, params)
+        given = params if transformed.find(exp.Placeholder) else None
+        if isinstance(transformed, exp.Merge):
+            transformed, given = run_merge(cursor._duck_conn, transformed, given), None
+        cursor._execute(transformed, given)
+
+
+def _truncate_if_exists(cursor: FakeSnowflakeCursor, statement: Expr) -> None:
+    # DuckDB does not know IF EXISTS here.
+    statement.args["exists"] = False
+    try:
+        _execute(cursor, statement, None)
+    except ProgrammingError as error:
+        if translated(error).code != MISSING:
+            raise
+        cursor._execute(parse_one(f"SELECT '{SUCCESS}' AS status"))
+
+
+def _run_batch(cursor: FakeSnowflakeCursor, statement: Expr, rows: Sequence[list[Any]], type_id: int) -> Result:
+    """Mended: fakesnow 0.12.1 translates the statement anew for each row: once is enough. DuckDB takes the rows together."""
+    if not isinstance(statement, exp.Insert):
+        raise unsupported("rows of bindings for anything but INSERT")
+    sql = cursor._transform(statement, list(rows[0])).sql(dialect="duckdb")
+    cursor._duck_conn.executemany(sql, rows)
+    return replace(texts(["number of rows inserted"], [[str(len(rows))]]), type_id=type_id)
+
+
+def _upload(cursor: FakeSnowflakeCursor, put: Expr, host: str) -> Result:
+    located: Any = cursor._last_transformed
+    how = upload(put, located.args["put_stage_data"], located.args["put_stage_name"], host)
+    return replace(success(), upload=how)
+
+
+def _context(session: Session) -> dict[str, str | None]:
+    return {
+        "CURRENT_ROLE": session.role,
+        "CURRENT_WAREHOUSE": session.warehouse,
+        "CURRENT_USER": session.user,
+        "CURRENT_ACCOUNT": session.account.name,
+        "CURRENT_SESSION": str(session.id),
+    }

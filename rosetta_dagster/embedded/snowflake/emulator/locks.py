@@ -1,0 +1,59 @@
+"""The locks that UPDATE, DELETE and MERGE take on whole tables until their transaction ends, as in Snowflake.
+
+DuckDB would let the second writer of a row fail at once; in Snowflake it waits. What DuckDB still refuses, because the
+transaction saw the table before it had the lock, is told as a conflict of locks, too.
+"""
+
+import threading
+import time
+from typing import Protocol
+
+from rosetta_dagster.embedded.snowflake.emulator.errors import cancelled, locked
+
+
+class LockOwner(Protocol):
+    """A session, as the others that wait for it see it."""
+
+    def idle_seconds(self) -> float:
+        """Since its last statement ended; 0 while one runs."""
+
+    def abandon(self) -> None:
+        """Roll its transaction back, which gives its locks back."""
+
+
+class TableLocks:
+    """Who holds which table."""
+
+    def __init__(self, detached_timeout: float) -> None:
+        self._detached_timeout = detached_timeout
+        self._holders: dict[str, LockOwner] = {}
+        self._changed = threading.Condition()
+
+    def acquire(self, owner: LockOwner, table: str, timeout: float, is_cancelled: threading.Event) -> None:
+        """Wait for a table, `timeout` seconds at most, and end a holder that was abandoned.
+
+        Raises:
+            SnowflakeError: 000625 when the wait was too long, 000604 when it was cancelled.
+
+        """
+        deadline = time.monotonic() + timeout
+        while (holder := self._take(owner, table)) is not owner:
+            if is_cancelled.is_set():
+                raise cancelled()
+            if time.monotonic() >= deadline:
+                raise locked(table)
+            if holder.idle_seconds() > self._detached_timeout:
+                holder.abandon()
+            else:
+                with self._changed:
+                    self._changed.wait(0.05)
+
+    def release(self, owner: LockOwner) -> None:
+        """Give back all that it holds."""
+        with self._changed:
+            self._holders = {table: holder for table, holder in self._holders.items() if holder is not owner}
+            self._changed.notify_all()
+
+    def _take(self, owner: LockOwner, table: str) -> LockOwner:
+        with self._changed:
+            return self._holders.setdefault(table, owner)

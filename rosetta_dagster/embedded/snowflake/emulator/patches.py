@@ -1,0 +1,77 @@
+"""What is changed inside fakesnow 0.12.1, in this process only. `apply` is called once, before the first statement."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from fakesnow import arrow, copy_into, info_schema
+from fakesnow import transforms as fakesnow_transforms
+from fakesnow.transforms import stage
+from sqlglot import Expr, exp
+
+#: Snowflake writes an offset from UTC as minutes on top of this.
+_UTC = 1440
+
+_INTEGERS = {
+    exp.DataType.Type.INT, exp.DataType.Type.SMALLINT, exp.DataType.Type.TINYINT, exp.DataType.Type.BIGINT
+}  # fmt: skip
+
+
+def apply() -> None:
+    find_named_files_of_a_stage()
+    mask_absent_timestamps()
+    keep_38_digits()
+    tell_precision_of_times()
+
+
+def find_named_files_of_a_stage() -> None:
+    """Mended: fakesnow 0.12.1 takes FILES of a COPY for parts of a URL, and an internal stage for none."""
+    of_url = copy_into._source_urls
+
+    def source_urls(source: str, files: list[str]) -> list[str]:
+        if stage.is_internal(source):
+            return [f"{source.rstrip('/')}/{name}" for name in files]
+        return of_url(source, files)
+
+    copy_into._source_urls = source_urls
+
+
+def mask_absent_timestamps() -> None:
+    """Mended: fakesnow 0.12.1 answers NULL timestamps in structs that are declared to hold none, and connector 5 refuses."""
+    vars(arrow)["timestamp_to_sf_struct"] = _timestamps
+
+
+def _timestamps(values: "pa.Array | pa.ChunkedArray") -> pa.Array:
+    """Snowflake's form of timestamps: seconds, nanoseconds and, with a time zone, the offset of UTC."""
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    moments = pc.fill_null(array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64()), 0).cast(pa.timestamp("us"))
+    micros = moments.cast(pa.int64())
+    # Rounded as a time, which is exact, also before 1970.
+    seconds = pc.divide(pc.floor_temporal(moments, unit="second").cast(pa.int64()), 1_000_000)
+    nanos = pc.multiply(pc.subtract(micros, pc.multiply(seconds, 1_000_000)), 1000).cast(pa.int32())
+    parts = {"epoch": seconds, "fraction": nanos}
+    if array.type.tz:
+        parts["timezone"] = pa.array([_UTC] * len(array), pa.int32())
+    fields = [pa.field(name, part.type, nullable=False) for name, part in parts.items()]
+    return pa.StructArray.from_arrays(list(parts.values()), fields=fields, mask=array.is_null())
+
+
+def keep_38_digits() -> None:
+    """Mended: fakesnow 0.12.1 makes a BIGINT of NUMBER(38,0), which overflows at 2**63: it is DECIMAL(38,0)."""
+    fakesnow_transforms.integer_precision = _integer_precision
+
+
+def _integer_precision(expression: Expr) -> Expr:
+    if not isinstance(expression, exp.DataType):
+        return expression
+    is_number = expression.this == exp.DataType.Type.DECIMAL and not expression.expressions
+    if not is_number and expression.this not in _INTEGERS:
+        return expression
+    size = [exp.DataTypeParam(this=exp.Literal.number(digits)) for digits in (38, 0)]
+    return exp.DataType(this=exp.DataType.Type.DECIMAL, expressions=size, nested=False)
+
+
+def tell_precision_of_times() -> None:
+    """Mended: fakesnow 0.12.1 leaves DATETIME_PRECISION out of INFORMATION_SCHEMA.COLUMNS. DuckDB keeps microseconds."""
+    name = "SQL_CREATE_GLOBAL_INFORMATION_SCHEMA_COLUMNS_VIEW"
+    last = "null::VARCHAR as DATA_TYPE_ALIAS"
+    precision = "case when columns.data_type LIKE 'TIME%' then 6 end as DATETIME_PRECISION"
+    setattr(info_schema, name, getattr(info_schema, name).replace(last, f"{precision}, {last}"))

@@ -1,0 +1,74 @@
+"""What is mended in a statement before fakesnow sees it. Pure functions from one expression to the next."""
+
+from collections.abc import Mapping
+
+import duckdb
+from sqlglot import Expr, exp
+
+_RESERVED = frozenset(
+    row[0]
+    for row in duckdb.connect()
+    .execute("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'")
+    .fetchall()
+)
+
+_UNENFORCED = (exp.PrimaryKey, exp.ForeignKey, exp.Constraint)
+_UNENFORCED_COLUMN = (exp.PrimaryKeyColumnConstraint, exp.UniqueColumnConstraint, exp.Reference)
+
+_CONTEXT_FUNCTIONS: Mapping[type[Expr], str] = {
+    exp.CurrentRole: "CURRENT_ROLE",
+    exp.CurrentWarehouse: "CURRENT_WAREHOUSE",
+    exp.CurrentUser: "CURRENT_USER",
+    exp.CurrentAccount: "CURRENT_ACCOUNT",
+    exp.CurrentSession: "CURRENT_SESSION",
+}
+
+
+def repaired(expression: Expr, context: Mapping[str, str | None]) -> Expr:
+    """The statement with everything mended. `context` gives the values of the session's functions."""
+    return _answer_context(_keep_false_of_force(_drop_constraints(_quote_reserved(expression))), context)
+
+
+def _quote_reserved(expression: Expr) -> Expr:
+    """Mended: fakesnow 0.12.1 hands on names without quotes, and more words are reserved in DuckDB than in Snowflake."""
+    for name in expression.find_all(exp.Identifier):
+        if not name.quoted and name.name.lower() in _RESERVED:
+            name.set("this", name.name.upper())
+            name.args["quoted"] = True
+    return expression
+
+
+def _drop_constraints(expression: Expr) -> Expr:
+    """Mended: fakesnow 0.12.1 lets DuckDB enforce PRIMARY KEY, UNIQUE and FOREIGN KEY; Snowflake does not: declare none."""
+    if not (isinstance(expression, exp.Create) and expression.args.get("kind") == "TABLE"):
+        return expression
+    for column in list(expression.find_all(exp.ColumnConstraint)):
+        if isinstance(column.args.get("kind"), _UNENFORCED_COLUMN):
+            column.pop()
+    for node in list(expression.find_all(*_UNENFORCED, exp.UniqueColumnConstraint)):
+        node.pop()
+    return expression
+
+
+def _keep_false_of_force(expression: Expr) -> Expr:
+    """Mended: fakesnow 0.12.1 takes FORCE and PURGE of a COPY as true whatever they are set to: leave out what is false."""
+    if isinstance(expression, exp.Copy):
+        kept = [parameter for parameter in expression.args.get("params") or () if not _is_false(parameter)]
+        expression.set("params", kept)
+    return expression
+
+
+def _is_false(parameter: Expr) -> bool:
+    value = parameter.args.get("expression")
+    return parameter.name.upper() in {"FORCE", "PURGE"} and isinstance(value, exp.Boolean) and not value.this
+
+
+def _answer_context(expression: Expr, context: Mapping[str, str | None]) -> Expr:
+    """Mended: fakesnow 0.12.1 knows no role, warehouse or user: put the session's in their functions' place."""
+    for node in list(expression.find_all(*_CONTEXT_FUNCTIONS)):
+        name = _CONTEXT_FUNCTIONS[type(node)]
+        value = context[name]
+        literal = exp.null() if value is None else exp.Literal.string(value)
+        is_column = isinstance(node.parent, exp.Select) and node.arg_key == "expressions"
+        node.replace(exp.alias_(literal, f"{name}()", quoted=True) if is_column else literal)
+    return expression

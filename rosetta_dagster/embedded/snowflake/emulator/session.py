@@ -1,0 +1,101 @@
+"""One login: its tokens, role, warehouse, parameters and transaction, and one statement at a time."""
+
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+
+import duckdb
+from fakesnow.conn import FakeSnowflakeConnection
+
+from rosetta_dagster.embedded.snowflake.emulator.account import Account
+from rosetta_dagster.embedded.snowflake.emulator.transaction import Transaction
+
+_LOCK_TIMEOUT = 43200.0
+
+
+class Session:
+    """A session. Owns its DuckDB connection until `close`."""
+
+    def __init__(
+        self, account: Account, connection: FakeSnowflakeConnection, *, user: str, role: str, parameters: Mapping[str, str]
+    ) -> None:
+        self.account = account
+        self.connection = connection
+        self.user = user
+        self.role = role
+        self.warehouse: str | None = None
+        self.parameters = dict(parameters)
+        self.token = secrets.token_urlsafe(32)
+        self.master_token = secrets.token_urlsafe(32)
+        self.id = secrets.randbits(48)
+        self.transaction = Transaction(self.duckdb)
+        self.is_cancelled = threading.Event()
+        self._mutex = threading.RLock()
+        self._idle_since: float | None = time.monotonic()
+
+    @property
+    def duckdb(self) -> "duckdb.DuckDBPyConnection":
+        return self.connection._duck_conn
+
+    @property
+    def autocommits(self) -> bool:
+        return self.is_on("AUTOCOMMIT", default="true")
+
+    @property
+    def lock_timeout(self) -> float:
+        """How long a statement waits for a table, in seconds."""
+        return float(self.parameters.get("LOCK_TIMEOUT", _LOCK_TIMEOUT))
+
+    def is_on(self, parameter: str, *, default: str = "false") -> bool:
+        return self.parameters.get(parameter, default).lower() == "true"
+
+    def use_schema(self, database: str, schema: str) -> None:
+        """Make a schema that exists the current one."""
+        self.duckdb.execute(f'SET schema = \'"{database}"."{schema}"\'')
+        self.connection.database, self.connection._schema = database, schema
+        self.connection.database_set = self.connection.schema_set = True
+
+    def use_no_schema(self) -> None:
+        """Names have to be qualified from now on."""
+        self.duckdb.execute("SET schema = 'memory.main'")
+        self.connection.database = self.connection._schema = None
+        self.connection.database_set = self.connection.schema_set = False
+
+    def renew(self) -> None:
+        """A new token for the same session."""
+        self.token = secrets.token_urlsafe(32)
+
+    @contextlib.contextmanager
+    def statement(self) -> Iterator[None]:
+        """The session is busy; its locks are given back unless a transaction is open at the end."""
+        with self._mutex:
+            self._idle_since = None
+            self.is_cancelled.clear()
+            try:
+                yield
+            finally:
+                self._idle_since = time.monotonic()
+                if not self.transaction.is_open:
+                    self.account.locks.release(self)
+
+    def cancel(self) -> None:
+        """End the statement that runs, if one does."""
+        self.is_cancelled.set()
+        if self._idle_since is None:
+            self.duckdb.interrupt()
+
+    def idle_seconds(self) -> float:
+        since = self._idle_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def abandon(self) -> None:
+        """Roll back what is open, and give the locks back."""
+        with self.statement():
+            self.transaction.rollback()
+
+    def close(self) -> None:
+        """End the transaction and the connection."""
+        self.abandon()
+        self.duckdb.close()

@@ -1,0 +1,103 @@
+"""Where the account's data lives: one DuckDB file for each database below a directory, or memory."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from fakesnow import info_schema, macros
+from fakesnow.conn import FakeSnowflakeConnection
+from fakesnow.instance import GLOBAL_DATABASE_NAME, FakeSnow
+from fakesnow.transforms import show, stage
+
+_SUFFIX = ".db"
+
+#: For what fakesnow keeps of a database outside of it.
+_FORGET_DATABASE = (
+    "DELETE FROM _fs_global._fs_information_schema._fs_stages WHERE database_name = ?",
+    "DELETE FROM _fs_global._fs_information_schema._fs_file_formats WHERE database_name = ?",
+    "DELETE FROM _fs_global._fs_information_schema._fs_tables_ext WHERE ext_table_catalog = ?",
+    "DELETE FROM _fs_global._fs_information_schema._fs_columns_ext WHERE ext_table_catalog = ?",
+)
+
+
+class Storage:
+    """Fakesnow's engine over a directory. Owns its DuckDB instance until `close`."""
+
+    def __init__(self, directory: str | None, databases: Iterable[str]) -> None:
+        """Open what the directory holds, and make the databases that are missing, each with a schema PUBLIC."""
+        home = Path(directory) if directory else None
+        path = home / "databases" if home else None
+        self._fakesnow = FakeSnow(db_path=path, create_database_on_connect=False, create_schema_on_connect=False)
+        if home is not None and path is not None:
+            path.mkdir(parents=True, exist_ok=True)
+            keep_catalog(self._fakesnow, home / "catalog")
+            keep_stages(home / "stages")
+            self._attach(path)
+        # It is of one machine's memory, and the client, the source and the worker want some too.
+        self._fakesnow.duck_conn.execute("SET GLOBAL memory_limit = '2GB'")
+        # Rows have no order that a statement could rely on, as in Snowflake, and large inserts need less memory so.
+        self._fakesnow.duck_conn.execute("SET GLOBAL preserve_insertion_order = false")
+        # Few changes at a time go to the databases' files; what is not there yet is in the log beside them.
+        self._fakesnow.duck_conn.execute("SET GLOBAL checkpoint_threshold = '256MB'")
+        # Half the time of a large load was spent on making files smaller that live as long as a demo.
+        self._fakesnow.duck_conn.execute("SET GLOBAL force_compression = 'uncompressed'")
+        for name in databases:
+            if name.upper() not in self.databases():
+                self.create_database(name.upper())
+
+    def connect(self, database: str | None, schema: str | None) -> FakeSnowflakeConnection:
+        """A connection of one session; database and schema are current when they exist."""
+        return self._fakesnow.connect(database, schema)
+
+    def databases(self) -> set[str]:
+        rows = self._fakesnow.duck_conn.cursor().execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal")
+        return {str(name) for (name,) in rows.fetchall()} - {GLOBAL_DATABASE_NAME, "memory"}
+
+    def create_database(self, name: str) -> None:
+        """Make one, with a schema PUBLIC, which fakesnow 0.12.1 leaves out; it also takes no quote in a path."""
+        path = self._fakesnow.db_path
+        file = "':memory:'" if path is None else f"'{_literal(Path(path) / (name + _SUFFIX))}'"
+        connection = self._fakesnow.duck_conn.cursor()
+        connection.execute(f'ATTACH {file} AS "{name}"')
+        connection.execute(info_schema.per_db_creation_sql(name))
+        connection.execute(macros.creation_sql(name))
+        connection.execute(f'CREATE SCHEMA "{name}".PUBLIC')
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database with its stages: fakesnow 0.12.1 hands DROP DATABASE to DuckDB, which does not know it."""
+        connection = self._fakesnow.duck_conn.cursor()
+        connection.execute(f'DETACH "{name}"')
+        for statement in _FORGET_DATABASE:
+            connection.execute(statement, [name])
+        shutil.rmtree(Path(stage.LOCAL_BUCKET_PATH) / name, ignore_errors=True)
+        if self._fakesnow.db_path is not None:
+            for file in Path(self._fakesnow.db_path).glob(f"{name}{_SUFFIX}*"):
+                file.unlink()
+
+    def close(self) -> None:
+        """Write everything to its files."""
+        self._fakesnow.duck_conn.close()
+
+    def _attach(self, path: Path) -> None:
+        for file in sorted(path.glob(f"*{_SUFFIX}")):
+            self._fakesnow.duck_conn.execute(f"ATTACH DATABASE '{_literal(file)}' AS \"{file.stem}\"")
+
+
+def keep_catalog(fakesnow: FakeSnow, file: Path) -> None:
+    """Mended: fakesnow 0.12.1 has the names of stages, comments and lengths of texts in memory only: a file keeps them."""
+    connection = fakesnow.duck_conn
+    connection.execute(f"DETACH {GLOBAL_DATABASE_NAME}")
+    connection.execute(f"ATTACH '{_literal(file)}' AS {GLOBAL_DATABASE_NAME}")
+    connection.execute(info_schema.fs_global_creation_sql())
+    connection.execute(show.fs_global_creation_sql())
+
+
+def keep_stages(directory: Path) -> None:
+    """Mended: fakesnow 0.12.1 has staged files in a temporary directory: they are kept beside the databases."""
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(stage.LOCAL_BUCKET_PATH, ignore_errors=True)
+    stage.LOCAL_BUCKET_PATH = str(directory)
+
+
+def _literal(path: Path) -> str:
+    return str(path).replace("'", "''")

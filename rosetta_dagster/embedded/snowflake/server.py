@@ -1,0 +1,229 @@
+"""The emulator seen from outside: a process to start, control and stop. Needs nothing of what the emulator is made of."""
+
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rosetta_dagster.embedded.postgres import free_port
+from rosetta_dagster.embedded.process import GuardedProcess
+from rosetta_dagster.embedded.snowflake.fault import Fault
+from rosetta_dagster.embedded.snowflake.key_pair import load_public_key
+from rosetta_dagster.embedded.snowflake.setup import ROLES, AccountSetup
+
+#: How long the emulator may take to start, in seconds.
+START_TIMEOUT = 60.0
+
+_HOST = "127.0.0.1"
+_EMULATOR = "rosetta_dagster.embedded.snowflake.emulator"
+
+
+class SnowflakeServerError(RuntimeError):
+    """The emulator did not start, or did not understand its control; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """A statement that the emulator was asked to run."""
+
+    text: str
+    user: str
+    query_tag: str
+    #: Snowflake's error code, of six digits; empty when the statement was run.
+    error_code: str
+
+
+class SnowflakeServer:
+    """A Snowflake account on a port of the loopback, over HTTP, for the unmodified connector.
+
+    Owns the emulator's process, and a temporary directory for its log. The account's data is in `directory`, which is
+    made when it is missing, and outlives the server; without one the data is in memory, and gone with the process.
+    """
+
+    def __init__(
+        self,
+        *,
+        users: Mapping[str, Sequence[str]],
+        account: str = "rosetta-emulator",
+        databases: Sequence[str] = ("ANALYTICS",),
+        warehouses: Sequence[str] = ("COMPUTE_WH",),
+        roles: Sequence[str] = ROLES,
+        directory: Path | None = None,
+        port: int | None = None,
+        detached_timeout: float = 300.0,
+    ) -> None:
+        """Name what the account holds; nothing runs yet.
+
+        `users` maps a name to its public keys, of which there is one or are two. `detached_timeout` is how many seconds
+        a transaction may idle before one that waits for its locks may end it.
+        """
+        self.port = port or free_port()
+        self.account = account
+        self._users: dict[str, Sequence[str]] = {}
+        self._databases, self._warehouses, self._roles = databases, warehouses, roles
+        self._directory, self._detached_timeout = directory, detached_timeout
+        self._control_token = secrets.token_urlsafe(24)
+        self._home: Path | None = None
+        self._process: GuardedProcess | None = None
+        for user, keys in users.items():
+            self._register(user, keys)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"SnowflakeServer(port={self.port})"
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """The connector's arguments that say where the account is."""
+        return {"account": self.account, "host": _HOST, "port": self.port, "protocol": "http"}
+
+    @property
+    def pid(self) -> int | None:
+        """The emulator's process; None when it does not run."""
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Start the emulator, over what its directory holds, and wait until it answers.
+
+        Raises:
+            SnowflakeServerError: with the end of its log; nothing is left of it then.
+
+        """
+        if find_spec("fakesnow") is None:
+            raise SnowflakeServerError("The Snowflake emulator is not installed: pip install 'rosetta-dagster[embedded]'.")
+        if self._home is None:
+            self._home = Path(tempfile.mkdtemp(prefix="rosetta-snowflake-"))
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        setup = self._home / "setup.json"
+        setup.touch(mode=0o600)
+        setup.write_text(self._setup().to_json())
+        command = [sys.executable, "-m", _EMULATOR, str(setup)]
+        environment = {**os.environ, "TMPDIR": str(self._home)}
+        self._process = GuardedProcess(command, log=self._home / "log", environment=environment, throwaway=self._home)
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the emulator. What its directory holds stays."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
+            self._home = None
+
+    def kill(self) -> None:
+        """End the emulator as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def inject(self, *faults: Fault) -> None:
+        """Let these go wrong, after those that wait already."""
+        self._control("POST", "faults", [fault.to_json() for fault in faults])
+
+    def clear_faults(self) -> None:
+        """Forget what has not gone wrong yet; a statement that stalls goes on."""
+        self._control("DELETE", "faults")
+
+    def pending_faults(self) -> list[Fault]:
+        """Those that have not met all their requests yet."""
+        return [Fault.from_json(content) for content in self._control("GET", "faults")]
+
+    def abort_transactions(self) -> int:
+        """Roll back every open transaction, as Snowflake does with abandoned ones; how many there were."""
+        return int(self._control("POST", "abort"))
+
+    def statements(self, matching: str = "") -> list[Statement]:
+        """The latest statements, oldest first, whose text has a match of this regular expression."""
+        return [Statement(**content) for content in self._control("POST", "statements", matching)]
+
+    def login_failure(self, message: str) -> str:
+        """Why a login was refused: the detail code for the identifier that the error's message holds in brackets."""
+        return str(self._control("POST", "login-failure", message))
+
+    def set_public_keys(self, user: str, *keys: str) -> None:
+        """Replace a user's keys, as ALTER USER would; no key at all is allowed here. Open sessions stay open."""
+        self._register(user, keys)
+        self._control("POST", "keys", {user: keys})
+
+    def _register(self, user: str, keys: Sequence[str]) -> None:
+        if len(keys) > 2:
+            raise ValueError(f"{user} has {len(keys)} public keys; Snowflake keeps two.")
+        for key in keys:
+            load_public_key(key)
+        self._users[user] = list(keys)
+
+    def _setup(self) -> AccountSetup:
+        return AccountSetup(
+            account=self.account,
+            users=self._users,
+            databases=list(self._databases),
+            warehouses=list(self._warehouses),
+            roles=list(self._roles),
+            port=self.port,
+            directory=None if self._directory is None else str(self._directory.resolve()),
+            detached_timeout=self._detached_timeout,
+            control_token=self._control_token,
+        )
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            if self._process is None or not self._process.is_running or time.monotonic() > deadline:
+                raise SnowflakeServerError(f"The Snowflake emulator did not start: {self._log_end()}")
+            try:
+                self._control("GET", "faults")
+            except SnowflakeServerError:
+                time.sleep(0.02)
+            else:
+                return
+
+    def _log_end(self) -> str:
+        assert self._home is not None, "start comes first"
+        return (self._home / "log").read_text(errors="replace")[-2000:].strip()
+
+    def _control(self, method: str, what: str, content: Any = None) -> Any:
+        request = urllib.request.Request(
+            f"http://{_HOST}:{self.port}/_emulator/{what}",
+            data=None if content is None else json.dumps(content).encode(),
+            headers={"Authorization": f"Bearer {self._control_token}"},
+            method=method,
+        )
+        try:
+            with _DIRECT.open(request, timeout=10) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise SnowflakeServerError(f"{what}: {error.read().decode(errors='replace')}") from error
+        except OSError as error:
+            raise SnowflakeServerError(f"The Snowflake emulator does not answer on port {self.port}.") from error
+
+
+# A proxy of the environment is not asked for the loopback.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -1,0 +1,157 @@
+"""What only a real Snowflake account can tell: `pytest -m snowflake`. The destination contract runs over it, too.
+
+SNOWFLAKE_ACCOUNT, SNOWFLAKE_USER, SNOWFLAKE_DATABASE, SNOWFLAKE_PRIVATE_KEY_PATH and SNOWFLAKE_PRIVATE_KEY_PASSPHRASE name
+the account, and SNOWFLAKE_WAREHOUSE and SNOWFLAKE_ROLE when the user has none of their own. The role has to be able to
+make databases and to suspend the warehouse.
+"""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rosetta_dagster.cdc.destination.base import Destination
+from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
+from rosetta_dagster.cdc.destination.snowflake.keys import generate_key, key_of
+from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable, WatermarkMoved
+from rosetta_dagster.cdc.event import UNCHANGED
+from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
+from tests.contract.destinations import SnowflakeKind, make
+from tests.contract.test_destination_contract import IDENTITY, ITEMS, NOTES, copy
+from tests.integration.test_snowflake_destination import FACTS, HELD, TEXTS, apply
+from tests.snowflake_database import SnowflakeDatabase, drop_database, fresh_database, live_config
+from tests.unit.changes import insert, table, update
+
+pytestmark = [
+    pytest.mark.snowflake,
+    pytest.mark.skipif(live_config() is None, reason="SNOWFLAKE_ACCOUNT and a key are not set: there is no account to ask"),
+    pytest.mark.timeout(600),
+]
+
+
+@pytest.fixture
+def database() -> Iterator[SnowflakeDatabase]:
+    config = live_config()
+    assert config is not None, "else the test is skipped"
+    made = fresh_database(config)
+    yield made
+    drop_database(made)
+
+
+def opened(database: SnowflakeDatabase, *tables: TableSchema, copied: bool = True, **options: Any) -> Destination:
+    case = bool(options.get("preserve_case", False))
+    changed = replace(database, config={**database.config, **options})
+    destination = make(SnowflakeKind(changed, preserve_case=case), tables)
+    destination.open(IDENTITY)
+    destination.prepare(tables)
+    if copied:
+        copy(destination, tables)
+    return destination
+
+
+def test_the_key_is_the_one_that_is_registered(database: SnowflakeDatabase) -> None:
+    config = SnowflakeDestinationConfig.model_validate(database.config)
+    described = dict(row[:2] for row in database.rows(f'DESC USER "{config.user.upper()}"'))
+    registered = {described.get("RSA_PUBLIC_KEY_FP"), described.get("RSA_PUBLIC_KEY_2_FP")}
+    assert key_of(config).fingerprint in registered
+
+
+def test_another_key_is_refused_with_what_may_be_wrong(database: SnowflakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rosetta_dagster.cdc.destination.snowflake.destination.key_of", lambda _: generate_key())
+    with pytest.raises(ConfigurationError, match=r"390144.*clock"):
+        make(SnowflakeKind(database), [ITEMS]).open(IDENTITY)
+
+
+@pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "streamed"])
+def test_values_arrive_typed(database: SnowflakeDatabase, is_copied: bool) -> None:
+    destination = opened(database, FACTS, copied=False)
+    if is_copied:
+        copy(destination, [FACTS], ("\t".join(text.replace("\\", "\\\\") for text in TEXTS) + "\n").encode())
+    else:
+        copy(destination, [FACTS])
+        apply(destination, 1, insert(FACTS, *TEXTS))
+    names = ", ".join(f'"{name.upper()}"' for name in FACTS.column_names).replace('"DOCUMENT"', 'TO_JSON("DOCUMENT")')
+    (row,) = database.rows(f'SELECT {names} FROM "PUBLIC".FACTS')
+    assert HELD == tuple(bytes(value) if isinstance(value, bytearray) else value for value in row)
+    destination.close()
+
+
+def test_a_file_of_more_than_one_part_is_uploaded(database: SnowflakeDatabase) -> None:
+    destination = opened(database, NOTES, copied=False)
+    generator = (f"{number:09}{hash(str(number)):x}" * 40 + "\t\\N\n" for number in range(400_000))
+    copy(destination, [NOTES], *(line.encode() for line in generator))
+    assert [(400_000,)] == database.rows('SELECT COUNT(*) FROM "PUBLIC".NOTES')
+    destination.close()
+
+
+def test_names_that_differ_by_case_only_are_two_when_it_is_kept(database: SnowflakeDatabase) -> None:
+    schema = table("id", "ID", "select", key=("id",), name="Order")
+    destination = opened(database, schema, preserve_case=True)
+    apply(destination, 1, insert(schema, "1", "a", "b"))
+    apply(destination, 2, update(schema, "1", UNCHANGED, "c"))
+    assert [("1", "a", "c")] == database.rows('SELECT "id", "ID", "select" FROM "public"."Order"')
+    destination.close()
+
+
+def test_of_two_runs_that_write_at_once_one_is_refused(database: SnowflakeDatabase) -> None:
+    one = opened(database, NOTES)
+    other = opened(database, NOTES, copied=False)
+    refused: list[str] = []
+
+    def write(destination: Destination, text: str) -> None:
+        try:
+            apply(destination, 1, insert(NOTES, text, None))
+        except (WatermarkMoved, DestinationUnavailable):
+            refused.append(text)
+
+    threads = [threading.Thread(target=write, args=[each, text]) for each, text in ((one, "one"), (other, "other"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 == len(refused)
+    assert 1 == len(database.rows('SELECT * FROM "PUBLIC".NOTES'))
+    one.close()
+    other.close()
+
+
+def test_a_missing_warehouse_is_named(database: SnowflakeDatabase) -> None:
+    with pytest.raises((ConfigurationError, DestinationRejected), match="warehouse"):
+        opened(database, ITEMS, warehouse="ROSETTA_HAS_NO_SUCH_WAREHOUSE")
+
+
+def test_a_value_that_is_too_long_for_the_column_is_not_quoted(database: SnowflakeDatabase) -> None:
+    database.rows('CREATE TABLE "PUBLIC"."ITEMS" ("ID" VARCHAR NOT NULL, "NAME" VARCHAR(3), "SIZE" VARCHAR)')
+    destination = opened(database, ITEMS)
+    with pytest.raises(DestinationRejected) as caught:
+        apply(destination, 1, insert(ITEMS, "1", "a secret", None))
+    assert "a secret" not in str(caught.value)
+    destination.close()
+
+
+def test_json_with_a_key_that_repeats_keeps_the_last_one(database: SnowflakeDatabase) -> None:
+    document = replace_type(ITEMS, "size", "json", 114)
+    destination = opened(database, document)
+    apply(destination, 1, insert(document, "1", "a", '{"a": 1, "a": 2}'))
+    assert [('{"a":2}',)] == database.rows('SELECT TO_JSON("SIZE") FROM "PUBLIC".ITEMS')
+    destination.close()
+
+
+def replace_type(schema: TableSchema, name: str, type_: str, oid: int) -> TableSchema:
+    columns = tuple(
+        replace(each, type=type_, type_oid=oid, base_oid=oid) if each.name == name else each for each in schema.columns
+    )
+    return TableSchema(id=TableId("public", "items"), columns=columns, key=schema.key, identity=Identity.KEY)
+
+
+def test_a_note_leaves_the_warehouse_asleep(database: SnowflakeDatabase) -> None:
+    destination = opened(database, ITEMS)
+    warehouse = database.config.get("warehouse") or database.rows("SELECT CURRENT_WAREHOUSE()")[0][0]
+    database.rows(f'ALTER WAREHOUSE "{warehouse}" SUSPEND')
+    destination.note(Lsn(4711))
+    ((_, state, *_),) = database.rows(f"SHOW WAREHOUSES LIKE '{warehouse}'")
+    assert state in ("SUSPENDED", "SUSPENDING")
+    destination.close()

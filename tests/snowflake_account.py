@@ -1,0 +1,63 @@
+"""An emulated Snowflake account as tests use it: the server, a user with a key pair, and the real connector."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import snowflake.connector
+from cryptography.hazmat.primitives import serialization
+from snowflake.connector import SnowflakeConnection
+
+from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
+
+USER = "ROSETTA"
+WAREHOUSE = "COMPUTE_WH"
+
+
+def private_key(pair: KeyPair) -> Any:
+    return serialization.load_pem_private_key(pair.private_key.encode(), pair.passphrase.encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnowflakeAccount:
+    """A running server, and one database of it."""
+
+    server: SnowflakeServer
+    key_pair: KeyPair = field(repr=False)
+    database: str = "ANALYTICS"
+
+    @contextmanager
+    def connect(self, **arguments: Any) -> Iterator[SnowflakeConnection]:
+        """A connection of the real connector; arguments of its own come first."""
+        arguments = {
+            **self.server.address,
+            "user": USER,
+            "authenticator": "SNOWFLAKE_JWT",
+            "private_key": private_key(self.key_pair),
+            "database": self.database,
+            "schema": "PUBLIC",
+            "warehouse": WAREHOUSE,
+            # It would warn of its own default.
+            "enable_server_session_keep_alive_auto_detection": False,
+            **arguments,
+        }
+        connection = snowflake.connector.connect(**arguments)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def run(self, *statements: str) -> None:
+        with self.connect() as connection:
+            for statement in statements:
+                connection.cursor().execute(statement)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with self.connect() as connection:
+            return rows(connection, query)
+
+
+def rows(connection: SnowflakeConnection, query: str) -> list[tuple[Any, ...]]:
+    """What a statement answers."""
+    return list(connection.cursor().execute(query).fetchall())
