@@ -165,6 +165,8 @@ class DemoEnvironment:
             "DAGSTER_PG_USERNAME": "postgres",
             "DAGSTER_PG_PASSWORD": self.postgres.password,
             "DAGSTER_PG_DB": "dagster",
+            # What docs/api.md names as the place of the demo's password.
+            "DEMO_PASSWORD": self.postgres.password,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")])),
         }
 

@@ -84,7 +84,7 @@ def _assets(shape: PipelineShape, sources: list[dg.AssetSpec], taken: AbstractSe
     stream = dg.AssetSpec(
         stream_key(shape.name),
         group_name=shape.name,
-        kinds={shape.engine.value.lower(), "postgres"},
+        kinds={"stream", shape.engine.value.lower(), "postgres"},
         deps=[spec.key for spec in sources],
         skippable=True,
         tags={PIPELINE_TAG: shape.name},
@@ -109,7 +109,7 @@ def _assets(shape: PipelineShape, sources: list[dg.AssetSpec], taken: AbstractSe
 
 def _checks(shape: PipelineShape) -> dg.AssetChecksDefinition:
     # With can_subset=False the UI could not execute them without materializing the stream.
-    @dg.multi_asset_check(name=f"{shape.name}_checks", specs=check_specs(shape.name), can_subset=True)
+    @dg.multi_asset_check(name=f"check_{shape.name}", specs=check_specs(shape.name), can_subset=True)
     def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
         with open_store() as store:

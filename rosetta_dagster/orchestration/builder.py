@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import dagster as dg
 
 from rosetta_dagster.cdc.errors import StoreUnavailable
+from rosetta_dagster.cdc.store.plan import declare
 from rosetta_dagster.cdc.store.records import PipelineShape
+from rosetta_dagster.orchestration.administration import administration_jobs
 from rosetta_dagster.orchestration.assets import PipelineDefinitions, destination_keys, pipeline_definitions
 from rosetta_dagster.orchestration.code_location import shapes_for_this_process
-from rosetta_dagster.orchestration.declarations import Pipeline, declare
+from rosetta_dagster.orchestration.declarations import Pipeline, declarations, is_collected
 from rosetta_dagster.orchestration.naming import destination_resource, source_resource
 from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource
 from rosetta_dagster.orchestration.sensors import control_sensor, definitions_sensor, health_sensor
@@ -21,12 +23,15 @@ def rosetta_definitions(pipelines: Sequence[Pipeline] = ()) -> dg.Definitions:
     Call it in a function decorated with `dagster.definitions`. `ConfigurationError` when no configuration database is
     named. While it cannot be reached, the definitions hold the sensors only, and these bring the pipelines back.
     """
+    if is_collected(pipelines):
+        return dg.Definitions()
     settings = read_settings()
-    return build(shapes_for_this_process(lambda: _read(settings, pipelines)), settings)
+    shapes = shapes_for_this_process(lambda: _read(settings, pipelines))
+    return build(shapes, settings, declared=[pipeline.name for pipeline in pipelines])
 
 
-def build(shapes: Sequence[PipelineShape], settings: Settings) -> dg.Definitions:
-    """The definitions of these pipelines. Nothing is read from anywhere."""
+def build(shapes: Sequence[PipelineShape], settings: Settings, *, declared: Sequence[str] = ()) -> dg.Definitions:
+    """The definitions of these pipelines, of which the code declares some. Nothing is read from anywhere."""
     built = _pipelines(shapes)
     jobs = [pipeline.job for pipeline in built]
     names = [shape.name for shape in shapes]
@@ -34,10 +39,10 @@ def build(shapes: Sequence[PipelineShape], settings: Settings) -> dg.Definitions
     return dg.Definitions(
         assets=[*(pipeline.assets for pipeline in built), *sources.values()],
         asset_checks=[pipeline.checks for pipeline in built],
-        jobs=jobs,
+        jobs=[*jobs, *administration_jobs()],
         sensors=[
             control_sensor(jobs, frozenset(names), settings),
-            definitions_sensor(shapes, settings),
+            definitions_sensor(shapes, settings, declared),
             health_sensor(names, settings),
         ],
         resources=_resources(shapes),
@@ -49,7 +54,7 @@ def build(shapes: Sequence[PipelineShape], settings: Settings) -> dg.Definitions
 def _read(settings: Settings, pipelines: Sequence[Pipeline]) -> list[PipelineShape]:
     try:
         with open_store(settings) as store:
-            declare(store, pipelines)
+            declare(store, declarations(pipelines))
             return store.shapes()
     except StoreUnavailable:
         # A location that fails to load has no sensor left to load it again.

@@ -10,9 +10,10 @@ from rosetta_dagster.cdc.config import Status
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.health import HEARTBEAT_LIMIT_SECONDS, observe
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.plan import release_removed
 from rosetta_dagster.cdc.store.records import PipelineShape, PipelineState
 from rosetta_dagster.orchestration.checks import evaluations
-from rosetta_dagster.orchestration.code_location import AssetJob, reload_code_location
+from rosetta_dagster.orchestration.code_location import AssetJob, location_name, reload_code_location
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG, job_name
 from rosetta_dagster.settings import Settings, open_store
 
@@ -53,8 +54,11 @@ def control_sensor(jobs: Sequence[AssetJob], loaded: AbstractSet[str], settings:
     return sensor
 
 
-def definitions_sensor(loaded: Sequence[PipelineShape], settings: Settings) -> dg.SensorDefinition:
-    """Loads the definitions anew when a pipeline was added, removed or shaped anew."""
+def definitions_sensor(loaded: Sequence[PipelineShape], settings: Settings, declared: Sequence[str]) -> dg.SensorDefinition:
+    """Loads the definitions anew when a pipeline was added, removed or shaped anew.
+
+    It pauses what the code declares no more, too: only a sensor knows which code location it is of.
+    """
 
     @dg.sensor(
         name="rosetta_definitions_sensor",
@@ -64,6 +68,9 @@ def definitions_sensor(loaded: Sequence[PipelineShape], settings: Settings) -> d
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         with open_store(settings) as store:
+            location = location_name(context)
+            for name in release_removed(store, location, declared) if location is not None else ():
+                context.log.info("Pipeline %s is paused: the code declares it no more.", name)
             if store.shapes() == list(loaded):
                 return dg.SkipReason("The definitions are current.")
         reload_code_location(context)

@@ -1,13 +1,12 @@
 """What Dagster gets from the rows, and what its sensors and checks make of them, without its processes."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import instance_for_test
 
 from rosetta_dagster.cdc.config import Status
 from rosetta_dagster.cdc.schema import TableId
@@ -20,27 +19,12 @@ from rosetta_dagster.cdc.store.declared import (
     put_pipeline,
     put_source,
 )
-from rosetta_dagster.orchestration import Pipeline, PostgresDestination, PostgresSource
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.orchestration.code_location import serialized
-from rosetta_dagster.orchestration.declarations import declare
-from rosetta_dagster.settings import Settings, read_settings
-from tests.conftest import SECRET_KEY, Database
+from rosetta_dagster.settings import Settings
+from tests.conftest import Database
 
 README = Path(__file__).parents[2] / "README.md"
-
-
-@pytest.fixture
-def settings(config_database: Database, store: Store, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("CONFIG_DATABASE_URL", config_database.url)
-    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
-    return read_settings()
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with instance_for_test() as made:
-        yield made
 
 
 def add_pipeline(store: Store, name: str, source: Database, destination: Database, *tables: str) -> None:
@@ -166,42 +150,6 @@ def test_a_resource_connects_with_the_password_of_its_row(
     for key, database in (("source_shop_db", source), ("destination_shop_dw", destination)):
         with resources[key].connect() as connection:
             assert (database.connection.database,) == connection.execute("SELECT current_database()::text").fetchone()
-
-
-def test_a_pipeline_declared_in_code_becomes_rows_that_are_touched_only_when_the_code_changes(
-    store: Store, settings: Settings, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SHOP_PASSWORD", source.config["password"])
-
-    def pipeline(*tables: str) -> Pipeline:
-        fields: dict[str, Any] = {**source.connection.model_dump(exclude={"password"}), "password_env": "SHOP_PASSWORD"}
-        target = {**fields, "database": destination.connection.database}
-        return Pipeline(
-            name="shop",
-            source=PostgresSource(name="db", **fields),
-            destinations=[PostgresDestination(name="dw", **target)],
-            tables=tables,
-            status="START",
-        )
-
-    declare(store, [pipeline("orders", "customers")])
-    assert Status.START is store.status("shop")
-    store.set_status("shop", Status.PAUSE)
-    before = touched(store)
-    declare(store, [pipeline("orders", "customers")])
-    assert before == touched(store)
-    declare(store, [pipeline("orders")])
-    assert Status.PAUSE is store.status("shop")
-    assert [TableId("public", "orders")] == [table.id for table in store.shapes()[0].tables]
-    assert source.connection == store.source("db").connection
-
-
-def touched(store: Store) -> list[Any]:
-    with store.connected() as connection:
-        return connection.execute(
-            "SELECT updated_at FROM sources UNION ALL SELECT updated_at FROM destinations"
-            " UNION ALL SELECT updated_at FROM pipeline_tables"
-        ).fetchall()
 
 
 def test_the_readmes_python_is_definitions_that_load(

@@ -1,8 +1,8 @@
-"""Adds sources, destinations and pipelines to the configuration database, and brings those declared in code in line."""
+"""Adds sources, destinations and pipelines to the configuration database, and replaces those that are there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -34,6 +34,13 @@ class DeclaredDestination:
     config: dict[str, Any] = field(repr=False)
 
 
+class Target(NamedTuple):
+    """What a table is called at the destinations; None: as `pipeline_tables` says of NULL."""
+
+    namespace: str | None = None
+    name: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredPipeline:
     """A row of `pipelines` as it is to be, with its destinations and tables."""
@@ -42,6 +49,8 @@ class DeclaredPipeline:
     source: str
     destinations: tuple[str, ...]
     tables: tuple[TableId, ...]
+    #: The tables that are called something else at the destinations.
+    targets: Mapping[TableId, Target] = field(default_factory=dict)
     engine: Engine = Engine.DEBEZIUM
     #: The status that a new row gets; an existing one keeps its own.
     status: Status = Status.PAUSE
@@ -99,7 +108,22 @@ def put_pipeline(store: Store, pipeline: DeclaredPipeline) -> None:
         namespaces, names = [t.namespace for t in pipeline.tables], [t.name for t in pipeline.tables]
         connection.execute(queries.DROP_OTHER_TABLES, [pipeline_id, namespaces, names])
         for table in pipeline.tables:
-            connection.execute(queries.PUT_PIPELINE_TABLE, [pipeline_id, *table])
+            connection.execute(queries.PUT_PIPELINE_TABLE, [pipeline_id, *table, *pipeline.targets.get(table, Target())])
+
+
+def add_table(store: Store, pipeline: str, table: TableId, target: Target) -> None:
+    """Add a table to a pipeline. `ConfigurationError` when the pipeline has it already."""
+    pipeline_id = store.state(pipeline).id
+    with store.connected() as connection:
+        added = connection.execute(queries.ADD_PIPELINE_TABLE, [pipeline_id, *table, *target]).rowcount
+    if not added:
+        raise ConfigurationError(f"Pipeline {pipeline} has the table {table} already.", "Nothing has to be done.")
+
+
+def delete_pipeline(store: Store, name: str) -> None:
+    """Delete a pipeline's row, and with it those of its tables. Its source and destinations stay."""
+    with store.connected() as connection:
+        connection.execute(queries.DELETE_PIPELINE, [name])
 
 
 def refuse_existing(store: Store, kind: Literal["source", "destination", "pipeline"], name: str) -> None:
@@ -134,18 +158,3 @@ def _id(cursor: "psycopg.Cursor[Any]") -> int:
     row = cursor.fetchone()
     assert row is not None, "RETURNING returns the row"
     return int(row[0])
-
-
-def declare(
-    store: Store,
-    sources: Sequence[DeclaredSource],
-    destinations: Sequence[DeclaredDestination],
-    pipelines: Sequence[DeclaredPipeline],
-) -> None:
-    """Bring the rows in line with the code. Rows that the code no longer declares stay as they are."""
-    for source in sources:
-        put_source(store, source)
-    for destination in destinations:
-        put_destination(store, destination)
-    for pipeline in pipelines:
-        put_pipeline(store, pipeline)

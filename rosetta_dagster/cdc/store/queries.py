@@ -182,11 +182,44 @@ WHERE destinations.id = destination_id AND pipeline_id = %s AND destinations.nam
 """
 
 PUT_PIPELINE_TABLE = """
-INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
+INSERT INTO pipeline_tables AS present (pipeline_id, table_schema, table_name, target_schema, target_name)
+VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (pipeline_id, table_schema, table_name) DO UPDATE
+SET target_schema = EXCLUDED.target_schema, target_name = EXCLUDED.target_name
+WHERE (present.target_schema, present.target_name) IS DISTINCT FROM (EXCLUDED.target_schema, EXCLUDED.target_name)
 """
+
+ADD_PIPELINE_TABLE = """
+INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, target_schema, target_name)
+VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+
+DELETE_PIPELINE = "DELETE FROM pipelines WHERE name = %s"
 
 DROP_OTHER_TABLES = """
 DELETE FROM pipeline_tables
 WHERE pipeline_id = %s
   AND (table_schema, table_name) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+"""
+
+MANAGED_BY = "SELECT name, managed_by FROM pipelines"
+
+NOTE_LOCATION = """
+UPDATE pipelines SET declared_in = %(location)s
+WHERE name = ANY (%(declared)s) AND declared_in IS DISTINCT FROM %(location)s
+"""
+
+#: Without a location, those that declared these pipelines last.
+TO_RELEASE = """
+SELECT name, status FROM pipelines
+WHERE name <> ALL (%(declared)s)
+  AND declared_in IN (SELECT %(location)s::text
+                      UNION SELECT declared_in FROM pipelines WHERE %(location)s IS NULL AND name = ANY (%(declared)s))
+ORDER BY name
+"""
+
+RELEASE_REMOVED = """
+UPDATE pipelines SET status = 'PAUSE', managed_by = 'SQL', declared_in = NULL
+WHERE declared_in = %(location)s AND name <> ALL (%(declared)s)
+RETURNING name
 """
