@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     wal_monitor_interval_seconds: int = Field(default=300, ge=10)
     #: Seconds between two looks at the status of all pipelines.
     poll_interval_seconds: int = Field(default=10, ge=1)
+    #: Seconds between two materializations of a table that changes. Each is a row in Dagster's event log.
+    materialize_interval_seconds: int = Field(default=60, ge=1)
     #: Whether the command line shows where a failure comes from.
     debug: bool = False
 

@@ -6,7 +6,7 @@ import dagster as dg
 
 from rosetta_dagster.cdc.config import Health
 from rosetta_dagster.cdc.health import LAG_ERROR_BYTES, LAG_WARNING_BYTES, Observation
-from rosetta_dagster.orchestration.naming import HEALTH, WAL_LAG, stream_key
+from rosetta_dagster.orchestration.naming import HEALTH, WAL_LAG
 
 _SEVERITY = {
     Health.HEALTHY: dg.AssetCheckSeverity.WARN,
@@ -15,22 +15,21 @@ _SEVERITY = {
 }
 
 
-def check_specs(pipeline: str) -> list[dg.AssetCheckSpec]:
-    stream = stream_key(pipeline)
+def check_specs(stream: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     return [
         dg.AssetCheckSpec(WAL_LAG, asset=stream, description="Whether the replication slot keeps up with the source's WAL."),
         dg.AssetCheckSpec(HEALTH, asset=stream, description="Whether the pipeline does what its status says."),
     ]
 
 
-def evaluations(observation: Observation) -> list[dg.AssetCheckEvaluation]:
+def evaluations(stream: dg.AssetKey, observation: Observation) -> list[dg.AssetCheckEvaluation]:
     """Both checks, as events that need no run."""
-    return [_wal_lag(observation), _health(observation)]
+    return [_wal_lag(stream, observation), _health(stream, observation)]
 
 
-def results(observation: Observation) -> Iterator[dg.AssetCheckResult]:
+def results(stream: dg.AssetKey, observation: Observation) -> Iterator[dg.AssetCheckResult]:
     """Both checks, as results of the step that executes them."""
-    for evaluation in evaluations(observation):
+    for evaluation in evaluations(stream, observation):
         yield dg.AssetCheckResult(
             asset_key=evaluation.asset_key,
             check_name=evaluation.check_name,
@@ -41,10 +40,10 @@ def results(observation: Observation) -> Iterator[dg.AssetCheckResult]:
         )
 
 
-def failed_run(pipeline: str, run_id: str, message: str) -> dg.AssetCheckEvaluation:
+def failed_run(stream: dg.AssetKey, run_id: str, message: str) -> dg.AssetCheckEvaluation:
     """The health check of a pipeline whose run has just failed."""
     return dg.AssetCheckEvaluation(
-        asset_key=stream_key(pipeline),
+        asset_key=stream,
         check_name=HEALTH,
         passed=False,
         severity=dg.AssetCheckSeverity.ERROR,
@@ -53,7 +52,7 @@ def failed_run(pipeline: str, run_id: str, message: str) -> dg.AssetCheckEvaluat
     )
 
 
-def _wal_lag(observation: Observation) -> dg.AssetCheckEvaluation:
+def _wal_lag(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvaluation:
     slot = observation.slot
     metadata: dict[str, dg.MetadataValue] = {
         "slot": dg.MetadataValue.text(observation.slot_name),
@@ -69,7 +68,7 @@ def _wal_lag(observation: Observation) -> dg.AssetCheckEvaluation:
             "wal_status": dg.MetadataValue.text(slot.wal_status or "unknown"),
         }
     return dg.AssetCheckEvaluation(
-        asset_key=stream_key(observation.state.name),
+        asset_key=stream,
         check_name=WAL_LAG,
         passed=observation.lag is Health.HEALTHY,
         severity=_SEVERITY[observation.lag],
@@ -78,7 +77,7 @@ def _wal_lag(observation: Observation) -> dg.AssetCheckEvaluation:
     )
 
 
-def _health(observation: Observation) -> dg.AssetCheckEvaluation:
+def _health(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvaluation:
     state = observation.state
     metadata: dict[str, dg.MetadataValue] = {
         "status": dg.MetadataValue.text(state.status.value),
@@ -97,7 +96,7 @@ def _health(observation: Observation) -> dg.AssetCheckEvaluation:
     if state.last_error is not None:
         metadata["last_error"] = dg.MetadataValue.text(state.last_error)
     return dg.AssetCheckEvaluation(
-        asset_key=stream_key(state.name),
+        asset_key=stream,
         check_name=HEALTH,
         passed=observation.health is Health.HEALTHY,
         severity=_SEVERITY[observation.health],

@@ -15,6 +15,7 @@ from rosetta_dagster.cdc.store.records import PipelineShape, PipelineState
 from rosetta_dagster.orchestration.checks import evaluations
 from rosetta_dagster.orchestration.code_location import AssetJob, location_name, reload_code_location
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG, job_name
+from rosetta_dagster.orchestration.specs import PipelineSpecs
 from rosetta_dagster.settings import Settings, open_store
 
 _LIVE = [
@@ -79,7 +80,7 @@ def definitions_sensor(loaded: Sequence[PipelineShape], settings: Settings, decl
     return sensor
 
 
-def health_sensor(loaded: Sequence[str], settings: Settings) -> dg.SensorDefinition:
+def health_sensor(loaded: Sequence[PipelineSpecs], settings: Settings) -> dg.SensorDefinition:
     """Evaluates the checks of every pipeline, outside its run: a run that is dead reports nothing."""
 
     @dg.sensor(
@@ -91,12 +92,12 @@ def health_sensor(loaded: Sequence[str], settings: Settings) -> dg.SensorDefinit
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         events: list[dg.AssetCheckEvaluation] = []
         with open_store(settings) as store:
-            for name in loaded:
+            for specs in loaded:
                 try:
-                    events += evaluations(observe(store, name))
+                    events += evaluations(specs.stream.key, observe(store, specs.shape.name))
                 except RosettaError as error:
                     # One pipeline that cannot be looked at must not hide the others.
-                    context.log.warning("Pipeline %s: %s", name, error)
+                    context.log.warning("Pipeline %s: %s", specs.shape.name, error)
         return dg.SensorResult(asset_events=events, skip_reason=f"Reported {len(events)} check evaluations.")
 
     return sensor

@@ -19,6 +19,7 @@ from rosetta_dagster.cdc.store.declared import (
     put_pipeline,
     put_source,
 )
+from rosetta_dagster.orchestration import DestinationTable, RosettaTranslator, SourceTable, Stream
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.orchestration.code_location import serialized
 from rosetta_dagster.settings import Settings
@@ -56,6 +57,26 @@ def test_a_pipeline_is_a_job_a_stream_with_two_checks_and_an_asset_for_each_tabl
     } == set(graph.get_all_asset_keys())
     assert {"wal_lag", "health"} == {key.name for key in graph.asset_check_keys}
     assert "rosetta_shop" == definitions.resolve_job_def("rosetta_shop").name
+
+
+class OwnedByData(RosettaTranslator):
+    def get_asset_spec(self, data: SourceTable | Stream | DestinationTable) -> dg.AssetSpec:
+        spec = super().get_asset_spec(data)
+        key = spec.key.with_prefix("replicas") if isinstance(data, DestinationTable) else spec.key
+        return spec.replace_attributes(key=key, owners=["team:data"], group_name="replication")
+
+
+def test_a_translator_decides_what_the_assets_look_like_but_not_what_they_depend_on(
+    store: Store, settings: Settings, source: Database, destination: Database
+) -> None:
+    add_pipeline(store, "shop", source, destination, "orders")
+    definitions = build(store.shapes(), settings, translator=OwnedByData())
+    graph = definitions.resolve_asset_graph()
+    table = graph.get(dg.AssetKey(["replicas", "shop_dw", "public", "orders"]))
+    assert (["team:data"], "replication", {dg.AssetKey(["rosetta", "shop"])}) == (
+        table.owners, table.group_name, table.parent_keys,
+    )  # fmt: skip
+    assert {dg.AssetKey(["shop_db", "public", "orders"])} == graph.get(dg.AssetKey(["rosetta", "shop"])).parent_keys
 
 
 def test_pipelines_that_write_one_table_or_feed_each_other_still_load(
@@ -158,9 +179,10 @@ def test_the_readmes_python_is_definitions_that_load(
     monkeypatch.setenv("SHOP_PASSWORD", "one")
     monkeypatch.setenv("WAREHOUSE_PASSWORD", "two")
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert 2 == len(examples)
+    assert 3 == len(examples)
     for example in examples:
         names: dict[str, Any] = {"__name__": "example"}
         exec(compile(example, "README.md", "exec"), names)
-        dg.Definitions.validate_loadable(names["defs"].load_fn())
+        loaded = names["defs"]
+        dg.Definitions.validate_loadable(loaded if isinstance(loaded, dg.Definitions) else loaded.load_fn())
     assert ["shop"] == [shape.name for shape in store.shapes()]
