@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from rosetta_dagster.cdc.health import observe
 from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.orchestration.checks import check_specs, results
 from rosetta_dagster.orchestration.code_location import AssetJob
+from rosetta_dagster.orchestration.evaluation import evaluate
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, destination_resource, job_name, source_resource
 from rosetta_dagster.orchestration.replication import replicate_until_told
 from rosetta_dagster.orchestration.specs import PipelineSpecs, external_sources, materialized
@@ -62,8 +62,7 @@ def _checks(specs: PipelineSpecs) -> dg.AssetChecksDefinition:
     def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
         with open_store() as store:
-            observation = observe(store, shape.name)
-        yield from (result for result in results(specs.stream.key, observation) if result.check_name in wanted)
+            yield from results(evaluate(store, specs, wanted))
 
     return checks
 

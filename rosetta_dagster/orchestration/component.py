@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field
 
+from rosetta_dagster.cdc.config import checked
+from rosetta_dagster.cdc.thresholds import Thresholds
 from rosetta_dagster.orchestration.builder import rosetta_definitions
 from rosetta_dagster.orchestration.declarations import Pipeline, Table
 from rosetta_dagster.orchestration.requests import PIPELINE_NAME, VARIABLE, Sslmode
@@ -83,6 +85,10 @@ def _tables(context: dg.ResolutionContext, tables: Sequence[str | TableModel]) -
     ]
 
 
+def _thresholds(context: dg.ResolutionContext, values: dict[str, float]) -> Thresholds:
+    return checked(Thresholds, context.resolve_value(values, as_type=dict), "The thresholds")
+
+
 @dg.scaffold_with(PipelineScaffolder)
 class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     """A pipeline that replicates tables of a PostgreSQL database, change by change.
@@ -97,6 +103,9 @@ class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     tables: Annotated[list[Table], dg.Resolver(_tables, model_field_type=list[str | TableModel])] = Field(min_length=1)
     engine: Literal["DEBEZIUM", "PGOUTPUT"] = Field(default="DEBEZIUM", description="Capture engine.")
     status: Literal["START", "PAUSE"] = Field(default="PAUSE", description="What a new row begins with.")
+    thresholds: Annotated[Thresholds, dg.Resolver(_thresholds, model_field_type=dict[str, float])] = Field(
+        default=Thresholds(), description="From where on the checks warn and fail."
+    )
 
     @property
     def pipeline(self) -> Pipeline:
@@ -108,6 +117,7 @@ class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             tables=self.tables,
             engine=self.engine,
             status=self.status,
+            thresholds=self.thresholds,
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from rosetta_dagster.cdc.config import Status
@@ -12,6 +12,7 @@ from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipeline, DeclaredSource, Target
 from rosetta_dagster.cdc.store.plan import Declarations
+from rosetta_dagster.cdc.thresholds import Thresholds
 from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource
 
 #: Where pipelines are collected while code is loaded only to be looked at (`rosetta plan`).
@@ -53,6 +54,8 @@ class Pipeline:
     tables: Sequence[str | Table]
     engine: Literal["DEBEZIUM", "PGOUTPUT"] = "DEBEZIUM"
     status: Literal["START", "PAUSE"] = "PAUSE"
+    #: From where on the checks warn and fail.
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 @contextmanager
@@ -115,6 +118,7 @@ def _pipeline(pipeline: Pipeline) -> DeclaredPipeline:
         engine=Engine(pipeline.engine),
         status=Status(pipeline.status),
         managed_by="CODE",
+        thresholds=pipeline.thresholds,
     )
 
 

@@ -1,19 +1,21 @@
 """The three sensors: start and reap runs, reload the definitions, look at health."""
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import dagster as dg
 
 from rosetta_dagster.cdc.config import Status
 from rosetta_dagster.cdc.errors import RosettaError
-from rosetta_dagster.cdc.health import HEARTBEAT_LIMIT_SECONDS, observe
+from rosetta_dagster.cdc.health import HEARTBEAT_LIMIT_SECONDS
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.plan import release_removed
 from rosetta_dagster.cdc.store.records import PipelineShape, PipelineState
-from rosetta_dagster.orchestration.checks import evaluations
+from rosetta_dagster.orchestration.checks import STREAM_CHECKS, TABLE_CHECKS
 from rosetta_dagster.orchestration.code_location import AssetJob, location_name, reload_code_location
+from rosetta_dagster.orchestration.evaluation import evaluate
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG, job_name
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 from rosetta_dagster.settings import Settings, open_store
@@ -31,6 +33,10 @@ _ALIVE = ("STARTING", "SNAPSHOT", "STREAMING")
 
 #: How often the rows are compared with the definitions that are loaded, in seconds.
 DEFINITIONS_INTERVAL = 10
+
+#: How long one tick of the health sensor may look at tables, in seconds. Dagster ends a tick after a minute; pipelines whose
+#: turn does not come are first in the next one.
+TABLE_CHECK_BUDGET = 20.0
 
 
 def control_sensor(jobs: Sequence[AssetJob], loaded: AbstractSet[str], settings: Settings) -> dg.SensorDefinition:
@@ -81,26 +87,52 @@ def definitions_sensor(loaded: Sequence[PipelineShape], settings: Settings, decl
 
 
 def health_sensor(loaded: Sequence[PipelineSpecs], settings: Settings) -> dg.SensorDefinition:
-    """Evaluates the checks of every pipeline, outside its run: a run that is dead reports nothing."""
+    """Evaluates the checks of every pipeline, outside its run: a run that is dead reports nothing.
+
+    Its cursor holds when the tables of each pipeline were last looked at.
+    """
 
     @dg.sensor(
         name="rosetta_health_sensor",
-        description="Looks at the WAL and the health of every pipeline.",
+        description="Looks at the WAL, the health and the tables of every pipeline.",
         minimum_interval_seconds=settings.wal_monitor_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        looked_at: dict[str, float] = json.loads(context.cursor or "{}")
+        by_name = {specs.shape.name: specs for specs in loaded}
         events: list[dg.AssetCheckEvaluation] = []
         with open_store(settings) as store:
             for specs in loaded:
-                try:
-                    events += evaluations(specs.stream.key, observe(store, specs.shape.name))
-                except RosettaError as error:
-                    # One pipeline that cannot be looked at must not hide the others.
-                    context.log.warning("Pipeline %s: %s", specs.shape.name, error)
-        return dg.SensorResult(asset_events=events, skip_reason=f"Reported {len(events)} check evaluations.")
+                events += _evaluated(context, store, specs, STREAM_CHECKS.keys())
+            deadline = time.monotonic() + TABLE_CHECK_BUDGET
+            for name in _due(by_name, looked_at, settings.table_check_interval_seconds):
+                if time.monotonic() > deadline:
+                    break
+                events += _evaluated(context, store, by_name[name], TABLE_CHECKS.keys())
+                looked_at[name] = time.time()
+        cursor = json.dumps({name: at for name, at in looked_at.items() if name in by_name})
+        return dg.SensorResult(asset_events=events, skip_reason=f"Reported {len(events)} check evaluations.", cursor=cursor)
 
     return sensor
+
+
+def _due(names: Iterable[str], looked_at: Mapping[str, float], interval: float) -> list[str]:
+    """Whose tables are to be looked at, those first whose turn was longest ago."""
+    now = time.time()
+    due = [name for name in names if now - looked_at.get(name, 0.0) >= interval]
+    return sorted(due, key=lambda name: looked_at.get(name, 0.0))
+
+
+def _evaluated(
+    context: dg.SensorEvaluationContext, store: Store, specs: PipelineSpecs, wanted: AbstractSet[str]
+) -> list[dg.AssetCheckEvaluation]:
+    try:
+        return evaluate(store, specs, wanted)
+    except RosettaError as error:
+        # One pipeline that cannot be looked at must not hide the others.
+        context.log.warning("Pipeline %s: %s", specs.shape.name, error)
+        return []
 
 
 def _run_request(name: str) -> dg.RunRequest:

@@ -41,7 +41,7 @@ def requested_jobs(definitions: dg.Definitions, instance: dg.DagsterInstance) ->
     return [request.job_name for request in sensor.evaluate_tick(context).run_requests or []]
 
 
-def test_a_pipeline_is_a_job_a_stream_with_two_checks_and_an_asset_for_each_table(
+def test_a_pipeline_is_a_job_a_stream_with_checks_and_an_asset_for_each_table(
     store: Store, settings: Settings, source: Database, destination: Database
 ) -> None:
     add_pipeline(store, "shop", source, destination, "public.orders", "Sales.order items")
@@ -55,7 +55,7 @@ def test_a_pipeline_is_a_job_a_stream_with_two_checks_and_an_asset_for_each_tabl
         dg.AssetKey(["shop_dw", "public", "orders"]),
         dg.AssetKey(["shop_dw", "Sales", "order_items_d92063"]),
     } == set(graph.get_all_asset_keys())
-    assert {"wal_lag", "health"} == {key.name for key in graph.asset_check_keys}
+    assert {"wal_lag", "health", "freshness", "schema_drift", "row_count"} == {key.name for key in graph.asset_check_keys}
     assert "rosetta_shop" == definitions.resolve_job_def("rosetta_shop").name
 
 

@@ -13,6 +13,7 @@ from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.database import SECRET_FIELDS, Store
+from rosetta_dagster.cdc.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ class DeclaredPipeline:
     #: The status that a new row gets; an existing one keeps its own.
     status: Status = Status.PAUSE
     managed_by: Literal["SQL", "CODE"] = "SQL"
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 def put_source(store: Store, source: DeclaredSource) -> None:
@@ -147,6 +149,7 @@ def _put_pipeline_row(connection: "psycopg.Connection[Any]", pipeline: DeclaredP
             "status": pipeline.status,
             "managed_by": pipeline.managed_by,
             "source": pipeline.source,
+            "thresholds": Jsonb(pipeline.thresholds.model_dump(exclude_defaults=True)),
         },
     ).fetchone()
     if row is None:

@@ -138,9 +138,15 @@ WHERE pipeline_id = %s AND run_id = %s AND status <> 'FAILED'
 SLOT = """
 UPDATE pipeline_metadata
 SET slot_name = %(slot_name)s, wal_status = %(wal_status)s, confirmed_flush_lsn = %(confirmed_flush_lsn)s::pg_lsn,
-    wal_size = %(wal_size)s, lag_bytes = %(lag_bytes)s
+    wal_size = %(wal_size)s, wal_size_at = clock_timestamp(), lag_bytes = %(lag_bytes)s
 WHERE pipeline_id = %(pipeline_id)s
 """
+
+WAL_SAMPLE = """
+SELECT wal_size, extract(epoch FROM clock_timestamp() - wal_size_at)::float8 FROM pipeline_metadata WHERE pipeline_id = %s
+"""
+
+THRESHOLDS = "SELECT thresholds FROM pipelines WHERE name = %s"
 
 HEALTH = "UPDATE pipeline_metadata SET health_status = %s WHERE pipeline_id = %s"
 
@@ -164,10 +170,11 @@ RETURNING id
 
 #: The status of a pipeline that exists is the operator's.
 PUT_PIPELINE = """
-INSERT INTO pipelines (name, source_id, engine, status, managed_by)
-SELECT %(name)s, id, %(engine)s, %(status)s, %(managed_by)s FROM sources WHERE name = %(source)s
+INSERT INTO pipelines (name, source_id, engine, status, managed_by, thresholds)
+SELECT %(name)s, id, %(engine)s, %(status)s, %(managed_by)s, %(thresholds)s FROM sources WHERE name = %(source)s
 ON CONFLICT (name) DO UPDATE
-SET source_id = EXCLUDED.source_id, engine = EXCLUDED.engine, managed_by = EXCLUDED.managed_by
+SET source_id = EXCLUDED.source_id, engine = EXCLUDED.engine, managed_by = EXCLUDED.managed_by,
+    thresholds = EXCLUDED.thresholds
 RETURNING id
 """
 
@@ -202,7 +209,7 @@ WHERE pipeline_id = %s
   AND (table_schema, table_name) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 """
 
-MANAGED_BY = "SELECT name, managed_by FROM pipelines"
+DECLARED = "SELECT name, managed_by, thresholds FROM pipelines"
 
 NOTE_LOCATION = """
 UPDATE pipelines SET declared_in = %(location)s
