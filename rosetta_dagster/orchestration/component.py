@@ -85,10 +85,6 @@ def _tables(context: dg.ResolutionContext, tables: Sequence[str | TableModel]) -
     ]
 
 
-def _thresholds(context: dg.ResolutionContext, values: dict[str, float]) -> Thresholds:
-    return checked(Thresholds, context.resolve_value(values, as_type=dict), "The thresholds")
-
-
 @dg.scaffold_with(PipelineScaffolder)
 class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     """A pipeline that replicates tables of a PostgreSQL database, change by change.
@@ -103,9 +99,7 @@ class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     tables: Annotated[list[Table], dg.Resolver(_tables, model_field_type=list[str | TableModel])] = Field(min_length=1)
     engine: Literal["DEBEZIUM", "PGOUTPUT"] = Field(default="DEBEZIUM", description="Capture engine.")
     status: Literal["START", "PAUSE"] = Field(default="PAUSE", description="What a new row begins with.")
-    thresholds: Annotated[Thresholds, dg.Resolver(_thresholds, model_field_type=dict[str, float])] = Field(
-        default=Thresholds(), description="From where on the checks warn and fail."
-    )
+    thresholds: dict[str, float] = Field(default={}, description="From where on the checks warn and fail.")
 
     @property
     def pipeline(self) -> Pipeline:
@@ -117,7 +111,7 @@ class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             tables=self.tables,
             engine=self.engine,
             status=self.status,
-            thresholds=self.thresholds,
+            thresholds=checked(Thresholds, dict(self.thresholds), f"The thresholds of {self.name}"),
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
