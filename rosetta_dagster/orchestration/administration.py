@@ -4,6 +4,7 @@ Each does what the command line or a statement of SQL does. What it did, or woul
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import dagster as dg
@@ -12,6 +13,7 @@ from rosetta_dagster.cdc.config import PostgresConnection, PostgresDestinationCo
 from rosetta_dagster.cdc.drop import drop_pipeline, removal
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import (
@@ -25,6 +27,7 @@ from rosetta_dagster.cdc.store.declared import (
     put_source,
     refuse_existing,
 )
+from rosetta_dagster.orchestration.checks import reconciliation_evaluation, told_of
 from rosetta_dagster.orchestration.requests import (
     AddTable,
     CreateDestination,
@@ -32,6 +35,7 @@ from rosetta_dagster.orchestration.requests import (
     CreateSource,
     DropPipeline,
     PipelineTable,
+    Reconcile,
     SetStatus,
     connection_fields,
 )
@@ -44,27 +48,45 @@ _Request = TypeVar("_Request", bound=dg.Config)
 Told = Mapping[str, str]
 
 
-def administration_jobs() -> list[dg.JobDefinition]:
-    """One job for each thing that an operator does to pipelines."""
+def administration_jobs(streams: Mapping[str, dg.AssetKey]) -> list[dg.JobDefinition]:
+    """One job for each thing that an operator does to pipelines; with the asset of each pipeline's stream, by name."""
     return [
-        _job("create_source", CreateSource, _create_source, "Adds a database that changes are captured from."),
-        _job("create_destination", CreateDestination, _create_destination, "Adds a database that changes are applied to."),
+        _job(
+            "reconcile",
+            Reconcile,
+            partial(_reconcile, streams),
+            "Compares source and destinations row by row while the pipeline runs. With `repair` it mends what differs.",
+        ),
+        _job(
+            "create_source", CreateSource, _without_events(_create_source), "Adds a database that changes are captured from."
+        ),
+        _job(
+            "create_destination",
+            CreateDestination,
+            _without_events(_create_destination),
+            "Adds a database that changes are applied to.",
+        ),
         _job(
             "create_pipeline", CreatePipeline, _create_pipeline, "Adds a pipeline: what is replicated from where to where."
         ),
-        _job("set_status", SetStatus, _set_status, "Starts, pauses or restarts a pipeline."),
-        _job("add_table", AddTable, _add_table, "Adds a table to a pipeline; its rows are copied when it starts next."),
+        _job("set_status", SetStatus, _without_events(_set_status), "Starts, pauses or restarts a pipeline."),
+        _job(
+            "add_table",
+            AddTable,
+            _without_events(_add_table),
+            "Adds a table to a pipeline; its rows are copied when it starts next.",
+        ),
         _job(
             "drop_pipeline",
             DropPipeline,
-            _drop_pipeline,
+            _without_events(_drop_pipeline),
             "Removes a paused pipeline with its slot and publication. Without `confirm` it only shows what would go.",
         ),
     ]
 
 
 def _job(
-    name: str, request_type: type[_Request], act: Callable[[Store, _Request], Told], description: str
+    name: str, request_type: type[_Request], act: Callable[[dg.OpExecutionContext, Store, _Request], Told], description: str
 ) -> dg.JobDefinition:
     # As an argument of the op, a configuration that breaks a limit would fail the step with a stack trace and the value.
     @dg.op(name=name, config_schema=request_type.to_fields_dict(), description=description)
@@ -72,7 +94,7 @@ def _job(
         try:
             request = checked(request_type, dict(context.op_config), "The configuration of the run")
             with open_store() as store:
-                told = act(store, request)
+                told = act(context, store, request)
         except RosettaError as error:
             raise dg.Failure(description=error.message, metadata={"remedy": error.remedy}, allow_retries=False) from None
         for label, text in told.items():
@@ -89,6 +111,22 @@ def _job(
         op()
 
     return job
+
+
+def _without_events(act: Callable[[Store, _Request], Told]) -> Callable[[dg.OpExecutionContext, Store, _Request], Told]:
+    return lambda _, store, request: act(store, request)
+
+
+def _reconcile(streams: Mapping[str, dg.AssetKey], context: dg.OpExecutionContext, store: Store, request: Reconcile) -> Told:
+    found: list[Reconciliation] = []
+    tables = [TableId.parse(table) for table in request.tables]
+    for each in reconcile(store.pipeline(request.pipeline), tables=tables, mend=request.repair):
+        context.log.info("%s at %s: %s", each.table, each.destination, told_of(each))
+        found.append(each)
+    if request.pipeline in streams:
+        # Dagster takes it, whatever its annotation says.
+        context.log_event(reconciliation_evaluation(streams[request.pipeline], found))  # type: ignore[arg-type]
+    return {f"{each.table} at {each.destination}": told_of(each) for each in found}
 
 
 def _create_source(store: Store, request: CreateSource) -> Told:

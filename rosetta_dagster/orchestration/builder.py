@@ -50,7 +50,7 @@ def build(
     return dg.Definitions(
         assets=[*(pipeline.assets for pipeline in built), *sources.values()],
         asset_checks=[pipeline.checks for pipeline in built],
-        jobs=[*jobs, *administration_jobs()],
+        jobs=[*jobs, *administration_jobs({each.shape.name: each.stream.key for each in specs})],
         sensors=[
             control_sensor(jobs, frozenset(shape.name for shape in shapes), settings),
             definitions_sensor(shapes, settings, declared),

@@ -1,13 +1,14 @@
 """What the checks of a pipeline say, from what was observed: executed from the UI, and reported by the health sensor."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
 from rosetta_dagster.cdc.comparison import DestinationDrift, RowCounts
 from rosetta_dagster.cdc.config import Health, Status
 from rosetta_dagster.cdc.health import Observation
-from rosetta_dagster.orchestration.naming import FRESHNESS, HEALTH, ROW_COUNT, SCHEMA_DRIFT, WAL_LAG
+from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation
+from rosetta_dagster.orchestration.naming import FRESHNESS, HEALTH, RECONCILIATION, ROW_COUNT, SCHEMA_DRIFT, WAL_LAG
 
 #: Checks of the pipeline and its slot: quick.
 STREAM_CHECKS = {
@@ -22,6 +23,12 @@ TABLE_CHECKS = {
     ROW_COUNT: "Whether the destinations have as many rows as the source.",
 }
 
+#: Checks that read every row: executed when somebody asks for them.
+ROW_CHECKS = {RECONCILIATION: "Whether the destinations hold the rows of the source, by value, while the stream runs."}
+
+#: Keys that a check names for each table; the rest are counted.
+SHOWN_KEYS = 20
+
 _SEVERITY = {
     Health.HEALTHY: dg.AssetCheckSeverity.WARN,
     Health.WARNING: dg.AssetCheckSeverity.WARN,
@@ -35,7 +42,7 @@ def check_specs(stream: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Every check of a pipeline."""
     return [
         dg.AssetCheckSpec(name, asset=stream, description=description)
-        for name, description in {**STREAM_CHECKS, **TABLE_CHECKS}.items()
+        for name, description in {**STREAM_CHECKS, **TABLE_CHECKS, **ROW_CHECKS}.items()
     ]
 
 
@@ -109,6 +116,59 @@ def row_count_evaluation(stream: dg.AssetKey, found: list[RowCounts], tolerance:
         for each in differing
     )
     return _evaluation(stream, ROW_COUNT, Health.WARNING if differing else Health.HEALTHY, description or None, metadata)
+
+
+def reconciliation_evaluation(stream: dg.AssetKey, found: Sequence[Reconciliation]) -> dg.AssetCheckEvaluation:
+    """Rows that differ are an error. Rows in flight are neither right nor wrong; what cannot be compared warns."""
+    differing = [each for each in found if each.left]
+    health = Health.ERROR if differing else Health.WARNING if any(each.problem for each in found) else Health.HEALTHY
+    metadata: Metadata = {
+        "rows": dg.MetadataValue.int(sum(each.comparison.row_count for each in found if each.comparison)),
+        "differing_rows": dg.MetadataValue.int(sum(len(each.left) for each in found)),
+        "rows_in_flight": dg.MetadataValue.int(sum(len(each.comparison.in_flight) for each in found if each.comparison)),
+        "repaired_rows": dg.MetadataValue.int(sum(each.repaired_count for each in found)),
+    }
+    if found:
+        metadata["tables"] = dg.MetadataValue.table([_reconciled_table(each) for each in found])
+    description = "; ".join(
+        f"{each.table} at {each.destination}: {_shown_keys(each)}" if each.left else f"{each.table}: {each.problem}"
+        for each in found
+        if each.left or each.problem
+    )
+    return _evaluation(stream, RECONCILIATION, health, description or None, metadata)
+
+
+def told_of(found: Reconciliation) -> str:
+    """A table's reconciliation in one sentence."""
+    if found.comparison is None:
+        return found.problem or ""
+    counts = (
+        f"{found.comparison.row_count:,} rows, {len(found.comparison.in_flight)} in flight, {found.repaired_count} repaired"
+    )
+    return f"{counts}; differing: {_shown_keys(found) or 'none'}"
+
+
+def _reconciled_table(found: Reconciliation) -> dg.TableRecord:
+    comparison = found.comparison
+    return dg.TableRecord(
+        {
+            "destination": found.destination,
+            "table": str(found.table),
+            "rows": comparison.row_count if comparison else 0,
+            "buckets": comparison.bucket_count if comparison else 0,
+            "differing_rows": len(found.left),
+            "in_flight": len(comparison.in_flight) if comparison else 0,
+            "repaired": found.repaired_count,
+            "keys": _shown_keys(found),
+            "problem": found.problem or "",
+        }
+    )
+
+
+def _shown_keys(found: Reconciliation) -> str:
+    shown = ", ".join(f"({', '.join(each.key)}) {each.kind.lower()}" for each in found.left[:SHOWN_KEYS])
+    more = len(found.left) - SHOWN_KEYS
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def _evaluation(

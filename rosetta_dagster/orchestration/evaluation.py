@@ -9,15 +9,17 @@ from rosetta_dagster.cdc.comparison import compare_row_counts, schema_drift
 from rosetta_dagster.cdc.config import PipelineConfig
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.health import observe, thresholds_of
+from rosetta_dagster.cdc.reconcile.reconcile import reconcile
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.orchestration.checks import (
     STREAM_CHECKS,
     evaluations,
     not_evaluated,
+    reconciliation_evaluation,
     row_count_evaluation,
     schema_drift_evaluation,
 )
-from rosetta_dagster.orchestration.naming import ROW_COUNT, SCHEMA_DRIFT
+from rosetta_dagster.orchestration.naming import RECONCILIATION, ROW_COUNT, SCHEMA_DRIFT
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 
 
@@ -31,6 +33,8 @@ def evaluate(store: Store, specs: PipelineSpecs, wanted: AbstractSet[str]) -> li
         found.append(_guarded(store, specs, SCHEMA_DRIFT, lambda config: _schema_drift(specs, config)))
     if ROW_COUNT in wanted:
         found.append(_guarded(store, specs, ROW_COUNT, lambda config: _row_count(store, specs, config)))
+    if RECONCILIATION in wanted:
+        found.append(_guarded(store, specs, RECONCILIATION, lambda config: _reconciliation(specs, config)))
     return found
 
 
@@ -50,3 +54,7 @@ def _schema_drift(specs: PipelineSpecs, config: PipelineConfig) -> dg.AssetCheck
 def _row_count(store: Store, specs: PipelineSpecs, config: PipelineConfig) -> dg.AssetCheckEvaluation:
     tolerance = thresholds_of(store, config.name).row_count_tolerance
     return row_count_evaluation(specs.stream.key, compare_row_counts(config, tolerance), tolerance)
+
+
+def _reconciliation(specs: PipelineSpecs, config: PipelineConfig) -> dg.AssetCheckEvaluation:
+    return reconciliation_evaluation(specs.stream.key, list(reconcile(config)))

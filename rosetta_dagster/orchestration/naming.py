@@ -19,6 +19,7 @@ HEALTH = "health"
 FRESHNESS = "freshness"
 SCHEMA_DRIFT = "schema_drift"
 ROW_COUNT = "row_count"
+RECONCILIATION = "reconciliation"
 
 
 def job_name(pipeline: str) -> str:

@@ -90,6 +90,14 @@ class AddTable(PipelineTable):
     refresh: bool = Field(default=True, description="Restart a started pipeline, so that the table is copied now.")
 
 
+class Reconcile(dg.Config):
+    """A running pipeline whose rows are to be compared."""
+
+    pipeline: str = Field(min_length=1, description="Name of the pipeline; it has to run.")
+    tables: list[str] = Field(default=[], description="As namespace.table; all of the pipeline's unless named.")
+    repair: bool = Field(default=False, description="False tells which rows differ; true mends them, too.")
+
+
 class DropPipeline(dg.Config):
     """A pipeline that is not wanted any more."""
 

@@ -98,6 +98,10 @@ def test_every_command_of_the_page_does_what_it_says(deployment: Deployment) -> 
         return bool(database(deployment, "warehouse").rows(there)) and equal(("products", "products"))
 
     deployment.environment.wait_for("The copy", copied, 60)
+    destination = database(deployment, "warehouse")
+    destination.run("DELETE FROM archive.products WHERE id = 1")
+    run("Compare source and destination")
+    assert equal(("products", "products"))
     run("Pause")
     deployment.wait_until_stopped("archive")
 

@@ -10,11 +10,15 @@ from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import TableShape
 from rosetta_dagster.orchestration.administration import administration_jobs
+from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.settings import Settings
 from tests.conftest import Database
 from tests.integration.test_definitions import add_pipeline
+from tests.integration.test_replication import is_streaming, running, wait_until
 
 PASSWORD = "a planted secret"
+
+STREAMS = {"shop": dg.AssetKey(["rosetta", "shop"])}
 
 
 def ran(instance: dg.DagsterInstance, job: str, /, **config: Any) -> dict[str, str]:
@@ -35,8 +39,13 @@ def failure(instance: dg.DagsterInstance, job: str, /, **config: Any) -> str:
 
 
 def executed(instance: dg.DagsterInstance, name: str, config: dict[str, Any]) -> dg.ExecuteInProcessResult:
-    (job,) = [job for job in administration_jobs() if job.name == f"rosetta__{name}"]
+    (job,) = [job for job in administration_jobs(STREAMS) if job.name == f"rosetta__{name}"]
     return job.execute_in_process({"ops": {name: {"config": config}}}, instance=instance, raise_on_error=False)
+
+
+@pytest.fixture
+def both(source: Database, destination: Database) -> tuple[Database, Database]:
+    return source, destination
 
 
 @pytest.fixture
@@ -171,3 +180,32 @@ def test_what_is_wrong_is_told_in_one_sentence(
 def test_a_wrong_status_is_refused_before_a_run_begins(instance: dg.DagsterInstance, settings: Settings) -> None:
     with pytest.raises(dg.DagsterInvalidConfigError, match="status"):
         executed(instance, "set_status", {"pipeline": "shop", "status": "STOP"})
+
+
+def test_rows_are_reconciled_and_mended_and_the_check_is_told(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, both: tuple[Database, Database]
+) -> None:
+    source, destination = both
+    source.run("CREATE TABLE orders (id int PRIMARY KEY)", "INSERT INTO orders SELECT generate_series(1, 9)")
+    name = source.connection.database
+    add_pipeline(store, name, source, destination, "orders")
+    with store.connected() as connection:
+        connection.execute("UPDATE pipelines SET engine = 'PGOUTPUT'")
+    with running(store.pipeline(name)) as worker:
+        wait_until(worker, lambda: is_streaming(worker))
+        destination.run("DELETE FROM orders WHERE id IN (3, 4)")
+        key = dg.AssetCheckKey(dg.AssetKey(["rosetta", name]), "reconciliation")
+        job = build(store.shapes(), settings).resolve_implicit_global_asset_job_def()
+        result = job.get_subset(asset_selection=set(), asset_check_selection={key}).execute_in_process(instance=instance)
+        (check,) = result.get_asset_check_evaluations()
+        assert (False, dg.AssetCheckSeverity.ERROR) == (check.passed, check.severity)
+        assert f"public.orders at {name}_dw: (3) missing, (4) missing" == check.description
+
+        reconcile_job = build(store.shapes(), settings).resolve_job_def("rosetta__reconcile")
+        config = {"ops": {"reconcile": {"config": {"pipeline": name, "tables": ["orders"], "repair": True}}}}
+        mended = reconcile_job.execute_in_process(config, instance=instance)
+        (output,) = [event.step_output_data for event in mended.all_events if event.is_successful_output]
+        assert "2 repaired; differing: none" in str(output.metadata[f"public.orders at {name}_dw"].value)
+        (check,) = mended.get_asset_check_evaluations()
+        assert check.passed
+    assert [(9,)] == destination.rows("SELECT count(*) FROM orders")

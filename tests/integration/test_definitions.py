@@ -55,7 +55,9 @@ def test_a_pipeline_is_a_job_a_stream_with_checks_and_an_asset_for_each_table(
         dg.AssetKey(["shop_dw", "public", "orders"]),
         dg.AssetKey(["shop_dw", "Sales", "order_items_d92063"]),
     } == set(graph.get_all_asset_keys())
-    assert {"wal_lag", "health", "freshness", "schema_drift", "row_count"} == {key.name for key in graph.asset_check_keys}
+    assert {"wal_lag", "health", "freshness", "schema_drift", "row_count", "reconciliation"} == {
+        key.name for key in graph.asset_check_keys
+    }
     assert "rosetta_shop" == definitions.resolve_job_def("rosetta_shop").name
 
 
