@@ -67,7 +67,10 @@ def administration_jobs(streams: Mapping[str, dg.AssetKey]) -> list[dg.JobDefini
             "Adds a database that changes are applied to.",
         ),
         _job(
-            "create_pipeline", CreatePipeline, _create_pipeline, "Adds a pipeline: what is replicated from where to where."
+            "create_pipeline",
+            CreatePipeline,
+            _without_events(_create_pipeline),
+            "Adds a pipeline: what is replicated from where to where.",
         ),
         _job("set_status", SetStatus, _without_events(_set_status), "Starts, pauses or restarts a pipeline."),
         _job(

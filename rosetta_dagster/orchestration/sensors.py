@@ -51,10 +51,11 @@ def control_sensor(jobs: Sequence[AssetJob], loaded: AbstractSet[str], settings:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         with open_store(settings) as store:
+            live = _live_runs(context.instance, loaded)
             requests = [
                 _run_request(state.name)
                 for state in store.states()
-                if state.name in loaded and _start_or_reap(context, store, state)
+                if state.name in loaded and _start_or_reap(context, store, state, live.get(state.name, ()))
             ]
         return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("Every pipeline is as it should be.")
 
@@ -139,9 +140,19 @@ def _run_request(name: str) -> dg.RunRequest:
     return dg.RunRequest(job_name=job_name(name), tags={PIPELINE_TAG: name, REQUESTED_TAG: "control_sensor"})
 
 
-def _start_or_reap(context: dg.SensorEvaluationContext, store: Store, state: PipelineState) -> bool:
-    """Whether a run of the pipeline is to be started now."""
-    live = context.instance.get_run_records(dg.RunsFilter(tags={PIPELINE_TAG: state.name}, statuses=_LIVE))
+def _live_runs(instance: dg.DagsterInstance, loaded: AbstractSet[str]) -> dict[str, list[dg.RunRecord]]:
+    """The runs of each pipeline that Dagster takes for alive, by one query for all of them."""
+    live: dict[str, list[dg.RunRecord]] = {}
+    if loaded:
+        for record in instance.get_run_records(dg.RunsFilter(tags={PIPELINE_TAG: sorted(loaded)}, statuses=_LIVE)):
+            live.setdefault(record.dagster_run.tags[PIPELINE_TAG], []).append(record)
+    return live
+
+
+def _start_or_reap(
+    context: dg.SensorEvaluationContext, store: Store, state: PipelineState, live: Sequence[dg.RunRecord]
+) -> bool:
+    """Whether a run of the pipeline is to be started now, while Dagster takes these for alive."""
     for record in live:
         if _is_lost(record, state):
             context.instance.report_run_failed(record.dagster_run, "Rosetta: the run's process has given no sign of life.")
