@@ -111,6 +111,24 @@ def test_a_run_is_requested_for_what_is_to_run_and_does_not(
     assert ["rosetta_refreshed"] == requested_jobs(definitions, instance)
 
 
+def test_a_tick_asks_dagster_once_however_many_pipelines_there_are(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, source: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        add_pipeline(store, name, source, source, f"of_{name}")
+        store.set_status(name, Status.START)
+    asked: list[Any] = []
+    get = instance.get_run_records
+
+    def counted(*filters: Any) -> Any:
+        asked.append(filters)
+        return get(*filters)
+
+    monkeypatch.setattr(instance, "get_run_records", counted)
+    assert 3 == len(requested_jobs(build(store.shapes(), settings), instance))
+    assert 1 == len(asked)
+
+
 def test_a_pipeline_that_failed_waits_and_one_that_was_killed_waits_too(
     store: Store, settings: Settings, instance: dg.DagsterInstance, source: Database, destination: Database
 ) -> None:

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import psycopg
 import pytest
@@ -11,10 +11,12 @@ import pytest
 from rosetta_dagster.cdc.config import PipelineConfig
 from rosetta_dagster.cdc.errors import ConfigurationError, StreamStalled
 from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.reconcile import comparison, progress
-from rosetta_dagster.cdc.reconcile.comparison import Kind
+from rosetta_dagster.cdc.reconcile import comparison, progress, repair
+from rosetta_dagster.cdc.reconcile.comparison import Difference, Kind
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
+from rosetta_dagster.cdc.reconcile.side import Side
 from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.source.catalog import read_schemas
 from tests.conftest import Database
 from tests.integration import test_replication as replication
 from tests.integration.test_replication import is_streaming, pipeline, running, wait_until, wait_until_equal
@@ -150,3 +152,35 @@ def test_a_pipeline_that_does_not_run_cannot_be_compared(
         list(reconcile(config))
     with pytest.raises(ConfigurationError, match=r"no table public\.absent"):
         list(reconcile(config, tables=[TableId("public", "absent")]))
+
+
+def test_a_row_that_the_stream_has_written_since_is_not_replaced(source: Database, destination: Database) -> None:
+    for database, value in ((source, "older"), (destination, "newer, by the stream")):
+        database.run(
+            "CREATE TABLE items (id int PRIMARY KEY, value text)",
+            f"INSERT INTO items VALUES (1, '{value}'), (2, '{value}')",
+        )
+    with source.connect() as here, destination.connect() as there:
+        schema = read_schemas(here, [TableId("public", "items")])[TableId("public", "items")]
+        sides = [Side(each, schema.id, schema, nullcontext) for each in (here, there)]
+        present = sides[1].rows_of([("2",)])[("2",)]
+        stale = Difference(key=("1",), kind=Kind.CHANGED, found="the hash of what was found wrong")
+        gone = Difference(key=("1",), kind=Kind.MISSING, found=None)
+        current = Difference(key=("2",), kind=Kind.CHANGED, found=present)
+        repair._mend(sides[0], sides[1], [stale, current])
+        repair._mend(sides[0], sides[1], [gone])
+    assert [(1, "newer, by the stream"), (2, "older")] == destination.rows("SELECT * FROM items ORDER BY id")
+
+
+def test_a_repair_gives_way_to_the_stream(source: Database, destination: Database) -> None:
+    for database in (source, destination):
+        database.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
+    with source.connect() as here, destination.connect() as there, destination.connect() as stream:
+        schema = read_schemas(here, [TableId("public", "items")])[TableId("public", "items")]
+        sides = [Side(each, schema.id, schema, nullcontext) for each in (here, there)]
+        wrong = Difference(key=("1",), kind=Kind.EXTRA, found=sides[1].rows_of([("1",)])[("1",)])
+        with stream.transaction():
+            stream.execute("SELECT FROM items FOR UPDATE")
+            repair._mend(sides[0], sides[1], [wrong])
+        assert [(1,)] == destination.rows("SELECT * FROM items")
+        repair._mend(sides[0], sides[1], [wrong])
