@@ -6,9 +6,12 @@ that is the same at the source before and after the destination has caught up wi
 row that the source changes again and again meanwhile is in flight, and nothing is said of it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from typing import TypeVar
 
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.reconcile.side import Side, differing_buckets, differing_keys, parts
@@ -18,10 +21,13 @@ from rosetta_dagster.cdc.reconcile.sql import Key
 ROWS_PER_BUCKET = 100
 
 #: Differing buckets whose rows are held in memory at once.
-BUCKETS_AT_ONCE = 5000
+BUCKETS_AT_ONCE = 2000
 
 #: How often rows that differ are looked at, and how often in a row they must be found to.
 ROUNDS, PROOFS = 6, 2
+
+
+_Read = TypeVar("_Read")
 
 
 class Kind(StrEnum):
@@ -59,20 +65,24 @@ class Comparison:
 def compare(source: Side, destination: Side, catch_up: Callable[[], Lsn]) -> Comparison:
     """Compare two sides of a table that has a key; `catch_up` waits until the destination holds what the source does now.
 
-    Both connections are in autocommit mode. The source's snapshot is held for as long as both sides are read.
+    Both connections are in autocommit mode. Two threads, which have ended on return, read the sides at once. Their snapshots
+    are held for so long.
     """
     with source.connection.transaction(), destination.connection.transaction():
         source.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         destination.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        # The first query takes a snapshot: the source's here, the destination's when it holds all that this one shows.
         bucket_count = _bucket_count(source)
-        at_source = source.buckets(bucket_count)
-        # The destination's snapshot is taken by its first query, which comes after this.
         catch_up()
-        buckets = differing_buckets(at_source, destination.buckets(bucket_count))
+        destination.connection.execute("SELECT")
+        with ThreadPoolExecutor(2, thread_name_prefix="reconcile") as pool:
+            at_source, at_destination = _both(pool, lambda side: side.buckets(bucket_count), source, destination)
+            buckets = differing_buckets(at_source, at_destination)
+            suspects: set[Key] = set()
+            for part in parts(buckets, BUCKETS_AT_ONCE):
+                rows = _both(pool, partial(Side.rows_in, buckets=part, bucket_count=bucket_count), source, destination)
+                suspects |= differing_keys(*rows)
         row_count = sum(bucket.row_count for bucket in at_source.values())
-        suspects = {
-            key for part in parts(buckets, BUCKETS_AT_ONCE) for key in _suspects(source, destination, part, bucket_count)
-        }
     differences, in_flight = confirm(source, destination, suspects, catch_up)
     return Comparison(
         row_count=row_count,
@@ -132,5 +142,7 @@ def _bucket_count(source: Side) -> int:
     return max(16, int(row[0]) // ROWS_PER_BUCKET)
 
 
-def _suspects(source: Side, destination: Side, buckets: Sequence[int], bucket_count: int) -> set[Key]:
-    return differing_keys(source.rows_in(buckets, bucket_count), destination.rows_in(buckets, bucket_count))
+def _both(pool: ThreadPoolExecutor, read: Callable[[Side], _Read], source: Side, destination: Side) -> tuple[_Read, _Read]:
+    """What is read of both sides, at once. Each connection is used by one thread at a time."""
+    both = [pool.submit(read, side) for side in (source, destination)]
+    return both[0].result(), both[1].result()
