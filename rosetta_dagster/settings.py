@@ -27,8 +27,12 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     #: Seconds between two looks at the WAL and the health of all pipelines.
     wal_monitor_interval_seconds: int = Field(default=300, ge=10)
+    #: Seconds between two looks at the columns and row counts of a pipeline's tables.
+    table_check_interval_seconds: int = Field(default=3600, ge=10)
     #: Seconds between two looks at the status of all pipelines.
     poll_interval_seconds: int = Field(default=10, ge=1)
+    #: Seconds between two materializations of a table that changes. Each is a row in Dagster's event log.
+    materialize_interval_seconds: int = Field(default=60, ge=1)
     #: Whether the command line shows where a failure comes from.
     debug: bool = False
 

@@ -30,6 +30,8 @@ class TableCounts:
     deleted: int = 0
     truncated: int = 0
     last_change_at: datetime | None = None
+    #: Up to where the source's log was durable when the last change was; it moves only when the table changes.
+    last_lsn: Lsn | None = None
 
     @property
     def applied(self) -> int:
@@ -85,7 +87,7 @@ class Reporter:
     ) -> None:
         """Changes up to the LSN are durable at every destination; counts by name of the operation."""
         with self._lock:
-            self._put({table: self._add(table, by_name, committed_at) for table, by_name in counts.items()})
+            self._put({table: self._add(table, by_name, lsn, committed_at) for table, by_name in counts.items()})
             self._report = replace(
                 self._report,
                 applied_lsn=lsn,
@@ -94,7 +96,7 @@ class Reporter:
                 last_success=time.monotonic(),
             )
 
-    def _add(self, table: TableId, by_name: Counter[str], committed_at: datetime | None) -> TableCounts:
+    def _add(self, table: TableId, by_name: Counter[str], lsn: Lsn, committed_at: datetime | None) -> TableCounts:
         counts = self._report.tables.get(table, TableCounts())
         return replace(
             counts,
@@ -103,6 +105,7 @@ class Reporter:
             deleted=counts.deleted + by_name["delete"],
             truncated=counts.truncated + by_name["truncate"],
             last_change_at=committed_at or counts.last_change_at,
+            last_lsn=lsn,
         )
 
     def _put(self, tables: dict[TableId, TableCounts]) -> None:

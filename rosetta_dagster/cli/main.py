@@ -121,6 +121,26 @@ def resync_command(
 
 
 @app.command()
+def plan(
+    target: Annotated[str, typer.Argument(help="File or module with the Dagster definitions.")] = "definitions.py",
+    *,
+    location: Annotated[
+        str | None, typer.Option(help="Name of the code location; that which declared these pipelines last unless given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what the pipelines declared in code would change; nothing is changed."""
+    # Dagster takes a second to load.
+    from rosetta_dagster.cli.plan import planned
+
+    differences = planned(target, location)
+    if as_json:
+        print_json([to_json(difference) for difference in differences])
+    else:
+        typer.echo("\n".join(map(str, differences)) or "Nothing to change: the rows are as the code declares them.")
+
+
+@app.command()
 def check(name: Name, *, as_json: Json = False) -> None:
     """Test whether the pipeline's source is ready; nothing is changed."""
     with open_store() as store:

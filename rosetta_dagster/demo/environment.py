@@ -36,10 +36,14 @@ class DemoFailed(RuntimeError):
 class DemoEnvironment:
     """The running demo. Owns the server, Dagster's processes and a temporary directory, from `start` until `stop`."""
 
-    def __init__(self, *, port: int | None = None, postgres_port: int | None = None) -> None:
+    def __init__(
+        self, *, port: int | None = None, postgres_port: int | None = None, definitions: Path | None = None
+    ) -> None:
+        """Free ports and the project's own definitions unless given."""
         self.port = port or free_port()
         self.postgres = EmbeddedPostgres(port=postgres_port)
         self.secret_key = secrets.token_urlsafe(32)
+        self._definitions = definitions or project_file("definitions.py")
         self.home = Path(tempfile.mkdtemp(prefix="rosetta-demo-"))
         self._dagster: GuardedProcess | None = None
         self._store: Store | None = None
@@ -135,8 +139,9 @@ class DemoEnvironment:
         )
 
     def _start_dagster(self) -> None:
-        for name in ("dagster.yaml", "definitions.py", "workspace.yaml"):
+        for name in ("dagster.yaml", "workspace.yaml"):
             shutil.copy(project_file(name), self.home / name)
+        shutil.copy(self._definitions, self.home / "definitions.py")
         self._dagster = GuardedProcess(
             [
                 sys.executable, "-m", "dagster", "dev", "-w", str(self.home / "workspace.yaml"),
@@ -157,6 +162,7 @@ class DemoEnvironment:
             # Quicker than the defaults, for somebody who watches.
             "POLL_INTERVAL_SECONDS": "3",
             "WAL_MONITOR_INTERVAL_SECONDS": "15",
+            "MATERIALIZE_INTERVAL_SECONDS": "5",
             "DAGSTER_HOME": str(self.home),
             # Dagster leaves its sockets behind.
             "TMPDIR": str(self.home),
@@ -165,6 +171,8 @@ class DemoEnvironment:
             "DAGSTER_PG_USERNAME": "postgres",
             "DAGSTER_PG_PASSWORD": self.postgres.password,
             "DAGSTER_PG_DB": "dagster",
+            # What docs/api.md names as the place of the demo's password.
+            "DEMO_PASSWORD": self.postgres.password,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")])),
         }
 

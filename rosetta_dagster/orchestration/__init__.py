@@ -1,7 +1,24 @@
 """The Dagster face: pipelines as jobs, assets, checks and sensors. It runs the engine and knows none of its insides."""
 
+from rosetta_dagster.cdc.thresholds import Thresholds
+from rosetta_dagster.orchestration.automation import on_table_change
 from rosetta_dagster.orchestration.builder import rosetta_definitions
-from rosetta_dagster.orchestration.declarations import Pipeline
+from rosetta_dagster.orchestration.component import RosettaPipelineComponent
+from rosetta_dagster.orchestration.declarations import Pipeline, Table
 from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource
+from rosetta_dagster.orchestration.translator import DestinationTable, RosettaTranslator, SourceTable, Stream
 
-__all__ = ["Pipeline", "PostgresDestination", "PostgresSource", "rosetta_definitions"]
+__all__ = [
+    "DestinationTable",
+    "Pipeline",
+    "PostgresDestination",
+    "PostgresSource",
+    "RosettaPipelineComponent",
+    "RosettaTranslator",
+    "SourceTable",
+    "Stream",
+    "Table",
+    "Thresholds",
+    "on_table_change",
+    "rosetta_definitions",
+]

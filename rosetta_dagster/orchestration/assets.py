@@ -6,21 +6,14 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from rosetta_dagster.cdc.health import observe
 from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.orchestration.checks import check_specs, results
 from rosetta_dagster.orchestration.code_location import AssetJob
-from rosetta_dagster.orchestration.naming import (
-    PIPELINE_TAG,
-    destination_key,
-    destination_resource,
-    job_name,
-    source_key,
-    source_resource,
-    stream_key,
-)
+from rosetta_dagster.orchestration.evaluation import evaluate
+from rosetta_dagster.orchestration.naming import PIPELINE_TAG, destination_resource, job_name, source_resource
 from rosetta_dagster.orchestration.replication import replicate_until_told
-from rosetta_dagster.settings import open_store
+from rosetta_dagster.orchestration.specs import PipelineSpecs, external_sources, materialized
+from rosetta_dagster.settings import Settings, open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,87 +27,42 @@ class PipelineDefinitions:
 
 
 def pipeline_definitions(
-    shape: PipelineShape, *, taken: AbstractSet[dg.AssetKey], written: AbstractSet[dg.AssetKey]
+    specs: PipelineSpecs, *, taken: AbstractSet[dg.AssetKey], written: AbstractSet[dg.AssetKey], settings: Settings
 ) -> PipelineDefinitions:
-    """The definitions of a pipeline.
-
-    Tables that an earlier pipeline writes (`taken`) are left to that one. A source table that any pipeline writes is not
-    declared as external; two pipelines that feed each other would otherwise close a circle, which Dagster refuses.
-    """
-    sources = [spec for spec in _source_specs(shape) if spec.key not in written]
-    assets = _assets(shape, sources, taken)
-    return PipelineDefinitions(sources=sources, assets=assets, checks=_checks(shape), job=_job(shape, assets))
+    """The definitions of a pipeline; `taken` are the tables of the pipelines before it, `written` those of all."""
+    sources = external_sources(specs, written)
+    assets = _assets(specs, materialized(specs, sources, taken), settings)
+    return PipelineDefinitions(sources=sources, assets=assets, checks=_checks(specs), job=_job(specs.shape, assets))
 
 
-def destination_keys(shape: PipelineShape) -> set[dg.AssetKey]:
-    """The keys of the tables that the pipeline writes."""
-    return {destination_key(destination, table) for destination in shape.destinations for table in shape.tables}
-
-
-def _source_specs(shape: PipelineShape) -> list[dg.AssetSpec]:
-    return [
-        dg.AssetSpec(
-            source_key(shape, table.id),
-            group_name=shape.name,
-            kinds={"postgres", "table"},
-            description=f"Table {table.id} of {shape.source.host}:{shape.source.port}/{shape.source.database}.",
-        )
-        for table in shape.tables
-    ]
-
-
-def _table_specs(shape: PipelineShape, taken: AbstractSet[dg.AssetKey]) -> list[dg.AssetSpec]:
-    specs = {
-        destination_key(destination, table): dg.AssetSpec(
-            destination_key(destination, table),
-            group_name=shape.name,
-            kinds={destination.type.lower(), "table"},
-            deps=[stream_key(shape.name)],
-            skippable=True,
-            tags={PIPELINE_TAG: shape.name},
-            description=f"Replica of {table.id} of source {shape.source.name}.",
-        )
-        for destination in shape.destinations
-        for table in shape.tables
-    }
-    return [spec for key, spec in specs.items() if key not in taken]
-
-
-def _assets(shape: PipelineShape, sources: list[dg.AssetSpec], taken: AbstractSet[dg.AssetKey]) -> dg.AssetsDefinition:
-    stream = dg.AssetSpec(
-        stream_key(shape.name),
-        group_name=shape.name,
-        kinds={shape.engine.value.lower(), "postgres"},
-        deps=[spec.key for spec in sources],
-        skippable=True,
-        tags={PIPELINE_TAG: shape.name},
-        description=f"The stream of changes from {shape.source.name} to {', '.join(d.name for d in shape.destinations)}.",
-    )
+def _assets(specs: PipelineSpecs, outputs: list[dg.AssetSpec], settings: Settings) -> dg.AssetsDefinition:
+    shape = specs.shape
     resources = {source_resource(shape.source.name)}
     resources |= {destination_resource(d.name) for d in shape.destinations if d.type == "POSTGRES"}
 
     @dg.multi_asset(
         name=f"replicate_{shape.name}",
-        specs=[stream, *_table_specs(shape, taken)],
+        specs=outputs,
         # One slot feeds all tables, so they can only run together.
         can_subset=False,
         pool=job_name(shape.name),
         required_resource_keys=resources,
     )
     def replicate(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-        yield from replicate_until_told(context, shape)
+        yield from replicate_until_told(context, specs, settings.materialize_interval_seconds)
 
     return replicate
 
 
-def _checks(shape: PipelineShape) -> dg.AssetChecksDefinition:
+def _checks(specs: PipelineSpecs) -> dg.AssetChecksDefinition:
+    shape = specs.shape
+
     # With can_subset=False the UI could not execute them without materializing the stream.
-    @dg.multi_asset_check(name=f"{shape.name}_checks", specs=check_specs(shape.name), can_subset=True)
+    @dg.multi_asset_check(name=f"check_{shape.name}", specs=check_specs(specs.stream.key), can_subset=True)
     def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
         with open_store() as store:
-            observation = observe(store, shape.name)
-        yield from (result for result in results(observation) if result.check_name in wanted)
+            yield from results(evaluate(store, specs, wanted))
 
     return checks
 

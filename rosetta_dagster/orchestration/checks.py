@@ -1,12 +1,33 @@
-"""What the checks `wal_lag` and `health` of a pipeline say."""
+"""What the checks of a pipeline say, from what was observed: executed from the UI, and reported by the health sensor."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
-from rosetta_dagster.cdc.config import Health
-from rosetta_dagster.cdc.health import LAG_ERROR_BYTES, LAG_WARNING_BYTES, Observation
-from rosetta_dagster.orchestration.naming import HEALTH, WAL_LAG, stream_key
+from rosetta_dagster.cdc.comparison import DestinationDrift, RowCounts
+from rosetta_dagster.cdc.config import Health, Status
+from rosetta_dagster.cdc.health import Observation
+from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation
+from rosetta_dagster.orchestration.naming import FRESHNESS, HEALTH, RECONCILIATION, ROW_COUNT, SCHEMA_DRIFT, WAL_LAG
+
+#: Checks of the pipeline and its slot: quick.
+STREAM_CHECKS = {
+    WAL_LAG: "Whether the replication slot keeps up with the source's WAL, and how long it lasts.",
+    HEALTH: "Whether the pipeline does what its status says.",
+    FRESHNESS: "Whether what the source commits arrives in time. A source that is idle is not stale.",
+}
+
+#: Checks that look at every table, at the source and the destinations.
+TABLE_CHECKS = {
+    SCHEMA_DRIFT: "Whether the destinations' columns are those of the source.",
+    ROW_COUNT: "Whether the destinations have as many rows as the source.",
+}
+
+#: Checks that read every row: executed when somebody asks for them.
+ROW_CHECKS = {RECONCILIATION: "Whether the destinations hold the rows of the source, by value, while the stream runs."}
+
+#: Keys that a check names for each table; the rest are counted.
+SHOWN_KEYS = 20
 
 _SEVERITY = {
     Health.HEALTHY: dg.AssetCheckSeverity.WARN,
@@ -14,23 +35,25 @@ _SEVERITY = {
     Health.ERROR: dg.AssetCheckSeverity.ERROR,
 }
 
+Metadata = dict[str, dg.MetadataValue]
 
-def check_specs(pipeline: str) -> list[dg.AssetCheckSpec]:
-    stream = stream_key(pipeline)
+
+def check_specs(stream: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Every check of a pipeline."""
     return [
-        dg.AssetCheckSpec(WAL_LAG, asset=stream, description="Whether the replication slot keeps up with the source's WAL."),
-        dg.AssetCheckSpec(HEALTH, asset=stream, description="Whether the pipeline does what its status says."),
+        dg.AssetCheckSpec(name, asset=stream, description=description)
+        for name, description in {**STREAM_CHECKS, **TABLE_CHECKS, **ROW_CHECKS}.items()
     ]
 
 
-def evaluations(observation: Observation) -> list[dg.AssetCheckEvaluation]:
-    """Both checks, as events that need no run."""
-    return [_wal_lag(observation), _health(observation)]
+def evaluations(stream: dg.AssetKey, observation: Observation) -> list[dg.AssetCheckEvaluation]:
+    """The quick checks, as events that need no run."""
+    return [_wal_lag(stream, observation), _health(stream, observation), _freshness(stream, observation)]
 
 
-def results(observation: Observation) -> Iterator[dg.AssetCheckResult]:
-    """Both checks, as results of the step that executes them."""
-    for evaluation in evaluations(observation):
+def results(evaluated: Iterable[dg.AssetCheckEvaluation]) -> Iterator[dg.AssetCheckResult]:
+    """Evaluations as results of the step that executes the checks."""
+    for evaluation in evaluated:
         yield dg.AssetCheckResult(
             asset_key=evaluation.asset_key,
             check_name=evaluation.check_name,
@@ -41,24 +64,132 @@ def results(observation: Observation) -> Iterator[dg.AssetCheckResult]:
         )
 
 
-def failed_run(pipeline: str, run_id: str, message: str) -> dg.AssetCheckEvaluation:
+def failed_run(stream: dg.AssetKey, run_id: str, message: str) -> dg.AssetCheckEvaluation:
     """The health check of a pipeline whose run has just failed."""
-    return dg.AssetCheckEvaluation(
-        asset_key=stream_key(pipeline),
-        check_name=HEALTH,
-        passed=False,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=message,
-        metadata={"run": dg.MetadataValue.dagster_run(run_id), "last_error": message},
+    metadata: Metadata = {"run": dg.MetadataValue.dagster_run(run_id), "last_error": dg.MetadataValue.text(message)}
+    return _evaluation(stream, HEALTH, Health.ERROR, message, metadata)
+
+
+def not_evaluated(stream: dg.AssetKey, check: str, reason: str) -> dg.AssetCheckEvaluation:
+    """A check that could not be evaluated."""
+    return _evaluation(stream, check, Health.ERROR, reason, {})
+
+
+def schema_drift_evaluation(stream: dg.AssetKey, found: list[DestinationDrift]) -> dg.AssetCheckEvaluation:
+    """Differences warn; those by which a destination may refuse rows are errors."""
+    health = Health.WARNING if found else Health.HEALTHY
+    if any(each.drift.breaks for each in found):
+        health = Health.ERROR
+    metadata: Metadata = {"differences": dg.MetadataValue.int(len(found))}
+    if found:
+        statements = "\n".join(f"-- {each.destination}: {each.drift.problem}\n{each.drift.statement};" for each in found)
+        metadata["statements"] = dg.MetadataValue.md(f"```sql\n{statements}\n```")
+    tables = sorted({str(each.drift.table) for each in found})
+    description = f"{', '.join(tables)}: {found[0].drift.problem}" if found else None
+    return _evaluation(stream, SCHEMA_DRIFT, health, description, metadata)
+
+
+def row_count_evaluation(stream: dg.AssetKey, found: list[RowCounts], tolerance: float) -> dg.AssetCheckEvaluation:
+    """Counts that stay different warn: changes on their way can do that, so only `reconciliation` tells for certain."""
+    differing = [each for each in found if each.differs(tolerance)]
+    records = [
+        dg.TableRecord(
+            {
+                "destination": each.destination,
+                "table": str(each.table),
+                "source": each.source_rows,
+                "rows": each.destination_rows,
+                "difference": each.destination_rows - each.source_rows,
+            }
+        )
+        for each in sorted(found, key=lambda each: -abs(each.destination_rows - each.source_rows))
+    ]
+    metadata: Metadata = {
+        "tables": dg.MetadataValue.int(len(found)),
+        "differing_tables": dg.MetadataValue.int(len(differing)),
+        "tolerance": dg.MetadataValue.float(tolerance),
+    }
+    if records:
+        metadata["counts"] = dg.MetadataValue.table(records)
+    description = ", ".join(
+        f"{each.table} has {each.destination_rows:,} rows at {each.destination} and {each.source_rows:,} at the source"
+        for each in differing
+    )
+    return _evaluation(stream, ROW_COUNT, Health.WARNING if differing else Health.HEALTHY, description or None, metadata)
+
+
+def reconciliation_evaluation(stream: dg.AssetKey, found: Sequence[Reconciliation]) -> dg.AssetCheckEvaluation:
+    """Rows that differ are an error. Rows in flight are neither right nor wrong; what cannot be compared warns."""
+    differing = [each for each in found if each.left]
+    health = Health.ERROR if differing else Health.WARNING if any(each.problem for each in found) else Health.HEALTHY
+    metadata: Metadata = {
+        "rows": dg.MetadataValue.int(sum(each.comparison.row_count for each in found if each.comparison)),
+        "differing_rows": dg.MetadataValue.int(sum(len(each.left) for each in found)),
+        "rows_in_flight": dg.MetadataValue.int(sum(len(each.comparison.in_flight) for each in found if each.comparison)),
+        "repaired_rows": dg.MetadataValue.int(sum(each.repaired_count for each in found)),
+    }
+    if found:
+        metadata["tables"] = dg.MetadataValue.table([_reconciled_table(each) for each in found])
+    description = "; ".join(
+        f"{each.table} at {each.destination}: {_shown_keys(each)}" if each.left else f"{each.table}: {each.problem}"
+        for each in found
+        if each.left or each.problem
+    )
+    return _evaluation(stream, RECONCILIATION, health, description or None, metadata)
+
+
+def told_of(found: Reconciliation) -> str:
+    """A table's reconciliation in one sentence."""
+    if found.comparison is None:
+        return found.problem or ""
+    counts = (
+        f"{found.comparison.row_count:,} rows, {len(found.comparison.in_flight)} in flight, {found.repaired_count} repaired"
+    )
+    return f"{counts}; differing: {_shown_keys(found) or 'none'}"
+
+
+def _reconciled_table(found: Reconciliation) -> dg.TableRecord:
+    comparison = found.comparison
+    return dg.TableRecord(
+        {
+            "destination": found.destination,
+            "table": str(found.table),
+            "rows": comparison.row_count if comparison else 0,
+            "buckets": comparison.bucket_count if comparison else 0,
+            "differing_rows": len(found.left),
+            "in_flight": len(comparison.in_flight) if comparison else 0,
+            "repaired": found.repaired_count,
+            "keys": _shown_keys(found),
+            "problem": found.problem or "",
+        }
     )
 
 
-def _wal_lag(observation: Observation) -> dg.AssetCheckEvaluation:
-    slot = observation.slot
-    metadata: dict[str, dg.MetadataValue] = {
+def _shown_keys(found: Reconciliation) -> str:
+    shown = ", ".join(f"({', '.join(each.key)}) {each.kind.lower()}" for each in found.left[:SHOWN_KEYS])
+    more = len(found.left) - SHOWN_KEYS
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _evaluation(
+    stream: dg.AssetKey, check: str, health: Health, description: str | None, metadata: Mapping[str, dg.MetadataValue]
+) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=stream,
+        check_name=check,
+        passed=health is Health.HEALTHY,
+        severity=_SEVERITY[health],
+        description=description,
+        metadata=dict(metadata),
+    )
+
+
+def _wal_lag(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvaluation:
+    slot, thresholds = observation.slot, observation.thresholds
+    metadata: Metadata = {
         "slot": dg.MetadataValue.text(observation.slot_name),
-        "warning_from_bytes": dg.MetadataValue.int(LAG_WARNING_BYTES),
-        "error_from_bytes": dg.MetadataValue.int(LAG_ERROR_BYTES),
+        "warning_from_bytes": dg.MetadataValue.int(thresholds.wal_warning_bytes),
+        "error_from_bytes": dg.MetadataValue.int(thresholds.wal_error_bytes),
     }
     if slot is not None:
         metadata |= {
@@ -70,19 +201,33 @@ def _wal_lag(observation: Observation) -> dg.AssetCheckEvaluation:
         }
         if slot.safe_wal_bytes is not None:
             metadata["safe_wal_bytes"] = dg.MetadataValue.int(slot.safe_wal_bytes)
-    return dg.AssetCheckEvaluation(
-        asset_key=stream_key(observation.state.name),
-        check_name=WAL_LAG,
-        passed=observation.lag is Health.HEALTHY,
-        severity=_SEVERITY[observation.lag],
-        description=observation.error or ("The slot does not exist yet." if slot is None else None),
-        metadata=metadata,
-    )
+    if observation.growth is not None:
+        metadata["growth_bytes_per_second"] = dg.MetadataValue.float(round(observation.growth, 1))
+    if observation.seconds_until_lost is not None:
+        metadata["seconds_until_lost"] = dg.MetadataValue.float(round(observation.seconds_until_lost, 1))
+    return _evaluation(stream, WAL_LAG, observation.lag, _wal_lag_description(observation), metadata)
 
 
-def _health(observation: Observation) -> dg.AssetCheckEvaluation:
+def _wal_lag_description(observation: Observation) -> str | None:
+    slot = observation.slot
+    if observation.error is not None:
+        return observation.error
+    if slot is None:
+        return "The slot does not exist yet."
+    if slot.is_lost:
+        return (
+            f"Slot {observation.slot_name} is lost: the source removed WAL that it still needed. Raise "
+            "max_slot_wal_keep_size at the source and resync the pipeline."
+        )
+    left = observation.seconds_until_lost
+    if left is not None and observation.lag is not Health.HEALTHY:
+        return f"At this pace the slot is lost in {left / 60:,.0f} minutes: see what keeps the pipeline from reading."
+    return None
+
+
+def _health(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvaluation:
     state = observation.state
-    metadata: dict[str, dg.MetadataValue] = {
+    metadata: Metadata = {
         "status": dg.MetadataValue.text(state.status.value),
         "run_status": dg.MetadataValue.text(state.run_status),
         "rows_copied": dg.MetadataValue.int(state.rows_copied),
@@ -98,11 +243,29 @@ def _health(observation: Observation) -> dg.AssetCheckEvaluation:
         metadata["run"] = dg.MetadataValue.dagster_run(state.run_id)
     if state.last_error is not None:
         metadata["last_error"] = dg.MetadataValue.text(state.last_error)
-    return dg.AssetCheckEvaluation(
-        asset_key=stream_key(state.name),
-        check_name=HEALTH,
-        passed=observation.health is Health.HEALTHY,
-        severity=_SEVERITY[observation.health],
-        description=observation.problem or observation.error or observation.set_aside,
-        metadata=metadata,
+    return _evaluation(
+        stream, HEALTH, observation.health, observation.problem or observation.error or observation.set_aside, metadata
     )
+
+
+def _freshness(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvaluation:
+    thresholds = observation.thresholds
+    metadata: Metadata = {
+        "warning_from_seconds": dg.MetadataValue.float(thresholds.freshness_warning_seconds),
+        "error_from_seconds": dg.MetadataValue.float(thresholds.freshness_error_seconds),
+    }
+    if observation.age is not None:
+        metadata["age_seconds"] = dg.MetadataValue.float(round(observation.age, 1))
+    if observation.last_commit_at is not None:
+        metadata["last_source_commit"] = dg.MetadataValue.timestamp(observation.last_commit_at)
+    return _evaluation(stream, FRESHNESS, observation.freshness, _freshness_description(observation), metadata)
+
+
+def _freshness_description(observation: Observation) -> str | None:
+    if observation.state.status is Status.PAUSE:
+        return "The pipeline is paused."
+    if observation.age is None:
+        return "The pipeline was never in step with its source."
+    if observation.freshness is not Health.HEALTHY:
+        return f"The destinations are {observation.age / 60:,.1f} minutes behind the source."
+    return None

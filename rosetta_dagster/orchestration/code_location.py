@@ -2,7 +2,7 @@
 
 Definitions are generated from rows. So a run must see the rows that its definitions were made of, without the database
 (`shapes_for_this_process`), and new rows must make new definitions (`reload_code_location`). `AssetJob` is the type of what
-the public `define_asset_job` returns.
+the public `define_asset_job` returns, `LazyDefinitions` that of what `dagster.definitions` decorates.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as AssetJob
+from dagster.components.definitions import LazyDefinitions
 from pydantic import TypeAdapter
 
 from rosetta_dagster.cdc.store.records import PipelineShape
 
-__all__ = ["AssetJob", "reload_code_location", "serialized", "shapes_for_this_process"]
+__all__ = ["AssetJob", "LazyDefinitions", "location_name", "reload_code_location", "serialized", "shapes_for_this_process"]
 
 #: Where the rows are kept with a run's execution plan. They hold no secret.
 _METADATA_KEY = "rosetta/pipelines"
@@ -38,6 +39,12 @@ def shapes_for_this_process(read: Callable[[], list[PipelineShape]]) -> list[Pip
 
 def serialized(shapes: Sequence[PipelineShape]) -> str:
     return _SHAPES.dump_json(list(shapes)).decode()
+
+
+def location_name(context: dg.SensorEvaluationContext) -> str | None:
+    """The name of the code location that this sensor is of; None outside Dagster's daemon."""
+    origin = context.code_location_origin
+    return None if origin is None else origin.location_name
 
 
 def reload_code_location(context: dg.SensorEvaluationContext) -> None:

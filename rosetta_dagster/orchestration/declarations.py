@@ -1,16 +1,42 @@
 """Pipelines that are declared in code: written to the configuration database, from where they run like all others."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Literal
 
 from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
-from rosetta_dagster.cdc.store import declared
-from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipeline, DeclaredSource
+from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipeline, DeclaredSource, Target
+from rosetta_dagster.cdc.store.plan import Declarations
+from rosetta_dagster.cdc.thresholds import Thresholds
 from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource
+
+#: Where pipelines are collected while code is loaded only to be looked at (`rosetta plan`).
+_COLLECTED: ContextVar["list[Pipeline] | None"] = ContextVar("collected", default=None)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a pipeline, and what it is called at the destinations."""
+
+    #: As `namespace.table`; a name alone is of `public`.
+    name: str
+    #: As `namespace.table`, or a name alone for a table in the namespace that it would go into anyway. None: the same name.
+    target: str | None = None
+
+    @property
+    def id(self) -> TableId:
+        return TableId.parse(self.name)
+
+    def declared_target(self) -> Target:
+        if self.target is None:
+            return Target()
+        namespace, dot, name = self.target.partition(".")
+        return Target(namespace, name) if dot else Target(None, self.target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,39 +44,81 @@ class Pipeline:
     """A pipeline declared in code.
 
     The code owns its source, destinations and tables; the operator owns its status. `status` is what a new row begins
-    with. A pipeline that is taken out of the code stays in the configuration database until its row is deleted.
+    with. A pipeline that is taken out of the code is paused once; its row is the operator's from then on.
     """
 
     name: str
     source: PostgresSource
     destinations: Sequence[PostgresDestination]
-    #: As `namespace.table`; a name alone is of `public`.
-    tables: Sequence[str]
+    #: A text is a `Table` of that name.
+    tables: Sequence[str | Table]
     engine: Literal["DEBEZIUM", "PGOUTPUT"] = "DEBEZIUM"
     status: Literal["START", "PAUSE"] = "PAUSE"
+    #: From where on the checks warn and fail.
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
-def declare(store: Store, pipelines: Sequence[Pipeline]) -> None:
-    """Bring the rows of these pipelines in line with the code. Rows that are as declared are not touched."""
+@contextmanager
+def collecting() -> "Iterator[list[Pipeline]]":
+    """While the block lasts, pipelines that code declares are put into this list, and nothing else happens to them."""
+    collected: list[Pipeline] = []
+    token = _COLLECTED.set(collected)
+    try:
+        yield collected
+    finally:
+        _COLLECTED.reset(token)
+
+
+def is_collected(pipelines: Sequence[Pipeline]) -> bool:
+    """Whether these pipelines were asked for only to be looked at."""
+    collected = _COLLECTED.get()
+    if collected is not None:
+        collected += pipelines
+    return collected is not None
+
+
+def declarations(pipelines: Sequence[Pipeline]) -> Declarations:
+    """The rows that these pipelines are to be. `ConfigurationError` when two of them contradict each other."""
+    _refuse_doubles(pipelines)
     sources = {pipeline.source.name: pipeline.source for pipeline in pipelines}
     destinations = {destination.name: destination for pipeline in pipelines for destination in pipeline.destinations}
-    declared.declare(
-        store,
-        [_source(source) for source in sources.values()],
-        [_destination(destination) for destination in destinations.values()],
-        [_pipeline(pipeline) for pipeline in pipelines],
+    return Declarations(
+        sources=tuple(_source(source) for source in sources.values()),
+        destinations=tuple(_destination(destination) for destination in destinations.values()),
+        pipelines=tuple(_pipeline(pipeline) for pipeline in pipelines),
     )
 
 
+def _refuse_doubles(pipelines: Sequence[Pipeline]) -> None:
+    names = [pipeline.name for pipeline in pipelines]
+    if doubles := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigurationError(
+            f"The code declares {', '.join(doubles)} more than once.", "Give each pipeline its own name."
+        )
+    resources: dict[tuple[type, str], PostgresSource | PostgresDestination] = {}
+    for pipeline in pipelines:
+        both: list[PostgresSource | PostgresDestination] = [pipeline.source, *pipeline.destinations]
+        for resource in both:
+            other = resources.setdefault((type(resource), resource.name), resource)
+            if other != resource:
+                raise ConfigurationError(
+                    f"The code declares {type(resource).__name__} {resource.name} in two ways.",
+                    "Declare it once, or give each its own name.",
+                )
+
+
 def _pipeline(pipeline: Pipeline) -> DeclaredPipeline:
+    tables = [Table(table) if isinstance(table, str) else table for table in pipeline.tables]
     return DeclaredPipeline(
         name=pipeline.name,
         source=pipeline.source.name,
         destinations=tuple(destination.name for destination in pipeline.destinations),
-        tables=tuple(TableId.parse(table) for table in pipeline.tables),
+        tables=tuple(table.id for table in tables),
+        targets={table.id: table.declared_target() for table in tables},
         engine=Engine(pipeline.engine),
         status=Status(pipeline.status),
         managed_by="CODE",
+        thresholds=pipeline.thresholds,
     )
 
 
@@ -64,7 +132,7 @@ def _source(resource: PostgresSource) -> DeclaredSource:
 
 
 def _destination(resource: PostgresDestination) -> DeclaredDestination:
-    password = resource.password()
+    password = resource.secret()
     config = {**resource.fields(), "schema": resource.namespace}
     if password is not None:
         config["password"] = password.get_secret_value()

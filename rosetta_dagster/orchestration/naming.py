@@ -16,6 +16,10 @@ REQUESTED_TAG = "rosetta/requested_by"
 
 WAL_LAG = "wal_lag"
 HEALTH = "health"
+FRESHNESS = "freshness"
+SCHEMA_DRIFT = "schema_drift"
+ROW_COUNT = "row_count"
+RECONCILIATION = "reconciliation"
 
 
 def job_name(pipeline: str) -> str:

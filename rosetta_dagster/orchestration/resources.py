@@ -20,11 +20,24 @@ from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.settings import open_store
 
 
+def secret_of_environment(variable: str | None, owner: str) -> SecretStr | None:
+    """The secret in this variable; None when none is named. `ConfigurationError` when the variable is not set."""
+    if variable is None:
+        return None
+    if variable not in os.environ:
+        raise ConfigurationError(
+            f"The environment variable {variable} is not set, which holds the password of {owner}.",
+            "Set it for every process of Rosetta.",
+        )
+    return SecretStr(os.environ[variable])
+
+
 class _PostgresResource(dg.ConfigurableResource[Any]):
     """What a source and a PostgreSQL destination have in common.
 
-    The password is named, not given: Dagster stores and shows what a resource is made of. Without `password_env`, it is
-    that of the row in the configuration database.
+    The password is named, not given: Dagster stores and shows what a resource is made of. `password_env="SHOP_PASSWORD"`
+    and `password=dagster.EnvVar("SHOP_PASSWORD")` are the same. Without either, it is that of the row in the configuration
+    database.
     """
 
     name: str = Field(description="Name of the row in the configuration database.")
@@ -37,6 +50,18 @@ class _PostgresResource(dg.ConfigurableResource[Any]):
         default=None, description="Environment variable that holds the password; none: the row's own password."
     )
 
+    password: str | None = Field(default=None, description="dagster.EnvVar of that variable, instead of its name.")
+
+    def __init__(self, **fields: Any) -> None:
+        if (password := fields.pop("password", None)) is not None:
+            if not isinstance(password, dg.EnvVar):
+                raise ConfigurationError(
+                    "A password stands in the code, and Dagster would store and show it.",
+                    'Put it into an environment variable and write password=dagster.EnvVar("ITS_NAME").',
+                )
+            fields["password_env"] = password.env_var_name
+        super().__init__(**fields)
+
     @contextmanager
     def connect(self) -> Iterator["psycopg.Connection[Any]"]:
         """A connection in autocommit mode, closed with the block."""
@@ -46,7 +71,7 @@ class _PostgresResource(dg.ConfigurableResource[Any]):
     def connection(self) -> PostgresConnection:
         """Where to connect, password included."""
         values = self.fields()
-        password = self.password()
+        password = self.secret()
         return checked(PostgresConnection, {**values, "password": password}, f"Resource {self.name}")
 
     def fields(self) -> dict[str, Any]:
@@ -59,16 +84,9 @@ class _PostgresResource(dg.ConfigurableResource[Any]):
             "sslmode": self.sslmode,
         }
 
-    def password(self) -> SecretStr | None:
+    def secret(self) -> SecretStr | None:
         """The password from the environment, else from the row."""
-        if self.password_env is None:
-            return self.stored_password()
-        if self.password_env not in os.environ:
-            raise ConfigurationError(
-                f"The environment variable {self.password_env} is not set, which holds the password of {self.name}.",
-                "Set it for every process of Rosetta.",
-            )
-        return SecretStr(os.environ[self.password_env])
+        return secret_of_environment(self.password_env, self.name) or self.stored_password()
 
     def stored_password(self) -> SecretStr | None:
         raise AssertionError("a resource is of one of the two kinds below")

@@ -1,6 +1,7 @@
 """One real Dagster for all acceptance tests: webserver, daemon, code server, run workers, on an embedded PostgreSQL."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import psycopg
@@ -96,5 +97,5 @@ def _runs_java(process: psutil.Process) -> bool:
 
 @pytest.fixture(scope="session")
 def deployment() -> Iterator[Deployment]:
-    with DemoEnvironment() as environment:
+    with DemoEnvironment(definitions=Path(__file__).with_name("code_location.py")) as environment:
         yield Deployment(environment)

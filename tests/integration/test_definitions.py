@@ -1,13 +1,12 @@
 """What Dagster gets from the rows, and what its sensors and checks make of them, without its processes."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import instance_for_test
 
 from rosetta_dagster.cdc.config import Status
 from rosetta_dagster.cdc.schema import TableId
@@ -20,27 +19,13 @@ from rosetta_dagster.cdc.store.declared import (
     put_pipeline,
     put_source,
 )
-from rosetta_dagster.orchestration import Pipeline, PostgresDestination, PostgresSource
+from rosetta_dagster.orchestration import DestinationTable, RosettaTranslator, SourceTable, Stream
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.orchestration.code_location import serialized
-from rosetta_dagster.orchestration.declarations import declare
-from rosetta_dagster.settings import Settings, read_settings
-from tests.conftest import SECRET_KEY, Database
+from rosetta_dagster.settings import Settings
+from tests.conftest import Database
 
 README = Path(__file__).parents[2] / "README.md"
-
-
-@pytest.fixture
-def settings(config_database: Database, store: Store, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("CONFIG_DATABASE_URL", config_database.url)
-    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
-    return read_settings()
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with instance_for_test() as made:
-        yield made
 
 
 def add_pipeline(store: Store, name: str, source: Database, destination: Database, *tables: str) -> None:
@@ -56,7 +41,7 @@ def requested_jobs(definitions: dg.Definitions, instance: dg.DagsterInstance) ->
     return [request.job_name for request in sensor.evaluate_tick(context).run_requests or []]
 
 
-def test_a_pipeline_is_a_job_a_stream_with_two_checks_and_an_asset_for_each_table(
+def test_a_pipeline_is_a_job_a_stream_with_checks_and_an_asset_for_each_table(
     store: Store, settings: Settings, source: Database, destination: Database
 ) -> None:
     add_pipeline(store, "shop", source, destination, "public.orders", "Sales.order items")
@@ -70,8 +55,30 @@ def test_a_pipeline_is_a_job_a_stream_with_two_checks_and_an_asset_for_each_tabl
         dg.AssetKey(["shop_dw", "public", "orders"]),
         dg.AssetKey(["shop_dw", "Sales", "order_items_d92063"]),
     } == set(graph.get_all_asset_keys())
-    assert {"wal_lag", "health"} == {key.name for key in graph.asset_check_keys}
+    assert {"wal_lag", "health", "freshness", "schema_drift", "row_count", "reconciliation"} == {
+        key.name for key in graph.asset_check_keys
+    }
     assert "rosetta_shop" == definitions.resolve_job_def("rosetta_shop").name
+
+
+class OwnedByData(RosettaTranslator):
+    def get_asset_spec(self, data: SourceTable | Stream | DestinationTable) -> dg.AssetSpec:
+        spec = super().get_asset_spec(data)
+        key = spec.key.with_prefix("replicas") if isinstance(data, DestinationTable) else spec.key
+        return spec.replace_attributes(key=key, owners=["team:data"], group_name="replication")
+
+
+def test_a_translator_decides_what_the_assets_look_like_but_not_what_they_depend_on(
+    store: Store, settings: Settings, source: Database, destination: Database
+) -> None:
+    add_pipeline(store, "shop", source, destination, "orders")
+    definitions = build(store.shapes(), settings, translator=OwnedByData())
+    graph = definitions.resolve_asset_graph()
+    table = graph.get(dg.AssetKey(["replicas", "shop_dw", "public", "orders"]))
+    assert (["team:data"], "replication", {dg.AssetKey(["rosetta", "shop"])}) == (
+        table.owners, table.group_name, table.parent_keys,
+    )  # fmt: skip
+    assert {dg.AssetKey(["shop_db", "public", "orders"])} == graph.get(dg.AssetKey(["rosetta", "shop"])).parent_keys
 
 
 def test_pipelines_that_write_one_table_or_feed_each_other_still_load(
@@ -102,6 +109,24 @@ def test_a_run_is_requested_for_what_is_to_run_and_does_not(
     job = definitions.resolve_job_def("rosetta_wanted")
     instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={"rosetta/pipeline": "wanted"})
     assert ["rosetta_refreshed"] == requested_jobs(definitions, instance)
+
+
+def test_a_tick_asks_dagster_once_however_many_pipelines_there_are(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, source: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        add_pipeline(store, name, source, source, f"of_{name}")
+        store.set_status(name, Status.START)
+    asked: list[Any] = []
+    get = instance.get_run_records
+
+    def counted(*filters: Any) -> Any:
+        asked.append(filters)
+        return get(*filters)
+
+    monkeypatch.setattr(instance, "get_run_records", counted)
+    assert 3 == len(requested_jobs(build(store.shapes(), settings), instance))
+    assert 1 == len(asked)
 
 
 def test_a_pipeline_that_failed_waits_and_one_that_was_killed_waits_too(
@@ -168,51 +193,16 @@ def test_a_resource_connects_with_the_password_of_its_row(
             assert (database.connection.database,) == connection.execute("SELECT current_database()::text").fetchone()
 
 
-def test_a_pipeline_declared_in_code_becomes_rows_that_are_touched_only_when_the_code_changes(
-    store: Store, settings: Settings, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SHOP_PASSWORD", source.config["password"])
-
-    def pipeline(*tables: str) -> Pipeline:
-        fields: dict[str, Any] = {**source.connection.model_dump(exclude={"password"}), "password_env": "SHOP_PASSWORD"}
-        target = {**fields, "database": destination.connection.database}
-        return Pipeline(
-            name="shop",
-            source=PostgresSource(name="db", **fields),
-            destinations=[PostgresDestination(name="dw", **target)],
-            tables=tables,
-            status="START",
-        )
-
-    declare(store, [pipeline("orders", "customers")])
-    assert Status.START is store.status("shop")
-    store.set_status("shop", Status.PAUSE)
-    before = touched(store)
-    declare(store, [pipeline("orders", "customers")])
-    assert before == touched(store)
-    declare(store, [pipeline("orders")])
-    assert Status.PAUSE is store.status("shop")
-    assert [TableId("public", "orders")] == [table.id for table in store.shapes()[0].tables]
-    assert source.connection == store.source("db").connection
-
-
-def touched(store: Store) -> list[Any]:
-    with store.connected() as connection:
-        return connection.execute(
-            "SELECT updated_at FROM sources UNION ALL SELECT updated_at FROM destinations"
-            " UNION ALL SELECT updated_at FROM pipeline_tables"
-        ).fetchall()
-
-
 def test_the_readmes_python_is_definitions_that_load(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch, new_database: Callable[[str], Database]
 ) -> None:
     monkeypatch.setenv("SHOP_PASSWORD", "one")
     monkeypatch.setenv("WAREHOUSE_PASSWORD", "two")
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert 2 == len(examples)
+    assert 3 == len(examples)
     for example in examples:
         names: dict[str, Any] = {"__name__": "example"}
         exec(compile(example, "README.md", "exec"), names)
-        dg.Definitions.validate_loadable(names["defs"].load_fn())
+        loaded = names["defs"]
+        dg.Definitions.validate_loadable(loaded if isinstance(loaded, dg.Definitions) else loaded.load_fn())
     assert ["shop"] == [shape.name for shape in store.shapes()]

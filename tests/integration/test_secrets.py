@@ -3,6 +3,7 @@
 import json
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,11 +17,11 @@ from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
     DeclaredPipeline,
     DeclaredSource,
-    declare,
     put_destination,
     put_source,
     refuse_existing,
 )
+from rosetta_dagster.cdc.store.plan import Declarations, declare
 from rosetta_dagster.cdc.store.secrets import PREFIX, SecretBox, is_encrypted
 from rosetta_dagster.settings import Settings
 from tests.conftest import SECRET_KEY, Database
@@ -264,9 +265,9 @@ def test_declared_rows_are_encrypted_and_not_touched_when_they_are_as_wanted(
 ) -> None:
     source, destination = declared()
     dates = "SELECT updated_at FROM sources UNION ALL SELECT updated_at FROM destinations"
-    declare(store, [source], [destination], [])
+    declare(store, Declarations(sources=(source,), destinations=(destination,)))
     before = config_database.rows(dates)
-    declare(store, [source], [destination], [])
+    declare(store, Declarations(sources=(source,), destinations=(destination,)))
     assert before == config_database.rows(dates)
     assert "declared secret" not in written(config_database)
     assert store.source("declared").connection == source.connection
@@ -275,7 +276,7 @@ def test_declared_rows_are_encrypted_and_not_touched_when_they_are_as_wanted(
 
 def test_a_declared_password_that_changes_is_written_encrypted(store: Store, config_database: Database) -> None:
     for source, destination in (declared(), declared("changed secret")):
-        declare(store, [source], [destination], [])
+        declare(store, Declarations(sources=(source,), destinations=(destination,)))
     assert store.source("declared").connection.password == SecretStr("changed secret")
     assert "changed secret" == store.destination("declared").config["password"]
     assert "changed secret" not in written(config_database)
@@ -298,9 +299,9 @@ def test_a_pipeline_of_a_missing_source_or_destination_is_refused_and_leaves_no_
     source, destination = declared()
     missing = DeclaredPipeline(name="p", source="nowhere", destinations=(), tables=())
     with pytest.raises(PipelineNotFound, match="There is no source nowhere"):
-        declare(store, [source], [destination], [missing])
+        declare(store, Declarations(sources=(source,), destinations=(destination,), pipelines=(missing,)))
     with pytest.raises(PipelineNotFound, match="There is no destination nowhere"):
-        declare(store, [], [], [DeclaredPipeline(name="p", source="declared", destinations=("nowhere",), tables=())])
+        declare(store, Declarations(pipelines=(replace(missing, source="declared", destinations=("nowhere",)),)))
     assert [(0,)] == config_database.rows("SELECT count(*) FROM pipelines")
 
 

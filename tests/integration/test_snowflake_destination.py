@@ -21,7 +21,7 @@ from rosetta_dagster.cdc.worker import Worker
 from rosetta_dagster.embedded.snowflake import Fault, FaultKind
 from tests.conftest import Database
 from tests.contract.destinations import SnowflakeKind, make
-from tests.contract.test_destination_contract import BEGINNING, IDENTITY, ITEMS, NOTES, copy, watermark
+from tests.contract.test_destination_contract import BEGINNING, IDENTITY, ITEMS, NOTES, copy, pages, watermark
 from tests.integration.test_replication import running, wait_until
 from tests.snowflake_database import SnowflakeDatabase
 from tests.unit.changes import column, delete, delete_whole, insert, rekey, truncate, update
@@ -210,7 +210,7 @@ class TestLostAnswers:
         first.start_copy([NOTES], BEGINNING)
         server.inject(Fault(kind=FaultKind.ANSWER_LOST, matching="^COMMIT"))
         with pytest.raises(DestinationUnavailable), first.loader() as loader:
-            loader.load(NOTES, [b"a\t\\N\n"])
+            loader.load(NOTES, pages(), [b"a\t\\N\n"])
         assert [("a",)] == snowflake_database.rows('SELECT TEXT FROM "PUBLIC".NOTES')
         first.close()
         second = begin(NOTES, copied=False)

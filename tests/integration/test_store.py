@@ -23,17 +23,16 @@ from rosetta_dagster.cdc.errors import (
 )
 from rosetta_dagster.cdc.health import (
     HEARTBEAT_LIMIT_SECONDS,
-    LAG_ERROR_BYTES,
-    LAG_WARNING_BYTES,
     Observation,
     observe,
 )
 from rosetta_dagster.cdc.position import Engine, Lsn
 from rosetta_dagster.cdc.postgres_errors import Translation, translate
 from rosetta_dagster.cdc.schema import TableId
-from rosetta_dagster.cdc.source.slots import SlotState
+from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineState, Progress, TableProgress
+from rosetta_dagster.cdc.thresholds import Thresholds
 from tests.conftest import SECRET_KEY, Database
 
 ORDERS = TableId("public", "orders")
@@ -378,7 +377,7 @@ def test_a_run_that_stops_as_it_should_leaves_no_wait_and_one_that_failed_does(s
 def test_the_slot_of_a_pipeline_is_noted_and_forgotten(store: Store, add: Add, config_database: Database) -> None:
     pipeline_id = add("shop")
     columns = "slot_name, wal_status, confirmed_flush_lsn::text, wal_size, lag_bytes, safe_wal_size"
-    store.report_slot(pipeline_id, "rosetta_shop", SlotState(True, "reserved", Lsn(256), 1000, 10, 77))
+    store.report_slot(pipeline_id, "rosetta_shop", SlotReading(True, "reserved", Lsn(256), 1000, 10, 77, Lsn(266)))
     assert ("rosetta_shop", "reserved", "0/100", 1000, 10, 77) == metadata(config_database, columns)
     store.report_slot(pipeline_id, "rosetta_shop", None)
     assert ("rosetta_shop", None, None, None, None, None) == metadata(config_database, columns)
@@ -431,24 +430,24 @@ def state_of(**changes: Any) -> PipelineState:
     ("changes", "lag_bytes", "error", "health"),
     [
         ({}, 0, None, Health.HEALTHY),
-        ({}, LAG_WARNING_BYTES - 1, None, Health.HEALTHY),
-        ({}, LAG_WARNING_BYTES, None, Health.WARNING),
-        ({}, LAG_ERROR_BYTES - 1, None, Health.WARNING),
-        ({}, LAG_ERROR_BYTES, None, Health.ERROR),
+        ({}, Thresholds().wal_warning_bytes - 1, None, Health.HEALTHY),
+        ({}, Thresholds().wal_warning_bytes, None, Health.WARNING),
+        ({}, Thresholds().wal_error_bytes - 1, None, Health.WARNING),
+        ({}, Thresholds().wal_error_bytes, None, Health.ERROR),
         ({}, 0, "away", Health.ERROR),
         ({}, None, None, Health.HEALTHY),
         ({"heartbeat_age": HEARTBEAT_LIMIT_SECONDS + 1}, 0, None, Health.ERROR),
         ({"heartbeat_age": None}, 0, None, Health.ERROR),
         ({"run_status": "FAILED"}, 0, None, Health.ERROR),
         ({"run_status": "FAILED", "status": Status.PAUSE}, 0, None, Health.HEALTHY),
-        ({"heartbeat_age": None, "status": Status.PAUSE}, LAG_WARNING_BYTES, None, Health.WARNING),
+        ({"heartbeat_age": None, "status": Status.PAUSE}, Thresholds().wal_warning_bytes, None, Health.WARNING),
         ({"heartbeat_age": None, "status": Status.REFRESH}, 0, None, Health.ERROR),
     ],
 )
 def test_the_health_is_the_worse_of_run_and_slot(
     changes: dict[str, Any], lag_bytes: int | None, error: str | None, health: Health
 ) -> None:
-    slot = None if lag_bytes is None else SlotState(True, "reserved", Lsn(0), 0, lag_bytes)
+    slot = None if lag_bytes is None else SlotReading(True, "reserved", Lsn(0), 0, lag_bytes, None, Lsn(lag_bytes))
     observation = Observation(state=state_of(**changes), slot_name="s", slot=slot, error=error)
     assert health is observation.health
 
@@ -457,13 +456,13 @@ def test_the_health_is_the_worse_of_run_and_slot(
     ("wal_status", "lag_bytes", "health"),
     [
         ("extended", 0, Health.WARNING),
-        ("extended", LAG_ERROR_BYTES, Health.ERROR),
+        ("extended", Thresholds().wal_error_bytes, Health.ERROR),
         ("unreserved", 0, Health.ERROR),
         ("lost", 0, Health.ERROR),
     ],
 )
 def test_a_slot_in_danger_shows_in_the_health(wal_status: str, lag_bytes: int, health: Health) -> None:
-    slot = SlotState(True, wal_status, Lsn(0), 0, lag_bytes)
+    slot = SlotReading(True, wal_status, Lsn(0), 0, lag_bytes, None, Lsn(lag_bytes))
     assert health is Observation(state=state_of(), slot_name="s", slot=slot, error=None).health
 
 
@@ -492,7 +491,7 @@ def test_a_source_that_cannot_be_asked_is_an_error_of_the_pipeline_and_keeps_wha
 ) -> None:
     pipeline_id = add("shop", host="127.0.0.1")
     config_database.run("UPDATE sources SET pg_port = 1")
-    store.report_slot(pipeline_id, "rosetta_shop", SlotState(True, "reserved", Lsn(256), 1000, 10))
+    store.report_slot(pipeline_id, "rosetta_shop", SlotReading(True, "reserved", Lsn(256), 1000, 10, None, Lsn(266)))
     observation = observe(store, "shop")
     assert Health.ERROR is store.state("shop").health
     assert "Source u@127.0.0.1:1/d cannot be reached" in str(observation.error)

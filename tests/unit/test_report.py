@@ -49,7 +49,7 @@ def test_applied_changes_add_up_by_their_kind() -> None:
     reporter = Reporter()
     applied(reporter, {ITEMS: {"insert": 1, "update": 2, "delete": 3, "truncate": 4}})
     applied(reporter, {ITEMS: {"insert": 10, "update": 20, "delete": 30, "truncate": 40}})
-    expected = TableCounts(inserted=11, updated=22, deleted=33, truncated=44, last_change_at=NOON)
+    expected = TableCounts(inserted=11, updated=22, deleted=33, truncated=44, last_change_at=NOON, last_lsn=Lsn(1))
     assert {ITEMS: expected} == reporter.read().tables
     assert 110 == reporter.read().tables[ITEMS].applied
 
@@ -62,7 +62,7 @@ def test_changes_after_a_copy_keep_the_copys_count() -> None:
     reporter = Reporter()
     reporter.copied(ITEMS, 7)
     applied(reporter, {ITEMS: {"insert": 1}})
-    assert TableCounts(copied=7, inserted=1, last_change_at=NOON) == reporter.read().tables[ITEMS]
+    assert TableCounts(copied=7, inserted=1, last_change_at=NOON, last_lsn=Lsn(1)) == reporter.read().tables[ITEMS]
 
 
 def test_a_table_without_changes_keeps_the_time_of_its_last_one() -> None:
@@ -77,7 +77,7 @@ def test_changes_whose_time_is_not_known_keep_the_time_of_those_before() -> None
     reporter = Reporter()
     applied(reporter, {ITEMS: {"insert": 1}}, at=NOON)
     applied(reporter, {ITEMS: {"insert": 1}}, at=None)
-    assert TableCounts(inserted=2, last_change_at=NOON) == reporter.read().tables[ITEMS]
+    assert TableCounts(inserted=2, last_change_at=NOON, last_lsn=Lsn(1)) == reporter.read().tables[ITEMS]
 
 
 def test_the_last_commit_and_lag_survive_a_delivery_without_changes() -> None:
@@ -85,6 +85,7 @@ def test_the_last_commit_and_lag_survive_a_delivery_without_changes() -> None:
     applied(reporter, {ITEMS: {"insert": 1}}, lsn=10, at=NOON, lag=0.25)
     applied(reporter, {}, lsn=20, at=None, lag=None)
     report = reporter.read()
+    assert Lsn(10) == report.tables[ITEMS].last_lsn
     assert (Lsn(20), NOON, 0.25) == (report.applied_lsn, report.last_commit_at, report.lag_seconds)
 
 
@@ -117,5 +118,5 @@ def test_a_report_once_read_does_not_change() -> None:
     before = reporter.read()
     applied(reporter, {ITEMS: {"insert": 1}, ORDERS: {"delete": 1}}, lsn=2)
     reporter.copied(ITEMS, 9)
-    assert {ITEMS: TableCounts(inserted=1, last_change_at=NOON)} == before.tables
+    assert {ITEMS: TableCounts(inserted=1, last_change_at=NOON, last_lsn=Lsn(1))} == before.tables
     assert Lsn(1) == before.applied_lsn

@@ -83,6 +83,20 @@ class FlushPolicy:
     bytes: int = 64 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """One difference between a table of the source and the destination's."""
+
+    #: The table as the source names it, and as the destination does.
+    table: TableId
+    target: str
+    problem: str
+    #: What a person would run at the destination to end it. Rosetta runs it never.
+    statement: str
+    #: Whether the destination may refuse rows because of it.
+    breaks: bool
+
+
 class Loader(Protocol):
     """One connection that loads copied rows; used by one thread."""
 
@@ -168,6 +182,9 @@ class Destination(Protocol):
 
     def row_counts(self, tables: Sequence[TableId]) -> Mapping[TableId, int]:
         """How many rows these tables hold now, estimated for large ones. Over a connection of its own, at any time."""
+
+    def drift(self, tables: Sequence[TableSchema]) -> Sequence[Drift]:
+        """How its tables differ from these. Over a connection of its own, at any time."""
 
     def close(self) -> None:
         """Release every connection. Never raises; may be called twice."""

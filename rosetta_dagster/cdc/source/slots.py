@@ -23,7 +23,7 @@ FAILOVER_VERSION = 170_000
 _READ_SLOT = """
 SELECT active, wal_status, confirmed_flush_lsn::text, plugin, database = current_database(),
        pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint,
-       pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint, safe_wal_size
+       pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint
 FROM pg_replication_slots WHERE slot_name = %s
 """
 
@@ -50,13 +50,6 @@ class SlotState(NamedTuple):
     retained_bytes: int
     #: Bytes of WAL written since what the slot's reader has confirmed.
     lag_bytes: int
-    #: Bytes of WAL that may still be written before the slot is in danger of being lost; None: the server sets no limit.
-    safe_wal_bytes: int | None = None
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the source has removed WAL that the slot still needed."""
-        return self.wal_status == "lost"
 
 
 class ConsistentPoint(NamedTuple):
@@ -80,35 +73,22 @@ def source_identity(connection: "psycopg.Connection[Any]") -> SourceIdentity:
 
 def read_slot(connection: "psycopg.Connection[Any]", name: str) -> SlotState | None:
     """The slot; None when there is none of that name. `SlotInvalid` when it cannot be streamed from."""
-    slot = look_at_slot(connection, name)
-    if slot is not None and slot.is_lost:
-        raise lost(name)
-    return slot
-
-
-def look_at_slot(connection: "psycopg.Connection[Any]", name: str) -> SlotState | None:
-    """The slot, lost or not; None when there is none of that name. `SlotInvalid` when it cannot be a pipeline's."""
     row = connection.execute(_READ_SLOT, [name]).fetchone()
     if row is None:
         return None
-    active, wal_status, confirmed, plugin, is_here, retained_bytes, lag_bytes, safe_wal_bytes = row
+    active, wal_status, confirmed, plugin, is_here, retained_bytes, lag_bytes = row
     if plugin != "pgoutput" or not is_here:
         raise SlotInvalid(
             f"Replication slot {name} is of another database or of the plugin {plugin}, not pgoutput.",
             "Give the pipeline another replication_name.",
         )
-    if confirmed is None:
-        raise lost(name)
-    return SlotState(active, wal_status, Lsn.parse(confirmed), retained_bytes or 0, lag_bytes or 0, safe_wal_bytes)
-
-
-def lost(name: str) -> SlotInvalid:
-    """The error for a slot whose WAL is gone."""
-    return SlotInvalid(
-        f"Replication slot {name} is lost: the source removed WAL that it still needed.",
-        f"Raise max_slot_wal_keep_size at the source, drop the slot (SELECT pg_drop_replication_slot('{name}')) "
-        "and resync the pipeline.",
-    )
+    if wal_status == "lost" or confirmed is None:
+        raise SlotInvalid(
+            f"Replication slot {name} is lost: the source removed WAL that it still needed.",
+            f"Raise max_slot_wal_keep_size at the source, drop the slot (SELECT pg_drop_replication_slot('{name}')) "
+            "and resync the pipeline.",
+        )
+    return SlotState(active, wal_status, Lsn.parse(confirmed), retained_bytes or 0, lag_bytes or 0)
 
 
 def release_slot(connection: "psycopg.Connection[Any]", name: str) -> None:

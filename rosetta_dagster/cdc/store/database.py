@@ -29,7 +29,7 @@ from rosetta_dagster.cdc.patience import PatientConnection
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.postgres_errors import Translation, translated
 from rosetta_dagster.cdc.schema import TableId
-from rosetta_dagster.cdc.source.slots import SlotState
+from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.migrate import migrate, read_migrations
 from rosetta_dagster.cdc.store.records import (
@@ -40,6 +40,7 @@ from rosetta_dagster.cdc.store.records import (
     SourceShape,
     TableRecord,
     TableShape,
+    WalSample,
 )
 from rosetta_dagster.cdc.store.secrets import SecretBox, is_encrypted
 
@@ -227,7 +228,17 @@ class Store:
         """Note that a run has ended as it should."""
         self._execute(queries.STOPPED, [pipeline_id, run_id])
 
-    def report_slot(self, pipeline_id: int, slot_name: str, slot: SlotState | None) -> None:
+    def thresholds(self, name: str) -> dict[str, Any]:
+        """From where on the checks of a pipeline warn and fail, as far as its row says."""
+        rows = self._rows(queries.THRESHOLDS, [name])
+        return dict(rows[0][0]) if rows else {}
+
+    def wal_sample(self, pipeline_id: int) -> WalSample:
+        """What `report_slot` noted last."""
+        rows = self._rows(queries.WAL_SAMPLE, [pipeline_id])
+        return WalSample(retained_bytes=rows[0][0], age=rows[0][1]) if rows else WalSample(retained_bytes=None, age=None)
+
+    def report_slot(self, pipeline_id: int, slot_name: str, slot: SlotReading | None) -> None:
         """Note how the pipeline's slot is; None when there is none."""
         self._execute(
             queries.SLOT,
@@ -235,7 +246,9 @@ class Store:
                 "pipeline_id": pipeline_id,
                 "slot_name": slot_name,
                 "wal_status": slot.wal_status if slot else None,
-                "confirmed_flush_lsn": str(slot.confirmed_flush_lsn) if slot else None,
+                "confirmed_flush_lsn": str(slot.confirmed_flush_lsn)
+                if slot and slot.confirmed_flush_lsn is not None
+                else None,
                 "wal_size": slot.retained_bytes if slot else None,
                 "lag_bytes": slot.lag_bytes if slot else None,
                 "safe_wal_size": slot.safe_wal_bytes if slot else None,

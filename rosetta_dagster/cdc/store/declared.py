@@ -1,8 +1,8 @@
-"""Adds sources, destinations and pipelines to the configuration database, and brings those declared in code in line."""
+"""Adds sources, destinations and pipelines to the configuration database, and replaces those that are there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -13,6 +13,7 @@ from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.database import SECRET_FIELDS, Store
+from rosetta_dagster.cdc.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,13 @@ class DeclaredDestination:
     config: dict[str, Any] = field(repr=False)
 
 
+class Target(NamedTuple):
+    """What a table is called at the destinations; None: as `pipeline_tables` says of NULL."""
+
+    namespace: str | None = None
+    name: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredPipeline:
     """A row of `pipelines` as it is to be, with its destinations and tables."""
@@ -42,10 +50,13 @@ class DeclaredPipeline:
     source: str
     destinations: tuple[str, ...]
     tables: tuple[TableId, ...]
+    #: The tables that are called something else at the destinations.
+    targets: Mapping[TableId, Target] = field(default_factory=dict)
     engine: Engine = Engine.DEBEZIUM
     #: The status that a new row gets; an existing one keeps its own.
     status: Status = Status.PAUSE
     managed_by: Literal["SQL", "CODE"] = "SQL"
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 def put_source(store: Store, source: DeclaredSource) -> None:
@@ -99,7 +110,22 @@ def put_pipeline(store: Store, pipeline: DeclaredPipeline) -> None:
         namespaces, names = [t.namespace for t in pipeline.tables], [t.name for t in pipeline.tables]
         connection.execute(queries.DROP_OTHER_TABLES, [pipeline_id, namespaces, names])
         for table in pipeline.tables:
-            connection.execute(queries.PUT_PIPELINE_TABLE, [pipeline_id, *table])
+            connection.execute(queries.PUT_PIPELINE_TABLE, [pipeline_id, *table, *pipeline.targets.get(table, Target())])
+
+
+def add_table(store: Store, pipeline: str, table: TableId, target: Target) -> None:
+    """Add a table to a pipeline. `ConfigurationError` when the pipeline has it already."""
+    pipeline_id = store.state(pipeline).id
+    with store.connected() as connection:
+        added = connection.execute(queries.ADD_PIPELINE_TABLE, [pipeline_id, *table, *target]).rowcount
+    if not added:
+        raise ConfigurationError(f"Pipeline {pipeline} has the table {table} already.", "Nothing has to be done.")
+
+
+def delete_pipeline(store: Store, name: str) -> None:
+    """Delete a pipeline's row, and with it those of its tables. Its source and destinations stay."""
+    with store.connected() as connection:
+        connection.execute(queries.DELETE_PIPELINE, [name])
 
 
 def refuse_existing(store: Store, kind: Literal["source", "destination", "pipeline"], name: str) -> None:
@@ -123,6 +149,7 @@ def _put_pipeline_row(connection: "psycopg.Connection[Any]", pipeline: DeclaredP
             "status": pipeline.status,
             "managed_by": pipeline.managed_by,
             "source": pipeline.source,
+            "thresholds": Jsonb(pipeline.thresholds.model_dump(exclude_defaults=True)),
         },
     ).fetchone()
     if row is None:
@@ -134,18 +161,3 @@ def _id(cursor: "psycopg.Cursor[Any]") -> int:
     row = cursor.fetchone()
     assert row is not None, "RETURNING returns the row"
     return int(row[0])
-
-
-def declare(
-    store: Store,
-    sources: Sequence[DeclaredSource],
-    destinations: Sequence[DeclaredDestination],
-    pipelines: Sequence[DeclaredPipeline],
-) -> None:
-    """Bring the rows in line with the code. Rows that the code no longer declares stay as they are."""
-    for source in sources:
-        put_source(store, source)
-    for destination in destinations:
-        put_destination(store, destination)
-    for pipeline in pipelines:
-        put_pipeline(store, pipeline)

@@ -152,9 +152,15 @@ WHERE pipeline_id = %s AND run_id = %s AND status <> 'FAILED'
 SLOT = """
 UPDATE pipeline_metadata
 SET slot_name = %(slot_name)s, wal_status = %(wal_status)s, confirmed_flush_lsn = %(confirmed_flush_lsn)s::pg_lsn,
-    wal_size = %(wal_size)s, lag_bytes = %(lag_bytes)s, safe_wal_size = %(safe_wal_size)s
+    wal_size = %(wal_size)s, wal_size_at = clock_timestamp(), lag_bytes = %(lag_bytes)s, safe_wal_size = %(safe_wal_size)s
 WHERE pipeline_id = %(pipeline_id)s
 """
+
+WAL_SAMPLE = """
+SELECT wal_size, extract(epoch FROM clock_timestamp() - wal_size_at)::float8 FROM pipeline_metadata WHERE pipeline_id = %s
+"""
+
+THRESHOLDS = "SELECT thresholds FROM pipelines WHERE name = %s"
 
 HEALTH = "UPDATE pipeline_metadata SET health_status = %s WHERE pipeline_id = %s"
 
@@ -178,10 +184,11 @@ RETURNING id
 
 #: The status of a pipeline that exists is the operator's.
 PUT_PIPELINE = """
-INSERT INTO pipelines (name, source_id, engine, status, managed_by)
-SELECT %(name)s, id, %(engine)s, %(status)s, %(managed_by)s FROM sources WHERE name = %(source)s
+INSERT INTO pipelines (name, source_id, engine, status, managed_by, thresholds)
+SELECT %(name)s, id, %(engine)s, %(status)s, %(managed_by)s, %(thresholds)s FROM sources WHERE name = %(source)s
 ON CONFLICT (name) DO UPDATE
-SET source_id = EXCLUDED.source_id, engine = EXCLUDED.engine, managed_by = EXCLUDED.managed_by
+SET source_id = EXCLUDED.source_id, engine = EXCLUDED.engine, managed_by = EXCLUDED.managed_by,
+    thresholds = EXCLUDED.thresholds
 RETURNING id
 """
 
@@ -196,11 +203,44 @@ WHERE destinations.id = destination_id AND pipeline_id = %s AND destinations.nam
 """
 
 PUT_PIPELINE_TABLE = """
-INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
+INSERT INTO pipeline_tables AS present (pipeline_id, table_schema, table_name, target_schema, target_name)
+VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (pipeline_id, table_schema, table_name) DO UPDATE
+SET target_schema = EXCLUDED.target_schema, target_name = EXCLUDED.target_name
+WHERE (present.target_schema, present.target_name) IS DISTINCT FROM (EXCLUDED.target_schema, EXCLUDED.target_name)
 """
+
+ADD_PIPELINE_TABLE = """
+INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, target_schema, target_name)
+VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+
+DELETE_PIPELINE = "DELETE FROM pipelines WHERE name = %s"
 
 DROP_OTHER_TABLES = """
 DELETE FROM pipeline_tables
 WHERE pipeline_id = %s
   AND (table_schema, table_name) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+"""
+
+DECLARED = "SELECT name, managed_by, thresholds FROM pipelines"
+
+NOTE_LOCATION = """
+UPDATE pipelines SET declared_in = %(location)s
+WHERE name = ANY (%(declared)s) AND declared_in IS DISTINCT FROM %(location)s
+"""
+
+#: Without a location, those that declared these pipelines last.
+TO_RELEASE = """
+SELECT name, status FROM pipelines
+WHERE name <> ALL (%(declared)s)
+  AND declared_in IN (SELECT %(location)s::text
+                      UNION SELECT declared_in FROM pipelines WHERE %(location)s IS NULL AND name = ANY (%(declared)s))
+ORDER BY name
+"""
+
+RELEASE_REMOVED = """
+UPDATE pipelines SET status = 'PAUSE', managed_by = 'SQL', declared_in = NULL
+WHERE declared_in = %(location)s AND name <> ALL (%(declared)s)
+RETURNING name
 """

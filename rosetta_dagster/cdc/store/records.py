@@ -101,6 +101,16 @@ class PipelineState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WalSample:
+    """The last look at the WAL that a pipeline's slot retains."""
+
+    #: None when there was no slot, or no look yet.
+    retained_bytes: int | None
+    #: Seconds since then.
+    age: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableProgress:
     """What a run has done to a table since it last told."""
 

@@ -8,8 +8,9 @@ from psycopg.sql import Composed
 
 from rosetta_dagster.cdc.batch import Batch
 from rosetta_dagster.cdc.config import NAME_LIMIT, PostgresConnection, SchemaPolicy
-from rosetta_dagster.cdc.destination.base import FlushPolicy, Held, StreamIdentity
+from rosetta_dagster.cdc.destination.base import Drift, FlushPolicy, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import sql
+from rosetta_dagster.cdc.destination.postgres.drift import drift_of, read_columns
 from rosetta_dagster.cdc.destination.postgres.merge import Merger
 from rosetta_dagster.cdc.destination.postgres.state import StreamState, add_range, forget_copies, forget_stream, set_aside
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
@@ -162,6 +163,15 @@ class PostgresDestination:
     def row_counts(self, tables: Sequence[TableId]) -> dict[TableId, int]:
         with translated(self._translation), self._connect() as connection:
             return {table: self._targets.row_count(connection, table) for table in tables}
+
+    def drift(self, tables: Sequence[TableSchema]) -> list[Drift]:
+        with translated(self._translation), self._connect() as connection:
+            # So that types are spelled in full, as the source spells them.
+            connection.execute("SET search_path = ''")
+            targets = [(self._targets.of(table.id), table) for table in tables]
+            return [
+                drift for target, table in targets for drift in drift_of(target, table, read_columns(connection, target))
+            ]
 
     def close(self) -> None:
         if self._connection is not None:

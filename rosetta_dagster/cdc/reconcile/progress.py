@@ -1,0 +1,41 @@
+"""Waits until the destinations hold what the source holds now, by the word that the stream gives to its slot."""
+
+import time
+from typing import Any
+
+import psycopg
+
+from rosetta_dagster.cdc.errors import StreamStalled
+from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
+
+#: How long the stream may take to catch up, in seconds.
+CATCH_UP_TIMEOUT = 120.0
+
+_CONFIRMED = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s"
+
+
+def wait_until_caught_up(connection: "psycopg.Connection[Any]", slot_name: str) -> Lsn:
+    """Write a message into the stream and wait until its slot has passed it; where it stood.
+
+    A slot passes a place in the log only when all before it is durable at every destination. `StreamStalled` when it does
+    not in time, as when the pipeline is paused.
+    """
+    row = connection.execute("SELECT pg_logical_emit_message(true, %s, '')::text", [MESSAGE_PREFIX + slot_name]).fetchone()
+    assert row is not None, "the function returns one row"
+    written = Lsn.parse(row[0])
+    deadline = time.monotonic() + CATCH_UP_TIMEOUT
+    while (confirmed := _confirmed(connection, slot_name)) is None or confirmed < written:
+        if time.monotonic() > deadline:
+            raise StreamStalled(
+                f"The stream of slot {slot_name} has not reached {written} within {CATCH_UP_TIMEOUT:.0f} seconds, so source "
+                "and destination cannot be compared.",
+                "Compare while the pipeline runs and is not far behind.",
+            )
+        time.sleep(0.1)
+    return written
+
+
+def _confirmed(connection: "psycopg.Connection[Any]", slot_name: str) -> Lsn | None:
+    row = connection.execute(_CONFIRMED, [slot_name]).fetchone()
+    return None if row is None or row[0] is None else Lsn.parse(row[0])

@@ -1,0 +1,105 @@
+"""Reconciles the tables of a pipeline with each of its destinations: compares them, and mends what differs when told to."""
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, PostgresDestinationConfig, checked
+from rosetta_dagster.cdc.destination.postgres.factory import target_of
+from rosetta_dagster.cdc.errors import (
+    ConfigurationError,
+    DestinationRejected,
+    DestinationUnavailable,
+    RosettaError,
+    StreamStalled,
+)
+from rosetta_dagster.cdc.postgres_errors import Translation, connect, translated
+from rosetta_dagster.cdc.reconcile.comparison import Comparison, Difference, compare
+from rosetta_dagster.cdc.reconcile.progress import wait_until_caught_up
+from rosetta_dagster.cdc.reconcile.repair import repair
+from rosetta_dagster.cdc.reconcile.side import Side
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.source import connections
+from rosetta_dagster.cdc.source.catalog import read_schemas
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """One table at one destination."""
+
+    destination: str
+    table: TableId
+    #: None when it could not be compared.
+    comparison: Comparison | None = None
+    #: What was found to differ and does so still after the repair; all that differs when none was asked for.
+    left: tuple[Difference, ...] = field(default=())
+    #: Why it could not be compared.
+    problem: str | None = None
+
+    @property
+    def repaired_count(self) -> int:
+        return len(self.comparison.differences) - len(self.left) if self.comparison else 0
+
+
+def reconcile(config: PipelineConfig, *, tables: Collection[TableId] = (), mend: bool = False) -> Iterator[Reconciliation]:
+    """Compare these tables, all unless named, with every destination; each when it is done.
+
+    The pipeline has to run. `StreamStalled` when it does not.
+    """
+    source = config.source.connection
+    wanted = [table.id for table in config.tables if not tables or table.id in tables]
+    if unknown := set(tables) - set(wanted):
+        raise ConfigurationError(
+            f"Pipeline {config.name} has no table {', '.join(map(str, sorted(unknown)))}.", "Name tables as the source does."
+        )
+    with connections.source_errors(source), connections.connect(source) as connection:
+        schemas = read_schemas(connection, wanted)
+    for row in config.destinations:
+        for table in wanted:
+            yield _table(config, row, table, schemas.get(table), mend=mend)
+
+
+def _table(
+    config: PipelineConfig, row: DestinationConfig, table: TableId, schema: TableSchema | None, *, mend: bool
+) -> Reconciliation:
+    problem = _obstacle(row, schema)
+    if problem is not None or schema is None:
+        return Reconciliation(destination=row.name, table=table, problem=problem)
+    try:
+        return _compared(config, row, schema, mend=mend)
+    except StreamStalled:
+        raise
+    except RosettaError as error:
+        return Reconciliation(destination=row.name, table=table, problem=str(error))
+
+
+def _obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
+    if row.type != "POSTGRES":
+        return f"Destinations of type {row.type} cannot be compared row by row."
+    if schema is None:
+        return "The source has no such table."
+    return None if schema.key else "The table has no key to tell its rows apart by."
+
+
+def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Reconciliation:
+    source = config.source.connection
+    target = checked(PostgresDestinationConfig, row.config, f"The config of destination {row.name}")
+    translation = Translation(
+        who=f"destination {row.name}", unavailable=DestinationUnavailable, rejected=DestinationRejected
+    )
+    name = target_of(next(each for each in config.tables if each.id == schema.id), target.namespace)
+    with ExitStack() as stack:
+        there = stack.enter_context(connect(target, translation))
+        stack.enter_context(connections.source_errors(source))
+        here = stack.enter_context(connections.connect(source))
+        clock = stack.enter_context(connections.connect(source))
+        there.execute(connections.TEXT_FORMS)
+        sides = (
+            Side(here, schema.id, schema, partial(connections.source_errors, source)),
+            Side(there, name, schema, partial(translated, translation)),
+        )
+        catch_up = partial(wait_until_caught_up, clock, config.slot_name)
+        comparison = compare(*sides, catch_up)
+        left = repair(*sides, comparison.differences, catch_up) if mend else comparison.differences
+    return Reconciliation(destination=row.name, table=schema.id, comparison=comparison, left=left)

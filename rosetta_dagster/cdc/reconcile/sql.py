@@ -1,0 +1,115 @@
+"""The statements of a reconciliation, as pure functions; the same for both sides.
+
+A row is told by two hashes: that of its key decides its bucket, that of all its columns tells two versions of it apart. Both
+are of the text form, so they are the same on servers of any version and machine.
+
+Values are literals and not parameters: names of columns may hold what stands for a parameter.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from psycopg import sql
+
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+
+#: The values of a row's key, in the key's order, in their text form.
+Key = tuple[str, ...]
+
+_COMMA = sql.SQL(", ")
+
+#: 60 bits of a text's md5: a number that many of can be added up without overflow.
+_NUMBER = "('x' || substr(md5({}), 1, 15))::bit(60)::bigint"
+
+
+def _columns(names: tuple[str, ...]) -> sql.Composed:
+    return _COMMA.join(sql.Identifier("t", name) for name in names)
+
+
+def _text(names: tuple[str, ...]) -> sql.Composed:
+    return sql.SQL("ROW({})::text").format(_columns(names))
+
+
+def _bucket(schema: TableSchema, bucket_count: int) -> sql.Composed:
+    return sql.SQL("mod(" + _NUMBER + ", {})").format(_text(schema.key), sql.Literal(bucket_count))
+
+
+def _key(schema: TableSchema) -> sql.Composed:
+    return sql.SQL("ARRAY[{}]").format(_COMMA.join(sql.SQL("{}::text").format(sql.Identifier("t", n)) for n in schema.key))
+
+
+def bucket_hashes(table: TableId, schema: TableSchema, bucket_count: int) -> sql.Composed:
+    """For each bucket its number, how many rows it has, and the sum of their hashes."""
+    return sql.SQL("SELECT {}, count(*), sum(" + _NUMBER + ")::text\nFROM {} AS t GROUP BY 1").format(
+        _bucket(schema, bucket_count), _text(schema.column_names), sql.Identifier(*table)
+    )
+
+
+def bucket_rows(table: TableId, schema: TableSchema, bucket_count: int, buckets: Sequence[int]) -> sql.Composed:
+    """The key and the hash of each row in these buckets."""
+    return sql.SQL("SELECT {}, md5({})\nFROM {} AS t WHERE {} = ANY ({}::bigint[])").format(
+        _key(schema),
+        _text(schema.column_names),
+        sql.Identifier(*table),
+        _bucket(schema, bucket_count),
+        sql.Literal(list(buckets)),
+    )
+
+
+def rows_of_keys(table: TableId, schema: TableSchema, keys: Iterable[Key], *, lock: bool = False) -> sql.Composed:
+    """The key and the hash of each row with these keys."""
+    end = sql.SQL("\nFOR UPDATE OF t" if lock else "")
+    return sql.SQL("SELECT {}, md5({})\nFROM {}{}").format(
+        _key(schema), _text(schema.column_names), _joined(table, schema, keys), end
+    )
+
+
+def copy_keys(table: TableId, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
+    """The rows with these keys in COPY's text format."""
+    return sql.SQL("COPY (SELECT {}\nFROM {}) TO STDOUT").format(_columns(schema.column_names), _joined(table, schema, keys))
+
+
+def delete_keys(table: TableId, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
+    return sql.SQL("DELETE FROM {} AS t USING {} WHERE {}").format(
+        sql.Identifier(*table), _wanted(schema, keys), _same_key(schema)
+    )
+
+
+def create_staging(table: TableId, schema: TableSchema) -> sql.Composed:
+    """An empty table of the same columns, which goes with the transaction."""
+    return sql.SQL("CREATE TEMPORARY TABLE rosetta_repair ON COMMIT DROP AS SELECT {} FROM {} AS t WITH NO DATA").format(
+        _columns(schema.column_names), sql.Identifier(*table)
+    )
+
+
+def copy_into_staging() -> sql.SQL:
+    return sql.SQL("COPY pg_temp.rosetta_repair FROM STDIN")
+
+
+def insert_staged(table: TableId, schema: TableSchema) -> sql.Composed:
+    """Insert the staged rows that are not there."""
+    names = _COMMA.join(map(sql.Identifier, schema.column_names))
+    return sql.SQL(
+        "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM pg_temp.rosetta_repair ON CONFLICT DO NOTHING"
+    ).format(sql.Identifier(*table), names=names)
+
+
+def _joined(table: TableId, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
+    return sql.SQL("{} AS t JOIN {} ON {}").format(sql.Identifier(*table), _wanted(schema, keys), _same_key(schema))
+
+
+def _wanted(schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
+    """The keys as a table, turned: a list for each column of the key."""
+    rows = list(keys)
+    lists = _COMMA.join(
+        sql.SQL("{}::text[]").format(sql.Literal([key[index] for key in rows])) for index in range(len(schema.key))
+    )
+    names = _COMMA.join(sql.Identifier(f"k{index}") for index in range(len(schema.key)))
+    return sql.SQL("unnest({}) AS wanted ({})").format(lists, names)
+
+
+def _same_key(schema: TableSchema) -> sql.Composed:
+    types = {column.name: column.type for column in schema.columns}
+    return sql.SQL(" AND ").join(
+        sql.SQL("t.{} = wanted.{}::{}").format(sql.Identifier(name), sql.Identifier(f"k{index}"), sql.SQL(types[name]))
+        for index, name in enumerate(schema.key)
+    )

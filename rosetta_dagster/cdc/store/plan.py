@@ -1,0 +1,197 @@
+"""Decides what the pipelines that code declares would change in the configuration database. It changes nothing itself."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rosetta_dagster.cdc.config import DestinationConfig, SourceConfig
+from rosetta_dagster.cdc.errors import PipelineNotFound
+from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.store import queries
+from rosetta_dagster.cdc.store.database import SECRET_FIELDS, Store
+from rosetta_dagster.cdc.store.declared import (
+    DeclaredDestination,
+    DeclaredPipeline,
+    DeclaredSource,
+    Target,
+    put_destination,
+    put_pipeline,
+    put_source,
+)
+from rosetta_dagster.cdc.store.records import PipelineShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declarations:
+    """All that the code of one code location declares."""
+
+    sources: tuple[DeclaredSource, ...] = ()
+    destinations: tuple[DeclaredDestination, ...] = ()
+    pipelines: tuple[DeclaredPipeline, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One row that is not as the code declares it."""
+
+    kind: Literal["source", "destination", "pipeline"]
+    name: str
+    action: Literal["add", "change", "pause"]
+    #: What differs, a line for each. Of a secret it says no more than that it differs.
+    details: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.action} {self.kind} {self.name}", *(f"    {detail}" for detail in self.details)])
+
+
+def plan(store: Store, declarations: Declarations, *, location: str | None = None) -> list[Difference]:
+    """What differs from the code, in the order in which it is brought in line.
+
+    Pipelines that the code location declared before and does not declare any more are to be paused. Without `location` it is
+    the one that declared these pipelines last.
+    """
+    return [*_changes(store, declarations), *_removed(store, declarations.pipelines, location)]
+
+
+def declare(store: Store, declarations: Declarations) -> list[Difference]:
+    """Bring the rows in line with the code; what has been changed. Rows that are as declared are not touched.
+
+    The status of a pipeline that exists is the operator's. What the code does not declare any more is left to
+    `release_removed`, which has to know the code location.
+    """
+    changes = _changes(store, declarations)
+    changed = {(change.kind, change.name) for change in changes}
+    for source in declarations.sources:
+        if ("source", source.name) in changed:
+            put_source(store, source)
+    for destination in declarations.destinations:
+        if ("destination", destination.name) in changed:
+            put_destination(store, destination)
+    for pipeline in declarations.pipelines:
+        if ("pipeline", pipeline.name) in changed:
+            put_pipeline(store, pipeline)
+    return changes
+
+
+def release_removed(store: Store, location: str, declared: Sequence[str]) -> list[str]:
+    """Note what this code location declares, and pause what it does not declare any more; the names of these.
+
+    Each is paused once. From then on its row is the operator's, who may start it again or drop it.
+    """
+    with store.connected() as connection, connection.transaction():
+        connection.execute(queries.NOTE_LOCATION, {"location": location, "declared": list(declared)})
+        rows = connection.execute(queries.RELEASE_REMOVED, {"location": location, "declared": list(declared)}).fetchall()
+    return [str(name) for (name,) in rows]
+
+
+def _changes(store: Store, declarations: Declarations) -> list[Difference]:
+    shapes = {shape.name: shape for shape in store.shapes()}
+    rows = {name: (managed_by, thresholds) for name, managed_by, thresholds in _rows(store, queries.DECLARED)}
+    found = [
+        *(_source_change(store, source) for source in declarations.sources),
+        *(_destination_change(store, destination) for destination in declarations.destinations),
+        *(_pipeline_change(shapes, rows, pipeline) for pipeline in declarations.pipelines),
+    ]
+    return [difference for difference in found if difference is not None]
+
+
+def _removed(store: Store, pipelines: Sequence[DeclaredPipeline], location: str | None) -> list[Difference]:
+    names = [pipeline.name for pipeline in pipelines]
+    rows = _rows(store, queries.TO_RELEASE, {"location": location, "declared": names})
+    return [
+        Difference(kind="pipeline", name=name, action="pause", details=(f"status: {status} -> PAUSE",))
+        for name, status in rows
+    ]
+
+
+def _source_change(store: Store, wanted: DeclaredSource) -> Difference | None:
+    try:
+        present: SourceConfig = store.source(wanted.name)
+    except PipelineNotFound:
+        return Difference(kind="source", name=wanted.name, action="add", details=(wanted.connection.describe(),))
+    before = present.connection.model_dump(exclude={"password"}) | _names_of(present)
+    after = wanted.connection.model_dump(exclude={"password"}) | _names_of(wanted)
+    details = [*_fields(before, after)]
+    if present.connection.password != wanted.connection.password:
+        details.append("password: another one")
+    return _difference("source", wanted.name, details)
+
+
+def _names_of(source: SourceConfig | DeclaredSource) -> dict[str, str | None]:
+    return {"publication_name": source.publication_name, "replication_name": source.replication_name}
+
+
+def _destination_change(store: Store, wanted: DeclaredDestination) -> Difference | None:
+    try:
+        present: DestinationConfig = store.destination(wanted.name)
+    except PipelineNotFound:
+        return Difference(kind="destination", name=wanted.name, action="add", details=(wanted.type,))
+    before = {"type": present.type, **present.config}
+    after = {"type": wanted.type, **wanted.config}
+    details = [*_fields(_public(before), _public(after))]
+    details += [f"{field}: another one" for field in SECRET_FIELDS if before.get(field) != after.get(field)]
+    return _difference("destination", wanted.name, details)
+
+
+def _public(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in config.items() if field not in SECRET_FIELDS}
+
+
+def _pipeline_change(
+    shapes: Mapping[str, PipelineShape], rows: Mapping[str, tuple[str, dict[str, Any]]], wanted: DeclaredPipeline
+) -> Difference | None:
+    present = shapes.get(wanted.name)
+    if present is None:
+        tables = tuple(f"table {table}" for table in wanted.tables)
+        return Difference(kind="pipeline", name=wanted.name, action="add", details=(f"status: {wanted.status}", *tables))
+    managed_by, thresholds = rows[wanted.name]
+    before = {
+        "source": present.source.name,
+        "destinations": ", ".join(sorted(destination.name for destination in present.destinations)),
+        "engine": str(present.engine),
+        "managed_by": managed_by,
+        **thresholds,
+    }
+    after = {
+        "source": wanted.source,
+        "destinations": ", ".join(sorted(wanted.destinations)),
+        "engine": str(wanted.engine),
+        "managed_by": wanted.managed_by,
+        **wanted.thresholds.model_dump(exclude_defaults=True),
+    }
+    return _difference("pipeline", wanted.name, [*_fields(before, after), *_table_changes(present, wanted)])
+
+
+def _table_changes(present: PipelineShape, wanted: DeclaredPipeline) -> Iterator[str]:
+    before = {table.id: Target(table.target_namespace, table.target_name) for table in present.tables}
+    after = {table: wanted.targets.get(table, Target()) for table in wanted.tables}
+    for table in sorted(before.keys() | after.keys()):
+        if table not in before:
+            yield f"table {table}: added"
+        elif table not in after:
+            yield f"table {table}: removed"
+        elif before[table] != after[table]:
+            yield f"table {table}: {_target_text(table, before[table])} -> {_target_text(table, after[table])}"
+
+
+def _target_text(table: TableId, target: Target) -> str:
+    return ".".join(filter(None, [target.namespace, target.name or table.name]))
+
+
+def _fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for field in sorted(before.keys() | after.keys()):
+        if before.get(field) != after.get(field):
+            yield f"{field}: {_shown(before.get(field))} -> {_shown(after.get(field))}"
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _difference(kind: Literal["source", "destination", "pipeline"], name: str, details: Sequence[str]) -> Difference | None:
+    return Difference(kind=kind, name=name, action="change", details=tuple(details)) if details else None
+
+
+def _rows(store: Store, query: Any, parameters: Any = None) -> list[tuple[Any, ...]]:
+    with store.connected() as connection:
+        return connection.execute(query, parameters).fetchall()

@@ -1,0 +1,60 @@
+"""Evaluates the checks of a pipeline, those that are wanted: looks at its row, its slot and its tables."""
+
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+
+import dagster as dg
+
+from rosetta_dagster.cdc.comparison import compare_row_counts, schema_drift
+from rosetta_dagster.cdc.config import PipelineConfig
+from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.health import observe, thresholds_of
+from rosetta_dagster.cdc.reconcile.reconcile import reconcile
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.orchestration.checks import (
+    STREAM_CHECKS,
+    evaluations,
+    not_evaluated,
+    reconciliation_evaluation,
+    row_count_evaluation,
+    schema_drift_evaluation,
+)
+from rosetta_dagster.orchestration.naming import RECONCILIATION, ROW_COUNT, SCHEMA_DRIFT
+from rosetta_dagster.orchestration.specs import PipelineSpecs
+
+
+def evaluate(store: Store, specs: PipelineSpecs, wanted: AbstractSet[str]) -> list[dg.AssetCheckEvaluation]:
+    """These checks of a pipeline, in the order of their definition. `PipelineNotFound` when its row is gone."""
+    found: list[dg.AssetCheckEvaluation] = []
+    if wanted & STREAM_CHECKS.keys():
+        observation = observe(store, specs.shape.name)
+        found += [each for each in evaluations(specs.stream.key, observation) if each.check_name in wanted]
+    if SCHEMA_DRIFT in wanted:
+        found.append(_guarded(store, specs, SCHEMA_DRIFT, lambda config: _schema_drift(specs, config)))
+    if ROW_COUNT in wanted:
+        found.append(_guarded(store, specs, ROW_COUNT, lambda config: _row_count(store, specs, config)))
+    if RECONCILIATION in wanted:
+        found.append(_guarded(store, specs, RECONCILIATION, lambda config: _reconciliation(specs, config)))
+    return found
+
+
+def _guarded(
+    store: Store, specs: PipelineSpecs, check: str, evaluated: Callable[[PipelineConfig], dg.AssetCheckEvaluation]
+) -> dg.AssetCheckEvaluation:
+    try:
+        return evaluated(store.pipeline(specs.shape.name))
+    except RosettaError as error:
+        return not_evaluated(specs.stream.key, check, str(error))
+
+
+def _schema_drift(specs: PipelineSpecs, config: PipelineConfig) -> dg.AssetCheckEvaluation:
+    return schema_drift_evaluation(specs.stream.key, schema_drift(config))
+
+
+def _row_count(store: Store, specs: PipelineSpecs, config: PipelineConfig) -> dg.AssetCheckEvaluation:
+    tolerance = thresholds_of(store, config.name).row_count_tolerance
+    return row_count_evaluation(specs.stream.key, compare_row_counts(config, tolerance), tolerance)
+
+
+def _reconciliation(specs: PipelineSpecs, config: PipelineConfig) -> dg.AssetCheckEvaluation:
+    return reconciliation_evaluation(specs.stream.key, list(reconcile(config)))

@@ -1,0 +1,146 @@
+"""Tells Dagster of a run's progress, seldom enough that a run of months does not fill its event log."""
+
+import time
+
+import dagster as dg
+
+from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.health import observe
+from rosetta_dagster.cdc.inspection import TableFacts, inspect
+from rosetta_dagster.cdc.report import Phase, Report, TableCounts
+from rosetta_dagster.cdc.schema import Column, TableId, TableSchema
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.orchestration.checks import evaluations
+from rosetta_dagster.orchestration.naming import PIPELINE_TAG
+from rosetta_dagster.orchestration.specs import PipelineSpecs
+
+#: Data version of every stream. Tables follow their stream as long as it runs, so it is never newer than they are.
+STREAM_VERSION = "stream"
+
+
+class Events:
+    """What one run has told Dagster so far, and what it tells next."""
+
+    def __init__(
+        self, context: dg.AssetExecutionContext, store: Store, specs: PipelineSpecs, materialize_interval: float
+    ) -> None:
+        """Tables that have changed are told of at most once in so many seconds."""
+        self._context = context
+        self._store = store
+        self._specs = specs
+        self._materialize_interval = materialize_interval
+        self._phase: Phase | None = None
+        #: What was last told of each table.
+        self._told: dict[TableId, TableCounts] = {}
+        self._told_at = 0.0
+
+    def note(self, report: Report) -> None:
+        """Tell what is due of this report."""
+        if report.phase is not self._phase:
+            self._enter(report)
+        elif report.phase is Phase.STREAMING and time.monotonic() - self._told_at >= self._materialize_interval:
+            self._tell(report)
+
+    def finish(self, report: Report) -> None:
+        """Tell what has not been told: the run has ended as it should."""
+        if report.phase is Phase.STREAMING:
+            self._tell(report)
+        self._check()
+
+    def _enter(self, report: Report) -> None:
+        self._phase = report.phase
+        self._context.log.info("Pipeline %s: %s", self._specs.shape.name, report.phase)
+        if report.phase is Phase.STREAMING:
+            self._context.log_event(
+                dg.AssetMaterialization(self._specs.stream.key, tags={"dagster/data_version": STREAM_VERSION})
+            )
+            self._check()
+            everything = frozenset(table for _, table in self._specs.tables)
+            self._materialize(report, everything if self._may_have_missed_changes() else self._changed(report))
+
+    def _may_have_missed_changes(self) -> bool:
+        """Whether the run before this one ended before it could tell what it had applied last."""
+        of_pipeline = dg.RunsFilter(tags={PIPELINE_TAG: self._specs.shape.name})
+        runs = self._context.instance.get_runs(of_pipeline, limit=2)
+        before = [run for run in runs if run.run_id != self._context.run.run_id]
+        return bool(before) and before[0].status is not dg.DagsterRunStatus.SUCCESS
+
+    def _changed(self, report: Report) -> frozenset[TableId]:
+        return frozenset(table for table, counts in report.tables.items() if counts != self._told.get(table))
+
+    def _tell(self, report: Report) -> None:
+        self._materialize(report, self._changed(report))
+
+    def _materialize(self, report: Report, tables: frozenset[TableId]) -> None:
+        self._told_at = time.monotonic()
+        if not tables:
+            return
+        try:
+            facts = inspect(self._store.pipeline(self._specs.shape.name), tables)
+        except RosettaError as error:
+            # The counts are for people to look at: the run goes on, and what is really wrong ends it.
+            self._context.log.warning("The tables could not be looked at: %s", error)
+            return
+        for fact in facts:
+            self._context.log_event(self._materialization(report, fact))
+        self._told |= {table: report.tables[table] for table in tables if table in report.tables}
+
+    def _materialization(self, report: Report, fact: TableFacts) -> dg.AssetMaterialization:
+        spec = self._specs.tables[fact.destination, fact.table.id]
+        counts = report.tables.get(fact.table.id, TableCounts())
+        stream = self._specs.stream.key.to_user_string()
+        return dg.AssetMaterialization(
+            spec.key,
+            description=fact.table.comment,
+            metadata={
+                **spec.metadata,
+                "dagster/row_count": fact.row_count,
+                "dagster/column_schema": column_schema(fact.table),
+                **change_metadata(self._told.get(fact.table.id, TableCounts()), counts),
+                **({} if report.lag_seconds is None else {"lag_seconds": report.lag_seconds}),
+            },
+            tags={
+                PIPELINE_TAG: self._specs.shape.name,
+                "dagster/data_version": data_version(counts, self._context.run.run_id),
+                # What the table was made of; without it the UI calls every table unsynced.
+                f"dagster/input_data_version/{stream}": STREAM_VERSION,
+            },
+        )
+
+    def _check(self) -> None:
+        for evaluation in evaluations(self._specs.stream.key, observe(self._store, self._specs.shape.name)):
+            self._context.log_event(evaluation)
+
+
+def data_version(counts: TableCounts, run_id: str) -> str:
+    """The version of a table's contents: the LSN of its last change, or the run that found it so when none came since.
+
+    What is made from the table is made anew when this changes, so it must not move when other tables change.
+    """
+    return f"as of run {run_id}" if counts.last_lsn is None else str(counts.last_lsn)
+
+
+def change_metadata(before: TableCounts, now: TableCounts) -> dict[str, int | str | dg.MetadataValue]:
+    """What was done to a table since it was last told of, by operation; and the source's commit that did it last."""
+    told: dict[str, int | str | dg.MetadataValue] = {
+        "rows_copied": now.copied - before.copied,
+        "rows_inserted": now.inserted - before.inserted,
+        "rows_updated": now.updated - before.updated,
+        "rows_deleted": now.deleted - before.deleted,
+        "truncates": now.truncated - before.truncated,
+    }
+    if now.last_lsn is not None:
+        told["lsn"] = str(now.last_lsn)
+    if now.last_change_at is not None:
+        told["source_commit_time"] = dg.MetadataValue.timestamp(now.last_change_at)
+    return told
+
+
+def column_schema(table: TableSchema) -> dg.TableSchema:
+    """The columns as the source describes them."""
+    return dg.TableSchema(columns=[_column(column, is_key=column.name in table.key) for column in table.columns])
+
+
+def _column(column: Column, *, is_key: bool) -> dg.TableColumn:
+    constraints = dg.TableColumnConstraints(nullable=not column.not_null, other=["primary key"] if is_key else [])
+    return dg.TableColumn(column.name, column.type, column.comment, constraints=constraints)

@@ -1,0 +1,57 @@
+"""Which assets a pipeline has, and how they depend on each other: source tables → stream → destination tables."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import dagster as dg
+
+from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.store.records import PipelineShape
+from rosetta_dagster.orchestration.translator import DestinationTable, RosettaTranslator, SourceTable, Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSpecs:
+    """The assets of one pipeline, as they were translated."""
+
+    shape: PipelineShape
+    sources: dict[TableId, dg.AssetSpec]
+    stream: dg.AssetSpec
+    #: By name of the destination and source table.
+    tables: dict[tuple[str, TableId], dg.AssetSpec]
+
+    @property
+    def table_keys(self) -> frozenset[dg.AssetKey]:
+        """The keys of the tables that the pipeline writes."""
+        return frozenset(spec.key for spec in self.tables.values())
+
+
+def pipeline_specs(shape: PipelineShape, translator: RosettaTranslator) -> PipelineSpecs:
+    """The assets of a pipeline."""
+    sources = {table.id: translator.get_asset_spec(SourceTable(pipeline=shape, table=table)) for table in shape.tables}
+    stream = translator.get_asset_spec(Stream(pipeline=shape))
+    tables = {
+        (destination.name, table.id): translator.get_asset_spec(
+            DestinationTable(pipeline=shape, table=table, destination=destination)
+        ).replace_attributes(deps=[stream.key], skippable=True)
+        for destination in shape.destinations
+        for table in shape.tables
+    }
+    return PipelineSpecs(shape=shape, sources=sources, stream=stream, tables=tables)
+
+
+def external_sources(specs: PipelineSpecs, written: Iterable[dg.AssetKey]) -> list[dg.AssetSpec]:
+    """The source tables that no pipeline writes.
+
+    Two pipelines that feed each other would otherwise close a circle, which Dagster refuses.
+    """
+    keys = frozenset(written)
+    return [spec for spec in specs.sources.values() if spec.key not in keys]
+
+
+def materialized(specs: PipelineSpecs, external: Iterable[dg.AssetSpec], taken: Iterable[dg.AssetKey]) -> list[dg.AssetSpec]:
+    """What the pipeline's run materializes. Tables that an earlier pipeline writes (`taken`) are left to that one."""
+    stream = specs.stream.replace_attributes(deps=[spec.key for spec in external], skippable=True)
+    keys = frozenset(taken)
+    tables = {spec.key: spec for spec in specs.tables.values() if spec.key not in keys}
+    return [stream, *tables.values()]

@@ -1,0 +1,115 @@
+"""Every command of docs/api.md, run as it is written, against a real webserver."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from rosetta_dagster.cdc.config import Status
+from tests.acceptance.conftest import Deployment, digests
+from tests.conftest import Database
+
+PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+
+_RUN = """
+query ($run: ID!) {
+  runOrError(runId: $run) { ... on Run { status eventConnection { events {
+    ... on ExecutionStepFailureEvent { failureMetadata { description } error { message } } } } } }
+}
+"""
+
+
+def database(deployment: Deployment, name: str) -> Database:
+    return Database(url=deployment.environment.postgres.url(name))
+
+
+def commands() -> list[tuple[str, str]]:
+    """The page's commands in order, each with the heading above it. The first block of the page is not one."""
+    found: list[tuple[str, str]] = []
+    for section in re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)[1:]:
+        heading = section.partition("\n")[0]
+        found += [(heading, block) for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL)]
+    return found
+
+
+def answer(deployment: Deployment, command: str) -> Any:
+    environment = {
+        **os.environ,
+        "DAGSTER": deployment.environment.url,
+        "DEMO_PORT": str(deployment.environment.postgres.port),
+    }
+    ran = subprocess.run(["bash", "-euc", command], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    told = json.loads(ran.stdout)
+    assert "errors" not in told, told
+    return told["data"]
+
+
+def finish(deployment: Deployment, data: Any) -> None:
+    """Wait until the run that was launched has succeeded."""
+    launched = data["launchRun"]
+    assert "LaunchRunSuccess" == launched["__typename"], launched
+    run_id = launched["run"]["runId"]
+
+    def has_ended() -> bool:
+        run = deployment.graphql._ask(_RUN, {"run": run_id}).get("runOrError", {})
+        assert run.get("status") not in ("FAILURE", "CANCELED"), run
+        return bool(run.get("status") == "SUCCESS")
+
+    deployment.environment.wait_for("The run", has_ended, 60)
+
+
+def test_every_command_of_the_page_does_what_it_says(deployment: Deployment) -> None:
+    page = iter(commands())
+
+    def run(heading: str) -> Any:
+        found, command = next(page)
+        assert heading == found
+        data = answer(deployment, command)
+        if "launchRun" in data:
+            finish(deployment, data)
+        return data
+
+    def equal(*tables: tuple[str, str]) -> bool:
+        shop, warehouse = database(deployment, "shop"), database(deployment, "warehouse")
+        return digests(shop, *[s for s, _ in tables]) == digests(warehouse, *[f"archive.{d}" for _, d in tables])
+
+    run("Create a source")
+    run("Create a destination")
+    run("Create a pipeline")
+    assert Status.PAUSE is deployment.store.status("archive")
+    deployment.environment.wait_for("The job", lambda: deployment.graphql.has_job("rosetta_archive"), 60)
+    streams = {node["assetKey"]["path"][1] for node in run("List the pipelines")["assetNodes"] if "stream" in node["kinds"]}
+    assert "archive" in streams
+
+    run("Start, pause, restart")
+    deployment.wait_until_streaming("archive")
+    assert equal(("customers", "customers"), ("orders", "orders_kept"))
+    runs = run("See the runs of a pipeline")["runsOrError"]["results"]
+    assert ["STARTED"] == [each["status"] for each in runs]
+    checks = run("Read a check")["assetCheckExecutions"]
+    assert checks[0]["evaluation"]["success"]
+
+    run("Add a table")
+    there = "SELECT FROM pg_tables WHERE (schemaname, tablename) = ('archive', 'products')"
+
+    def copied() -> bool:
+        return bool(database(deployment, "warehouse").rows(there)) and equal(("products", "products"))
+
+    deployment.environment.wait_for("The copy", copied, 60)
+    destination = database(deployment, "warehouse")
+    destination.run("DELETE FROM archive.products WHERE id = 1")
+    run("Compare source and destination")
+    assert equal(("products", "products"))
+    run("Pause")
+    deployment.wait_until_stopped("archive")
+
+    run("Drop a pipeline")
+    told = json.dumps(run("Drop a pipeline"))
+    assert "replication slot rosetta_archive" in told
+    assert deployment.store.status("archive") is Status.PAUSE
+    run("Drop a pipeline")
+    assert deployment.store.status("archive") is None
+    assert [] == database(deployment, "shop").rows("SELECT FROM pg_replication_slots WHERE slot_name = 'rosetta_archive'")
+    assert next(page, None) is None

@@ -1,0 +1,63 @@
+"""What is made from replicated tables, by Dagster's own daemon: made anew when its tables changed, and only then."""
+
+from typing import Any
+
+from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.demo.environment import PIPELINE
+from tests.acceptance.conftest import Deployment
+from tests.conftest import Database
+
+_MATERIALIZATIONS = """
+query ($path: [String!]!) {
+  assetOrError(assetKey: {path: $path}) { ... on Asset { assetMaterializations(limit: 20) {
+    runId tags { key value } metadataEntries {
+      label ... on IntMetadataEntry { intValue } ... on TextMetadataEntry { text }
+      ... on TimestampMetadataEntry { timestamp }
+      ... on TableSchemaMetadataEntry { schema { columns { name description } } }
+    }
+  } } }
+}
+"""
+
+
+def materializations(deployment: Deployment, *path: str) -> list[dict[str, Any]]:
+    """The materializations of an asset, the newest first."""
+    found = deployment.graphql._ask(_MATERIALIZATIONS, {"path": list(path)})
+    told: list[dict[str, Any]] = found.get("assetOrError", {}).get("assetMaterializations", [])
+    return told
+
+
+def test_an_asset_is_made_anew_only_when_one_of_its_tables_changed(deployment: Deployment) -> None:
+    shop = Database(url=deployment.environment.postgres.url("shop"))
+    shop.run("COMMENT ON TABLE products IS 'What is sold.'", "COMMENT ON COLUMN products.name IS 'As on the label.'")
+
+    def report_counts() -> tuple[int, int]:
+        return len(materializations(deployment, "order_report")), len(materializations(deployment, "product_report"))
+
+    deployment.store.set_status(PIPELINE, Status.START)
+    deployment.environment.wait_for("The first reports", lambda: report_counts() == (1, 1), 90)
+    (copied,) = materializations(deployment, "warehouse", "public", "products")
+    described = {entry["label"]: entry for entry in copied["metadataEntries"]}
+    columns = described["dagster/column_schema"]["schema"]["columns"]
+    assert ("name", "As on the label.") in [(column["name"], column["description"]) for column in columns]
+
+    # Run anew, none of the tables has a materialization of this run: the one that stays quiet must not hold up the other.
+    run_id = deployment.state(PIPELINE).run_id
+    deployment.store.set_status(PIPELINE, Status.REFRESH)
+    deployment.environment.wait_for("A new run", lambda: deployment.state(PIPELINE).run_id != run_id, 45)
+    deployment.wait_until_streaming(PIPELINE)
+    shop.run("INSERT INTO orders (customer_id) SELECT 1 FROM generate_series(1, 7)")
+    deployment.environment.wait_for("The second report", lambda: report_counts()[0] == 2, 60)
+    changed, *before = materializations(deployment, "warehouse", "public", "orders")
+    told = {entry["label"]: entry for entry in changed["metadataEntries"]}
+    assert 7 == told["rows_inserted"]["intValue"]
+    assert 0 == told["rows_updated"]["intValue"]
+    assert told["source_commit_time"]["timestamp"]
+    version = {tag["key"]: tag["value"] for tag in changed["tags"]}["dagster/data_version"]
+    assert version == told["lsn"]["text"]
+    assert 1 == len(before)
+    assert 1 == len(materializations(deployment, "warehouse", "public", "customers"))
+
+    deployment.store.set_status(PIPELINE, Status.PAUSE)
+    deployment.wait_until_stopped(PIPELINE)
+    assert (2, 1) == report_counts()
