@@ -6,7 +6,6 @@ the same log. In each repetition another one begins.
 
 import itertools
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, LiteralString
 
-import psycopg
-
 from bench import workload
-from bench.contenders import POLL, Contender, Native, Rosetta, has_marker, wait_until
+from bench.contenders import Contender, Native, Rosetta, has_marker, wait_until
 from bench.latency import latencies, percentile
 from bench.results import Measurement, PartResult
 from bench.servers import Servers, settle
@@ -212,9 +209,7 @@ def idle(servers: Servers, scale: Scale) -> PartResult:
             if before is not None and after is not None:
                 used = after.cpu_seconds - before.cpu_seconds
                 result.measurements.append(
-                    Measurement(
-                        contender=contender.name, seconds=_IDLE_SECONDS, cpu_seconds=used, rss_bytes=after.rss_bytes
-                    )
+                    Measurement(contender=contender.name, seconds=_IDLE_SECONDS, cpu_seconds=used, rss_bytes=after.rss_bytes)
                 )
             contender.stop()
     return result

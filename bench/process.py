@@ -67,7 +67,7 @@ class WorkerProcess:
 
 
 def _bytes(kilobytes: str) -> int:
-    return int(kilobytes.split()[0]) * 1024
+    return int(kilobytes.split(maxsplit=1)[0]) * 1024
 
 
 def _in_clear(config: PipelineConfig) -> dict[str, object]:

@@ -73,7 +73,8 @@ def create_staging(staging: str, types: Iterable[str]) -> sql.Composed:
     """A temporary table with a column of each type, emptied at each commit."""
     cells = _COMMA.join(sql.SQL("{} {}").format(sql.Identifier(f"c{n}"), sql.SQL(name)) for n, name in enumerate(types))
     return sql.SQL(
-        'CREATE TEMPORARY TABLE {} (\n    op "char", unchanged text, copies bigint, {}\n) ON COMMIT DELETE ROWS'
+        "CREATE TEMPORARY TABLE {} (\n"
+        "    op \"char\" DEFAULT 'u', unchanged text, copies bigint, {}\n) ON COMMIT DELETE ROWS"
     ).format(sql.Identifier(staging), cells)
 
 
@@ -85,9 +86,8 @@ def empty_staging(staging: str) -> sql.Composed:
     return sql.SQL("TRUNCATE pg_temp.{}").format(sql.Identifier(staging))
 
 
-def copy_into_staging(staging: str, schema: TableSchema) -> sql.Composed:
-    cells = _COMMA.join(sql.Identifier(f"c{index}") for index in range(len(schema.columns)))
-    return sql.SQL("COPY pg_temp.{} (op, unchanged, copies, {}) FROM STDIN").format(sql.Identifier(staging), cells)
+def copy_into_staging(staging: str, columns: Iterable[str]) -> sql.Composed:
+    return sql.SQL("COPY pg_temp.{} ({}) FROM STDIN").format(sql.Identifier(staging), _names(columns))
 
 
 def _same_key(schema: TableSchema) -> sql.Composed:
