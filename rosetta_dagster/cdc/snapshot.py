@@ -10,8 +10,9 @@ and one loader.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.catalog import snapshot_relations
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.copy_out import copy_out
 from rosetta_dagster.cdc.source.slots import ConsistentPoint
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
 
@@ -171,14 +173,14 @@ class Copier:
             self._load(reader, loader, part)
 
     def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: PageRange) -> None:
-        with reader.cursor().copy(copy_range(part)) as rows:
-            row_count = loader.load(part.table, self._until_stopped(rows))
+        with closing(copy_out(reader, copy_range(part))) as blocks:
+            row_count = loader.load(part.table, self._until_stopped(blocks))
         self._reporter.copied(part.table.id, row_count)
 
-    def _until_stopped(self, rows: "psycopg.Copy") -> Iterator[bytes]:
+    def _until_stopped(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         # The destination asks for these blocks, and takes what fails there for its own; so the source's errors end here.
         with source_errors(self.source):
-            for block in rows:
+            for block in blocks:
                 if self._stopping.is_set() or self._stopped():
                     raise SnapshotStopped
-                yield bytes(block)
+                yield block

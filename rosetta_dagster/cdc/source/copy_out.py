@@ -1,0 +1,54 @@
+"""Reads what a COPY sends, in blocks that are worth handing on: the server sends each row as a message of its own."""
+
+import select
+from collections.abc import Generator, Iterator
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.pq.abc import PGconn
+
+#: Bytes of a block.
+_BLOCK_SIZE: Final = 256 * 1024
+
+
+def copy_out(connection: "psycopg.Connection[Any]", statement: sql.Composable) -> Generator[bytes, None, None]:
+    """The statement's rows; raises what the server says is wrong. The connection is closed when they are not read to the end.
+
+    By libpq's own calls: psycopg's reader costs four times as much for each row, and there are millions.
+    """
+    started = connection.pgconn.exec_(statement.as_bytes(connection))
+    if started.status != psycopg.pq.ExecStatus.COPY_OUT:
+        raise psycopg.errors.error_from_result(started)
+    try:
+        yield from _blocks(connection.pgconn)
+        _finish(connection.pgconn)
+    except BaseException:
+        # Also when the reader has had enough: half a COPY cannot be continued.
+        connection.close()
+        raise
+
+
+def _blocks(pgconn: PGconn) -> Iterator[bytes]:
+    rows: list[bytes] = []
+    size = 0
+    while True:
+        length, row = pgconn.get_copy_data(1)
+        if length > 0:
+            rows.append(bytes(row))
+            size += length
+        elif length == 0:
+            select.select([pgconn.socket], [], [])
+            pgconn.consume_input()
+        if rows and (size >= _BLOCK_SIZE or length < 0):
+            yield b"".join(rows)
+            rows, size = [], 0
+        if length < 0:
+            return
+
+
+def _finish(pgconn: PGconn) -> None:
+    """Read the server's last word: the COPY is complete, or it broke off."""
+    while (result := pgconn.get_result()) is not None:
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)
