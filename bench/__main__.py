@@ -72,14 +72,18 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help=f"which parts; default: all ({', '.join(PARTS)})")
+    parser.add_argument("part", nargs="*", metavar="PART", help=f"which parts; default: all ({', '.join(PARTS)})")
     parser.add_argument("--quick", action="store_true", help="one repetition of the parts that fit into five minutes")
     parser.add_argument("--repetitions", type=int, help="medians of so many; default: 5, with --quick 1")
     parser.add_argument(
         "--contender", action="append", default=[], choices=["native", "pgoutput", "debezium"], help="only these"
     )
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the measurements are written")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.part if name not in PARTS]
+    if unknown:
+        parser.error(f"there is no part {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, LiteralString, Protocol
 
 import psycopg
 from psycopg import sql
@@ -61,11 +61,11 @@ class Native:
 
     def begin(self) -> None:
         command = sql.SQL("CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION bench")
-        _run(self.destination, command.format(sql.Identifier(self._slot), sql.Literal(_plain_conninfo(self._source))))
+        _run(self.destination, command.format(sql.Identifier(self._slot), sql.Literal(make_conninfo(self._source))))
 
     def is_copied(self) -> bool:
         query = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate IN ('f', 's', 'r')"
-        return _value(self.destination, query) == len(workload.TABLES)
+        return bool(_value(self.destination, query) == len(workload.TABLES))
 
     def start(self) -> None:
         _run(self.destination, sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(sql.Identifier(self._slot)))
@@ -104,7 +104,7 @@ class Rosetta:
         if _value(self.destination, "SELECT count(*) FROM pg_class WHERE oid = to_regclass('rosetta.copies')") == 0:
             return False
         query = "SELECT count(*) FROM rosetta.copies WHERE finished_at IS NOT NULL"
-        return _value(self.destination, query) == len(workload.TABLES)
+        return bool(_value(self.destination, query) == len(workload.TABLES))
 
     def start(self) -> None:
         self._worker = WorkerProcess(self._config, self._log)
@@ -161,18 +161,14 @@ def _connection(url: str) -> PostgresConnection:
     )
 
 
-def _plain_conninfo(url: str) -> str:
-    return make_conninfo(url)
-
-
 #: Connections for looking, one for each database: making one for each look would take what is measured from the machine.
 _watchers: dict[str, "psycopg.Connection[Any]"] = {}
 
 
-def _value(url: str, query: sql.Composable | str) -> Any:
+def _value(url: str, query: sql.Composed | LiteralString) -> Any:
     if url not in _watchers:
         _watchers[url] = psycopg.connect(url, autocommit=True)
-    row = _watchers[url].execute(query if isinstance(query, sql.Composable) else query.encode()).fetchone()
+    row = _watchers[url].execute(query).fetchone()
     assert row is not None, "each of these queries returns a row"
     return row[0]
 
@@ -187,6 +183,6 @@ def _is_active(url: str, slot: str) -> bool:
     return bool(_value(url, query.format(sql.Literal(slot))))
 
 
-def _run(url: str, statement: sql.Composable | str) -> None:
+def _run(url: str, statement: sql.Composed | LiteralString) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement if isinstance(statement, sql.Composable) else statement.encode())
+        connection.execute(statement)

@@ -10,6 +10,12 @@ from statistics import median
 
 _MIB = 1024 * 1024
 
+#: The columns of the printed table, and how wide each is.
+_COLUMNS = (
+    ("", 20), ("seconds", 9), ("per second", 12), ("ratio", 7), ("p50 ms", 8), ("p99 ms", 8),
+    ("CPU s", 8), ("peak MiB", 10), ("MiB", 7),
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
@@ -68,7 +74,7 @@ def table(result: PartResult) -> str:
     native = next((each.seconds for each in medians if each.contender == "native"), None)
     lines = [
         f"{result.part}: medians of {_repetitions(result)}",
-        f"  {'':20}{'seconds':>9}{'per second':>12}{'ratio':>7}{'p50 ms':>8}{'p99 ms':>8}{'CPU s':>8}{'peak MiB':>10}{'MiB':>7}",
+        "  " + "".join(f"{name:>{width}}" for name, width in _COLUMNS),
     ]
     for each in medians:
         ratio = native / each.seconds if native and each.seconds else None

@@ -9,7 +9,7 @@ from tests.conftest import Database
 
 def copied(database: Database, query: str) -> list[bytes]:
     with database.connect() as connection:
-        return list(copy_out(connection, sql.SQL("COPY (" + query + ") TO STDOUT")))  # type: ignore[arg-type]
+        return list(copy_out(connection, sql.SQL("COPY (" + query + ") TO STDOUT")))
 
 
 def test_every_row_comes_once_in_order_and_in_blocks(source: Database, monkeypatch: pytest.MonkeyPatch) -> None:

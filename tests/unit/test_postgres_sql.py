@@ -99,7 +99,7 @@ def test_whole_rows_are_inserted_or_replace_what_has_their_key() -> None:
 INSERT INTO "mirror"."items" ("price", "id", "body", "region")
 OVERRIDING SYSTEM VALUE
 SELECT "s"."c0", "s"."c1", "s"."c2", "s"."c3"
-FROM pg_temp."stage" AS s WHERE s.op = 'u'
+FROM pg_temp."stage" AS s WHERE s.op = 'u' ORDER BY "s"."c3", "s"."c1"
 ON CONFLICT ("region", "id") DO UPDATE SET "price" = EXCLUDED."price", "body" = EXCLUDED."body\""""
     assert expected == text(sql.upsert(TARGET, "stage", ITEMS))
 

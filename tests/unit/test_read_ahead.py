@@ -43,6 +43,13 @@ class FakeStream:
         self.closed.set()
 
 
+def next_of(stream: ReadAhead) -> Delivery:
+    """The next delivery, however long it takes."""
+    while (found := stream.next(5)) is None:
+        pass
+    return found
+
+
 def test_deliveries_come_in_order_and_then_none() -> None:
     stream = ReadAhead(FakeStream(1, 2, 3))
     assert [1, 2, 3, None] == [
@@ -69,8 +76,7 @@ def test_what_ends_the_stream_is_raised_after_the_last_delivery_each_time() -> N
     assert 1 == first.lsn
     for _ in range(2):
         with pytest.raises(StreamEnded, match="It ended"):
-            while stream.next(5) is None:
-                pass
+            next_of(stream)
     stream.close()
 
 

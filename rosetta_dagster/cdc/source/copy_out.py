@@ -13,7 +13,7 @@ _BLOCK_SIZE: Final = 256 * 1024
 
 
 def copy_out(connection: "psycopg.Connection[Any]", statement: sql.Composable) -> Generator[bytes, None, None]:
-    """The statement's rows; raises what the server says is wrong. The connection is closed when they are not read to the end.
+    """The statement's rows; raises what the server says is wrong. Unless they are read to the end, the connection is closed.
 
     By libpq's own calls: psycopg's reader costs four times as much for each row, and there are millions.
     """
