@@ -34,8 +34,8 @@ def percentile(figures: Sequence[float], percent: float) -> float:
 
 
 def _write(source: str, first: int, committed: list[float]) -> None:
+    """Commits wait for the disk, as they do by default: a walsender sends nothing that has not reached it."""
     with psycopg.connect(source, autocommit=True) as connection:
-        connection.execute("SET synchronous_commit = off")
         began = time.perf_counter()
         for number in range(_RATE * _SECONDS):
             time.sleep(max(0.0, began + number / _RATE - time.perf_counter()))
