@@ -4,7 +4,7 @@ RUN = .venv/bin/python -m
 PIP = $(RUN) pip install --quiet --disable-pip-version-check
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo demo-check test fuzz check format clean
+.PHONY: demo demo-check test fuzz check bench bench-quick format clean
 
 demo: .venv/demo            ## Replicate a small shop to a warehouse under Dagster, until Ctrl-C.
 	@$(RUN) rosetta_dagster demo $(if $(PORT),--port $(PORT))
@@ -24,6 +24,12 @@ check: .venv/dev            ## The gate: format, lint, types, import contracts, 
 	@$(RUN) mypy
 	@.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	@$(RUN) pytest
+
+bench: .venv/dev            ## Against native replication: medians of five. PARTS="backlog hot" runs only these.
+	@$(RUN) bench $(PARTS)
+
+bench-quick: .venv/dev      ## Once, in less than five minutes.
+	@$(RUN) bench --quick $(PARTS)
 
 format: .venv/dev           ## Format the code, and mend what lint can mend.
 	@$(RUN) ruff check --fix-only .

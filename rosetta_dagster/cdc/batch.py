@@ -7,11 +7,12 @@ work into steps that are done in order: a TRUNCATE, and a changed key whose row 
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from operator import itemgetter
+from typing import Final, TypeAlias, cast
 
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row, key_of
+from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 
 
@@ -22,6 +23,9 @@ class Merge:
     #: Rows to insert or, where the key exists, to put in its place. A row with UNCHANGED values only updates.
     rows: list[Row]
     deleted: list[Key]
+    #: The first so many rows came by an insert, of a key that the batch had not seen: a destination that holds just what
+    #: came before the batch has no row of that key. A hint, for one that can insert cheaper than merge.
+    new_count: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,10 @@ class Truncate:
     """Empty the table."""
 
 
+#: Looking these up in their class for each change would cost as much as folding it.
+_INSERT: Final = Operation.INSERT
+_TRUNCATE: Final = Operation.TRUNCATE
+
 Step: TypeAlias = Merge | Move | Recount | Truncate
 
 
@@ -71,15 +79,24 @@ def compact(changes: Iterable[Change]) -> Batch:
     """Fold changes, in the stream's order, into a batch. No change is looked at twice."""
     current: dict[TableId, _Fold] = {}
     finished: list[TableBatch] = []
+    table: TableSchema | None = None
+    add: Callable[[Change], None] = _no_fold
     for change in changes:
-        fold = current.get(change.table.id)
-        if fold is None or fold.table is not change.table:
-            # A changed schema begins a new fold: rows of different columns cannot share a staging table.
-            if fold is not None:
-                finished.append(fold.finish())
-            fold = current[change.table.id] = _fold_for(change.table)
-        fold.add(change)
+        if change.table is not table:
+            table = change.table
+            fold = current.get(table.id)
+            if fold is None or fold.table is not table:
+                # A changed schema begins a new fold: rows of different columns cannot share a staging table.
+                if fold is not None:
+                    finished.append(fold.finish())
+                fold = current[table.id] = _fold_for(table)
+            add = fold.add
+        add(change)
     return Batch((*finished, *(fold.finish() for fold in current.values())))
+
+
+def _no_fold(_change: Change) -> None:
+    raise AssertionError("the first change chooses a fold")
 
 
 def _fold_for(table: TableSchema) -> "_Fold":
@@ -96,7 +113,7 @@ class _Fold(ABC):
 
     def add(self, change: Change) -> None:
         self.counts[change.operation] += 1
-        if change.operation is Operation.TRUNCATE:
+        if change.operation is _TRUNCATE:
             self.truncate()
         else:
             self.fold(change)
@@ -127,39 +144,66 @@ class _Fold(ABC):
 class _KeyedFold(_Fold):
     """Keeps the last known state of each key: its row, or None when it was deleted."""
 
-    states: dict[Key, Row | None] = field(default_factory=dict)
+    states: dict[object, Row | None] = field(default_factory=dict)
+    #: Keys of which the first change was an insert.
+    inserted: set[object] = field(default_factory=set)
+    #: Finds the key in a row. A key of one column is kept as its value, not as a tuple of one: millions are made.
+    key_of: Callable[[Row], object] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key_of = itemgetter(*self.table.key_indexes)
 
     def fold(self, change: Change) -> None:
+        _, _, operation, _, row, old_row = change
+        if old_row is not None or row is None:
+            self._fold_with_old_row(change)
+            return
+        key = self.key_of(row)
+        states = self.states
+        if operation is _INSERT:
+            if key not in states:
+                self.inserted.add(key)
+        elif UNCHANGED in row:
+            row = complete(row, states.get(key))
+        states[key] = row
+
+    def _fold_with_old_row(self, change: Change) -> None:
+        assert change.old_row is not None, "a delete carries the key"
+        old_key = self.key_of(change.old_row)
         if change.row is None:
-            assert change.old_row is not None, "a delete carries the key"
-            self.states[key_of(self.table, change.old_row)] = None
+            self.states[old_key] = None
             return
         row = _from_old_row(change)
-        key = key_of(self.table, row)
-        old_key = key if change.old_row is None else key_of(self.table, change.old_row)
+        key = self.key_of(row)
         row = complete(row, self.states.get(old_key))
         if old_key == key:
             self.states[key] = row
         else:
             self._rekey(old_key, key, row)
 
-    def _rekey(self, old_key: Key, key: Key, row: Row) -> None:
+    def _rekey(self, old_key: object, key: object, row: Row) -> None:
         if UNCHANGED in row:
             self.flush()
-            self.steps.append(Move(old_key, row))
+            self.steps.append(Move(self._whole_key(old_key), row))
         else:
             self.states[old_key] = None
             self.states[key] = row
 
+    def _whole_key(self, key: object) -> Key:
+        return cast(Key, key if len(self.table.key) > 1 else (key,))
+
     def forget(self) -> None:
         self.states = {}
+        self.inserted = set()
 
     def flush(self) -> None:
         if self.states:
-            rows = [row for row in self.states.values() if row is not None]
-            deleted = [key for key, row in self.states.items() if row is None]
-            self.steps.append(Merge(rows, deleted))
-            self.states = {}
+            inserted = self.inserted
+            new = [row for key, row in self.states.items() if row is not None and key in inserted]
+            others = [row for key, row in self.states.items() if row is not None and key not in inserted]
+            deleted = [self._whole_key(key) for key, row in self.states.items() if row is None]
+            self.steps.append(Merge(new + others, deleted, len(new)))
+            self.forget()
 
 
 @dataclass(slots=True)

@@ -38,6 +38,9 @@ class Operation(Enum):
     DELETE = "delete"
     TRUNCATE = "truncate"
 
+    #: An enumeration hashes its names, in Python; each change is counted by its operation.
+    __hash__ = object.__hash__
+
 
 class Change(NamedTuple):
     """One change. A tuple, since millions of them are made."""

@@ -14,9 +14,9 @@ one loader.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.catalog import read_schemas, snapshot_relations
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.copy_out import copy_out
 from rosetta_dagster.cdc.source.slots import ConsistentPoint, SnapshotStopped
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
 
@@ -214,7 +215,7 @@ class Copier:
         if last.replacing:
             with (
                 self._connected(last.table, snapshot_name) as (reader, loader),
-                reader.cursor().copy(keys_statement(last.table)) as keys,
+                closing(copy_out(reader, keys_statement(last.table))) as keys,
             ):
                 loader.keep(last.table, self._until_stopped(keys))
         ledger.finish(last.table)
@@ -237,15 +238,15 @@ class Copier:
             yield reader, loader
 
     def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: Part, xmin: int) -> None:
-        with reader.cursor().copy(copy_statement(part)) as rows:
-            copied = CopiedRange(part.pages, xmin)
-            row_count = loader.load(part.table, copied, self._until_stopped(rows), replacing=part.replacing)
+        copied = CopiedRange(part.pages, xmin)
+        with closing(copy_out(reader, copy_statement(part))) as blocks:
+            row_count = loader.load(part.table, copied, self._until_stopped(blocks), replacing=part.replacing)
         self._reporter.copied(part.table.id, row_count)
 
-    def _until_stopped(self, rows: "psycopg.Copy") -> Iterator[bytes]:
+    def _until_stopped(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         # The destination asks for these blocks, and takes what fails there for its own; so the source's errors end here.
         with source_errors(self.source):
-            for block in rows:
+            for block in blocks:
                 if self._stopping.is_set() or self._stopped():
                     raise SnapshotStopped
-                yield bytes(block)
+                yield block

@@ -204,6 +204,15 @@ class TestOneBatch:
         )
         assert [(f"{n:06}", f"name {n}", "big") for n in range(0, row_count, 2)] == replica.rows(ITEMS)
 
+    def test_a_row_that_is_there_already_is_replaced_also_among_many_that_are_new(self, begin: Open) -> None:
+        replica = begin(ITEMS, PAIRS)
+        replica.apply(insert(ITEMS, "050", "theirs", "small"))
+        replica.apply(
+            insert(PAIRS, "b", "v", "a"), *(insert(ITEMS, f"{n:03}", f"name {n}", None) for n in range(100)),
+        )  # fmt: skip
+        assert [(f"{n:03}", f"name {n}", None) for n in range(100)] == replica.rows(ITEMS)
+        assert [("b", "v", "a")] == replica.rows(PAIRS)
+
     def test_an_unchanged_row_of_a_table_that_is_all_key_stays(self, begin: Open) -> None:
         links = table("a", "b", key=("a", "b"), name="links")
         replica = begin(links)
@@ -543,19 +552,21 @@ class TestExactlyOnce:
         second.apply(insert(ITEMS, "2", "b", None), insert(schema, "2", "b"))
         assert [("1", "a", None), ("2", "b", None)] == second.rows(ITEMS)
 
-    def test_an_error_of_the_destination_quotes_no_value(self, begin: Open) -> None:
+    @pytest.mark.parametrize("row_count", [1, 100])
+    def test_an_error_of_the_destination_quotes_no_value(self, begin: Open, row_count: int) -> None:
         schema = typed({"id": "integer", "amount": "integer"}, "id", name="amounts")
         replica = begin(schema)
         with pytest.raises(RosettaError) as caught:
-            replica.apply(insert(schema, "1", "a secret"))
+            replica.apply(*(insert(schema, str(n), "a secret") for n in range(row_count)))
         assert "a secret" not in f"{caught.value} {caught.value.__cause__}"
         assert "22P02" in str(caught.value)
 
-    def test_an_error_of_the_destination_names_the_table_and_the_column(self, begin: Open) -> None:
+    @pytest.mark.parametrize("row_count", [1, 100])
+    def test_an_error_of_the_destination_names_the_table_and_the_column(self, begin: Open, row_count: int) -> None:
         schema = typed({"id": "integer", "amount": "integer"}, "id", name="amounts")
         replica = begin(schema)
         with pytest.raises(DestinationRejected, match=r"(?s)amounts.*amount\b"):
-            replica.apply(insert(schema, "1", "not a number"))
+            replica.apply(*(insert(schema, str(n), "not a number") for n in range(row_count)))
 
     def test_a_second_run_that_writes_first_stops_the_other(self, begin: Open) -> None:
         one, other = begin(ITEMS), begin(ITEMS)

@@ -349,3 +349,35 @@ def test_a_batch_reads_each_change_once() -> None:
 def test_a_row_is_completed_only_where_a_value_was_not_sent() -> None:
     assert row("1", "old", None) == complete(row("1", UNCHANGED, None), row("0", "old", "x"))
     assert row("1", UNCHANGED) == complete(row("1", UNCHANGED), None)
+
+
+# --- the rows that are new ---
+
+
+def new_rows(*changes: Change) -> list[Row]:
+    """The rows of the last merge that the destination cannot hold yet."""
+    (batch,) = compact(changes).tables
+    merge = batch.steps[-1]
+    assert isinstance(merge, Merge)
+    return merge.rows[: merge.new_count]
+
+
+def test_a_row_that_was_inserted_is_new_and_stays_so_when_it_is_changed() -> None:
+    found = new_rows(insert(ITEMS, "1", "a"), update(ITEMS, "2", "b"), insert(ITEMS, "3", "c"), update(ITEMS, "3", "d"))
+    assert [row("1", "a"), row("3", "d")] == found
+
+
+def test_a_row_that_was_deleted_before_it_was_inserted_is_not_new() -> None:
+    assert [] == new_rows(delete(ITEMS, "1"), insert(ITEMS, "1", "a"))
+
+
+def test_a_row_that_came_went_and_came_again_is_new() -> None:
+    assert [row("1", "b")] == new_rows(insert(ITEMS, "1", "a"), delete(ITEMS, "1"), insert(ITEMS, "1", "b"))
+
+
+def test_a_row_that_took_another_key_is_not_new() -> None:
+    assert [] == new_rows(insert(ITEMS, "1", "a"), rekey(ITEMS, ("1",), "2", "a"))
+
+
+def test_a_row_inserted_after_a_truncate_is_new_though_its_key_was_deleted_before() -> None:
+    assert [row("1", "a")] == new_rows(delete(ITEMS, "1"), truncate(ITEMS), insert(ITEMS, "1", "a"))

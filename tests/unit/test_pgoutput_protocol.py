@@ -7,7 +7,7 @@ import pytest
 from rosetta_dagster.cdc.event import UNCHANGED, Row, Value
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.source.pgoutput import protocol
-from rosetta_dagster.cdc.source.pgoutput.protocol import Begin, Relation, RelationColumn, RowChange
+from rosetta_dagster.cdc.source.pgoutput.protocol import Begin, Images, Relation, RelationColumn
 from tests.conftest import Database
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -16,6 +16,14 @@ COMMITTED_AT = datetime(2024, 2, 29, 12, 34, 56, 789012, tzinfo=UTC)
 #: Numbers that tell a wrong sign, a wrong width and a wrong order of bytes.
 LARGE_LSN = 0xF6B3_74D8_4801_0203
 LARGE_OID = 0xF234_5678
+
+
+def kind_of(message: bytes) -> int:
+    return protocol.read_head(message)[1]
+
+
+def lsn_of(message: bytes) -> int:
+    return protocol.read_head(message)[0]
 
 
 # --- messages by hand, as PostgreSQL's manual describes them ---
@@ -94,7 +102,7 @@ def microseconds(moment: datetime) -> int:
 @pytest.mark.parametrize("lsn", [1, LARGE_LSN])
 def test_wal_data_tells_its_kind_and_where_the_change_was_logged(lsn: int) -> None:
     message = insert(7, b"x", lsn=lsn)
-    assert (protocol.WAL_DATA, protocol.INSERT, lsn) == (message[0], protocol.kind_of(message), protocol.lsn_of(message))
+    assert (protocol.WAL_DATA, protocol.INSERT, lsn) == (message[0], kind_of(message), lsn_of(message))
 
 
 @pytest.mark.parametrize("wants_answer", [False, True])
@@ -106,13 +114,13 @@ def test_a_keepalive_tells_how_far_the_server_is_and_whether_it_wants_an_answer(
 
 def test_a_begin_tells_the_commit_its_time_and_the_transaction() -> None:
     message = begin(LARGE_LSN, 0xFFFF_FFFE)
-    assert protocol.BEGIN == protocol.kind_of(message)
+    assert protocol.BEGIN == kind_of(message)
     assert Begin(Lsn(LARGE_LSN), COMMITTED_AT, 0xFFFF_FFFE) == protocol.read_begin(message)
 
 
 def test_of_a_commit_its_end_is_read_and_not_its_beginning() -> None:
     message = commit(LARGE_LSN, LARGE_LSN + 48)
-    assert protocol.COMMIT == protocol.kind_of(message)
+    assert protocol.COMMIT == kind_of(message)
     assert LARGE_LSN + 48 == protocol.read_commit(message)
 
 
@@ -123,7 +131,7 @@ def test_a_relation_tells_the_table_and_its_columns() -> None:
         RelationColumn(" ", 25, -1, identifies=False),
     )
     message = relation(LARGE_OID, "Ödd", 'na"me', "i", *columns)
-    assert protocol.RELATION == protocol.kind_of(message)
+    assert protocol.RELATION == kind_of(message)
     assert Relation(LARGE_OID, "Ödd", 'na"me', "i", columns) == protocol.read_relation(message)
 
 
@@ -153,42 +161,42 @@ VALUES: list[Value] = [
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
 def test_every_value_is_read_as_it_is_and_so_is_the_next(value: Value) -> None:
     message = insert(7, value, b"next", value)
-    assert RowChange(7, None, (value, b"next", value)) == protocol.read_insert(message)
+    assert (None, (value, b"next", value)) == protocol.read_insert(message)
 
 
 def test_an_insert_may_have_no_values() -> None:
-    assert RowChange(LARGE_OID, None, ()) == protocol.read_insert(insert(LARGE_OID))
+    assert (None, ()) == protocol.read_insert(insert(LARGE_OID))
 
 
 def test_an_insert_may_have_more_columns_than_a_byte_counts() -> None:
     values = tuple(str(n).encode() for n in range(1600))
-    assert RowChange(7, None, values) == protocol.read_insert(insert(7, *values))
+    assert (None, values) == protocol.read_insert(insert(7, *values))
 
 
 def test_an_update_that_left_the_key_alone_has_no_old_row() -> None:
     message = update(LARGE_OID, b"1", UNCHANGED)
-    assert protocol.UPDATE == protocol.kind_of(message)
-    assert RowChange(LARGE_OID, None, (b"1", UNCHANGED)) == protocol.read_update(message)
+    assert protocol.UPDATE == kind_of(message)
+    assert (None, (b"1", UNCHANGED)) == protocol.read_update(message)
 
 
 @pytest.mark.parametrize("old_kind", [b"K", b"O"])
 def test_an_update_that_tells_the_old_row_has_both(old_kind: bytes) -> None:
     message = update(7, b"2", b"new", old=(b"1", None), old_kind=old_kind)
-    assert RowChange(7, (b"1", None), (b"2", b"new")) == protocol.read_update(message)
+    assert ((b"1", None), (b"2", b"new")) == protocol.read_update(message)
 
 
 @pytest.mark.parametrize("kind", [b"K", b"O"])
 def test_a_delete_has_only_the_old_row(kind: bytes) -> None:
     message = delete(LARGE_OID, b"1", None, kind=kind)
-    assert protocol.DELETE == protocol.kind_of(message)
-    assert RowChange(LARGE_OID, (b"1", None), None) == protocol.read_delete(message)
+    assert protocol.DELETE == kind_of(message)
+    assert ((b"1", None), None) == protocol.read_delete(message)
 
 
 @pytest.mark.parametrize("oids", [[], [7], [LARGE_OID, 7, 8]], ids=len)
 @pytest.mark.parametrize("options", [0, 3])
 def test_a_truncate_tells_all_tables_that_were_truncated_together(oids: list[int], options: int) -> None:
     message = truncate(*oids, options=options)
-    assert protocol.TRUNCATE == protocol.kind_of(message)
+    assert protocol.TRUNCATE == kind_of(message)
     assert oids == protocol.read_truncate(message)
 
 
@@ -214,7 +222,7 @@ def peek(source: Database, *statements: str) -> list[bytes]:
     return [wal(bytes(data), lsn=int(lsn)) for lsn, data in rows]
 
 
-_ROWS: dict[int, Callable[[bytes], RowChange]] = {
+_ROWS: dict[int, Callable[[bytes], Images]] = {
     protocol.INSERT: protocol.read_insert,
     protocol.UPDATE: protocol.read_update,
     protocol.DELETE: protocol.read_delete,
@@ -242,18 +250,19 @@ def test_what_a_real_server_sends_is_understood(source: Database) -> None:
     )
     oids = dict(source.rows("SELECT relname::text, oid::bigint FROM pg_class WHERE relname IN ('items', 'notes')"))
     items, notes = oids["items"], oids["notes"]
-    rows = [_ROWS[protocol.kind_of(each)](each) for each in messages if protocol.kind_of(each) in _ROWS]
+    heads = [protocol.read_head(each) for each in messages]
+    rows = [(oid, _ROWS[kind](each)) for (_, kind, oid), each in zip(heads, messages, strict=True) if kind in _ROWS]
     assert [
-        RowChange(items, None, (b"1", "naïve".encode(), big, b"-1.50")),
-        RowChange(items, None, (b"2", b"", None, None)),
-        RowChange(items, None, (b"1", None, UNCHANGED, b"-1.50")),
-        RowChange(items, (b"2", None, None, None), (b"3", b"", None, None)),
-        RowChange(items, (b"3", None, None, None), None),
-        RowChange(notes, None, (b"1", None)),
-        RowChange(notes, (b"1", None), (b"1", b"x")),
-        RowChange(notes, (b"1", b"x"), None),
+        (items, (None, (b"1", "naïve".encode(), big, b"-1.50"))),
+        (items, (None, (b"2", b"", None, None))),
+        (items, (None, (b"1", None, UNCHANGED, b"-1.50"))),
+        (items, ((b"2", None, None, None), (b"3", b"", None, None))),
+        (items, ((b"3", None, None, None), None)),
+        (notes, (None, (b"1", None))),
+        (notes, ((b"1", None), (b"1", b"x"))),
+        (notes, ((b"1", b"x"), None)),
     ] == rows
-    relations = [protocol.read_relation(each) for each in messages if protocol.kind_of(each) == protocol.RELATION]
+    relations = [protocol.read_relation(each) for each in messages if kind_of(each) == protocol.RELATION]
     assert [
         Relation(
             items, "public", "items", "d",
@@ -269,7 +278,7 @@ def test_what_a_real_server_sends_is_understood(source: Database) -> None:
             (RelationColumn("n", 20, -1, identifies=True), RelationColumn("body", 25, -1, identifies=True)),
         ),
     ] == list(dict.fromkeys(relations))  # fmt: skip
-    truncated = [protocol.read_truncate(each) for each in messages if protocol.kind_of(each) == protocol.TRUNCATE]
+    truncated = [protocol.read_truncate(each) for each in messages if kind_of(each) == protocol.TRUNCATE]
     assert [{items, notes}] == [set(each) for each in truncated]
 
 
@@ -277,9 +286,9 @@ def test_a_real_transaction_tells_its_number_its_commit_and_its_time(source: Dat
     source.run("CREATE TABLE items (id int PRIMARY KEY)", "CREATE TABLE seen (xid bigint, at timestamptz)")
     before = datetime.now(UTC)
     messages = peek(source, "INSERT INTO seen VALUES (txid_current() & 4294967295, now())", "INSERT INTO items VALUES (1)")
-    begins = [protocol.read_begin(each) for each in messages if protocol.kind_of(each) == protocol.BEGIN]
-    ends = [protocol.read_commit(each) for each in messages if protocol.kind_of(each) == protocol.COMMIT]
-    inserted = [protocol.lsn_of(each) for each in messages if protocol.kind_of(each) == protocol.INSERT]
+    begins = [protocol.read_begin(each) for each in messages if kind_of(each) == protocol.BEGIN]
+    ends = [protocol.read_commit(each) for each in messages if kind_of(each) == protocol.COMMIT]
+    inserted = [lsn_of(each) for each in messages if kind_of(each) == protocol.INSERT]
     assert [(begins[0].xid,)] == source.rows("SELECT xid FROM seen")
     assert all(before - timedelta(seconds=5) <= each.committed_at <= datetime.now(UTC) for each in begins)
     # The change, its commit, the commit's end, and then the next transaction.

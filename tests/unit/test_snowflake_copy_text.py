@@ -3,7 +3,6 @@ from typing import Any
 
 import pytest
 
-from rosetta_dagster.cdc.destination.postgres.copy_text import line
 from rosetta_dagster.cdc.destination.snowflake.copy_text import parse, tables
 
 AWKWARD = [
@@ -18,7 +17,7 @@ def read(text: bytes, width: int) -> list[tuple[Any, ...]]:
 
 
 def encoded(rows: list[tuple[str | None, ...]]) -> bytes:
-    return b"".join(line([None if text is None else text.encode() for text in row]) for row in rows)
+    return b"".join(lines([tuple(None if text is None else text.encode() for text in row)]) for row in rows)
 
 
 @pytest.mark.parametrize("width", [1, 2, 5])

@@ -3,47 +3,39 @@
 Format: https://www.postgresql.org/docs/current/sql-copy.html, section "Text Format".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
-from rosetta_dagster.cdc.event import Value
+from rosetta_dagster.cdc.event import UNCHANGED, Row
 
-_SPECIAL = (b"\\", b"\n", b"\t", b"\r")
-_ESCAPES = ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\t", b"\\t"), (b"\r", b"\\r"))
+#: What separates fields and rows, and stands for NULL, until the values are escaped. No text of PostgreSQL holds a zero
+#: byte: so thousands of rows can be joined first and then escaped as one, which costs a twentieth of value by value.
+_FIELD_END, _ROW_END, _NULL = b"\0t", b"\0n", b"\0N"
 
-#: COPY is fed blocks of about this many bytes: a call for each row would cost more than the row.
-_BLOCK_SIZE = 256 * 1024
+_ESCAPES = (
+    (b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\t", b"\\t"), (b"\r", b"\\r"),
+    (_FIELD_END, b"\t"), (_ROW_END, b"\n"), (_NULL, b"\\N"),
+)  # fmt: skip
 
-
-def field(value: Value) -> bytes:
-    """One field. A value that was not sent is written as NULL; what it means there is for the statement to say."""
-    if not isinstance(value, bytes):
-        return b"\\N"
-    for special in _SPECIAL:
-        if special in value:
-            return _escaped(value)
-    return value
+#: Rows that are written at a time.
+_BLOCK_ROWS = 4096
 
 
-def _escaped(value: bytes) -> bytes:
+def lines(rows: Sequence[Row]) -> bytes:
+    """The rows, each with its newline. A value that was not sent is written as NULL; what it means is for the statement."""
+    try:
+        text = _ROW_END.join(map(_FIELD_END.join, rows))  # type: ignore[arg-type]  # what is no text is told by the error
+    except TypeError:
+        text = _ROW_END.join([_FIELD_END.join(_fields(row)) for row in rows])
     for special, escape in _ESCAPES:
-        value = value.replace(special, escape)
-    return value
+        text = text.replace(special, escape)
+    return text + b"\n"
 
 
-def line(values: Sequence[Value]) -> bytes:
-    """One row, with its newline."""
-    return b"\t".join([field(value) for value in values]) + b"\n"
+def _fields(row: Row) -> list[bytes]:
+    return [_NULL if value is None or value is UNCHANGED else value for value in row]
 
 
-def blocks(lines: Iterable[bytes]) -> Iterable[bytes]:
-    """The same bytes in larger pieces."""
-    pending: list[bytes] = []
-    size = 0
-    for text in lines:
-        pending.append(text)
-        size += len(text)
-        if size >= _BLOCK_SIZE:
-            yield b"".join(pending)
-            pending, size = [], 0
-    if pending:
-        yield b"".join(pending)
+def blocks(rows: Sequence[Row]) -> Iterator[bytes]:
+    """The rows in pieces that are worth a call."""
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        yield lines(rows[start : start + _BLOCK_ROWS])

@@ -210,8 +210,10 @@ class PostgresDestination:
             connection.execute(sql.END_LEFTOVERS, [self._session_name])
 
 
-#: Text forms must be read as they were written at the source, whatever this server's defaults are.
+#: Text forms must be read as they were written at the source, whatever this server's defaults are. A batch is staged and
+#: sorted in memory; both are taken only as far as a batch needs them.
 SESSION = """
 SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET lc_monetary = 'C';
 SET extra_float_digits = 1; SET xmloption = 'content'; SET client_min_messages = 'warning';
+SET temp_buffers = '64MB'; SET work_mem = '64MB';
 """

@@ -1,20 +1,24 @@
 """Merges the batch of one table through a staging table. The caller owns the transaction."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
 import psycopg
+from psycopg.sql import Composed
 
 from rosetta_dagster.cdc.batch import Merge, Move, Recount, Step, TableBatch, Truncate
 from rosetta_dagster.cdc.destination.postgres import sql
-from rosetta_dagster.cdc.destination.postgres.copy_text import blocks, line
+from rosetta_dagster.cdc.destination.postgres.copy_text import blocks
 from rosetta_dagster.cdc.destination.postgres.state import StreamState
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
-from rosetta_dagster.cdc.event import UNCHANGED, Key, Row
+from rosetta_dagster.cdc.event import UNCHANGED, Row
 from rosetta_dagster.cdc.postgres_errors import Translation, translated
 from rosetta_dagster.cdc.schema import TableId, TableSchema
+
+#: Fewer new rows are merged with the others: a statement costs as much as a few dozen rows.
+DIRECT_ROWS = 64
 
 
 class Merger:
@@ -52,27 +56,56 @@ class Merger:
 
     def _merge(self, table: TableSchema, step: Merge, *, is_first: bool) -> None:
         target, staging = self._targets.of(table.id), self._staging_of(table, is_first=is_first)
-        self._stage(staging, table, _merge_lines(table, step))
         if step.deleted:
+            self._stage(staging, table, ("op", *_cells(table.key_indexes)), [(b"d", *key) for key in step.deleted])
             self._connection.execute(sql.delete_by_key(target, staging, table))
-        unsent = {index for row in step.rows if UNCHANGED in row for index in _unsent(row)}
-        if unsent:
-            self._connection.execute(sql.update_in_part(target, staging, table, unsent))
-        if step.rows:
+        rows, in_part = step.rows, [row for row in step.rows[step.new_count :] if UNCHANGED in row]
+        if in_part:
+            rows = [row for row in rows if UNCHANGED not in row]
+            self._update_in_part(staging, table, in_part)
+        if step.new_count >= DIRECT_ROWS and self._insert(table, rows[: step.new_count]):
+            rows = rows[step.new_count :]
+        if rows:
+            self._stage(staging, table, _all_cells(table), rows)
             self._connection.execute(sql.upsert(target, staging, table))
+
+    def _update_in_part(self, staging: str, table: TableSchema, rows: Sequence[Row]) -> None:
+        columns = ("op", "unchanged", *_all_cells(table))
+        self._stage(staging, table, columns, [(b"p", _digits(row), *row) for row in rows])
+        unsent = {index for row in rows for index in _unsent(row)}
+        self._connection.execute(sql.update_in_part(self._targets.of(table.id), staging, table, unsent))
+
+    def _insert(self, table: TableSchema, rows: Sequence[Row]) -> bool:
+        """Load rows that are new straight into the table, which costs half of a merge; whether that worked.
+
+        Somebody else may have written a row of such a key. Then nothing has happened, and the rows are to be merged, which
+        also says better what is wrong with a row.
+        """
+        try:
+            with self._connection.transaction():
+                self._copy(sql.copy_into(self._targets.of(table.id), table), rows)
+        except (psycopg.errors.IntegrityError, psycopg.errors.DataError, psycopg.errors.NotSupportedError):
+            return False
+        return True
 
     def _recount(self, table: TableSchema, step: Recount, *, is_first: bool) -> None:
         target, staging = self._targets.of(table.id), self._staging_of(table, is_first=is_first)
-        self._stage(staging, table, _recount_lines(step))
+        columns = ("op", "copies", *_all_cells(table))
+        rows = [*_counted(b"d", step.deleted), *_counted(b"u", step.inserted)]
+        self._stage(staging, table, columns, rows)
         if step.deleted:
             self._connection.execute(sql.delete_copies(target, staging, table))
         if step.inserted:
             self._connection.execute(sql.insert_copies(target, staging, table))
 
-    def _stage(self, staging: str, table: TableSchema, lines: Iterable[bytes]) -> None:
-        translation = replace(self._translation, named=partial(_staged_place, table))
-        with translated(translation), self._connection.cursor().copy(sql.copy_into_staging(staging, table)) as copy:
-            for block in blocks(lines):
+    def _stage(self, staging: str, table: TableSchema, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Load rows into these columns of the staging table."""
+        with translated(replace(self._translation, named=partial(_staged_place, table))):
+            self._copy(sql.copy_into_staging(staging, columns), rows)
+
+    def _copy(self, statement: Composed, rows: Sequence[Row]) -> None:
+        with self._connection.cursor().copy(statement) as copy:
+            for block in blocks(rows):
                 copy.write(block)
 
     def _staging_of(self, table: TableSchema, *, is_first: bool) -> str:
@@ -105,26 +138,20 @@ def _staged_place(table: TableSchema, place: str) -> str:
     return f"table {table.id}, column {table.column_names[int(found[1])]}" if found else f"table {table.id}"
 
 
-def _merge_lines(table: TableSchema, step: Merge) -> Iterator[bytes]:
-    for row in step.rows:
-        if UNCHANGED in row:
-            yield line((b"p", b"".join([b"1" if value is UNCHANGED else b"0" for value in row]), None, *row))
-        else:
-            yield b"u\t\\N\t\\N\t" + line(row)
-    for key in step.deleted:
-        yield line((b"d", None, None, *_row_of_key(table, key)))
+def _cells(indexes: Iterable[int]) -> list[str]:
+    return [f"c{index}" for index in indexes]
 
 
-def _row_of_key(table: TableSchema, key: Key) -> Row:
-    values = dict(zip(table.key_indexes, key, strict=True))
-    return tuple([values.get(index) for index in range(len(table.columns))])
+def _all_cells(table: TableSchema) -> list[str]:
+    return _cells(range(len(table.columns)))
 
 
-def _recount_lines(step: Recount) -> Iterator[bytes]:
-    for row, copies in step.inserted:
-        yield line((b"u", None, str(copies).encode(), *row))
-    for row, copies in step.deleted:
-        yield line((b"d", None, str(copies).encode(), *row))
+def _counted(op: bytes, rows: Iterable[tuple[Row, int]]) -> list[Row]:
+    return [(op, str(copies).encode(), *row) for row, copies in rows]
+
+
+def _digits(row: Row) -> bytes:
+    return b"".join([b"1" if value is UNCHANGED else b"0" for value in row])
 
 
 def _unsent(row: Row) -> list[int]:

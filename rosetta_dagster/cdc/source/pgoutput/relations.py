@@ -31,6 +31,8 @@ class Relations:
         self._read_schema = read_schema
         self._type_name = type_name
         self._by_oid: dict[int, TableSchema | None] = {}
+        #: The table of a change by its number; None when it is none of the pipeline's. A method would be a call more.
+        self.schema: Callable[[int], TableSchema | None] = self._by_oid.__getitem__
 
     def learn(self, relation: Relation) -> None:
         """A relation message: the server sends one before a table's first change, and again when the table was altered."""
@@ -47,10 +49,6 @@ class Relations:
             known = known if learnt == known else learnt
         self._schemas[table] = self._before[table] = known
         self._by_oid[relation.oid] = known
-
-    def schema(self, oid: int) -> TableSchema | None:
-        """The table of a change; None when it is none of the pipeline's."""
-        return self._by_oid[oid]
 
     def _schema(self, relation: Relation, before: TableSchema, catalog: TableSchema) -> TableSchema:
         """The table as the message describes it. The catalog, maybe ahead of it, and the schema before tell the rest."""

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
@@ -17,6 +18,7 @@ from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.pgoutput import protocol
+from rosetta_dagster.cdc.source.pgoutput.ahead import ReadAhead
 from rosetta_dagster.cdc.source.pgoutput.relations import ReadSchema, Relations, TypeName
 from rosetta_dagster.cdc.source.pgoutput.walsender import Walsender
 
@@ -27,11 +29,16 @@ BYTE_LIMIT = 64 * 1024 * 1024
 #: How long the connection may take to end, in seconds, before the process has to.
 CLOSE_TIMEOUT = 20.0
 
-_READERS: dict[int, tuple[Operation, Callable[[bytes], protocol.RowChange]]] = {
+_READERS: dict[int, tuple[Operation, Callable[[bytes], protocol.Images]]] = {
     protocol.INSERT: (Operation.INSERT, protocol.read_insert),
     protocol.UPDATE: (Operation.UPDATE, protocol.read_update),
     protocol.DELETE: (Operation.DELETE, protocol.read_delete),
 }
+
+
+#: Make a position and a change from their fields, in order: the generated constructors take twice as long.
+_position = partial(tuple.__new__, Position)
+_change = partial(tuple.__new__, Change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +69,41 @@ class Reader:
         return self._transaction is None
 
     @property
+    def is_full(self) -> bool:
+        """Whether the changes are as many as a delivery may hold."""
+        return len(self.changes) >= CHANGE_LIMIT or self.byte_count >= BYTE_LIMIT
+
+    @property
     def transaction_at(self) -> datetime | None:
         """When the transaction that is being read was committed at the source."""
         return None if self._transaction is None else self._transaction.committed_at
 
+    def read_some(self, messages: deque[bytes]) -> None:
+        """Read messages until there are none left, or a delivery is full."""
+        changes, read = self.changes, self.read
+        while messages and len(changes) < CHANGE_LIMIT and self.byte_count < BYTE_LIMIT:
+            read(messages.popleft())
+
     def read(self, message: bytes) -> None:
+        """Millions of changes pass here: no more calls than it takes."""
         if message[0] == protocol.KEEPALIVE:
-            if self.is_between_transactions:
+            if self._transaction is None:
                 self.lsn = max(self.lsn, protocol.read_keepalive(message)[0])
             return
-        kind = protocol.kind_of(message)
+        lsn, kind, oid = protocol.read_head(message)
         reader = _READERS.get(kind)
-        if reader is not None:
-            self._add(message, reader[0], reader[1](message))
-        elif kind == protocol.BEGIN:
+        if reader is None:
+            self._read_other(message, lsn, kind)
+            return
+        table = self._relations.schema(oid)
+        if table is not None:
+            operation, read_images = reader
+            old_row, row = read_images(message)
+            self._add(lsn, operation, table, row, old_row)
+            self.byte_count += len(message)
+
+    def _read_other(self, message: bytes, lsn: int, kind: int) -> None:
+        if kind == protocol.BEGIN:
             self._transaction = protocol.read_begin(message)
             self._lsn = 0
         elif kind == protocol.COMMIT:
@@ -84,7 +112,9 @@ class Reader:
             self._relations.learn(protocol.read_relation(message))
         elif kind == protocol.TRUNCATE:
             for oid in protocol.read_truncate(message):
-                self._add(message, Operation.TRUNCATE, protocol.RowChange(oid, None, None))
+                table = self._relations.schema(oid)
+                if table is not None:
+                    self._add(lsn, Operation.TRUNCATE, table, None, None)
 
     def take_complete(self) -> list[Change]:
         """The changes of complete transactions."""
@@ -108,19 +138,13 @@ class Reader:
         self.complete_count = len(self.changes)
         self.lsn = max(self.lsn, commit_end)
 
-    def _add(self, message: bytes, operation: Operation, change: protocol.RowChange) -> None:
-        table = self._relations.schema(change.relation_oid)
-        if table is not None:
-            self._append(protocol.lsn_of(message), operation, table, change.row, change.old_row)
-            self.byte_count += len(message)
-
-    def _append(self, lsn: int, operation: Operation, table: TableSchema, row: Row | None, old_row: Row | None) -> None:
+    def _add(self, lsn: int, operation: Operation, table: TableSchema, row: Row | None, old_row: Row | None) -> None:
         transaction = self._transaction
         assert transaction is not None, "a change stands between BEGIN and COMMIT"
         self._ordinal = self._ordinal + 1 if lsn == self._lsn else 0
         self._lsn = lsn
-        position = Position(transaction.commit_lsn, lsn, self._ordinal)
-        self.changes.append(Change(position, transaction.xid, operation, table, row, old_row))
+        position = _position((transaction.commit_lsn, lsn, self._ordinal))
+        self.changes.append(_change((position, transaction.xid, operation, table, row, old_row)))
 
 
 class PgoutputStream:
@@ -137,8 +161,8 @@ class PgoutputStream:
         deadline = time.monotonic() + timeout
         self._fetch(timeout)
         while self._messages or self._fetch(0 if self._reader.is_between_transactions else timeout):
-            self._reader.read(self._messages.popleft())
-            if self._is_full() or self._has_waited(deadline):
+            self._reader.read_some(self._messages)
+            if self._reader.is_full or self._has_waited(deadline):
                 break
         return self._cut()
 
@@ -164,14 +188,10 @@ class PgoutputStream:
         reader = self._reader
         return reader.is_between_transactions and not reader.changes and time.monotonic() > deadline
 
-    def _is_full(self) -> bool:
-        reader = self._reader
-        return len(reader.changes) >= CHANGE_LIMIT or reader.byte_count >= BYTE_LIMIT
-
     def _cut(self) -> Delivery | None:
         """The complete transactions; of one that is too large a part. The slot moves by what commits have been read."""
         reader = self._reader
-        is_part = not reader.complete_count and self._is_full()
+        is_part = not reader.complete_count and reader.is_full
         changes = reader.take_part() if is_part else reader.take_complete()
         committed_at = reader.transaction_at if is_part else reader.complete_at
         if not changes and reader.lsn <= self._delivered:
@@ -208,7 +228,7 @@ class PgoutputSource:
     #: The slot's `confirmed_flush_lsn`, read before the start.
     confirmed_flush_lsn: Lsn
 
-    def open(self, watermarks: Sequence[Watermark]) -> PgoutputStream:  # noqa: ARG002 - positions here need no help
+    def open(self, watermarks: Sequence[Watermark]) -> ReadAhead:  # noqa: ARG002 - positions here need no help
         reader = Reader(Relations(self.schemas, self.held_schemas, self.read_schema, self.type_name))
         walsender = Walsender(self.connection, self.slot_name, self.publication_name)
-        return PgoutputStream(walsender, reader, self.confirmed_flush_lsn)
+        return ReadAhead(PgoutputStream(walsender, reader, self.confirmed_flush_lsn))

@@ -1,0 +1,188 @@
+"""What is compared: Rosetta with each of its engines, and PostgreSQL's native logical replication, behind one protocol."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, LiteralString, Protocol
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
+
+from bench import workload
+from bench.process import Usage, WorkerProcess
+from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, PostgresConnection, SourceConfig, TableConfig
+from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.schema import TableId
+
+#: How often a condition is looked at, in seconds; the precision of what is measured.
+POLL: Final = 0.002
+
+#: Nothing that is measured takes longer, in seconds.
+_TIMEOUT: Final = 600.0
+
+
+class Contender(Protocol):
+    """One way to replicate one source database to one destination database. Its slot waits while it is stopped."""
+
+    name: str
+    destination: str
+
+    def begin(self) -> None:
+        """Make the slot and start, from nothing, with the copy of the tables."""
+
+    def is_copied(self) -> bool:
+        """Whether every table is copied."""
+
+    def start(self) -> None:
+        """Start streaming from where it was stopped."""
+
+    def is_streaming(self) -> bool: ...
+
+    def usage(self) -> Usage | None:
+        """What the process has used so far; None when it is a part of the server."""
+
+    def stop(self) -> None: ...
+
+    def remove(self) -> None:
+        """Drop the slot."""
+
+
+class Native:
+    """PostgreSQL's native logical replication, with the settings that it has by itself."""
+
+    def __init__(self, source: str, destination: str, number: int) -> None:
+        self.name = "native"
+        self.destination = destination
+        self._source = source
+        self._slot = f"bench_native_{number}"
+        _run(destination, workload.CREATE_TABLES)
+
+    def begin(self) -> None:
+        command = sql.SQL("CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION bench")
+        _run(self.destination, command.format(sql.Identifier(self._slot), sql.Literal(make_conninfo(self._source))))
+
+    def is_copied(self) -> bool:
+        query = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate IN ('f', 's', 'r')"
+        return bool(_value(self.destination, query) == len(workload.TABLES))
+
+    def start(self) -> None:
+        _run(self.destination, sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(sql.Identifier(self._slot)))
+
+    def is_streaming(self) -> bool:
+        return _is_active(self._source, self._slot)
+
+    def usage(self) -> None:
+        return None
+
+    def stop(self) -> None:
+        ready = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate = 'r'"
+        wait_until(lambda: _value(self.destination, ready) == len(workload.TABLES))
+        _run(self.destination, sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(self._slot)))
+        wait_until(lambda: not _is_active(self._source, self._slot))
+
+    def remove(self) -> None:
+        _run(self.destination, sql.SQL("DROP SUBSCRIPTION {}").format(sql.Identifier(self._slot)))
+
+
+class Rosetta:
+    """A worker of Rosetta in a process of its own, over one engine."""
+
+    def __init__(self, source: str, destination: str, number: int, *, engine: Engine, logs: Path) -> None:
+        self.name = f"rosetta {engine.lower()}"
+        self.destination = destination
+        self._source = source
+        self._config = _pipeline(source, destination, f"bench_{engine.lower()}_{number}", engine)
+        self._log = logs / f"{self._config.name}.log"
+        self._worker: WorkerProcess | None = None
+
+    def begin(self) -> None:
+        self.start()
+
+    def is_copied(self) -> bool:
+        if _value(self.destination, "SELECT count(*) FROM pg_class WHERE oid = to_regclass('rosetta.copies')") == 0:
+            return False
+        query = "SELECT count(*) FROM rosetta.copies WHERE finished_at IS NOT NULL"
+        return bool(_value(self.destination, query) == len(workload.TABLES))
+
+    def start(self) -> None:
+        self._worker = WorkerProcess(self._config, self._log)
+
+    def is_streaming(self) -> bool:
+        return _is_active(self._source, self._config.slot_name)
+
+    def usage(self) -> Usage | None:
+        return None if self._worker is None else self._worker.usage()
+
+    def stop(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def remove(self) -> None:
+        self.stop()
+        wait_until(lambda: not _is_active(self._source, self._config.slot_name))
+        with psycopg.connect(self._source, autocommit=True) as connection:
+            connection.execute("SELECT pg_drop_replication_slot(%s)", [self._config.slot_name])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Poll until it holds."""
+    deadline = time.perf_counter() + _TIMEOUT
+    while not condition():
+        if time.perf_counter() > deadline:
+            raise TimeoutError("what is measured did not end in time")
+        time.sleep(POLL)
+
+
+def _pipeline(source: str, destination: str, name: str, engine: Engine) -> PipelineConfig:
+    target = _connection(destination)
+    assert target.password is not None, "the embedded server has one"
+    config = {**target.model_dump(exclude={"password"}), "password": target.password.get_secret_value()}
+    return PipelineConfig(
+        id=1,
+        name=name,
+        engine=engine,
+        source=SourceConfig(name="source", connection=_connection(source), publication_name="bench"),
+        destinations=(DestinationConfig(name="destination", type="POSTGRES", config=config),),
+        tables=tuple(TableConfig(id=TableId("public", table)) for table in workload.TABLES),
+    )
+
+
+def _connection(url: str) -> PostgresConnection:
+    parts: dict[str, Any] = conninfo_to_dict(url)
+    return PostgresConnection(
+        host=parts["host"],
+        port=int(parts["port"]),
+        database=parts["dbname"],
+        username=parts["user"],
+        password=SecretStr(parts["password"]),
+    )
+
+
+#: Connections for looking, one for each database: making one for each look would take what is measured from the machine.
+_watchers: dict[str, "psycopg.Connection[Any]"] = {}
+
+
+def _value(url: str, query: sql.Composed | LiteralString) -> Any:
+    if url not in _watchers:
+        _watchers[url] = psycopg.connect(url, autocommit=True)
+    row = _watchers[url].execute(query).fetchone()
+    assert row is not None, "each of these queries returns a row"
+    return row[0]
+
+
+def has_marker(url: str, marker: int) -> bool:
+    """Whether the destination shows the last change of a backlog."""
+    return bool(_value(url, sql.SQL("SELECT EXISTS (SELECT FROM marker WHERE number = {})").format(sql.Literal(marker))))
+
+
+def _is_active(url: str, slot: str) -> bool:
+    query = sql.SQL("SELECT count(*) FROM pg_replication_slots WHERE active AND slot_name = {}")
+    return bool(_value(url, query.format(sql.Literal(slot))))
+
+
+def _run(url: str, statement: sql.Composed | LiteralString) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)

@@ -1,0 +1,80 @@
+"""Starts a worker in a process of its own and reads from /proc what it has used."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from rosetta_dagster.cdc.config import PipelineConfig
+
+_STOP_TIMEOUT = 60.0
+
+
+class WorkerFailed(RuntimeError):
+    """The worker ended by itself; its log says why."""
+
+
+class Usage(NamedTuple):
+    """What a process has used since it was started."""
+
+    cpu_seconds: float
+    peak_rss_bytes: int
+    rss_bytes: int
+
+
+class WorkerProcess:
+    """One worker. Owns the process, from the start until `stop` returns."""
+
+    def __init__(self, config: PipelineConfig, log: Path) -> None:
+        self._log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bench.worker"], stdin=subprocess.PIPE, stdout=output, stderr=output
+            )
+        assert self._process.stdin is not None, "it is a pipe"
+        self._process.stdin.write(json.dumps(_in_clear(config)).encode() + b"\n")
+        self._process.stdin.flush()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def usage(self) -> Usage:
+        if self._process.poll() is not None:
+            raise WorkerFailed(f"the worker has ended: {self._log.read_text()[-2000:]}")
+        proc = Path("/proc") / str(self._process.pid)
+        status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+        # After the name, which may hold spaces: the 14th and 15th fields of all.
+        ticks = (proc / "stat").read_text().rpartition(")")[2].split()[11:13]
+        return Usage(
+            cpu_seconds=sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"),
+            peak_rss_bytes=_bytes(status["VmHWM"]),
+            rss_bytes=_bytes(status["VmRSS"]),
+        )
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None, "it is a pipe"
+        self._process.stdin.close()
+        try:
+            code = self._process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        if code:
+            raise WorkerFailed(f"the worker ended with {code}: {self._log.read_text()[-2000:]}")
+
+
+def _bytes(kilobytes: str) -> int:
+    return int(kilobytes.split(maxsplit=1)[0]) * 1024
+
+
+def _in_clear(config: PipelineConfig) -> dict[str, object]:
+    """The configuration as the worker reads it, over a pipe that nobody else reads."""
+    values: dict[str, object] = config.model_dump(mode="json")
+    source: dict[str, object] = config.source.model_dump(mode="json")
+    password = config.source.connection.password
+    assert password is not None, "the embedded server has one"
+    source["connection"] = {**config.source.connection.model_dump(mode="json"), "password": password.get_secret_value()}
+    return {**values, "source": source}
