@@ -147,7 +147,10 @@ def test_a_destination_that_goes_silent_within_a_batch_ends_the_run(
             proxy.stand_still()
         assert isinstance(end_of(worker), DestinationUnavailable)
     # The server still has the transaction open: the network has not told it that nobody is there.
-    unfinished = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND datname = current_database()"
+    unfinished = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE xact_start IS NOT NULL AND datname = current_database() AND pid <> pg_backend_pid()"
+    )
     assert [(1,)] == destination.rows(unfinished)
     direct = pipeline(source, [destination], *TABLES)
     assert_continues(direct, source, destination)

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from rosetta_dagster.cdc.destination.postgres.copy_text import lines
 from rosetta_dagster.cdc.destination.snowflake.copy_text import parse, tables
 
 AWKWARD = [

@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator
 from typing import Any, Final
 
 import psycopg
-from psycopg import sql
+from psycopg import generators, sql
 from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn
 from psycopg.waiting import Wait
@@ -18,7 +18,8 @@ def copy_out(connection: "psycopg.Connection[Any]", statement: sql.Composable) -
 
     By libpq's own calls: psycopg's reader costs four times as much for each row, and there are millions.
     """
-    started = connection.pgconn.exec_(statement.as_bytes(connection))
+    connection.pgconn.send_query(statement.as_bytes(connection))
+    (started,) = connection.wait(generators.execute(connection.pgconn))
     if started.status != psycopg.pq.ExecStatus.COPY_OUT:
         raise psycopg.errors.error_from_result(started)
     try:
