@@ -6,7 +6,7 @@ settled once every destination holds all of it, and only a settled delivery is r
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -46,6 +46,8 @@ class Replica:
     _waiting: list[Change] = field(default_factory=list)
     _waiting_bytes: int = 0
     _waiting_since: float = 0.0
+    #: Changes of late tables that are applied and not yet told.
+    _late_counts: Counter[tuple[TableId, str]] = field(default_factory=Counter)
 
     def lacks(self, delivery: Delivery) -> Sequence[Change]:
         """The delivery's changes that neither the destination holds nor wait for it."""
@@ -62,7 +64,10 @@ class Replica:
         self.held = replace(self.held, copied={**self.held.copied, table: point})
 
     def take(self, delivery: Delivery, number: int) -> Counter[tuple[TableId, str]]:
-        """Let the delivery's changes wait for the destination; how many of each table and kind it lacks."""
+        """Let the delivery's changes wait for the destination; how many of each table and kind it lacks.
+
+        Those of late tables are counted when they have been applied.
+        """
         changes = self.lacks(delivery)
         if changes:
             self._passed = delivery.watermark
@@ -72,7 +77,9 @@ class Replica:
         self._taken = number
         if not self._waiting:
             self.settled = number
-        return Counter((change.table.id, change.operation.value) for change in changes)
+        counts, self._late_counts = self._late_counts, Counter()
+        counts.update(_kinds(changes))
+        return counts
 
     def flush_if_due(self) -> None:
         """Apply what waits when it is as much, or has waited as long, as the destination wants."""
@@ -96,6 +103,7 @@ class Replica:
         """Make changes durable that waited for a late table, with all that waits: the watermark is of both."""
         self._wait(changes)
         self.flush()
+        self._late_counts.update(_kinds(changes))
 
     def serve(self) -> bool:
         """Do what the copying of tables waits for; whether there is more of it to do at once."""
@@ -201,6 +209,10 @@ class _Commits:
             replica.destination.note(self._pending.lsn)
         self._stream.commit(self._pending)
         self._pending, self._made_at = None, time.monotonic()
+
+
+def _kinds(changes: Iterable[Change]) -> Iterator[tuple[TableId, str]]:
+    return ((change.table.id, change.operation.value) for change in changes)
 
 
 def _size(changes: Sequence[Change]) -> int:

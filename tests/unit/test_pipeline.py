@@ -379,3 +379,11 @@ def test_the_commit_time_is_reported() -> None:
     run = run_of([FIRST])
     run.start()
     assert LONG_AGO == run.reporter.read().last_commit_at
+
+
+def test_changes_that_waited_for_a_late_table_are_counted_once_they_are_applied() -> None:
+    one = replica(FakeDestination("a", []), Held())
+    assert 2 == one.take(FIRST, 1).total()
+    one.apply_late(SECOND.changes)
+    assert {(ITEMS.id, "update"): 1, (ITEMS.id, "delete"): 1} == one.take(delivery_of(lsn=0x200), 2)
+    assert not one.take(delivery_of(lsn=0x210), 3)
