@@ -88,6 +88,7 @@ def test_a_mode_that_verifies_refuses_a_certificate_of_somebody_else(
     text = str(caught.value)
     assert text.startswith(f"Source {config.source.connection.describe()} ")
     assert told in text
+    assert not caught.value.transient
     assert caught.value.remedy
     assert "\n" not in text
     assert source.config["password"] not in text
