@@ -145,12 +145,15 @@ def test_no_planted_secret_and_no_value_is_found_anywhere(planted: Deployment) -
     }
     secrets = (SOURCE, DESTINATION, WRONG, environment.secret_key, environment.postgres.password)
     found = [
-        f"{text[:22]}… in {place}" for place, told in places.items() for text in (*secrets, REPLICATED, REFUSED) if text in told
+        f"{text[:22]}… in {place}"
+        for place, told in places.items()
+        for text in (*secrets, REPLICATED, REFUSED)
+        if text in told
     ]
     assert [] == found
     # That the places were searched at all: what is no secret is in each.
-    for place in places:
-        assert "rosetta" in places[place], place
+    for place, told in places.items():
+        assert "rosetta" in told, place
     assert "vault" in places["GraphQL, runs"]
     assert "vault" in places["GraphQL, definitions"]
     assert "vault" in places["Dagster's database"]

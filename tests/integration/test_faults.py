@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
+from typing import Any
 
 import psycopg
 import pytest
@@ -265,7 +266,12 @@ def test_a_copy_whose_snapshot_was_lost_when_another_table_was_finished_is_made_
         patched.setattr(snapshot, "READER_COUNT", 1)
         # Before the part has its own hold of the snapshot, which lasts as long as it is read.
         copy_part = snapshot.Copier._copy_part
-        patched.setattr(snapshot.Copier, "_copy_part", lambda *part: (lose_the_snapshot(), copy_part(*part)))
+
+        def copy_late(copier: snapshot.Copier, *arguments: Any) -> None:
+            lose_the_snapshot()
+            copy_part(copier, *arguments)
+
+        patched.setattr(snapshot.Copier, "_copy_part", copy_late)
         assert isinstance(end_of(started(config)), SourceUnavailable)
     assert_copies_anew(config, source, destination)
 

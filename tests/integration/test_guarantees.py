@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import psutil
 import pytest
@@ -68,9 +69,7 @@ def make_gate(destination: Database, last: int) -> None:
     )
 
 
-def kill_at_the_gate(
-    config: PipelineConfig, destination: Database, before: Callable[[], None] = lambda: None
-) -> None:
+def kill_at_the_gate(config: PipelineConfig, destination: Database, before: Callable[[], None] = lambda: None) -> None:
     """Let a worker run into the gate, and kill it there."""
     with destination.connect() as blocker:
         blocker.execute(f"SELECT pg_advisory_lock({GATE})")
@@ -127,7 +126,7 @@ class Reader:
         #: The counts of the two tables, each time that they had changed.
         self.seen: list[tuple[int, int]] = []
 
-    def __enter__(self) -> "Reader":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -161,7 +160,9 @@ def test_a_transaction_that_fits_into_a_batch_is_never_half_visible(source: Data
     assert [] == [(items, notes) for items, notes in reader.seen if items != notes]
 
 
-def test_a_unique_index_identifies_rows_and_a_table_of_inserts_needs_nothing(source: Database, destination: Database) -> None:
+def test_a_unique_index_identifies_rows_and_a_table_of_inserts_needs_nothing(
+    source: Database, destination: Database
+) -> None:
     source.run(
         "CREATE TABLE places (id int, region text NOT NULL, number int NOT NULL, body text)",
         "CREATE UNIQUE INDEX by_number ON places (region, number)",
@@ -209,9 +210,7 @@ def test_a_transaction_of_a_million_rows_passes_in_bounded_memory(
     replicate(config, source, destination)
     peak = 0
     with worker_of(config) as worker:
-        source.run(
-            "INSERT INTO items SELECT n, 'item ' || n, repeat(md5(n::text), 4) FROM generate_series(1, 1000000) AS n"
-        )
+        source.run("INSERT INTO items SELECT n, 'item ' || n, repeat(md5(n::text), 4) FROM generate_series(1, 1000000) AS n")
         deadline = time.monotonic() + 400
         while destination.rows("SELECT count(*) FROM items") != [(1_000_000,)]:
             assert worker.poll() is None, "the worker ended by itself"

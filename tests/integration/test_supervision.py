@@ -12,7 +12,14 @@ from pydantic import SecretStr
 
 from rosetta_dagster.cdc import supervision
 from rosetta_dagster.cdc.config import Health, Status, TableState
-from rosetta_dagster.cdc.errors import ConfigurationError, LeaseHeld, PipelineNotFound, RosettaError, StoreUnavailable, TransientError
+from rosetta_dagster.cdc.errors import (
+    ConfigurationError,
+    LeaseHeld,
+    PipelineNotFound,
+    RosettaError,
+    StoreUnavailable,
+    TransientError,
+)
 from rosetta_dagster.cdc.health import observe
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
@@ -281,18 +288,32 @@ class Refused(NamedTuple):
 BAD_INPUT = {
     "port": Refused(rows=("UPDATE destinations SET config = config || '{\"port\": 0}'",), told="port: "),
     "database": Refused(rows=("UPDATE sources SET pg_database = 'ghost'",), told='database "ghost" does not exist'),
-    "user": Refused(rows=("UPDATE sources SET pg_username = 'ghost'",), told="password authentication failed", remedy="Correct the user name"),
+    "user": Refused(
+        rows=("UPDATE sources SET pg_username = 'ghost'",),
+        told="password authentication failed",
+        remedy="Correct the user name",
+    ),
     "destination's password": Refused(
-        rows=("UPDATE destinations SET config = config || '{\"password\": \"hunter2hunter2\"}'",),
+        rows=('UPDATE destinations SET config = config || \'{"password": "hunter2hunter2"}\'',),
         told="password authentication failed",
         remedy="or the password",
     ),
-    "tls": Refused(rows=("UPDATE sources SET pg_sslmode = 'require'",), told="server does not support SSL", remedy="Set sslmode"),
-    "no tables": Refused(rows=("DELETE FROM pipeline_tables",), told="has no tables", remedy="Insert rows into pipeline_tables"),
+    "tls": Refused(
+        rows=("UPDATE sources SET pg_sslmode = 'require'",), told="server does not support SSL", remedy="Set sslmode"
+    ),
+    "no tables": Refused(
+        rows=("DELETE FROM pipeline_tables",), told="has no tables", remedy="Insert rows into pipeline_tables"
+    ),
     "no destination": Refused(rows=("DELETE FROM pipeline_destinations",), told="has no destination", remedy="Insert a row"),
-    "missing table": Refused(rows=("UPDATE pipeline_tables SET table_name = 'ghost'",), told="public.ghost does not exist", remedy="Create it"),
-    "replication": Refused(statements=("ALTER ROLE {role} NOREPLICATION",), told="may not replicate", remedy="Run ALTER ROLE"),
-    "privilege": Refused(statements=("REVOKE SELECT ON items FROM {role}",), told="may not read table public.items", remedy="Run GRANT"),
+    "missing table": Refused(
+        rows=("UPDATE pipeline_tables SET table_name = 'ghost'",), told="public.ghost does not exist", remedy="Create it"
+    ),
+    "replication": Refused(
+        statements=("ALTER ROLE {role} NOREPLICATION",), told="may not replicate", remedy="Run ALTER ROLE"
+    ),
+    "privilege": Refused(
+        statements=("REVOKE SELECT ON items FROM {role}",), told="may not read table public.items", remedy="Run GRANT"
+    ),
     "publication": Refused(
         statements=("CREATE PUBLICATION theirs",),
         rows=("UPDATE sources SET publication_name = 'theirs'",),
@@ -330,7 +351,7 @@ def role(own_store: Store, source: Database) -> Iterator[str]:
 # What is wrong is found before the stream opens, so one engine stands for both.
 @pytest.mark.parametrize("case", BAD_INPUT.values(), ids=BAD_INPUT)
 def test_bad_input_is_one_clear_message_on_the_row_and_in_the_run_and_is_not_tried_again(
-    own_store: Store, name: str, role: str, source: Database, destination: Database, case: Refused
+    own_store: Store, name: str, role: str, source: Database, case: Refused
 ) -> None:
     source.run(*(statement.format(role=role) for statement in case.statements))
     with own_store.connected() as connection:
@@ -401,7 +422,9 @@ def test_a_server_that_stays_away_is_tried_again_with_longer_and_longer_waits_un
         server.start()
         source.run("INSERT INTO items VALUES (3)")
         run = Run(own_store, name)
-        until(lambda: destination.rows("SELECT id FROM items ORDER BY id") == source.rows("SELECT id FROM items ORDER BY id"))
+        until(
+            lambda: destination.rows("SELECT id FROM items ORDER BY id") == source.rows("SELECT id FROM items ORDER BY id")
+        )
         own_store.set_status(name, Status.PAUSE)
         assert run.wait() is None
     assert own_store.state(name).last_error is None

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from rosetta_dagster.cdc.config import PipelineConfig
@@ -63,8 +62,9 @@ def test_a_mode_that_trusts_any_certificate_gets_what_it_asks_for(
 
 
 @pytest.mark.parametrize(
-    ("mode", "host", "told"),
+    "case",
     [
+        # The mode, whose certificate is trusted, and what is told.
         ("verify-ca", None, "certificate verify failed"),
         ("verify-full", None, "certificate verify failed"),
         ("verify-full", "another.example", "does not match host name"),
@@ -72,9 +72,13 @@ def test_a_mode_that_trusts_any_certificate_gets_what_it_asks_for(
     ],
 )
 def test_a_mode_that_verifies_refuses_a_certificate_of_somebody_else(
-    source: Database, tls: TlsProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    mode: str, host: str | None, told: str | None,
-) -> None:  # fmt: skip
+    source: Database,
+    tls: TlsProxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[str, str | None, str | None],
+) -> None:
+    mode, host, told = case
     source.run(*CREATE)
     (tmp_path / "roots").mkdir()
     trusted = self_signed(tmp_path / "roots", "a.root") if host is None else tmp_path / f"{host}.pem"
