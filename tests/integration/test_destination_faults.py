@@ -85,6 +85,8 @@ def small_disk() -> Iterator[Path]:
     place.rmdir()
 
 
+# What a full disk does to a batch knows no engine; that nothing is confirmed, the others say for both.
+@replication.only_pgoutput
 def test_a_destination_whose_disk_is_full_ends_the_run_and_the_next_one_continues(
     source: Database, small_disk: Path
 ) -> None:

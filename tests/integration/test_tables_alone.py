@@ -230,6 +230,8 @@ class TestLateTables:
 
 
 class TestResumedCopies:
+    # Copies know no engine.
+    @only_pgoutput
     def test_a_first_copy_that_was_broken_off_is_resumed_by_range(
         self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -287,6 +289,8 @@ class TestResumedCopies:
         source.run("UPDATE orders SET amount = 1 WHERE id % 2 = 0")
         replicate(config, source, destination)
 
+    # Copies know no engine.
+    @only_pgoutput
     def test_ranges_of_a_table_that_was_written_anew_are_not_resumed(
         self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
