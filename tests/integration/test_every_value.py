@@ -47,6 +47,12 @@ _REFUSED_BY_DEBEZIUM: Final[Mapping[str, list[str]]] = {
     "numeric[]": ["'{NaN,Infinity,1.50}'"],
     "mood[]": ["'{sad,NULL}'"],
     "date": ["'4713-01-01 BC'"],
+    # Of the extension pgvector.
+    "vector": ["'[1,2.5,-3e-10]'"],
+    "vector(2)": ["'[0,1]'"],
+    "halfvec(2)": ["'[0.5,1]'"],
+    "sparsevec(5)": ["'{1:1.5,5:-2}/5'"],
+    "vector[]": ["array['[1,2]'::vector, NULL]"],
 }
 
 
@@ -70,10 +76,12 @@ def test_every_value_of_every_type_arrives(server: EmbeddedPostgres, monkeypatch
     monkeypatch.setattr(replication, "ENGINE", Engine.PGOUTPUT)
     source = Database(url=server.create_database("source"))
     destination = Database(url=server.create_database("destination"))
-    destination.run(_TYPES)
+    destination.run("CREATE EXTENSION vector", _TYPES)
     with source.connect() as connection:
+        connection.execute("CREATE EXTENSION vector")
         connection.execute(_TYPES)
         cases = expressions_of(connection)
+    assert "vector" in cases
     assert 100 < len(cases)
     tables = [f"t{number}" for number in range(len(cases))]
     for table, (type_, expressions) in zip(tables, cases.items(), strict=True):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,6 +14,8 @@ from rosetta_dagster.cdc.config import PipelineConfig
 from rosetta_dagster.cdc.errors import DestinationUnavailable, SourceUnavailable, TransientError
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.source import slots
+from rosetta_dagster.cdc.source.debezium import stream as debezium
+from rosetta_dagster.cdc.source.pgoutput import stream as pgoutput
 from rosetta_dagster.cdc.worker import Worker
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.conftest import Database
@@ -147,14 +150,16 @@ def test_a_run_whose_source_went_away_ends_and_the_one_after_its_return_continue
 
 
 def test_a_source_that_crashes_within_large_transactions_loses_and_doubles_nothing(
-    source_server: EmbeddedPostgres, source: Database, destination: Database
+    source_server: EmbeddedPostgres, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for stream in (pgoutput, debezium):
+        monkeypatch.setattr(stream, "CHANGE_LIMIT", 2_000)
     config = pipeline(source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     # One is larger than a batch and on its way, one is not committed and never will be.
     with suppress(psycopg.OperationalError), source.connect() as unfinished:
-        unfinished.execute("BEGIN; INSERT INTO notes SELECT 'never' FROM generate_series(1, 20000)")
-        source.run("INSERT INTO items SELECT n, 'large' FROM generate_series(1000000, 1060000) AS n")
+        unfinished.execute("BEGIN; INSERT INTO notes SELECT 'never' FROM generate_series(1, 5000)")
+        source.run("INSERT INTO items SELECT n, 'large' FROM generate_series(1000000, 1012000) AS n")
         source_server.kill()
         try:
             end_of(worker)
@@ -220,6 +225,8 @@ def assert_copies_anew(config: PipelineConfig, source: Database, destination: Da
         wait_until_equal(worker, source, destination, *tables)
 
 
+# Copies know no engine.
+@replication.only_pgoutput
 def test_a_copy_whose_connection_was_terminated_in_the_middle_is_made_anew(source: Database, destination: Database) -> None:
     gated_copy(source, destination, 500)
     config = pipeline(source, [destination], "items")
@@ -233,6 +240,8 @@ def test_a_copy_whose_connection_was_terminated_in_the_middle_is_made_anew(sourc
     assert_copies_anew(config, source, destination)
 
 
+# Copies know no engine.
+@replication.only_pgoutput
 def test_a_copy_that_was_terminated_when_another_table_was_finished_is_made_anew(
     source: Database, destination: Database
 ) -> None:
@@ -248,6 +257,8 @@ def test_a_copy_that_was_terminated_when_another_table_was_finished_is_made_anew
     assert_copies_anew(config, source, destination)
 
 
+# Copies know no engine.
+@replication.only_pgoutput
 def test_a_copy_whose_snapshot_was_lost_when_another_table_was_finished_is_made_anew(
     source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,11 +274,20 @@ def test_a_copy_whose_snapshot_was_lost_when_another_table_was_finished_is_made_
 
     with monkeypatch.context() as patched:
         patched.setattr(snapshot, "READER_COUNT", 1)
-        replication.slow_down(patched, lose_the_snapshot)
+        # Before the part has its own hold of the snapshot, which lasts as long as it is read.
+        copy_part = snapshot.Copier._copy_part
+
+        def copy_late(copier: snapshot.Copier, *arguments: Any) -> None:
+            lose_the_snapshot()
+            copy_part(copier, *arguments)
+
+        patched.setattr(snapshot.Copier, "_copy_part", copy_late)
         assert isinstance(end_of(started(config)), SourceUnavailable)
     assert_copies_anew(config, source, destination)
 
 
+# Copies know no engine.
+@replication.only_pgoutput
 def test_a_run_that_was_stopped_when_one_table_was_copied_goes_on_later(source: Database, destination: Database) -> None:
     # More rows than buffers hold: the copy is not through when it is told to stop.
     gated_copy(source, destination, 300_000)

@@ -1,5 +1,7 @@
 """A network that goes silent: no byte comes and no connection ends. It is noticed, and never taken for an idle server."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from rosetta_dagster.cdc.errors import (
     DestinationUnavailable,
     SourceUnavailable,
     StoreUnavailable,
+    StreamStalled,
     TransientError,
 )
 from rosetta_dagster.cdc.position import Engine
@@ -26,7 +29,7 @@ from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.conftest import SECRET_KEY, Database
 from tests.integration import test_replication as replication
 from tests.integration.test_engines import CREATE, TABLES, changes
-from tests.integration.test_faults import assert_continues, eventually, is_held, started, streaming
+from tests.integration.test_faults import assert_continues, eventually, is_held, reader_of_slot, started, streaming
 from tests.integration.test_replication import only_pgoutput, pipeline
 from tests.integration.test_supervision import Run, put_rows, until
 from tests.proxy import Proxy
@@ -86,6 +89,22 @@ def test_a_silent_source_ends_the_run_and_the_next_one_continues(
         source.run(*changes(3))
         assert isinstance(end_of(worker), SourceUnavailable)
     source.run(*changes(4))
+    assert_continues(config, source, destination)
+
+
+def test_a_walsender_that_stands_still_is_not_taken_for_an_idle_source(source: Database, destination: Database) -> None:
+    config = pipeline(source, [destination], *TABLES)
+    worker = streaming(config, source, destination)
+    pid = reader_of_slot(source, config)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        # The source answers everybody else: nothing is written but the run's own heartbeat.
+        with in_haste():
+            assert isinstance(end_of(worker), StreamStalled)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    source.run(*changes(3))
     assert_continues(config, source, destination)
 
 

@@ -145,7 +145,7 @@ def test_the_store_is_of_the_database_in_the_environment(monkeypatch: pytest.Mon
     monkeypatch.setenv("CONFIG_DATABASE_URL", config_database.url.replace("postgresql://", "postgres://"))
     with open_store() as store:
         assert [] == store.states()
-    assert [(1,)] == config_database.rows("SELECT count(*) FROM rosetta_migrations")
+    assert [(True,)] == config_database.rows("SELECT count(*) > 0 FROM rosetta_migrations")
 
 
 def test_a_database_that_is_away_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,9 @@
 """Slots that are lost, dropped or made anew at any time: it is noticed before anything is applied over the gap."""
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 
 import pytest
@@ -8,7 +11,7 @@ from pydantic import SecretStr
 
 from rosetta_dagster.cdc.config import Health, PipelineConfig, Status
 from rosetta_dagster.cdc.errors import SlotInvalid, TransientError
-from rosetta_dagster.cdc.health import observe
+from rosetta_dagster.cdc.health import Observation, observe
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.worker import Worker
@@ -65,6 +68,17 @@ def write_until(source: Database, slot: str, status: str) -> None:
         if status == "lost":
             source.run("CHECKPOINT")
     assert status == wal_status(source, slot)
+
+
+@contextmanager
+def without_checkpoints(source: Database) -> Iterator[None]:
+    """The server makes none by itself meanwhile: one would lose a slot that can still be lost only."""
+    ((checkpointer,),) = source.rows("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
+    os.kill(checkpointer, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(checkpointer, signal.SIGCONT)
 
 
 def assert_refused(config: PipelineConfig, destination: Database, remedy: str) -> None:
@@ -143,12 +157,19 @@ def test_a_slot_in_danger_shows_before_it_is_lost(
         config = store.pipeline(name)
         source.run(f"SELECT pg_create_logical_replication_slot('{config.slot_name}', 'pgoutput')")
         seen = []
-        for status in ("reserved", "extended", "unreserved", "lost"):
+
+        def see(status: str) -> Observation:
             write_until(source, config.slot_name, status)
             observation = observe(store, name)
             noted = config_database.rows("SELECT wal_status, safe_wal_size > 0, health_status FROM pipeline_metadata")
             assert noted[0][2] == observation.health
             seen.append(noted[0])
+            return observation
+
+        with without_checkpoints(source):
+            for status in ("reserved", "extended", "unreserved"):
+                see(status)
+        observation = see("lost")
         assert observation.error is not None
         assert "Raise max_slot_wal_keep_size" in observation.error
     assert [

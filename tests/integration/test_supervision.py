@@ -4,13 +4,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import count
+from typing import NamedTuple
 
 import pytest
 from pydantic import SecretStr
 
 from rosetta_dagster.cdc import supervision
 from rosetta_dagster.cdc.config import Health, Status, TableState
-from rosetta_dagster.cdc.errors import ConfigurationError, LeaseHeld, PipelineNotFound, RosettaError, StoreUnavailable
+from rosetta_dagster.cdc.errors import (
+    ConfigurationError,
+    LeaseHeld,
+    PipelineNotFound,
+    RosettaError,
+    StoreUnavailable,
+    TransientError,
+)
 from rosetta_dagster.cdc.health import observe
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
@@ -30,9 +39,12 @@ from tests.conftest import SECRET_KEY, Database
 LIMIT = 30.0
 
 
-@pytest.fixture
+_NUMBERS = count(1)
+
+
+@pytest.fixture(scope="module")
 def config_server() -> Iterator[EmbeddedPostgres]:
-    """A server that may go away, since nothing but the configuration is on it."""
+    """A server that may go away, since nothing but the configuration is on it. Who stops it starts it again."""
     with EmbeddedPostgres() as server:
         yield server
 
@@ -41,7 +53,8 @@ def config_server() -> Iterator[EmbeddedPostgres]:
 def own_store(config_server: EmbeddedPostgres, source: Database, destination: Database) -> Iterator[Store]:
     """The configuration of one pipeline, to be started."""
     source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
-    with Store(SecretStr(config_server.create_database("config")), SecretStr(SECRET_KEY)) as opened:
+    url = config_server.create_database(f"config_{next(_NUMBERS)}")
+    with Store(SecretStr(url), SecretStr(SECRET_KEY)) as opened:
         opened.migrate()
         put_rows(opened, source, destination)
         yield opened
@@ -241,7 +254,10 @@ def test_a_run_ends_when_the_configuration_database_stays_away(
     run = Run(own_store, name)
     until(lambda: own_store.state(name).run_status == "STREAMING")
     config_server.stop(keep_data=True)
-    assert isinstance(run.wait(), StoreUnavailable)
+    try:
+        assert isinstance(run.wait(), StoreUnavailable)
+    finally:
+        config_server.start()
 
 
 def status_of(store: Store, name: str) -> Status | None:
@@ -256,3 +272,170 @@ def is_leased(store: Store) -> bool:
     with store.connected() as connection:
         row = connection.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted)").fetchone()
     return row == (True,)
+
+
+class Refused(NamedTuple):
+    """A row, a server or a role that is not as it has to be, and what the operator is told."""
+
+    statements: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    told: str = ""
+    #: What to do about it.
+    remedy: str = "Correct the row"
+
+
+#: Statements at the source (`{role}`: the role that the pipeline connects as) and at the configuration database.
+BAD_INPUT = {
+    "port": Refused(rows=("UPDATE destinations SET config = config || '{\"port\": 0}'",), told="port: "),
+    "database": Refused(rows=("UPDATE sources SET pg_database = 'ghost'",), told='database "ghost" does not exist'),
+    "user": Refused(
+        rows=("UPDATE sources SET pg_username = 'ghost'",),
+        told="password authentication failed",
+        remedy="Correct the user name",
+    ),
+    "destination's password": Refused(
+        rows=('UPDATE destinations SET config = config || \'{"password": "hunter2hunter2"}\'',),
+        told="password authentication failed",
+        remedy="or the password",
+    ),
+    "tls": Refused(
+        rows=("UPDATE sources SET pg_sslmode = 'require'",), told="server does not support SSL", remedy="Set sslmode"
+    ),
+    "no tables": Refused(
+        rows=("DELETE FROM pipeline_tables",), told="has no tables", remedy="Insert rows into pipeline_tables"
+    ),
+    "no destination": Refused(rows=("DELETE FROM pipeline_destinations",), told="has no destination", remedy="Insert a row"),
+    "missing table": Refused(
+        rows=("UPDATE pipeline_tables SET table_name = 'ghost'",), told="public.ghost does not exist", remedy="Create it"
+    ),
+    "replication": Refused(
+        statements=("ALTER ROLE {role} NOREPLICATION",), told="may not replicate", remedy="Run ALTER ROLE"
+    ),
+    "privilege": Refused(
+        statements=("REVOKE SELECT ON items FROM {role}",), told="may not read table public.items", remedy="Run GRANT"
+    ),
+    "publication": Refused(
+        statements=("CREATE PUBLICATION theirs",),
+        rows=("UPDATE sources SET publication_name = 'theirs'",),
+        told="Publication theirs lacks public.items",
+        remedy="Run ALTER PUBLICATION",
+    ),
+    "shared slot": Refused(
+        rows=(
+            "UPDATE sources SET replication_name = 'shared'",
+            "INSERT INTO pipelines (name, source_id) SELECT 'second', id FROM sources",
+        ),
+        told="has the same replication slot as second",
+        remedy="replication_name",
+    ),
+}
+
+
+@pytest.fixture
+def role(own_store: Store, source: Database) -> Iterator[str]:
+    """What the pipeline connects as: it may do all that it needs, and nothing more."""
+    name, password = f"reader_{source.connection.database}", "open-sesame-of-the-reader"
+    source.run(
+        f"CREATE ROLE {name} LOGIN REPLICATION PASSWORD '{password}'",
+        f"GRANT SELECT ON items TO {name}",
+        "CREATE PUBLICATION ready FOR TABLE items",
+    )
+    with own_store.connected() as connection:
+        connection.execute(
+            "UPDATE sources SET pg_username = %s, pg_password = %s, publication_name = 'ready'", [name, password]
+        )
+    yield name
+    source.run(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+# What is wrong is found before the stream opens, so one engine stands for both.
+@pytest.mark.parametrize("case", BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_is_one_clear_message_on_the_row_and_in_the_run_and_is_not_tried_again(
+    own_store: Store, name: str, role: str, source: Database, case: Refused
+) -> None:
+    source.run(*(statement.format(role=role) for statement in case.statements))
+    with own_store.connected() as connection:
+        for statement in case.rows:
+            connection.execute(statement.encode())
+    error = Run(own_store, name).wait()
+    assert error is not None
+    state, text = own_store.state(name), str(error)
+    assert case.told in text
+    assert case.remedy in text
+    assert not error.transient
+    assert ("FAILED", text, False) == (state.run_status, state.last_error, state.is_due)
+    # The check tells what the row says.
+    observation = observe(own_store, name)
+    assert Health.ERROR is observation.health
+    assert text in (observation.problem, observation.error)
+    assert "Traceback" not in text
+    assert "\n" not in text
+    for secret in ("open-sesame", "hunter2", source.config["password"], SECRET_KEY):
+        assert secret not in f"{text} {error!r}"
+    assert [] == source.rows("SELECT FROM pg_replication_slots WHERE database = current_database()")
+
+
+def test_a_role_with_no_more_than_it_needs_is_enough(
+    own_store: Store, name: str, role: str, source: Database, destination: Database
+) -> None:
+    run = Run(own_store, name)
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    source.run("INSERT INTO items VALUES (2)")
+    until(lambda: destination.rows("SELECT count(*) FROM items") == [(2,)])
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_a_server_that_stays_away_is_tried_again_with_longer_and_longer_waits_until_it_is_back(
+    own_store: Store, name: str, source: Database, destination: Database, side: str
+) -> None:
+    with EmbeddedPostgres() as server:
+        away = Database(url=server.create_database("away"))
+        if side == "source":
+            away.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
+            source = away
+            put_source(own_store, DeclaredSource(name="db", connection=source.connection))
+        else:
+            destination = away
+            put_destination(own_store, DeclaredDestination(name="dw", type="POSTGRES", config=destination.config))
+        run = Run(own_store, name)
+        until(lambda: own_store.state(name).run_status == "STREAMING")
+        server.kill()
+        if side == "destination":
+            source.run("INSERT INTO items VALUES (2)")
+        error, waits = run.wait(), []
+        for number in (1, 2, 3, 4):
+            assert isinstance(error, TransientError)
+            state = own_store.state(name)
+            assert ("FAILED", str(error), number, False) == (
+                state.run_status,
+                state.last_error,
+                state.failure_count,
+                state.is_due,
+            )
+            waits.append(wait_of(own_store))
+            # The sensor starts the next one when the wait is over.
+            error = Run(own_store, name).wait() if number < 4 else error
+        assert waits == sorted(waits)
+        assert waits[-1] > 4 * waits[0]
+        server.start()
+        source.run("INSERT INTO items VALUES (3)")
+        run = Run(own_store, name)
+        until(
+            lambda: destination.rows("SELECT id FROM items ORDER BY id") == source.rows("SELECT id FROM items ORDER BY id")
+        )
+        own_store.set_status(name, Status.PAUSE)
+        assert run.wait() is None
+    assert own_store.state(name).last_error is None
+
+
+def wait_of(store: Store) -> float:
+    """Seconds from the last failure to the next attempt."""
+    with store.connected() as connection:
+        row = connection.execute(
+            "SELECT extract(epoch FROM next_attempt_at - last_error_at)::float8 FROM pipeline_metadata"
+        ).fetchone()
+    assert row is not None
+    wait: float = row[0]
+    return wait
