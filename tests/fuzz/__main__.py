@@ -78,7 +78,8 @@ def _reduced(stage: Stage, workload: Workload, failure: Failure, seconds: float)
 def _summarize(tally: Tally, seconds: float, failed: int) -> None:
     print(
         f"{tally.workloads} workloads passed, {failed} failed, in {seconds:.0f} s: "
-        f"{tally.workloads / seconds:.1f} workloads/s, {tally.changes} rows written, {tally.changes / seconds:.0f}/s."
+        f"{tally.workloads / seconds:.1f} workloads/s, {tally.changes} rows written, {tally.changes / seconds:.0f}/s; "
+        f"{tally.set_aside} tables were set aside, as they may be."
     )
     for title, counts in (("acts", tally.acts), ("runs ended by", tally.endings), ("refused by the source", tally.refused)):
         print(f"  {title}: {', '.join(f'{name} {count}' for name, count in counts.most_common())}")

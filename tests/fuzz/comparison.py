@@ -23,22 +23,14 @@ _SHOWN = 200
 
 def difference(source: _Connection, destination: _Connection, table: TableId) -> str | None:
     """What is not the same; None when all is."""
-    expected, found = (set(connection.execute(_COLUMNS, table).fetchall()) for connection in (source, destination))
-    # A column that was added arrives with the first change that has it.
-    late = [name for name, _ in expected - found]
-    if found - expected or (late and not _is_null(source, table, late)):
-        return f"columns differ: {sorted(expected ^ found)}"
-    if not late and digest(source, table) == digest(destination, table):
+    expected, found = (dict(connection.execute(_COLUMNS, table).fetchall()) for connection in (source, destination))
+    wrong = {name: (kind, found.get(name)) for name, kind in expected.items() if found.get(name) != kind}
+    if wrong:
+        return f"columns differ: {wrong}"
+    # The destination keeps columns that were dropped.
+    if expected == found and digest(source, table) == digest(destination, table):
         return None
-    return _rows_difference(source, destination, table, sorted(name for name, _ in found))
-
-
-def _is_null(connection: _Connection, table: TableId, names: list[str]) -> bool:
-    """Whether no row holds a value of these columns."""
-    query = sql.SQL("SELECT count(*) FROM {} WHERE num_nonnulls({}) > 0").format(
-        sql.Identifier(*table), sql.SQL(", ").join(map(sql.Identifier, names))
-    )
-    return connection.execute(query).fetchone() == (0,)
+    return _rows_difference(source, destination, table, sorted(expected))
 
 
 def _rows_difference(source: _Connection, destination: _Connection, table: TableId, names: list[str]) -> str | None:

@@ -1,6 +1,6 @@
 """Makes batches, ranges of a copy, and the time between commits small, so that little data crosses many boundaries."""
 
-from rosetta_dagster.cdc import pages, pipeline
+from rosetta_dagster.cdc import pages, pipeline, spool
 from rosetta_dagster.cdc.source.debezium import stream as debezium
 from rosetta_dagster.cdc.source.pgoutput import stream as pgoutput
 
@@ -18,6 +18,7 @@ def set_limits(change_limit: int | None, *, is_confirmed: bool) -> None:
         stream.commit = _COMMITS[stream] if is_confirmed else _ignore  # type: ignore[assignment, method-assign]
     pgoutput.CHANGE_LIMIT = debezium.CHANGE_LIMIT = change_limit or _CHANGE_LIMIT
     pages.PAGES_PER_RANGE = 1
+    spool.MEMORY_LIMIT = 1000
     pipeline.COMMIT_INTERVAL = 0.02
     # How soon a run sees that it is to stop.
     pipeline.DELIVERY_WAIT = 0.02

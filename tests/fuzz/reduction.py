@@ -38,11 +38,11 @@ def _smaller(workload: Workload) -> Iterator[Workload]:
     for number, table in enumerate(workload.tables):
         for column in table.columns:
             if (
-                column.name not in table.key
+                column.mark not in table.key
                 and len(table.columns) > 1
                 and not (table.partition_count and column is table.columns[0])
             ):
-                yield without_column(workload, number, column.name)
+                yield without_column(workload, number, column.mark)
     yield from _of_fewer_rows(workload)
 
 

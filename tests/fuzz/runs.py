@@ -2,12 +2,16 @@
 
 import subprocess
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
-from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
+from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, SourceConfig, TableConfig, TableState
+from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import RosettaError, Unexpected
 from rosetta_dagster.cdc.position import Engine, Lsn
 from rosetta_dagster.cdc.report import Phase
+from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
 from rosetta_dagster.cdc.worker import Worker
 from tests.conftest import Database
@@ -18,6 +22,11 @@ from .workloads import Ending, Workload
 
 #: Seconds until a run has copied, caught up, or ended, on a machine that is busy.
 PATIENCE: Final = 60.0
+
+#: How often a run is begun again that ends by itself.
+_ATTEMPTS: Final = 5
+
+_SETTLED: Final = (TableState.STREAMING, TableState.ERROR)
 
 _CUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -43,6 +52,10 @@ class Runs:
         self._source = stage.source(workload.engines)
         stage.count += 1
         self._name = f"fuzz_{stage.count}"
+        #: The tables that the run has, and its engine.
+        self.tables: tuple[int, ...] = ()
+        self._engine = workload.engine
+        self._attempts = 0
         self._worker: Worker | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -53,11 +66,34 @@ class Runs:
             engine=engine,
             source=SourceConfig(name="the_source", connection=self._source.connection),
             destinations=(DestinationConfig(name="replica", type="POSTGRES", config=self._stage.destination.config),),
-            tables=tuple(TableConfig(id=table.id) for table in self._workload.tables),
+            tables=tuple(TableConfig(id=table) for table in (self._workload.anchor, *self._ids(self.tables))),
         )
 
-    def start(self, engine: Engine, ending: Ending) -> None:
-        """Begin a run that is to end like this."""
+    def _ids(self, indexes: Iterable[int]) -> list[TableId]:
+        return [self._workload.tables[index].id for index in indexes]
+
+    def forget(self, tables: Iterable[int]) -> None:
+        """Let the next run copy these tables anew; none goes on."""
+        config = self.config(self._engine)
+        make_destination(config.destinations[0], config).forget(self._ids(tables))
+
+    def again(self, tables: Iterable[int], *, forgotten: Iterable[int] = ()) -> None:
+        """End the run, and begin one with these tables, some copied anew."""
+        self.end(Ending.STOP)
+        self.forget(forgotten)
+        self.start(self._engine, Ending.STOP, tables)
+
+    def errors(self) -> dict[int, str]:
+        """The tables that are set aside, and why, as the run reports it."""
+        if self._worker is None:
+            return {}
+        states = self._worker.report().states
+        numbers = {table.id: number for number, table in enumerate(self._workload.tables)}
+        return {numbers[table]: reason or "" for table, (state, reason) in states.items() if state is TableState.ERROR}
+
+    def start(self, engine: Engine, ending: Ending, tables: Iterable[int]) -> None:
+        """Begin a run of these tables that is to end like this."""
+        self.tables, self._engine, self._attempts = tuple(tables), engine, 0
         config, limit, is_confirmed = self.config(engine), self._workload.change_limit, self._workload.is_confirmed
         if ending is Ending.KILL:
             given: dict[str, object] = {
@@ -82,41 +118,43 @@ class Runs:
             self._cut()
         if not self._worker.stop(PATIENCE):
             raise Failure("stop", f"the run did not end within {PATIENCE:.0f} seconds")
-        self._look(may_be_cut=ending is Ending.CUT)
+        self._look()
         self._worker = None
 
     def is_starting(self) -> bool:
         """Whether the run may wait for transactions of others: for a lock, or for the end of all to make a slot."""
         return self._worker is not None and self._worker.report().phase is not Phase.STREAMING
 
-    def is_copied(self) -> bool:
-        """Whether the destination holds every table's copy. What ended the run before is raised."""
-        self._look()
-        if self._stage.destination.rows("SELECT to_regclass('rosetta.copies')") == [(None,)]:
-            return False
-        found = self._stage.destination.rows(
-            f"SELECT count(*) FROM rosetta.copies WHERE pipeline = '{self._name}' AND finished_at IS NOT NULL"
-        )
-        return found == [(len(self._workload.tables),)]
-
-    def wait_until_copied(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not self.is_copied():
-            if time.monotonic() > deadline:
-                raise Failure("late", f"the tables were not copied within {PATIENCE:.0f} seconds")
-            time.sleep(0.01)
-
     def catch_up(self) -> None:
-        """Wait until the run has applied all that is committed now."""
-        assert self._worker is not None, "the last run is a thread"
+        """Wait until the run has applied all that is committed now. Its tables are copied then, or set aside."""
         prefix = f"{MESSAGE_PREFIX}{self.config(self._workload.engine).slot_name}"
         marker = Lsn.parse(self._source.rows(f"SELECT pg_logical_emit_message(true, '{prefix}', '')::text")[0][0])
         deadline = time.monotonic() + PATIENCE
-        while (self._worker.report().applied_lsn or 0) < marker:
+        while not self._is_at(marker):
             self._look()
+            self._try_again()
             if time.monotonic() > deadline:
                 raise Failure("late", f"the run did not catch up within {PATIENCE:.0f} seconds")
             time.sleep(0.005)
+
+    def _is_at(self, marker: Lsn) -> bool:
+        assert self._worker is not None, "the last run is a thread"
+        report = self._worker.report()
+        states = {table: state for table, (state, _) in report.states.items()}
+        is_settled = all(states.get(table) in _SETTLED for table in self._ids(self.tables))
+        return is_settled and (report.applied_lsn or 0) >= marker
+
+    def _try_again(self) -> None:
+        """What time can mend, a new attempt mends, as under Dagster."""
+        assert self._worker is not None, "the last run is a thread"
+        with suppress(RosettaError):
+            if not self._worker.wait(0):
+                return
+        self._attempts += 1
+        if self._attempts > _ATTEMPTS:
+            raise Failure("attempts", f"the run ended {_ATTEMPTS} times")
+        self._worker = Worker(self.config(self._engine))
+        self._worker.start()
 
     def clean(self) -> None:
         """End what goes on, and remove what the pipeline has left at both ends."""
@@ -152,8 +190,8 @@ class Runs:
             except RosettaError:
                 return
 
-    def _look(self, *, may_be_cut: bool = False) -> None:
-        """Raise what has ended the run, unless it is the loss of its connections."""
+    def _look(self) -> None:
+        """Raise what has ended the run, unless time can mend it."""
         if self._worker is None:
             if self._process is not None and self._process.poll() is not None:
                 raise Failure("process", f"the worker's process ended with {self._process.returncode}")
@@ -161,7 +199,7 @@ class Runs:
         try:
             self._worker.wait(0)
         except RosettaError as error:
-            if not may_be_cut or not error.transient or isinstance(error, Unexpected):
+            if not error.transient or isinstance(error, Unexpected):
                 raise Failure(type(error).__name__, str(error)) from error
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from .names import literal, quoted
+from .alterations import alter_statement
+from .names import quoted
 from .tables import Table
-from .workloads import AddColumn, Control, CopyIn, Delete, Insert, Truncate, Update
+from .workloads import Alter, Control, CopyIn, Delete, Insert, Truncate, Update
 
 
-def statement(act: Insert | Update | Delete | Truncate | AddColumn | Control, tables: Sequence[Table]) -> str:
+def statement(act: Insert | Update | Delete | Truncate | Alter | Control, tables: Sequence[Table]) -> str:
     match act:
         case Control():
             return act.sql
@@ -20,9 +21,8 @@ def statement(act: Insert | Update | Delete | Truncate | AddColumn | Control, ta
             return _update(act, tables[act.table])
         case Truncate():
             return f"TRUNCATE {', '.join(tables[index].sql for index in act.tables)}"
-        case AddColumn():
-            default = "" if act.default is None else f" DEFAULT {literal(act.default)}::{act.column.type.sql}"
-            return f"ALTER TABLE {tables[act.table].sql} ADD COLUMN {quoted(act.column.name)} {act.column.type.sql}{default}"
+        case Alter():
+            return alter_statement(act.change, tables[act.table])
 
 
 def _update(act: Update, table: Table) -> str:
@@ -32,16 +32,20 @@ def _update(act: Update, table: Table) -> str:
 
 
 def copy_statement(act: CopyIn, table: Table) -> str:
-    return f"COPY {table.sql} ({', '.join(quoted(c.name) for c in table.columns if c.name in act.row)}) FROM STDIN"
+    return f"COPY {table.sql} ({', '.join(quoted(c.name) for c in table.there(act.row))}) FROM STDIN"
 
 
 def copy_data(act: CopyIn, table: Table) -> str:
     """The rows in COPY's text format."""
-    names = [column.name for column in table.columns if column.name in act.row]
-    cells = [_escaped(act.row[name]) for name in names]
-    is_counted = act.first is not None and names[:1] == [table.columns[0].name]
-    firsts = [str((act.first or 0) + n) if is_counted else cells[0] for n in range(act.count)]
-    return "".join("\t".join([first, *cells[1:]]) + "\n" for first in firsts)
+    marks = [column.mark for column in table.there(act.row)]
+    return "".join("\t".join(_cell(act, mark, number) for mark in marks) + "\n" for number in range(act.count))
+
+
+def _cell(act: CopyIn, mark: int, number: int) -> str:
+    """The first column of all counts the rows, when it can."""
+    if mark == act.counted and act.first is not None:
+        return str(act.first + number)
+    return _escaped(act.row[mark])
 
 
 def _escaped(text: str | None) -> str:

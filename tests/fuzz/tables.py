@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import md5
+from typing import TypeAlias
 
 from hypothesis import strategies as st
 
@@ -10,6 +11,9 @@ from rosetta_dagster.cdc.schema import TableId
 
 from .names import cut, literal, names, quoted
 from .types import Type, types
+
+#: The text of each value by the mark of its column.
+Row: TypeAlias = dict[int, str | None]
 
 
 class Identification(StrEnum):
@@ -26,10 +30,14 @@ class Identification(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
+    #: Tells it from every other column that the table ever has; rows hold their values by it.
+    mark: int
     name: str
     type: Type
     #: Stored out of line, not compressed.
     is_external: bool = False
+    #: Without being of the key.
+    not_null: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +46,8 @@ class Table:
 
     id: TableId
     columns: tuple[Column, ...]
-    key: tuple[str, ...]
+    #: Marks of columns.
+    key: tuple[int, ...]
     identification: Identification
     #: Whether the first column, an integer, numbers the rows: then rows are never equal.
     partition_count: int = 0
@@ -68,6 +77,14 @@ class Table:
     def with_column(self, column: Column) -> "Table":
         return replace(self, columns=(*self.columns, column))
 
+    def column(self, mark: int) -> Column:
+        """`LookupError` when it is not there."""
+        found = [column for column in self.columns if column.mark == mark]
+        return found[0]
+
+    def _key_sql(self) -> str:
+        return ", ".join(quoted(self.column(mark).name) for mark in self.key)
+
     def ddl(self) -> tuple[str, ...]:
         """The statements that make it."""
         statements = [self._create(), *self._partitions()]
@@ -81,12 +98,13 @@ class Table:
         return (*statements, *self._identity())
 
     def _create(self) -> str:
-        not_null = {name for name in self.key if self.identification is Identification.INDEX}
+        not_null = {mark for mark in self.key if self.identification is Identification.INDEX}
+        not_null |= {column.mark for column in self.columns if column.not_null}
         parts = ["dropped_column text"] if self.has_dropped else []
-        parts += [f"{quoted(c.name)} {c.type.sql}{' NOT NULL' if c.name in not_null else ''}" for c in self.columns]
+        parts += [f"{quoted(c.name)} {c.type.sql}{' NOT NULL' if c.mark in not_null else ''}" for c in self.columns]
         parts.insert(len(parts) // 2, self.generated)
         if self.identification in {Identification.PRIMARY_KEY, Identification.PRIMARY_KEY_AND_FULL}:
-            parts.append(f"PRIMARY KEY ({', '.join(map(quoted, self.key))})")
+            parts.append(f"PRIMARY KEY ({self._key_sql()})")
         partitions = f" PARTITION BY HASH ({quoted(self.columns[0].name)})" if self.partition_count else ""
         return f"CREATE TABLE {self.sql} ({', '.join(filter(None, parts))}){partitions}"
 
@@ -110,18 +128,25 @@ class Table:
                 ]
             case Identification.INDEX:
                 index = quoted(f"identity {self._mark}")
-                made = f"CREATE UNIQUE INDEX {index} ON {self.sql} ({', '.join(map(quoted, self.key))})"
+                made = f"CREATE UNIQUE INDEX {index} ON {self.sql} ({self._key_sql()})"
                 return [made, f"ALTER TABLE {self.sql} REPLICA IDENTITY USING INDEX {index}"]
         return []
 
-    def insert(self, rows: list[dict[str, str | None]]) -> str:
-        """A statement that adds the rows whose keys are free."""
-        columns = ", ".join(quoted(column.name) for column in self.columns)
-        values = ", ".join(f"({', '.join(self._value(c, row[c.name]) for c in self.columns)})" for row in rows)
+    def insert(self, rows: list[Row]) -> str:
+        """A statement that adds the rows whose keys are free. Columns that the rows lack get their defaults."""
+        there = self.there(rows[0])
+        columns = ", ".join(quoted(column.name) for column in there)
+        values = ", ".join(f"({', '.join(self._value(c, row[c.mark]) for c in there)})" for row in rows)
+        if not there:
+            return f"INSERT INTO {self.sql} DEFAULT VALUES"
         return f"INSERT INTO {self.sql} ({columns}) VALUES {values} ON CONFLICT DO NOTHING"
 
-    def assignments(self, row: dict[str, str | None]) -> str:
-        return ", ".join(f"{quoted(c.name)} = {self._value(c, row[c.name])}" for c in self.columns if c.name in row)
+    def there(self, row: Row) -> list[Column]:
+        """The columns that the row has values of."""
+        return [column for column in self.columns if column.mark in row]
+
+    def assignments(self, row: Row) -> str:
+        return ", ".join(f"{quoted(c.name)} = {self._value(c, row[c.mark])}" for c in self.there(row))
 
     def _value(self, column: Column, text: str | None) -> str:
         return f"{literal(text)}::{column.type.sql}"
@@ -151,10 +176,16 @@ def tables(draw: st.DrawFn, *, namespace: str, for_debezium: bool) -> Table:
         st.lists(names(for_debezium=for_debezium), min_size=len(column_types), max_size=len(column_types), unique=True)
     )
     columns = tuple(
-        Column(name=name, type=each, is_external=each.large is not None and draw(st.booleans()))
-        for name, each in zip(column_names, column_types, strict=True)
+        Column(
+            mark=mark,
+            name=name,
+            type=each,
+            is_external=each.large is not None and draw(st.booleans()),
+            not_null=mark >= key_count and draw(st.integers(0, 7)) == 7,
+        )
+        for mark, (name, each) in enumerate(zip(column_names, column_types, strict=True))
     )
-    key = draw(st.permutations(column_names[:key_count])) if is_keyed else []
+    key = draw(st.permutations(range(key_count))) if is_keyed else []
     return Table(
         id=TableId(namespace, draw(names(for_debezium=for_debezium))),
         columns=columns,
@@ -178,15 +209,15 @@ def _generated(draw: st.DrawFn, columns: tuple[Column, ...]) -> str:
 
 
 @st.composite
-def rows(draw: st.DrawFn, table: Table, *, has_large: bool = True) -> dict[str, str | None]:
+def rows(draw: st.DrawFn, table: Table, *, has_large: bool = True) -> Row:
     return {
-        column.name: draw(value(column, may_be_null=column.name not in _not_null(table), has_large=has_large))
+        column.mark: draw(value(column, may_be_null=may_be_null(table, column), has_large=has_large))
         for column in table.columns
     }
 
 
-def _not_null(table: Table) -> set[str]:
-    return set(table.key)
+def may_be_null(table: Table, column: Column) -> bool:
+    return column.mark not in table.key and not column.not_null
 
 
 @st.composite

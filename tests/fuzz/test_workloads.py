@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rosetta_dagster.cdc import pages, pipeline
+from rosetta_dagster.cdc import pages, pipeline, spool
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.debezium import stream as debezium
@@ -35,7 +35,7 @@ def tally() -> Tally:
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a workload sets is undone."""
     for module, name in (
-        (pgoutput, "CHANGE_LIMIT"), (debezium, "CHANGE_LIMIT"), (pages, "PAGES_PER_RANGE"),
+        (pgoutput, "CHANGE_LIMIT"), (debezium, "CHANGE_LIMIT"), (pages, "PAGES_PER_RANGE"), (spool, "MEMORY_LIMIT"),
         (pipeline, "COMMIT_INTERVAL"), (pipeline, "DELIVERY_WAIT"),
         (pgoutput.PgoutputStream, "commit"), (debezium.DebeziumStream, "commit"),
     ):  # fmt: skip

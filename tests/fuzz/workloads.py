@@ -1,11 +1,10 @@
 """Strategies for what happens to tables: statements of several sessions that overlap, and how runs of the pipeline end.
 
-Left out on purpose, since LIMITATIONS.md says so: columns that are dropped, renamed, or get another type while the stream
-runs; a default for an added column (`WITH_DEFAULTS`); a column added while tables are copied; another REPLICA IDENTITY while
-changes wait. Left out by `types` and `names`: what Debezium is known to refuse.
+Left out on purpose, since LIMITATIONS.md says so: another primary key or REPLICA IDENTITY while changes wait. Left out by
+`types` and `names`: what Debezium is known to refuse.
 """
 
-import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -13,23 +12,39 @@ from typing import Final, TypeAlias
 from hypothesis import strategies as st
 
 from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.schema import TableId
 
+from .alterations import (
+    NARROWER,
+    VOLATILE,
+    WIDER,
+    AddColumn,
+    Alteration,
+    ChangeType,
+    DropColumn,
+    DropNotNull,
+    RenameColumn,
+    SetDefault,
+    altered,
+    constant,
+)
 from .names import names
-from .tables import Column, Table, namespace_of, rows, tables, value
+from .tables import Column, Row, Table, may_be_null, namespace_of, rows, tables, value
 from .types import types
-
-#: Whether added columns may have a constant default.
-WITH_DEFAULTS: Final = bool(os.environ.get("FUZZ_DEFAULTS"))
 
 SESSION_COUNT: Final = 3
 
 #: What happens, as often as it stands here.
 _KINDS: Final = (
     *["update"] * 30, *["insert"] * 17, *["end"] * 12, *["delete"] * 10, *["copy"] * 8, *["savepoint"] * 8,
-    *["restart"] * 7, *["truncate"] * 5, *["add column"] * 3,
+    *["restart"] * 7, *["truncate"] * 5, *["alter"] * 9,
 )  # fmt: skip
 
-Row: TypeAlias = dict[str, str | None]
+#: How columns change, as often as it stands here.
+_ALTERATIONS: Final = (
+    *["add"] * 6, *["rename"] * 4, *["widen"] * 4, *["drop"] * 3, *["swap"] * 2, *["chain"] * 2, *["drop and add"] * 1,
+    *["not null"] * 3, *["default"] * 2, *["narrow"] * 1, *["volatile"] * 1,
+)  # fmt: skip
 
 
 class Ending(StrEnum):
@@ -70,13 +85,15 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyIn:
-    """COPY of many rows: each is the row with its first column, an integer, counted up from `first`; else all are equal."""
+    """COPY of many rows: each is the row with one column, an integer, counted up from `first`; else all are equal."""
 
     session: int
     table: int
     row: Row
     first: int | None
     count: int
+    #: The mark of the column that is counted up.
+    counted: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +103,12 @@ class Truncate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddColumn:
+class Alter:
+    """ALTER TABLE within the session's transaction; without a session at once, which others that hold the table prevent."""
+
+    session: int | None
     table: int
-    column: Column
-    default: str | None = None
+    change: Alteration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +121,17 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restart:
-    """The run ends so many milliseconds later, and the next one begins with this engine."""
+    """The run ends so many milliseconds later, and the next one begins with this engine and these tables."""
 
     ending: Ending
     engine: Engine
     delay: int
+    tables: tuple[int, ...]
+    #: Tables that are copied anew.
+    forgotten: tuple[int, ...] = ()
 
 
-Act: TypeAlias = Insert | Update | Delete | CopyIn | Truncate | AddColumn | Control | Restart
+Act: TypeAlias = Insert | Update | Delete | CopyIn | Truncate | Alter | Control | Restart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,10 +147,22 @@ class Workload:
     change_limit: int | None = None
     #: Whether the slot moves.
     is_confirmed: bool = True
+    #: The tables of the pipeline's first run.
+    begins_with: tuple[int, ...]
+    #: A row for each table, written when all has happened: columns are followed with the next change.
+    last: tuple[Insert, ...]
 
     @property
     def engines(self) -> set[Engine]:
         return {self.engine, *(act.engine for act in self.acts if isinstance(act, Restart))}
+
+    @property
+    def anchor(self) -> TableId:
+        """A table that the pipeline has always, so that it goes on when others are gone or set aside."""
+        return TableId(self.tables[0].id.namespace, "the anchor")
+
+    def alterations(self, table: int) -> list[Alteration]:
+        return [act.change for act in self.acts if isinstance(act, Alter) and act.table == table]
 
 
 @st.composite
@@ -150,12 +184,15 @@ def workloads(draw: st.DrawFn, number: int, engine: Engine | None) -> Workload:
     )
     script = _Script(list(made), draw, choices, for_debezium=for_debezium)
     first = tuple(script.insert(0, draw(st.integers(0, len(made) - 1))) for _ in range(draw(st.integers(0, 4))))
+    begins_with, acts = script.some_tables(), tuple(script.acts(draw(st.integers(3, 40))))
     return Workload(
         number=number,
         engine=draw(st.sampled_from(choices)),
         tables=tuple(made),
         first=first,
-        acts=tuple(script.acts(draw(st.integers(3, 40)))),
+        acts=acts,
+        begins_with=begins_with,
+        last=tuple(script.insert(0, index) for index in range(count)),
         change_limit=draw(st.sampled_from([None, None, 3, 20])),
         is_confirmed=draw(st.sampled_from([True, True, False])),
     )
@@ -173,6 +210,19 @@ class _Script:
         #: Sessions that have set a savepoint.
         self._saved: set[int] = set()
         self._copied = 0
+        #: How many columns each table has had.
+        self._marks = [len(table.columns) for table in made]
+        #: Names that columns have had.
+        self._names = [{column.name for column in table.columns} for table in made]
+        #: Columns whose values were cut; another type would hide it (LIMITATIONS.md).
+        self._cut: set[tuple[int, int]] = set()
+
+    def some_tables(self) -> tuple[int, ...]:
+        """Mostly all of them."""
+        everything = range(len(self._tables))
+        if self._draw(st.integers(0, 3)):
+            return tuple(everything)
+        return tuple(sorted(self._draw(st.lists(st.sampled_from(everything), unique=True))))
 
     def acts(self, count: int) -> list[Act]:
         acts: list[Act] = []
@@ -192,8 +242,10 @@ class _Script:
             return self._end(session) if session in self._open else []
         if kind == "restart":
             return [self._restart()]
-        if kind in {"truncate", "add column"}:
-            return [*self._end_all(), *(self._truncate(session) if kind == "truncate" else [self._add_column(table)])]
+        if kind == "truncate":
+            return [*self._end_all(), *self._truncate(session)]
+        if kind == "alter":
+            return self._alter(session, table)
         self._open.add(session)
         return [self._savepoint(session) if kind == "savepoint" else self._write(kind, session, table)]
 
@@ -228,15 +280,122 @@ class _Script:
             ending=self._draw(st.sampled_from([Ending.STOP] * 4 + [Ending.CUT] * 3 + [Ending.KILL])),
             engine=self._draw(st.sampled_from(self._engines)),
             delay=self._draw(st.sampled_from([0, 0, 5, 20, 60, 200])),
+            tables=self.some_tables(),
+            forgotten=() if self._draw(st.integers(0, 3)) else self.some_tables(),
         )
 
-    def _add_column(self, table: int) -> AddColumn:
+    def _alter(self, session: int, table: int) -> list[Act]:
+        """Changes of columns, in a session's own transaction or at once; others have mostly ended theirs before."""
+        kind = self._draw(st.sampled_from(_ALTERATIONS))
+        is_within = self._draw(st.integers(0, 2)) == 0
+        before = self._end_all() if self._draw(st.integers(0, 2)) else []
+        acts: list[Act] = []
+        for change in self._changes(kind, table):
+            acts.append(Alter(session=session if is_within else None, table=table, change=change))
+            self._tables[table] = altered(self._tables[table], change)
+            if self._draw(st.integers(0, 2)) == 0:
+                writer = session if is_within else self._draw(st.integers(0, SESSION_COUNT - 1))
+                acts.append(self._write(self._draw(st.sampled_from(["insert", "update", "delete"])), writer, table))
+                self._open.add(writer)
+                acts += [] if is_within else self._end(writer)
+        if is_within:
+            self._open.add(session)
+            acts += self._end(session) if self._draw(st.integers(0, 3)) else []
+        return [*before, *acts]
+
+    def _changes(self, kind: str, table: int) -> Sequence[Alteration]:
+        columns = self._tables[table].columns
+        one = self._draw(st.sampled_from(columns))
+        changes: dict[str, Callable[[], Sequence[Alteration]]] = {
+            "add": lambda: [self._added(table)],
+            "volatile": lambda: [self._added(table, is_volatile=True)],
+            "rename": lambda: [self._renamed(table, one)],
+            "widen": lambda: self._widened(table),
+            "narrow": lambda: self._narrowed(table),
+            "swap": lambda: self._swapped(table, one, is_swap=True),
+            "chain": lambda: self._swapped(table, one, is_swap=False),
+            "not null": lambda: [DropNotNull(mark=column.mark) for column in columns if column.not_null][:1],
+            "default": lambda: [self._default(one)],
+            "drop": lambda: self._dropped(table, is_added=False),
+            "drop and add": lambda: self._dropped(table, is_added=True),
+        }
+        return changes[kind]()
+
+    def _swapped(self, table: int, one: Column, *, is_swap: bool) -> list[Alteration]:
+        """Another column gets the name of this one, which gets the other's or a third."""
+        others = [column for column in self._tables[table].columns if column is not one]
+        if not others:
+            return []
+        other = self._draw(st.sampled_from(others))
+        third = RenameColumn(mark=one.mark, name=other.name)
+        return [self._renamed(table, one), RenameColumn(mark=other.mark, name=one.name), *([third] if is_swap else [])]
+
+    def _default(self, column: Column) -> SetDefault:
+        default = constant(column, self._draw(value(column, may_be_null=False, has_large=False)))
+        return SetDefault(mark=column.mark, default=self._draw(st.sampled_from([None, default])))
+
+    def _name(self, table: int) -> str:
+        """A name that no column has; a column that is gone or has another one may have had it."""
         taken = {column.name for column in self._tables[table].columns}
-        name = self._draw(names(for_debezium=self._for_debezium).filter(lambda found: found not in taken))
-        column = Column(name=name, type=self._draw(st.sampled_from(types(for_debezium=self._for_debezium))))
-        self._tables[table] = self._tables[table].with_column(column)
-        default = self._draw(value(column, may_be_null=True, has_large=False)) if WITH_DEFAULTS else None
-        return AddColumn(table=table, column=column, default=default)
+        former = sorted(self._names[table] - taken)
+        fresh = names(for_debezium=self._for_debezium).filter(lambda found: found not in taken)
+        name = self._draw(st.sampled_from(former) if former and self._draw(st.integers(0, 3)) == 0 else fresh)
+        self._names[table].add(name)
+        return name
+
+    def _renamed(self, table: int, column: Column) -> RenameColumn:
+        return RenameColumn(mark=column.mark, name=self._name(table))
+
+    def _added(self, table: int, *, is_volatile: bool = False, name: str | None = None) -> AddColumn:
+        known = types(for_debezium=self._for_debezium)
+        if is_volatile:
+            known = tuple(each for each in known if each.sql in VOLATILE)
+        chosen = self._draw(st.sampled_from(known))
+        default = self._draw(value(Column(mark=0, name="", type=chosen), may_be_null=True, has_large=False))
+        column = Column(
+            mark=self._marks[table],
+            name=self._name(table) if name is None else name,
+            type=chosen,
+            not_null=default is not None and self._draw(st.integers(0, 2)) == 0,
+        )
+        self._marks[table] += 1
+        if is_volatile:
+            return AddColumn(column=column, default=VOLATILE[chosen.sql])
+        return AddColumn(column=column, default=None if default is None else constant(column, default))
+
+    def _widened(self, table: int) -> list[Alteration]:
+        by_sql = {each.sql: each for each in types(for_debezium=self._for_debezium)}
+        found = [
+            ChangeType(mark=column.mark, type=by_sql[wider])
+            for column in self._tables[table].columns
+            if (table, column.mark) not in self._cut
+            for wider in WIDER.get(column.type.sql, ())
+            if wider in by_sql
+        ]
+        return [self._draw(st.sampled_from(found))] if found else []
+
+    def _narrowed(self, table: int) -> list[Alteration]:
+        by_sql = {each.sql: each for each in types(for_debezium=self._for_debezium)}
+        found = [
+            ChangeType(mark=column.mark, type=by_sql[narrower], using=using)
+            for column in self._tables[table].columns
+            if column.mark not in self._tables[table].key and column.type.sql in NARROWER
+            for narrower, using in [NARROWER[column.type.sql]]
+            if narrower in by_sql
+        ]
+        self._cut |= {(table, change.mark) for change in found[:1]}
+        return list(found[:1])
+
+    def _dropped(self, table: int, *, is_added: bool) -> list[Alteration]:
+        shape = self._tables[table]
+        found = [column for column in shape.columns if column.mark not in shape.key]
+        if shape.partition_count:
+            found = [column for column in found if column is not shape.columns[0]]
+        if not found or len(shape.columns) == 1:
+            return []
+        column = self._draw(st.sampled_from(found))
+        added = [self._added(table, name=column.name)] if is_added else []
+        return [DropColumn(mark=column.mark), *added]
 
     def _truncate(self, session: int) -> list[Act]:
         """Others have to wait for a transaction with a TRUNCATE, so it often ends at once."""
@@ -253,22 +412,21 @@ class _Script:
         if not is_counted and self._tables[table].key:
             count = 1
         self._copied += 1000
-        return CopyIn(
-            session=session, table=table, row=row, first=10_000 + self._copied if is_counted else None, count=count
-        )
+        start = 10_000 + self._copied if is_counted else None
+        return CopyIn(session=session, table=table, row=row, first=start, count=count, counted=first.mark)
 
     def _update(self, session: int, table: int) -> Update:
         columns = self._tables[table].columns
-        chosen = self._draw(st.lists(st.sampled_from(columns), max_size=3, unique_by=lambda column: column.name))
+        chosen = self._draw(st.lists(st.sampled_from(columns), max_size=3, unique_by=lambda column: column.mark))
         key = set(self._tables[table].key)
-        row = {c.name: self._draw(value(c, may_be_null=c.name not in key)) for c in chosen}
+        row = {c.mark: self._draw(value(c, may_be_null=may_be_null(self._tables[table], c))) for c in chosen}
         count = 1 if key & set(row) else self._few()
         return Update(session=session, table=table, row=row, count=count, skip=self._few())
 
 
-def without_column(workload: Workload, table: int, name: str) -> Workload:
+def without_column(workload: Workload, table: int, mark: int) -> Workload:
     """The workload whose table lacks a column."""
     changed = replace(
-        workload.tables[table], columns=tuple(c for c in workload.tables[table].columns if c.name != name), generated=""
+        workload.tables[table], columns=tuple(c for c in workload.tables[table].columns if c.mark != mark), generated=""
     )
     return replace(workload, tables=tuple(changed if n == table else each for n, each in enumerate(workload.tables)))
