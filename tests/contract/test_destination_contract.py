@@ -741,8 +741,10 @@ class TestCopies:
         assert [("2", "B", "y"), ("3", "c", "z"), ("4", "d", None)] == second.rows(ITEMS)
 
     def test_rows_of_somebody_else_are_refused_and_stay(self, begin: Open, kind: DestinationKind) -> None:
-        replica = begin(NOTES, ITEMS, copied=False)
+        somebody = StreamIdentity(pipeline="other", system_identifier="7", slot_name="rosetta_other")
+        begin(ITEMS, identity=somebody).destination.close()
         kind.insert(ITEMS.id, ITEMS.column_names, ("1", "not ours", None))
+        replica = begin(NOTES, ITEMS, copied=False)
         with pytest.raises(TableNotOurs, match=r"public\.items"):
             replica.destination.start_copy([NOTES, ITEMS], BEGINNING)
         replica.destination.close()
@@ -785,7 +787,7 @@ class TestTablesAndColumns:
 
     def test_missing_tables_are_made_with_their_columns_in_order(self, begin: Open, kind: DestinationKind) -> None:
         assert [] == kind.columns(ITEMS.id)
-        begin(ITEMS, PAIRS, copied=False)
+        begin(ITEMS, PAIRS)
         assert ["id", "name", "size"] == kind.columns(ITEMS.id)
         assert ["b", "value", "a"] == kind.columns(PAIRS.id)
 
@@ -887,6 +889,7 @@ class TestTablesAndColumns:
         target = TableId("the replica", 'the "items"')
         replica = begin(ITEMS, NOTES, copied=False, targets={ITEMS.id: target})
         copy(replica.destination, [ITEMS], b"1\ta\t\\N\n")
+        copy(replica.destination, [NOTES])
         replica.apply(insert(ITEMS, "2", "b", None), insert(NOTES, "x", "y"), rekey(ITEMS, ("1",), "3", UNCHANGED, "z"))
         assert [("2", "b", None), ("3", "a", "z")] == kind.rows(target, ITEMS.column_names)
         assert [("x", "y")] == kind.rows(NOTES.id, NOTES.column_names)

@@ -222,6 +222,27 @@ class TestLateTables:
         assert worker.stop(TIMEOUT)
         replicate(config, source, destination)
 
+    def test_a_table_that_is_altered_before_its_first_copy_begins_is_made_to_fit(
+        self, source: Database, destination: Database
+    ) -> None:
+        source.run("CREATE TABLE orders (id int PRIMARY KEY, code varchar(3) NOT NULL, amount int NOT NULL)")
+        config = pipeline(source, [destination], ORDERS)
+        with source.connect() as other:
+            other.autocommit = False
+            other.execute("INSERT INTO orders VALUES (1, 'abc', 1)")
+            worker = Worker(config)
+            worker.start()
+            # The table is made, and its copy waits for the open transaction.
+            wait_until(worker, lambda: destination.rows("SELECT to_regclass('orders')") != [(None,)])
+            assert worker.stop(TIMEOUT)
+        source.run(
+            "ALTER TABLE orders ALTER COLUMN code TYPE varchar(9), ALTER COLUMN code DROP NOT NULL",
+            "ALTER TABLE orders RENAME COLUMN amount TO total",
+            "INSERT INTO orders VALUES (2, 'longer', 2), (3, NULL, 3)",
+        )
+        with running(config) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
+
     def test_a_run_that_ends_before_a_late_copy_does_begins_it_anew(
         self, both: PipelineConfig, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -138,15 +138,15 @@ class Destination(Protocol):
         """Connect and read what is held of this stream. `SlotInvalid` when it is of another cluster or slot."""
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
-        """Create the tables that are missing; the schemas are those of now, maybe ahead of the stream.
+        """Let the columns of copied tables take wider types and NULL, as those of the source do by now.
 
-        Columns of tables that are there are made to take wider types and NULL, as those of the source do by now.
+        The schemas are those of now, maybe ahead of the stream. A copied table that is gone is refused, `broken`.
         """
 
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        """Empty these tables, give them the source's columns, and note that they are copied as of this point.
+        """Make these tables, or empty them and give them the source's columns; note that they are copied as of this point.
 
-        Durable on return.
+        At once, so that a table which is made is known to be ours; durable on return.
         """
 
     def resume_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:

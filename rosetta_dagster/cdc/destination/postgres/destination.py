@@ -1,7 +1,7 @@
 """Applies changes to a PostgreSQL database: COPY into staging tables, one merge for each table, the watermark with them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import psycopg
 from psycopg.sql import Composed
@@ -107,13 +107,16 @@ class PostgresDestination:
     def prepare(self, tables: Sequence[TableSchema]) -> None:
         for table in tables:
             before = self._stream.schemas.get(table.id)
-            # A table that cannot be made tells of the whole destination, as a rule: of a privilege that is missing.
-            about = nullcontext() if before is None else breaking(table.id, self.name)
-            with about, translated(self._translation), self._live.transaction():
-                self._targets.prepare(self._live, table, before)
+            if before is not None:
+                with breaking(table.id, self.name), translated(self._translation), self._live.transaction():
+                    self._targets.prepare(self._live, table, before)
 
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
         with translated(self._translation), self._live.transaction():
+            # What cannot be made tells of the whole destination, as a rule: of a privilege that is missing. It comes first,
+            # since whoever makes something takes a lock that pipelines which begin together wait for.
+            for table in tables:
+                self._targets.make(self._live, table)
             begun = self._stream.begun_copies()
             for table in tables:
                 with breaking(table.id, self.name), translated(self._translation):

@@ -30,10 +30,11 @@ SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
 WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attnum > 0 AND NOT attisdropped
 """
 
-#: Columns that refuse NULL without being of the primary key.
+#: Columns that refuse NULL, and have nothing to put in its place, without being of the primary key.
 _NOT_NULL = """
 SELECT attname::text FROM pg_attribute
-WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attnum > 0 AND NOT attisdropped AND attnotnull
+WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attnum > 0 AND NOT attisdropped
+  AND attnotnull AND NOT atthasdef AND attidentity = ''
   AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = attrelid AND indisprimary AND attnum = ANY (indkey))
 """
 
@@ -78,29 +79,29 @@ class Targets:
     def of(self, source: TableId) -> TableId:
         return self._targets[source]
 
-    def prepare(self, connection: _Connection, schema: TableSchema, before: TableSchema | None) -> None:
-        """Make the table when it is missing; else let its columns take what the source may hold by now.
+    def prepare(self, connection: _Connection, schema: TableSchema, before: TableSchema) -> None:
+        """Let the columns of a table that is copied take what the source may hold by now.
 
         `before` is the table as its last applied change had it. Everything but wider types and NULL waits for the change
         that comes with it.
         """
         target = self.of(schema.id)
         if not self._types(connection, target):
-            self._create(connection, target, schema)
-            return
-        if before is not None:
-            changes = [
-                change
-                for change in schema_changes(before, schema)
-                if isinstance(change, DropNotNull)
-                or (
-                    isinstance(change, ChangeType)
-                    and self._policy is SchemaPolicy.APPLY
-                    and widens(change.old_type, change.column.type)
-                )
-            ]
-            self._follow(connection, target, changes)
-            self._verify_key(connection, target, schema if schema.column_names == before.column_names else before)
+            raise DestinationRejected(
+                f"Table {target} of the destination is gone, and with it the rows of {schema.id}.", "Resync the table."
+            )
+        changes = [
+            change
+            for change in schema_changes(before, schema)
+            if isinstance(change, DropNotNull)
+            or (
+                isinstance(change, ChangeType)
+                and self._policy is SchemaPolicy.APPLY
+                and widens(change.old_type, change.column.type)
+            )
+        ]
+        self._follow(connection, target, changes)
+        self._verify_key(connection, target, schema if schema.column_names == before.column_names else before)
 
     def adapt(self, connection: _Connection, schema: TableSchema, before: TableSchema) -> None:
         """Follow what happened to the columns from one schema to the next. `SchemaChangeRefused` when that cannot be."""
@@ -109,6 +110,12 @@ class Targets:
         target = self.of(schema.id)
         self._follow(connection, target, changes)
         self._verify_key(connection, target, schema)
+
+    def make(self, connection: _Connection, schema: TableSchema) -> None:
+        """Make the table when it is missing."""
+        target = self.of(schema.id)
+        if not self._types(connection, target):
+            self._create(connection, target, schema)
 
     def reshape(self, connection: _Connection, schema: TableSchema, before: TableSchema | None) -> None:
         """Give a table without rows the columns of the source. Columns that the source has no more stay, as NULL.
@@ -122,7 +129,8 @@ class Targets:
             connection.execute(sql.add_column(target, replace(column, fill_value=None)))
         old_types = {column.name: column.type for column in before.columns} if before else {}
         for column in schema.columns:
-            if old_types.get(column.name, column.type) != column.type != types[column.name]:
+            is_changed = old_types.get(column.name, column.type) != column.type
+            if is_changed and types.get(column.name, column.type) != column.type:
                 connection.execute(sql.change_type_of_nothing(target, column))
         self._verify_key(connection, target, schema)
         required = {column.name for column in schema.columns if column.not_null}
