@@ -181,7 +181,7 @@ class Targets:
                     types[new] = types.pop(old)
                 case DropColumn(name) | DropNotNull(name) if name in types:
                     connection.execute(sql.drop_not_null(target, name))
-                case ChangeType(column, _) if types.get(column.name) != column.type:
+                case ChangeType(column, _) if types.get(column.name, column.type) != column.type:
                     connection.execute(sql.change_type(target, column))
                 case AddColumn(column) if column.name not in types:
                     connection.execute(sql.add_column(target, column))
