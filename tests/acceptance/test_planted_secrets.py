@@ -120,12 +120,12 @@ def planted(deployment: Deployment) -> Iterator[Deployment]:
         )
     for name in ("vault", "robbed"):
         deployment.store.set_status(name, Status.START)
-    deployment.wait_until_streaming("vault")
+    deployment.wait_until_streaming("vault", 120)
     source.run(f"UPDATE vault_items SET id = 2, name = '{REPLICATED} again'")
     source.run(f"INSERT INTO vault_notes VALUES (1, '{REFUSED}')")
     deployment.wait_until_equal(source, destination, "vault_items")
-    deployment.environment.wait_for("The refusal", lambda: bool(deployment.state("vault").table_errors), 30)
-    deployment.environment.wait_for("The failure", lambda: deployment.state("robbed").run_status == "FAILED", 30)
+    deployment.environment.wait_for("The refusal", lambda: bool(deployment.state("vault").table_errors), 60)
+    deployment.environment.wait_for("The failure", lambda: deployment.state("robbed").run_status == "FAILED", 60)
     yield deployment
     for name in ("vault", "robbed"):
         deployment.store.set_status(name, Status.PAUSE)
