@@ -373,8 +373,6 @@ def test_what_snowflake_says_is_an_error_of_ours(
     destination = make(SnowflakeKind(snowflake_database), [ITEMS])
     assert Held(copied={ITEMS.id: BEGINNING}, schemas={ITEMS.id: ITEMS}) == destination.open(IDENTITY)
     destination.close()
-        SnowflakeKind(snowflake_database), [ITEMS]
-    ).open(IDENTITY)
 
 
 def test_a_wrong_key_is_refused_with_what_may_be_wrong(snowflake_database: SnowflakeDatabase) -> None:
