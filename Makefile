@@ -4,7 +4,7 @@ RUN = .venv/bin/python -m
 PIP = $(RUN) pip install --quiet --disable-pip-version-check
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo demo-check test test-long fuzz check format clean
+.PHONY: demo demo-check test fuzz check format clean
 
 demo: .venv/demo            ## Replicate a small shop to a warehouse under Dagster, until Ctrl-C.
 	@$(RUN) rosetta_dagster demo $(if $(PORT),--port $(PORT))
@@ -12,11 +12,8 @@ demo: .venv/demo            ## Replicate a small shop to a warehouse under Dagst
 demo-check: .venv/demo      ## The same without a person: prints figures, exits 0 or 1.
 	@$(RUN) rosetta_dagster demo --check
 
-test: .venv/dev             ## Every test but the long ones, against the real parts.
+test: .venv/dev             ## Every test, against the real parts.
 	@$(RUN) pytest
-
-test-long: .venv/dev        ## The few tests that take minutes, such as a transaction of a million rows.
-	@$(RUN) pytest -m long
 
 fuzz: .venv/dev             ## Random workloads, compared with PostgreSQL: SECONDS=60, ENGINE=pgoutput|debezium, SEED=one that failed.
 	@$(RUN) tests.fuzz $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) $(if $(ENGINE),--engine $(ENGINE))
