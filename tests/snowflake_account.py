@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import snowflake.connector
@@ -15,6 +16,7 @@ USER = "ROSETTA"
 WAREHOUSE = "COMPUTE_WH"
 
 
+@cache
 def private_key(pair: KeyPair) -> Any:
     return serialization.load_pem_private_key(pair.private_key.encode(), pair.passphrase.encode())
 

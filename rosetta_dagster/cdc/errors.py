@@ -146,9 +146,10 @@ class DestinationRejected(TerminalError):
 
 @contextmanager
 def breaking(table: TableId, destination: str | None = None) -> Iterator[None]:
-    """Whatever a person has to mend within is about this table alone."""
+    """Whatever a person has to mend within is about this table alone, but for settings: these are the pipeline's."""
     try:
         yield
     except TerminalError as error:
-        error.broken = error.broken or BrokenTable(table, destination)
+        if not isinstance(error, ConfigurationError):
+            error.broken = error.broken or BrokenTable(table, destination)
         raise

@@ -1,8 +1,9 @@
 """Tells what the tables of a pipeline look like at its destinations: their columns and how many rows they hold."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from rosetta_dagster.cdc.config import PipelineConfig
+from rosetta_dagster.cdc.config import PipelineConfig, checked
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.catalog import read_schemas
@@ -29,3 +30,11 @@ def inspect(config: PipelineConfig, tables: frozenset[TableId]) -> list[TableFac
         for row in config.destinations
         for table, count in make_destination(row, config).row_counts(sorted(schemas)).items()
     ]
+
+
+def verify_snowflake(name: str, config: dict[str, Any]) -> None:
+    """`ConfigurationError` when the config of a Snowflake destination is not complete, or holds what it may not."""
+    # The driver's folder is loaded only by those who use it.
+    from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig  # noqa: PLC0415
+
+    checked(SnowflakeDestinationConfig, config, f"The config of destination {name}")

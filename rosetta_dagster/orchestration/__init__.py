@@ -5,7 +5,7 @@ from rosetta_dagster.orchestration.automation import on_table_change
 from rosetta_dagster.orchestration.builder import rosetta_definitions
 from rosetta_dagster.orchestration.component import RosettaPipelineComponent
 from rosetta_dagster.orchestration.declarations import Pipeline, Table
-from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource
+from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource, SnowflakeDestination
 from rosetta_dagster.orchestration.translator import DestinationTable, RosettaTranslator, SourceTable, Stream
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "PostgresSource",
     "RosettaPipelineComponent",
     "RosettaTranslator",
+    "SnowflakeDestination",
     "SourceTable",
     "Stream",
     "Table",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from rosetta_dagster.cdc.config import Status
 from rosetta_dagster.cdc.errors import ConfigurationError
@@ -13,7 +13,9 @@ from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipeline, DeclaredSource, Target
 from rosetta_dagster.cdc.store.plan import Declarations
 from rosetta_dagster.cdc.thresholds import Thresholds
-from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource
+from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource, SnowflakeDestination
+
+_Resource: TypeAlias = PostgresSource | PostgresDestination | SnowflakeDestination
 
 #: Where pipelines are collected while code is loaded only to be looked at (`rosetta plan`).
 _COLLECTED: ContextVar["list[Pipeline] | None"] = ContextVar("collected", default=None)
@@ -49,7 +51,7 @@ class Pipeline:
 
     name: str
     source: PostgresSource
-    destinations: Sequence[PostgresDestination]
+    destinations: Sequence[PostgresDestination | SnowflakeDestination]
     #: A text is a `Table` of that name.
     tables: Sequence[str | Table]
     engine: Literal["DEBEZIUM", "PGOUTPUT"] = "DEBEZIUM"
@@ -95,11 +97,12 @@ def _refuse_doubles(pipelines: Sequence[Pipeline]) -> None:
         raise ConfigurationError(
             f"The code declares {', '.join(doubles)} more than once.", "Give each pipeline its own name."
         )
-    resources: dict[tuple[type, str], PostgresSource | PostgresDestination] = {}
+    resources: dict[tuple[str, str], _Resource] = {}
     for pipeline in pipelines:
-        both: list[PostgresSource | PostgresDestination] = [pipeline.source, *pipeline.destinations]
-        for resource in both:
-            other = resources.setdefault((type(resource), resource.name), resource)
+        all_: list[_Resource] = [pipeline.source, *pipeline.destinations]
+        for resource in all_:
+            kind = "source" if isinstance(resource, PostgresSource) else "destination"
+            other = resources.setdefault((kind, resource.name), resource)
             if other != resource:
                 raise ConfigurationError(
                     f"The code declares {type(resource).__name__} {resource.name} in two ways.",
@@ -131,7 +134,9 @@ def _source(resource: PostgresSource) -> DeclaredSource:
     )
 
 
-def _destination(resource: PostgresDestination) -> DeclaredDestination:
+def _destination(resource: PostgresDestination | SnowflakeDestination) -> DeclaredDestination:
+    if isinstance(resource, SnowflakeDestination):
+        return DeclaredDestination(name=resource.name, type="SNOWFLAKE", config=resource.config())
     password = resource.secret()
     config = {**resource.fields(), "schema": resource.namespace}
     if password is not None:

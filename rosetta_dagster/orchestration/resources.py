@@ -17,6 +17,7 @@ from rosetta_dagster.cdc.config import (
     checked,
 )
 from rosetta_dagster.cdc.errors import ConfigurationError
+from rosetta_dagster.cdc.inspection import verify_snowflake
 from rosetta_dagster.settings import open_store
 
 
@@ -117,3 +118,62 @@ class PostgresDestination(_PostgresResource):
         with open_store() as store:
             found: DestinationConfig = store.destination(self.name)
         return checked(PostgresDestinationConfig, found.config, f"Destination {self.name}").password
+
+
+class SnowflakeDestination(dg.ConfigurableResource[Any]):
+    """A Snowflake database that changes are applied to.
+
+    The key is named, not given, since Dagster stores and shows what a resource is made of: as the path of a file, or as an
+    environment variable that holds the PEM. `private_key_env="DW_KEY"` and `private_key=dagster.EnvVar("DW_KEY")` are the
+    same, and so it is with the passphrase. Neither the key nor the passphrase is written to the configuration database.
+    """
+
+    name: str = Field(description="Name of the row in the configuration database.")
+    account: str = Field(description="Account as organization-account.")
+    user: str = Field(description="User that the public key is registered for.")
+    database: str = Field(description="Database that the tables go into.")
+    warehouse: str | None = Field(default=None, description="Warehouse that runs the statements; none: the user's own.")
+    role: str | None = Field(default=None, description="Role; none: the user's own.")
+    namespace: str | None = Field(default=None, description="Schema where all tables go; none: as at the source.")
+    private_key_path: str | None = Field(default=None, description="File that holds the private key as PEM.")
+    private_key_env: str | None = Field(default=None, description="Environment variable that holds the private key as PEM.")
+    private_key_passphrase_env: str | None = Field(
+        default=None, description="Environment variable that holds the passphrase of the key."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What else destinations.config may hold: deletes, preserve_case, values, flush_seconds, …",
+    )
+    private_key: str | None = Field(default=None, description="dagster.EnvVar of that variable, instead of its name.")
+    private_key_passphrase: str | None = Field(default=None, description="dagster.EnvVar of that variable.")
+
+    def __init__(self, **fields: Any) -> None:
+        for secret in ("private_key", "private_key_passphrase"):
+            if (given := fields.pop(secret, None)) is not None:
+                if not isinstance(given, dg.EnvVar):
+                    raise ConfigurationError(
+                        f"A {secret} stands in the code, and Dagster would store and show it.",
+                        f'Put it into an environment variable and write {secret}=dagster.EnvVar("ITS_NAME").',
+                    )
+                fields[f"{secret}_env"] = given.env_var_name
+        if secrets := {"private_key", "private_key_passphrase"} & fields.get("options", {}).keys():
+            raise ConfigurationError(
+                f"The options of destination {fields.get('name')} hold {min(secrets)}, and Dagster would store and show it.",
+                f"Name an environment variable: {min(secrets)}_env.",
+            )
+        super().__init__(**fields)
+
+    def config(self) -> dict[str, Any]:
+        """As `destinations.config` has it. `ConfigurationError` when it is not complete."""
+        names = ("account", "user", "database", "warehouse", "role")
+        keys = ("private_key_path", "private_key_env", "private_key_passphrase_env")
+        own = {name: getattr(self, name) for name in (*names, *keys)}
+        values = {**self.options, **own, "schema": self.namespace}
+        if self.private_key_path is None and self.private_key_env is None:
+            raise ConfigurationError(f"Destination {self.name} has no key.", "Give it private_key_path or private_key_env.")
+        config = {name: value for name, value in values.items() if value is not None}
+        verify_snowflake(self.name, config)
+        return config
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name})"

@@ -17,7 +17,7 @@ from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.plan import declare, plan, release_removed
 from rosetta_dagster.cli.main import app
-from rosetta_dagster.orchestration import Pipeline, PostgresDestination, PostgresSource, Table
+from rosetta_dagster.orchestration import Pipeline, PostgresDestination, PostgresSource, SnowflakeDestination, Table
 from rosetta_dagster.orchestration.declarations import declarations
 from rosetta_dagster.settings import Settings
 from tests.conftest import Database
@@ -115,6 +115,46 @@ def test_a_table_goes_where_the_code_says(store: Store) -> None:
     } == targets
     declared(store, pipeline("orders"))
     assert [(None, None)] == [(t.target_namespace, t.target_name) for t in store.shapes()[0].tables]
+
+
+def test_a_snowflake_destination_names_its_key_and_holds_none(store: Store) -> None:
+    account: dict[str, Any] = {"name": "sf", "account": "myorg-dw", "user": "rosetta", "database": "ANALYTICS"}
+    destination = SnowflakeDestination(
+        **account,
+        namespace="shop",
+        private_key=dg.EnvVar("SHOP_PASSWORD"),
+        private_key_passphrase=dg.EnvVar("SF_PASSPHRASE"),
+        options={"deletes": "soft", "flush_seconds": 5},
+    )
+    assert ["add destination sf", "add pipeline shop", "add source db"] == sorted(
+        declared(store, pipeline("orders", destinations=[destination]))
+    )
+    assert [] == declared(store, pipeline("orders", destinations=[destination]))
+    assert {
+        "account": "myorg-dw",
+        "user": "rosetta",
+        "database": "ANALYTICS",
+        "schema": "shop",
+        "private_key_env": "SHOP_PASSWORD",
+        "private_key_passphrase_env": "SF_PASSPHRASE",
+        "deletes": "soft",
+        "flush_seconds": 5,
+    } == store.destination("sf").config
+    assert "rosetta" not in repr(destination)
+    with pytest.raises(ConfigurationError, match="has no key"):
+        declarations([pipeline("orders", destinations=[SnowflakeDestination(**account)])])
+    for planted in ({"private_key": "a PEM"}, {"options": {"private_key": "a PEM"}}):
+        with pytest.raises(ConfigurationError, match=r"private_key.*Dagster would store"):
+            SnowflakeDestination(**account, **planted)
+
+
+@pytest.mark.parametrize("options", [{"deletes": "maybe"}, {"flush_second": 5}], ids=["a wrong value", "a wrong name"])
+def test_what_snowflake_would_refuse_is_refused_where_it_is_declared(store: Store, options: dict[str, Any]) -> None:
+    destination = SnowflakeDestination(
+        name="sf", account="myorg-dw", user="rosetta", database="A", private_key_path="rsa_key.p8", options=options
+    )
+    with pytest.raises(ConfigurationError, match=r"destination sf.*(deletes|flush_second)"):
+        declarations([pipeline("orders", destinations=[destination])])
 
 
 def test_the_plan_tells_every_difference_and_changes_nothing(

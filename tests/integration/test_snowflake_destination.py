@@ -13,7 +13,14 @@ from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, Source
 from rosetta_dagster.cdc.destination.base import Destination, Held
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.destination.snowflake import stage
-from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable, WatermarkMoved
+from rosetta_dagster.cdc.errors import (
+    BrokenTable,
+    ConfigurationError,
+    DestinationRejected,
+    DestinationUnavailable,
+    SchemaChangeRefused,
+    WatermarkMoved,
+)
 from rosetta_dagster.cdc.event import UNCHANGED, Change
 from rosetta_dagster.cdc.position import Engine, Lsn
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
@@ -21,7 +28,17 @@ from rosetta_dagster.cdc.worker import Worker
 from rosetta_dagster.embedded.snowflake import Fault, FaultKind
 from tests.conftest import Database
 from tests.contract.destinations import SnowflakeKind, make
-from tests.contract.test_destination_contract import BEGINNING, IDENTITY, ITEMS, NOTES, copy, pages, watermark
+from tests.contract.test_destination_contract import (
+    BEGINNING,
+    IDENTITY,
+    ITEMS,
+    NOTES,
+    copy,
+    pages,
+    typed,
+    watermark,
+    with_columns,
+)
 from tests.integration.test_replication import running, wait_until
 from tests.snowflake_database import SnowflakeDatabase
 from tests.unit.changes import column, delete, delete_whole, insert, rekey, truncate, update
@@ -218,6 +235,97 @@ class TestLostAnswers:
         assert [("a",), ("b",)] == sorted(snowflake_database.rows('SELECT TEXT FROM "PUBLIC".NOTES'))
 
 
+class TestColumns:
+    RENAMED = with_columns(ITEMS, name="label")
+
+    @pytest.mark.parametrize("broken", ["^MERGE", "^ALTER"])
+    def test_changes_from_before_a_rename_come_again_after_a_crash(
+        self, begin: Open, snowflake_database: SnowflakeDatabase, broken: str
+    ) -> None:
+        first, server = begin(ITEMS), snowflake_database.server
+        assert server is not None
+        before, after = insert(ITEMS, "1", "a", "x"), insert(self.RENAMED, "2", "b", "y")
+        server.inject(Fault(kind=FaultKind.UNAVAILABLE, matching=broken))
+        with pytest.raises(DestinationUnavailable):
+            apply(first, 1, before, after)
+        first.close()
+        second = make(SnowflakeKind(snowflake_database), [ITEMS])
+        assert {ITEMS.id: ITEMS} == second.open(IDENTITY).schemas
+        second.prepare([self.RENAMED])
+        apply(second, 1, before)
+        apply(second, 2, after, update(self.RENAMED, "1", UNCHANGED, "z"))
+        second.close()
+        assert [("1", "a", "z"), ("2", "b", "y")] == items(snowflake_database, "ID, LABEL, SIZE")
+        third = make(SnowflakeKind(snowflake_database), [ITEMS])
+        assert {ITEMS.id: self.RENAMED} == third.open(IDENTITY).schemas
+        third.close()
+
+    def test_columns_that_pass_their_names_on_keep_their_values(
+        self, begin: Open, snowflake_database: SnowflakeDatabase
+    ) -> None:
+        destination = begin(ITEMS)
+        apply(destination, 1, insert(ITEMS, "1", "a", "x"))
+        passed = with_columns(ITEMS, name="size", size="weight")
+        apply(destination, 2, insert(passed, "2", "b", "y"))
+        assert [("1", "a", "x"), ("2", "b", "y")] == items(snowflake_database, "ID, SIZE, WEIGHT")
+
+    def test_columns_that_swap_their_names_set_the_table_aside(
+        self, begin: Open, snowflake_database: SnowflakeDatabase
+    ) -> None:
+        destination = begin(ITEMS)
+        apply(destination, 1, insert(ITEMS, "1", "a", "x"))
+        swapped = with_columns(ITEMS, name="size", size="name")
+        with pytest.raises(SchemaChangeRefused) as raised:
+            apply(destination, 2, insert(swapped, "2", "b", "y"))
+        assert raised.value.broken == BrokenTable(ITEMS.id, destination.name)
+        assert [("1", "a", "x")] == items(snowflake_database)
+
+    def test_a_type_that_snowflake_cannot_change_in_place_sets_the_table_aside(self, begin: Open) -> None:
+        before = typed({"id": "integer", "value": "integer"}, "id")
+        destination = begin(before)
+        with pytest.raises(SchemaChangeRefused, match=r"NUMBER\(10,0\).*VARCHAR.*Resync"):
+            apply(destination, 1, insert(typed({"id": "integer", "value": "text"}, "id"), "1", "a"))
+
+    def test_a_warehouse_that_is_missing_sets_no_table_aside(
+        self, begin: Open, snowflake_database: SnowflakeDatabase
+    ) -> None:
+        destination, server = begin(ITEMS), snowflake_database.server
+        assert server is not None
+        server.inject(Fault(kind=FaultKind.WAREHOUSE_SUSPENDED, matching="^MERGE"))
+        with pytest.raises(ConfigurationError) as raised:
+            apply(destination, 1, insert(ITEMS, "1", "a", None))
+        assert raised.value.broken is None
+
+    def test_drift_names_each_difference(self, begin: Open, snowflake_database: SnowflakeDatabase) -> None:
+        table = typed({"id": "integer", "value": "text"}, "id", name="drifting")
+        destination = begin(table)
+        assert [] == destination.drift([table])
+        snowflake_database.rows('ALTER TABLE "PUBLIC".DRIFTING ADD COLUMN EXTRA VARCHAR')
+        wanted = typed({"id": "bigint", "value": "text", "more": "json"}, "id", name="drifting")
+        found = destination.drift([wanted])
+        assert [
+            ('ALTER TABLE "PUBLIC"."DRIFTING" ALTER COLUMN "ID" SET DATA TYPE NUMBER(19,0)', True),
+            ('ALTER TABLE "PUBLIC"."DRIFTING" DROP COLUMN IF EXISTS "EXTRA"', False),
+            ('ALTER TABLE "PUBLIC"."DRIFTING" ADD COLUMN IF NOT EXISTS "MORE" VARIANT', False),
+        ] == [(drift.statement, drift.breaks) for drift in found]
+
+
+def test_state_tables_of_an_older_version_are_extended(begin: Open, snowflake_database: SnowflakeDatabase) -> None:
+    destination = begin(ITEMS)
+    apply(destination, 1, insert(ITEMS, "1", "a", None))
+    destination.note(Lsn(500))
+    destination.close()
+    for column_name in ("SOURCE_COLUMNS", "COLUMN_NAMES", "SET_ASIDE_AT", "SET_ASIDE_REASON"):
+        snowflake_database.rows(f"ALTER TABLE ROSETTA.COPIES DROP COLUMN {column_name}")
+    snowflake_database.rows("DROP TABLE ROSETTA.COPIED_RANGES")
+    again = make(SnowflakeKind(snowflake_database), [ITEMS])
+    assert Held(watermark=watermark(1), copied={ITEMS.id: BEGINNING}, noted=Lsn(500)) == again.open(IDENTITY)
+    apply(again, 2, insert(ITEMS, "2", "b", None))
+    again.close()
+    again.set_aside(ITEMS.id, "because")
+    assert {ITEMS.id: "because"} == make(SnowflakeKind(snowflake_database), [ITEMS]).open(IDENTITY).set_aside
+
+
 def test_names_keep_their_case_when_the_config_says_so(begin: Open, snowflake_database: SnowflakeDatabase) -> None:
     schema = TableSchema(id=TableId("Shop", "Order"), columns=ITEMS.columns, key=ITEMS.key, identity=Identity.KEY)
     destination = begin(schema, copied=False, preserve_case=True)
@@ -262,7 +370,9 @@ def test_what_snowflake_says_is_an_error_of_ours(
     with pytest.raises(expected):
         apply(destination, 1, insert(ITEMS, "1", "a", None))
     destination.close()
-    assert Held(copied={ITEMS.id: BEGINNING}) == make(SnowflakeKind(snowflake_database), [ITEMS]).open(IDENTITY)
+    destination = make(SnowflakeKind(snowflake_database), [ITEMS])
+    assert Held(copied={ITEMS.id: BEGINNING}, schemas={ITEMS.id: ITEMS}) == destination.open(IDENTITY)
+    destination.close()
 
 
 def test_a_wrong_key_is_refused_with_what_may_be_wrong(snowflake_database: SnowflakeDatabase) -> None:

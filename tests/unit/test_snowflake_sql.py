@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,12 +8,14 @@ from snowflake.connector.errors import DatabaseError, OperationalError, Programm
 
 from rosetta_dagster.cdc.batch import Merge, Move, Recount, Truncate
 from rosetta_dagster.cdc.destination.snowflake import sql
+from rosetta_dagster.cdc.destination.snowflake.columns import PresentColumn
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.errors import Translation, translate
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout, layout_of
 from rosetta_dagster.cdc.destination.snowflake.loader import is_direct
 from rosetta_dagster.cdc.destination.snowflake.names import Names
 from rosetta_dagster.cdc.destination.snowflake.staged import Moves, grouped, staged_rows, unsent
+from rosetta_dagster.cdc.destination.snowflake.types import Form, Target
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable
 from rosetta_dagster.cdc.event import UNCHANGED
 from rosetta_dagster.cdc.position import Lsn
@@ -126,6 +129,45 @@ def test_a_move_finds_the_row_by_its_old_key() -> None:
     )
     assert [expected] == sql.move(ORDERS, "ROSETTA.S", 2, {1})
     assert 3 == len(sql.move(SOFT, "ROSETTA.S", 2, {1}))
+
+
+def test_rows_whose_key_is_not_staged_are_deleted() -> None:
+    expected = (
+        'DELETE FROM "PUBLIC"."ORDER" AS T USING (\n'
+        '    SELECT T."ID" FROM "PUBLIC"."ORDER" AS T LEFT JOIN ROSETTA.S AS S ON T."ID" = S.C0\n'
+        '    WHERE S.C0 IS NULL\n) AS G\nWHERE T."ID" = G."ID"'
+    )
+    assert expected == sql.delete_others(ORDERS, "ROSETTA.S")
+
+
+def test_columns_that_come_are_filled_from_one_staged_row() -> None:
+    expected = 'UPDATE "PUBLIC"."ORDER" AS T SET "NAME" = S.C1\nFROM ROSETTA.S AS S\nWHERE S.OP = \'f\''
+    assert expected == sql.fill(ORDERS, "ROSETTA.S", [1])
+
+
+def test_columns_are_written_under_the_names_that_they_have_by_now() -> None:
+    schema = TableSchema(id=TableId("p", "t"), columns=(replace(NAME, number=2),), key=(), identity=Identity.FULL)
+    settings = {"account": "a", "user": "u", "database": "d", "private_key_env": "K"}
+    config = SnowflakeDestinationConfig.model_validate(settings)
+    assert ("LABEL",) == layout_of(schema, schema.id, config, {2: "label"}).columns
+    assert ("NAME",) == layout_of(schema, schema.id, config, {1: "label"}).columns
+
+
+@pytest.mark.parametrize(
+    ("present", "target", "holds", "can_become"),
+    [
+        (PresentColumn("A", "NUMBER(10,0)", 10, 0), "NUMBER(19,0)", False, True),
+        (PresentColumn("A", "NUMBER(38,0)", 38, 0), "NUMBER(19,0)", True, False),
+        (PresentColumn("A", "NUMBER(10,2)", 10, 2), "NUMBER(19,0)", False, False),
+        (PresentColumn("A", "NUMBER(10,0)", 10, 0), "VARCHAR", False, False),
+        (PresentColumn("A", "VARCHAR"), "VARCHAR", True, False),
+    ],
+)
+def test_snowflake_adds_digits_before_the_point_only(
+    present: PresentColumn, target: str, holds: bool, can_become: bool
+) -> None:
+    wanted = Target(type=target, form=Form.TEXT)
+    assert (holds, can_become) == (present.holds(wanted), present.can_become(wanted))
 
 
 def test_keys_of_json_are_compared_by_their_text() -> None:

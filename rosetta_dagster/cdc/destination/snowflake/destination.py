@@ -1,24 +1,30 @@
 """Applies changes to a Snowflake database: files into staging tables, then one transaction of merges and watermark."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property
 
 from rosetta_dagster.cdc.batch import Batch
-from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
+from rosetta_dagster.cdc.config import SchemaPolicy
+from rosetta_dagster.cdc.destination.base import Drift, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.snowflake import sql
+from rosetta_dagster.cdc.destination.snowflake.columns import read_columns
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.connection import Session, connect
-from rosetta_dagster.cdc.destination.snowflake.keys import key_of
+from rosetta_dagster.cdc.destination.snowflake.drift import drift_of
+from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair, key_of
 from rosetta_dagster.cdc.destination.snowflake.loader import SnowflakeLoader
 from rosetta_dagster.cdc.destination.snowflake.merge import Merger
 from rosetta_dagster.cdc.destination.snowflake.state import (
     StreamState,
     drop_left_staging,
+    forget_copies,
     forget_stream,
     pipeline_token,
+    set_aside,
 )
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
-from rosetta_dagster.cdc.errors import DestinationRejected
+from rosetta_dagster.cdc.errors import DestinationRejected, breaking
 from rosetta_dagster.cdc.position import Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint
@@ -32,12 +38,18 @@ class SnowflakeDestination:
     """
 
     def __init__(
-        self, name: str, config: SnowflakeDestinationConfig, targets: dict[TableId, TableId], *, pipeline: str
+        self,
+        name: str,
+        config: SnowflakeDestinationConfig,
+        targets: dict[TableId, TableId],
+        *,
+        pipeline: str,
+        policy: SchemaPolicy = SchemaPolicy.APPLY,
     ) -> None:
         self.name = name
         self.flush = config.flush
         self._config = config
-        self._targets = Targets(targets, config)
+        self._targets = Targets(targets, config, policy)
         self._pipeline = pipeline
         self._session: Session | None = None
         self._state: StreamState | None = None
@@ -46,7 +58,9 @@ class SnowflakeDestination:
     def open(self, identity: StreamIdentity) -> Held:
         self._session = self._connect()
         self._state = StreamState(self._session, identity)
-        self._merger = Merger(self._session, self._targets, self._config.values, pipeline=self._pipeline)
+        self._merger = Merger(
+            self._session, self._targets, self._state, self._config.values, pipeline=self._pipeline, destination=self.name
+        )
         held = self._state.read()
         drop_left_staging(self._session, self._pipeline)
         # What a run that broke off has left in the stage costs its storage and nothing else.
@@ -56,14 +70,31 @@ class SnowflakeDestination:
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
         for table in tables:
-            self._targets.prepare(self._live, table)
+            before = self._stream.schemas.get(table.id)
+            # A table that cannot be made tells of the whole destination, as a rule: of a privilege that is missing.
+            with nullcontext() if before is None else breaking(table.id, self.name):
+                self._targets.prepare(self._live, table, before, self._stream.names.get(table.id, {}))
 
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        """Three steps, since DDL is in no transaction: what a crash leaves between them is a copy that was not begun."""
         with self._live.transaction():
             begun = self._stream.begun_copies()
             for table in tables:
-                self._targets.empty(self._live, table.id, ours=table.id in begun)
-                self._stream.start_copy(table.id, point)
+                with breaking(table.id, self.name):
+                    self._targets.empty(self._live, table.id, ours=table.id in begun)
+                if table.id in begun:
+                    self._stream.forget_copy(table.id)
+        for table in tables:
+            with breaking(table.id, self.name):
+                self._targets.reshape(self._live, table, self._stream.schemas.get(table.id))
+        with self._live.transaction():
+            for table in tables:
+                self._stream.start_copy(table, point)
+
+    def resume_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        with self._live.transaction():
+            for table in tables:
+                self._stream.resume_copy(table.id, point)
 
     @contextmanager
     def loader(self) -> Iterator[SnowflakeLoader]:
@@ -71,23 +102,37 @@ class SnowflakeDestination:
             yield SnowflakeLoader(session, self._targets, self._config.values, pipeline=self._pipeline)
 
     def finish_copy(self, table: TableSchema) -> None:
-        self._stream.finish_copy(table.id)
+        with self._live.transaction():
+            self._stream.finish_copy(table.id)
 
     def apply(self, batch: Batch, watermark: Watermark) -> None:
         assert self._merger is not None, "open comes first"
-        self._merger.merge(batch, lambda: self._stream.move(watermark))
-        self._stream.moved(watermark)
+        self._merger.merge(batch, watermark)
 
     def note(self, lsn: Lsn) -> None:
         self._stream.note(lsn)
 
-    def forget(self) -> None:
+    def set_aside(self, table: TableId, reason: str) -> None:
         with self._connect() as session:
-            forget_stream(session, self._pipeline)
+            set_aside(session, self._pipeline, table, reason)
+
+    def forget(self, tables: Sequence[TableId] | None = None) -> None:
+        with self._connect() as session:
+            if tables is None:
+                forget_stream(session, self._pipeline)
+            else:
+                forget_copies(session, self._pipeline, tables)
 
     def row_counts(self, tables: Sequence[TableId]) -> dict[TableId, int]:
         with self._connect() as session:
             return {table: self._targets.row_count(session, table) for table in tables}
+
+    def drift(self, tables: Sequence[TableSchema]) -> list[Drift]:
+        with self._connect() as session:
+            layouts = [(table, self._targets.layout(table)) for table in tables]
+            return [
+                drift for table, layout in layouts for drift in drift_of(table, layout, read_columns(session, layout.id))
+            ]
 
     def close(self) -> None:
         if self._merger is not None:
@@ -106,5 +151,10 @@ class SnowflakeDestination:
         assert self._state is not None, "open comes first"
         return self._state
 
+    @cached_property
+    def _key(self) -> KeyPair:
+        # A passphrase is made slow to try, and every loader connects.
+        return key_of(self._config)
+
     def _connect(self) -> Session:
-        return connect(self._config, key_of(self._config), who=f"destination {self.name}", tag=f"rosetta {self._pipeline}")
+        return connect(self._config, self._key, who=f"destination {self.name}", tag=f"rosetta {self._pipeline}")

@@ -10,7 +10,7 @@ def make(config: DestinationConfig, pipeline: PipelineConfig) -> SnowflakeDestin
     """The destination of the pipeline, not connected yet. `ConfigurationError` when its row is not complete."""
     settings = checked(SnowflakeDestinationConfig, config.config, f"The config of destination {config.name}")
     targets = {table.id: _target_of(table, settings.namespace) for table in pipeline.tables}
-    return SnowflakeDestination(config.name, settings, targets, pipeline=pipeline.name)
+    return SnowflakeDestination(config.name, settings, targets, pipeline=pipeline.name, policy=pipeline.on_schema_change)
 
 
 def _target_of(table: TableConfig, namespace: str | None) -> TableId:

@@ -1,6 +1,7 @@
 """How one table of the source looks at Snowflake: its name, and the name and type of each column."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rosetta_dagster.cdc.destination.snowflake.config import Deletes, SnowflakeDestinationConfig, ValuePolicy
@@ -29,12 +30,18 @@ class Layout:
         return tuple(index for index in range(len(self.columns)) if index not in self.key)
 
 
-def layout_of(schema: TableSchema, target: TableId, config: SnowflakeDestinationConfig) -> Layout:
-    """The table as the destination's config wants it. `DestinationRejected` when two columns would have one name."""
-    names = Names(config.preserve_case)
+def layout_of(
+    schema: TableSchema, target: TableId, config: SnowflakeDestinationConfig, renamed: Mapping[int, str] | None = None
+) -> Layout:
+    """The table as the destination's config wants it; `renamed` are names that columns have by now, by their numbers.
+
+    `DestinationRejected` when two columns would have one name.
+    """
+    names, by_now = Names(config.preserve_case), renamed or {}
     is_soft = config.deletes is Deletes.SOFT
     extra = (config.deleted_at_column,) if is_soft else ()
-    spelled = names.distinct((*schema.column_names, *extra), f"table {schema.id}")
+    columns = [by_now.get(column.number, column.name) if column.number else column.name for column in schema.columns]
+    spelled = names.distinct((*columns, *extra), f"table {schema.id}")
     numbers = config.values.numbers
     return Layout(
         id=names.table(target),

@@ -2,7 +2,8 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pyarrow as pa
@@ -13,17 +14,19 @@ from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters
 from rosetta_dagster.cdc.destination.snowflake.names import is_plain, quoted
 from rosetta_dagster.cdc.destination.snowflake.stage import Upload
-from rosetta_dagster.cdc.destination.snowflake.state import add_substitutions, pipeline_token
+from rosetta_dagster.cdc.destination.snowflake.state import add_range, add_substitutions, pipeline_token
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter, Touched
+from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.pages import CopiedRange
 from rosetta_dagster.cdc.schema import TableSchema
 
 
 class SnowflakeLoader:
     """Loads copied rows over a connection of its own. Keeps the contract of `Loader`.
 
-    A load is there whole or not at all. When the answer to its COMMIT is lost, the copy of the table is not finished, so
-    the next run empties the table and copies it anew: no file is ever loaded twice.
+    A load is there whole or not at all, and with it that its range is copied: when the answer to its COMMIT is lost, the
+    next run finds either both or neither. No file is ever loaded twice.
     """
 
     def __init__(self, session: Session, targets: Targets, policy: ValuePolicy, *, pipeline: str) -> None:
@@ -32,33 +35,60 @@ class SnowflakeLoader:
         self._policy = policy
         self._pipeline = pipeline
 
-    def load(self, table: TableSchema, blocks: Iterable[bytes]) -> int:
+    def load(self, table: TableSchema, copied: CopiedRange, blocks: Iterable[bytes], *, replacing: bool = False) -> int:
         layout, touched = self._targets.layout(table), Counter[Touched]()
-        columns = converters(table, layout, self._policy, touched)
-        names = layout.columns if is_direct(layout) else [f"C{index}" for index in range(len(columns))]
         with Upload(self._session, pipeline_token(self._pipeline)) as upload:
+            direct = is_direct(layout) and not replacing
+            names = layout.columns if direct else [f"C{index}" for index in range(len(layout.columns))]
+            columns = converters(table, layout, self._policy, touched)
             for texts in copy_text.tables(blocks, table.column_names, copy_text.PIECE_SIZE):
-                upload.add(_converted(texts, columns, names))
+                values = _converted(texts, columns, names)
+                upload.add(_as_upserts(values) if replacing else values)
             upload.finish()
-            if upload.row_count:
-                self._load(layout, upload, f"table {table.id}", touched)
+            staged = nullcontext() if direct else self._staged(upload, sql.create_staging, layout, f"table {table.id}")
+            with staged as staging, self._session.transaction():
+                if upload.row_count:
+                    self._write(layout, upload, staging, f"table {table.id}", replacing=replacing)
+                add_substitutions(self._session, self._pipeline, touched)
+                add_range(self._session, self._pipeline, table.id, copied)
             return upload.row_count
 
-    def _load(self, layout: Layout, upload: Upload, place: str, touched: Counter[Touched]) -> None:
-        if is_direct(layout):
-            with self._session.transaction():
-                upload.copy_into(quoted(*layout.id), place)
-                add_substitutions(self._session, self._pipeline, touched)
+    def keep(self, table: TableSchema, blocks: Iterable[bytes]) -> None:
+        layout, place = self._targets.layout(table), f"table {table.id}"
+        columns = converters(table, layout, self._policy, Counter())
+        with Upload(self._session, pipeline_token(self._pipeline)) as upload:
+            for texts in copy_text.tables(blocks, table.key, copy_text.PIECE_SIZE):
+                keys = [columns[index] for index in layout.key]
+                upload.add(_converted(texts, keys, [f"C{index}" for index in layout.key]))
+            upload.finish()
+            with self._staged(upload, sql.create_key_staging, layout, place) as staging:
+                # Without a single key, no row is to stay.
+                statement = sql.delete_others(layout, staging) if upload.row_count else sql.empty(layout.id)
+                self._session.execute(statement, place=place)
+
+    def _write(self, layout: Layout, upload: Upload, staging: str | None, place: str, *, replacing: bool) -> None:
+        if staging is None:
+            upload.copy_into(quoted(*layout.id), place)
+        elif replacing and layout.key:
+            merge = sql.merge(layout, staging, 0, (), in_part=False, deletes=False)
+            self._session.execute(merge, place=place)
+        else:
+            self._session.execute(sql.insert_staged(layout, staging), place=place)
+
+    @contextmanager
+    def _staged(self, upload: Upload, create: Callable[[str, Layout], str], layout: Layout, place: str) -> Iterator[str]:
+        """A staging table with what is uploaded, until the block ends; none when nothing is."""
+        if not upload.row_count:
+            yield ""
             return
         staging = f"{sql.staging_prefix(pipeline_token(self._pipeline))}{uuid.uuid4().hex[:12].upper()}"
-        self._session.execute(sql.create_staging(staging, layout))
+        self._session.execute(create(staging, layout))
         try:
             upload.copy_into(staging, place)
-            with self._session.transaction():
-                self._session.execute(sql.insert_staged(layout, staging), place=place)
-                add_substitutions(self._session, self._pipeline, touched)
+            yield staging
         finally:
-            self._session.execute(sql.drop_staging(staging))
+            with suppress(RosettaError):
+                self._session.execute(sql.drop_staging(staging))
 
 
 def is_direct(layout: Layout) -> bool:
@@ -69,6 +99,12 @@ def is_direct(layout: Layout) -> bool:
     plain = all(map(is_plain, (*layout.id, *layout.columns)))
     distinct = len({name.upper() for name in layout.columns}) == len(layout.columns)
     return plain and distinct and not any(target.is_parsed for target in layout.types)
+
+
+def _as_upserts(values: Any) -> Any:
+    """The rows as the staging table of a merge has them."""
+    count = values.num_rows
+    return values.append_column("STEP", pa.array([0] * count, pa.int64())).append_column("OP", pa.array(["u"] * count))
 
 
 def _converted(texts: Any, columns: Iterable[ColumnConverter], names: Iterable[str]) -> Any:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,12 +11,14 @@ from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters
+from rosetta_dagster.cdc.destination.snowflake.shape import Shape
 from rosetta_dagster.cdc.destination.snowflake.stage import Upload
-from rosetta_dagster.cdc.destination.snowflake.staged import Moves, grouped, staged_rows, to_table, unsent
-from rosetta_dagster.cdc.destination.snowflake.state import add_substitutions, pipeline_token
+from rosetta_dagster.cdc.destination.snowflake.staged import Moves, fill_row, grouped, staged_rows, to_table, unsent
+from rosetta_dagster.cdc.destination.snowflake.state import StreamState, add_substitutions, pipeline_token
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import Touched
-from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.errors import RosettaError, breaking
+from rosetta_dagster.cdc.position import Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 
 
@@ -24,41 +26,89 @@ from rosetta_dagster.cdc.schema import TableId, TableSchema
 class Staged:
     """The changes of one table, staged, and the statements that write them."""
 
-    place: str
+    table: TableSchema
     statements: list[str]
 
 
 class Merger:
     """Applies batches over one session; its staging tables are kept from batch to batch, until `close`."""
 
-    def __init__(self, session: Session, targets: Targets, policy: ValuePolicy, *, pipeline: str) -> None:
+    def __init__(
+        self, session: Session, targets: Targets, state: StreamState, policy: ValuePolicy, *, pipeline: str, destination: str
+    ) -> None:
         self._session = session
         self._targets = targets
+        self._state = state
         self._policy = policy
         self._pipeline = pipeline
+        self._destination = destination
         # A run that was given up for dead may still write. It must not stage into the tables of the one that goes on.
         self._prefix = f"{sql.staging_prefix(pipeline_token(pipeline))}{uuid.uuid4().hex[:12].upper()}"
         #: For each table of a batch, by the number of times that it stood there before, its staging table.
         self._names: dict[tuple[TableId, int], str] = {}
         #: For each staging table the schema that it was made for.
         self._staging: dict[str, TableSchema] = {}
+        #: Tables whose columns have the names that were announced; each is looked at once.
+        self._settled: set[TableId] = set()
 
-    def merge(self, batch: Batch, move_watermark: Callable[[], None]) -> None:
+    def merge(self, batch: Batch, watermark: Watermark) -> None:
         """Stage the batch, then write it and the watermark in one transaction. What is staged may be staged again."""
         touched: Counter[Touched] = Counter()
-        seen: Counter[object] = Counter()
+        seen: Counter[TableId] = Counter()
+        shapes = self._shape(batch)
+        filled: dict[TableId, frozenset[int]] = {}
         staged = []
         for table in batch.tables:
             staging = self._staging_name(table, seen[table.table.id])
             seen[table.table.id] += 1
-            staged.append(self._stage(table, staging, touched))
+            with breaking(table.table.id, self._destination):
+                shape = shapes.get(table.table.id, Shape())
+                come = shape.fills & {column.number for column in table.table.columns} - filled.get(
+                    table.table.id, frozenset()
+                )
+                filled[table.table.id] = filled.get(table.table.id, frozenset()) | come
+                staged.append(self._stage(table, staging, shape, come, touched))
         with self._session.transaction():
-            for table_changes in staged:
-                for statement in table_changes.statements:
-                    self._session.execute(statement, place=table_changes.place)
+            for part in staged:
+                with breaking(part.table.id, self._destination):
+                    for statement in part.statements:
+                        self._session.execute(statement, place=f"table {part.table.id}")
+            self._remember(batch, shapes)
             add_substitutions(self._session, self._pipeline, touched)
             # It comes last: it shows whether another run has written meanwhile.
-            move_watermark()
+            self._state.move(watermark)
+        self._state.moved(watermark)
+
+    def _shape(self, batch: Batch) -> dict[TableId, Shape]:
+        """Give the tables the columns that the batch needs; what is refused is refused before anything is done."""
+        chains: dict[TableId, list[TableSchema]] = {}
+        for part in batch.tables:
+            chains.setdefault(part.table.id, []).append(part.table)
+        shapes = {}
+        for table, schemas in chains.items():
+            before = self._state.schemas.get(table)
+            ahead = self._state.names.get(table, {})
+            is_unsettled = bool(ahead) and table not in self._settled
+            if before is not None and (is_unsettled or any(schema != before for schema in schemas)):
+                with breaking(table, self._destination):
+                    shapes[table] = self._targets.shape(self._session, [before, *schemas], ahead)
+        for table, shape in shapes.items():
+            with breaking(table, self._destination):
+                self._follow(table, shape)
+        return shapes
+
+    def _follow(self, table: TableId, shape: Shape) -> None:
+        if shape.renames:
+            self._state.announce(table, shape.names)
+        for statement in shape.statements:
+            self._session.execute(statement, place=f"table {table}")
+        self._settled.add(table)
+
+    def _remember(self, batch: Batch, shapes: Mapping[TableId, Shape]) -> None:
+        last = {part.table.id: part.table for part in batch.tables}
+        for id_, table in last.items():
+            if self._state.schemas.get(id_) != table:
+                self._state.remember(table, shapes[id_].names if id_ in shapes else {})
 
     def close(self) -> None:
         """Drop the staging tables. What is left when that fails goes with a later run."""
@@ -66,11 +116,15 @@ class Merger:
             for staging in self._staging:
                 self._session.execute(sql.drop_staging(staging))
 
-    def _stage(self, batch: TableBatch, staging: str, touched: Counter[Touched]) -> Staged:
+    def _stage(
+        self, batch: TableBatch, staging: str, shape: Shape, come: frozenset[int], touched: Counter[Touched]
+    ) -> Staged:
         table, place = batch.table, f"table {batch.table.id}"
-        layout = self._targets.layout(table)
+        layout = self._targets.layout(table, shape.names or self._state.names.get(table.id))
         steps = list(enumerate(grouped(batch.steps, layout)))
-        rows = [row for number, step in steps for row in staged_rows(number, step, layout)]
+        fills = [index for index, column in enumerate(table.columns) if column.number in come]
+        rows = [fill_row(table, fills)] if fills else []
+        rows += [row for number, step in steps for row in staged_rows(number, step, layout)]
         values = to_table(rows, layout, converters(table, layout, self._policy, touched)) if rows else None
         self._make_staging(staging, table, layout)
         if values is not None:
@@ -78,14 +132,16 @@ class Merger:
                 upload.add(values)
                 upload.finish()
                 upload.copy_into(staging, place)
-        return Staged(place, [each for number, step in steps for each in _statements(layout, staging, number, step)])
+        statements = [sql.fill(layout, staging, fills)] if fills else []
+        return Staged(
+            table, statements + [each for number, step in steps for each in _statements(layout, staging, number, step)]
+        )
 
     def _make_staging(self, staging: str, table: TableSchema, layout: Layout) -> None:
         """The staging table, empty: made at first use, and anew when the columns changed."""
         if self._staging.get(staging) is table:
             self._session.execute(sql.empty_staging(staging))
             return
-        self._targets.prepare(self._session, table)
         self._session.execute(sql.create_staging(staging, layout))
         self._staging[staging] = table
 

@@ -43,8 +43,25 @@ def create_table(layout: Layout) -> str:
 
 
 def add_column(table: TableId, name: str, type_: str) -> str:
-    """A column that the source has got meanwhile; rows from before it have no value for it."""
+    """A column that the source has got meanwhile. What older rows hold in it is written with the changes."""
     return f"ALTER TABLE {quoted(*table)} ADD COLUMN IF NOT EXISTS {quoted(name)} {type_}"
+
+
+def rename_column(table: TableId, old: str, new: str) -> str:
+    return f"ALTER TABLE {quoted(*table)} RENAME COLUMN {quoted(old)} TO {quoted(new)}"
+
+
+def change_type(table: TableId, name: str, type_: str) -> str:
+    """Snowflake does this for more digits before the point, and for longer texts."""
+    return f"ALTER TABLE {quoted(*table)} ALTER COLUMN {quoted(name)} SET DATA TYPE {type_}"
+
+
+def drop_not_null(table: TableId, name: str) -> str:
+    return f"ALTER TABLE {quoted(*table)} ALTER COLUMN {quoted(name)} DROP NOT NULL"
+
+
+def drop_column(table: TableId, name: str) -> str:
+    return f"ALTER TABLE {quoted(*table)} DROP COLUMN IF EXISTS {quoted(name)}"
 
 
 def truncate(layout: Layout) -> str:
@@ -103,6 +120,33 @@ def copy_into(table: str, path: str) -> str:
         f"COPY INTO {table} FROM @{path}\n{_FORMAT}\n"
         "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT PURGE = TRUE"
     )
+
+
+def create_key_staging(staging: str, layout: Layout) -> str:
+    """A staging table for the columns of the key alone."""
+    parts = [f"C{index} {layout.types[index].staged_type}" for index in layout.key]
+    return f"CREATE OR REPLACE TRANSIENT TABLE {staging} (\n    {_lines(parts)}\n) DATA_RETENTION_TIME_IN_DAYS = 0"
+
+
+def delete_others(layout: Layout, staging: str) -> str:
+    """Delete all rows but those with a staged key."""
+    table = quoted(*layout.id)
+    keys = ", ".join(f"T.{quoted(layout.columns[index])}" for index in layout.key)
+    same = " AND ".join(
+        f"{layout.types[index].comparable(f'T.{name}')} = {layout.types[index].comparable(f'G.{name}')}"
+        for index, name in ((index, quoted(layout.columns[index])) for index in layout.key)
+    )
+    return (
+        f"DELETE FROM {table} AS T USING (\n"
+        f"    SELECT {keys} FROM {table} AS T LEFT JOIN {staging} AS S ON {_same_key(layout)}\n"
+        f"    WHERE S.C{layout.key[0]} IS NULL\n) AS G\nWHERE {same}"
+    )
+
+
+def fill(layout: Layout, staging: str, columns: Iterable[int]) -> str:
+    """Give all rows the values that were staged for columns which the source has got."""
+    assignments = ", ".join(f"{quoted(layout.columns[index])} = {_cell(layout, index)}" for index in columns)
+    return f"UPDATE {quoted(*layout.id)} AS T SET {assignments}\nFROM {staging} AS S\nWHERE S.OP = 'f'"
 
 
 def insert_staged(layout: Layout, staging: str) -> str:
@@ -243,7 +287,11 @@ def _lines(parts: Sequence[str]) -> str:
     return ",\n    ".join(parts)
 
 
-KNOWN_COLUMNS = "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?"
+PRESENT_COLUMNS = """
+SELECT COLUMN_NAME, DATA_TYPE, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_MAXIMUM_LENGTH, IS_NULLABLE,
+       COLUMN_DEFAULT
+FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION
+"""
 
 TABLE_EXISTS = "SELECT 1 FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?"
 
@@ -263,14 +311,43 @@ def create_stream(stream: str) -> str:
 ) COMMENT = 'The last change that Rosetta applied here. Written in the transaction of the data. Do not change.'"""
 
 
+#: Which of two state tables exist: the pipeline's own, and the one that this version made last.
+STATE_TABLES = (
+    "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, 'COPIED_RANGES')"
+)
+
 CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.COPIES (
     PIPELINE VARCHAR NOT NULL,
     TABLE_SCHEMA VARCHAR NOT NULL,
     TABLE_NAME VARCHAR NOT NULL,
     LSN NUMBER(20,0) NOT NULL,
     SNAPSHOT VARCHAR NOT NULL,
-    FINISHED_AT TIMESTAMP_TZ(6)
+    FINISHED_AT TIMESTAMP_TZ(6),
+    SOURCE_COLUMNS VARCHAR,
+    COLUMN_NAMES VARCHAR,
+    SET_ASIDE_AT TIMESTAMP_TZ(6),
+    SET_ASIDE_REASON VARCHAR
 ) COMMENT = 'The tables that Rosetta copied here, and the point of the stream that each copy stands for.'"""
+
+#: Columns of COPIES that an older version left out.
+LATER_COLUMNS = {
+    "SOURCE_COLUMNS": "VARCHAR",
+    "COLUMN_NAMES": "VARCHAR",
+    "SET_ASIDE_AT": "TIMESTAMP_TZ(6)",
+    "SET_ASIDE_REASON": "VARCHAR",
+}
+
+CREATE_COPIED_RANGES = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.COPIED_RANGES (
+    PIPELINE VARCHAR NOT NULL,
+    TABLE_SCHEMA VARCHAR NOT NULL,
+    TABLE_NAME VARCHAR NOT NULL,
+    RELATION_SCHEMA VARCHAR NOT NULL,
+    RELATION_NAME VARCHAR NOT NULL,
+    FILENODE NUMBER(19,0) NOT NULL,
+    FIRST_PAGE NUMBER(19,0) NOT NULL,
+    END_PAGE NUMBER(19,0),
+    XMIN_SEEN NUMBER(20,0) NOT NULL
+) COMMENT = 'The pages of the source that unfinished copies hold already.'"""
 
 CREATE_SUBSTITUTIONS = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.SUBSTITUTIONS (
     PIPELINE VARCHAR NOT NULL,
@@ -324,12 +401,32 @@ def read_note(view: str) -> str:
 
 
 READ_COPIES = (
-    f"SELECT TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, FINISHED_AT IS NOT NULL FROM {SCHEMA}.COPIES WHERE PIPELINE = ?"
+    "SELECT TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, FINISHED_AT IS NOT NULL, SOURCE_COLUMNS, COLUMN_NAMES, "
+    f"IFF(SET_ASIDE_AT IS NULL, NULL, COALESCE(SET_ASIDE_REASON, '')) FROM {SCHEMA}.COPIES WHERE PIPELINE = ?"
 )
-REMOVE_COPY = f"DELETE FROM {SCHEMA}.COPIES WHERE PIPELINE = ? AND TABLE_SCHEMA = ? AND TABLE_NAME = ?"
+
+#: A range of which some rows were copied again was noted again: an INSERT, unlike what looks for it first, locks nothing.
+READ_RANGES = (
+    "SELECT TABLE_SCHEMA, TABLE_NAME, RELATION_SCHEMA, RELATION_NAME, FILENODE, FIRST_PAGE, END_PAGE, MIN(XMIN_SEEN) "
+    f"FROM {SCHEMA}.COPIED_RANGES WHERE PIPELINE = ? GROUP BY 1, 2, 3, 4, 5, 6, 7"
+)
+
+_OF_TABLE = "WHERE PIPELINE = ? AND TABLE_SCHEMA = ? AND TABLE_NAME = ?"
+
+REMOVE_COPY = f"DELETE FROM {SCHEMA}.COPIES {_OF_TABLE}"
 ADD_COPY = (
-    f"INSERT INTO {SCHEMA}.COPIES (PIPELINE, TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT) "
-    "SELECT ?, ?, ?, CAST(? AS NUMBER(20,0)), ?"
+    f"INSERT INTO {SCHEMA}.COPIES (PIPELINE, TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, SOURCE_COLUMNS) "
+    "SELECT ?, ?, ?, CAST(? AS NUMBER(20,0)), ?, ?"
 )
-FINISH_COPY = f"UPDATE {SCHEMA}.COPIES SET FINISHED_AT = {_NOW} WHERE PIPELINE = ? AND TABLE_SCHEMA = ? AND TABLE_NAME = ?"
-FORGET_COPIES = f"UPDATE {SCHEMA}.COPIES SET FINISHED_AT = NULL WHERE PIPELINE = ?"
+RESUME_COPY = f"UPDATE {SCHEMA}.COPIES SET LSN = CAST(? AS NUMBER(20,0)), SNAPSHOT = ? {_OF_TABLE}"
+FINISH_COPY = f"UPDATE {SCHEMA}.COPIES SET FINISHED_AT = {_NOW} {_OF_TABLE}"
+ADD_RANGE = f"INSERT INTO {SCHEMA}.COPIED_RANGES SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?"
+FORGET_RANGES = f"DELETE FROM {SCHEMA}.COPIED_RANGES {_OF_TABLE}"
+FORGET_ALL_RANGES = f"DELETE FROM {SCHEMA}.COPIED_RANGES WHERE PIPELINE = ?"
+REMEMBER_COLUMNS = f"UPDATE {SCHEMA}.COPIES SET SOURCE_COLUMNS = ?, COLUMN_NAMES = ? {_OF_TABLE}"
+#: Written before columns are renamed: DDL is in no transaction, and changes from before it may come again.
+ANNOUNCE_NAMES = f"UPDATE {SCHEMA}.COPIES SET COLUMN_NAMES = ? {_OF_TABLE}"
+SET_ASIDE = f"UPDATE {SCHEMA}.COPIES SET SET_ASIDE_AT = {_NOW}, SET_ASIDE_REASON = ? {_OF_TABLE} AND FINISHED_AT IS NOT NULL"
+_UNFINISHED = "FINISHED_AT = NULL, SET_ASIDE_AT = NULL, SET_ASIDE_REASON = NULL"
+FORGET_COPIES = f"UPDATE {SCHEMA}.COPIES SET {_UNFINISHED} WHERE PIPELINE = ?"
+FORGET_COPY = f"UPDATE {SCHEMA}.COPIES SET {_UNFINISHED} {_OF_TABLE}"

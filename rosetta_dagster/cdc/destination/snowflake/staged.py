@@ -1,6 +1,6 @@
 """Writes the steps of a table's batch as one table of values, to be staged at once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -9,6 +9,7 @@ from rosetta_dagster.cdc.batch import Merge, Move, Recount, Step
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter
 from rosetta_dagster.cdc.event import UNCHANGED, Key, Row
+from rosetta_dagster.cdc.schema import TableSchema
 
 
 class Moves(NamedTuple):
@@ -46,6 +47,19 @@ def grouped(steps: Iterable[Step], layout: Layout) -> list[Step | Moves]:
     return result
 
 
+#: The step of what fills the columns that have come; any other is numbered.
+FILL = -1
+
+
+def fill_row(schema: TableSchema, columns: Collection[int]) -> StagedRow:
+    """The row with the values that all rows are to hold in these columns, which stand there in the schema."""
+    values = [
+        column.fill_value.encode() if index in columns and column.fill_value is not None else None
+        for index, column in enumerate(schema.columns)
+    ]
+    return StagedRow(FILL, "f", tuple(values))
+
+
 def staged_rows(number: int, step: Step | Moves, layout: Layout) -> list[StagedRow]:
     """The rows that a step needs."""
     match step:
@@ -73,8 +87,10 @@ def to_table(rows: Sequence[StagedRow], layout: Layout, columns: Sequence[Column
         column.convert(_strings(values))
         for column, values in zip(columns, zip(*(row.row for row in rows), strict=True), strict=True)
     ]
+    fill_count = sum(row.op == "f" for row in rows)
     for index in layout.key:
-        if cells[index].null_count:
+        # What fills new columns comes first, and has no key.
+        if cells[index].slice(fill_count).null_count:
             columns[index].refuse("23502", "A row has no value for a column of its key.")
     old_keys = [_strings([row.old_key and row.old_key[number] for row in rows]) for number in range(len(layout.key))]
     arrays = {

@@ -6,15 +6,35 @@ All of it stands in the schema ROSETTA of the destination's database.
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
+from pydantic import TypeAdapter
+
+from rosetta_dagster.cdc.destination.base import BegunCopy, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.snowflake import sql
+from rosetta_dagster.cdc.destination.snowflake.columns import read_columns
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.values import Touched
 from rosetta_dagster.cdc.errors import SlotInvalid, WatermarkMoved
+from rosetta_dagster.cdc.pages import CopiedRange, PageRange, Relation
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
+
+_SCHEMA = TypeAdapter(TableSchema)
+_NAMES = TypeAdapter(dict[int, str])
+
+
+class _Copy(NamedTuple):
+    """A row of COPIES."""
+
+    table: TableId
+    point: SnapshotPoint
+    is_finished: bool
+    schema: TableSchema | None
+    names: dict[int, str]
+    set_aside: str | None
 
 
 def pipeline_token(pipeline: str) -> str:
@@ -37,27 +57,76 @@ class StreamState:
         self._stream, self._note = f"{sql.SCHEMA}.STREAM_{token}", f"{sql.SCHEMA}.NOTED_{token}"
         self._watermark: Watermark | None = None
         self._noted: Lsn | None = None
+        #: What the tables looked like at the source when their last change was applied.
+        self.schemas: dict[TableId, TableSchema] = {}
+        #: By their numbers, the names that columns have here already and had not when the last change was applied.
+        self.names: dict[TableId, dict[int, str]] = {}
 
     def read(self) -> Held:
         """What is held of the stream; the state tables are made when they are missing."""
-        if not _exists(self._session, self._identity.pipeline):
-            self._create()
+        self._create()
         self._watermark = self._read_stream()
         ((noted,),) = self._session.execute(sql.read_note(self._note))
         self._noted = None if noted is None else Lsn(noted)
-        return Held(watermark=self._watermark, copied=self._finished_copies(), noted=self._noted)
+        copies = self._copies()
+        ranges = {} if all(copy.is_finished for copy in copies) else self._ranges()
+        self.schemas = {copy.table: copy.schema for copy in copies if copy.schema is not None}
+        self.names = {copy.table: copy.names for copy in copies if copy.names}
+        return Held(
+            watermark=self._watermark,
+            copied={copy.table: copy.point for copy in copies if copy.is_finished},
+            begun={
+                copy.table: BegunCopy(table=copy.schema, ranges=frozenset(ranges.get(copy.table, ())))
+                for copy in copies
+                if not copy.is_finished
+            },
+            schemas=dict(self.schemas),
+            set_aside={copy.table: copy.set_aside for copy in copies if copy.set_aside is not None},
+            noted=self._noted,
+        )
 
     def begun_copies(self) -> frozenset[TableId]:
         """Tables whose copy was started, finished or not: their rows are ours."""
-        rows = self._session.execute(sql.READ_COPIES, [self._identity.pipeline])
-        return frozenset(TableId(row[0], row[1]) for row in rows)
+        return frozenset(copy.table for copy in self._copies())
 
-    def start_copy(self, table: TableId, point: SnapshotPoint) -> None:
-        self._session.execute(sql.REMOVE_COPY, [self._identity.pipeline, *table])
-        self._session.execute(sql.ADD_COPY, [self._identity.pipeline, *table, str(int(point.lsn)), str(point.xids)])
+    def forget_copy(self, table: TableId) -> None:
+        """The table is about to be emptied: nothing of it is copied."""
+        for statement in (sql.FORGET_COPY, sql.FORGET_RANGES):
+            self._session.execute(statement, [self._identity.pipeline, *table])
+
+    def start_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
+        pipeline = self._identity.pipeline
+        self._session.execute(sql.REMOVE_COPY, [pipeline, *table.id])
+        self._session.execute(
+            sql.ADD_COPY, [pipeline, *table.id, str(int(point.lsn)), str(point.xids), _SCHEMA.dump_json(table).decode()]
+        )
+        self.schemas[table.id] = table
+        self.names.pop(table.id, None)
+
+    def resume_copy(self, table: TableId, point: SnapshotPoint) -> None:
+        parameters = [str(int(point.lsn)), str(point.xids), self._identity.pipeline, *table]
+        self._session.execute(sql.RESUME_COPY, parameters)
 
     def finish_copy(self, table: TableId) -> None:
         self._session.execute(sql.FINISH_COPY, [self._identity.pipeline, *table])
+        self._session.execute(sql.FORGET_RANGES, [self._identity.pipeline, *table])
+
+    def announce(self, table: TableId, names: Mapping[int, str]) -> None:
+        """Columns are about to get these names, before changes that know them so are applied."""
+        self._session.execute(sql.ANNOUNCE_NAMES, [_names_json(names), self._identity.pipeline, *table])
+        self.names[table] = dict(names)
+
+    def remember(self, table: TableSchema, names: Mapping[int, str]) -> None:
+        """Changes that are applied from now on are of a table that looks like this; columns have these names here."""
+        ahead = {
+            column.number: names[column.number]
+            for column in table.columns
+            if names.get(column.number, column.name) != column.name
+        }
+        parameters = [_SCHEMA.dump_json(table).decode(), _names_json(ahead), self._identity.pipeline, *table.id]
+        self._session.execute(sql.REMEMBER_COLUMNS, parameters)
+        self.schemas[table.id] = table
+        self.names[table.id] = ahead
 
     def move(self, watermark: Watermark) -> None:
         """Write the watermark in the open transaction. `WatermarkMoved` when another run has written it."""
@@ -84,13 +153,13 @@ class StreamState:
             self._noted = lsn
 
     def _create(self) -> None:
-        self._session.execute(sql.CREATE_SCHEMA)
-        self._session.execute(sql.CREATE_STAGE)
-        self._session.execute(sql.CREATE_COPIES)
-        self._session.execute(sql.CREATE_SUBSTITUTIONS)
-        # The table that tells whether the others exist is made last.
-        self._session.execute(sql.note(self._note, None))
-        self._session.execute(sql.create_stream(self._stream))
+        """Make the state tables that are missing; what an older version has made is extended."""
+        found = _state_tables(self._session, self._identity.pipeline)
+        if "COPIED_RANGES" not in found:
+            _extend(self._session)
+        if self._stream.removeprefix(f"{sql.SCHEMA}.") not in found:
+            self._session.execute(sql.note(self._note, None))
+            self._session.execute(sql.create_stream(self._stream))
 
     def _read_stream(self) -> Watermark | None:
         identity = self._identity
@@ -117,13 +186,28 @@ class StreamState:
             "Point the pipeline back at that source, or give it another name so that it starts with a new copy.",
         )
 
-    def _finished_copies(self) -> dict[TableId, SnapshotPoint]:
-        rows = self._session.execute(sql.READ_COPIES, [self._identity.pipeline])
-        return {
-            TableId(namespace, name): SnapshotPoint(Lsn(lsn), XidSnapshot.parse(snapshot))
-            for namespace, name, lsn, snapshot, finished in rows
-            if finished
-        }
+    def _copies(self) -> list[_Copy]:
+        return [_copy(row) for row in self._session.execute(sql.READ_COPIES, [self._identity.pipeline])]
+
+    def _ranges(self) -> dict[TableId, list[CopiedRange]]:
+        ranges: dict[TableId, list[CopiedRange]] = {}
+        for row in self._session.execute(sql.READ_RANGES, [self._identity.pipeline]):
+            namespace, name, relation_namespace, relation_name, filenode, first_page, end_page, xmin = row
+            relation = Relation(TableId(relation_namespace, relation_name), int(filenode))
+            pages = PageRange(relation, int(first_page), None if end_page is None else int(end_page))
+            ranges.setdefault(TableId(namespace, name), []).append(CopiedRange(pages, int(xmin)))
+        return ranges
+
+
+def add_range(session: Session, pipeline: str, table: TableId, copied: CopiedRange) -> None:
+    """Note that a range of the source's table is copied, in the open transaction."""
+    (relation, first_page, end_page), xmin = copied
+    session.execute(sql.ADD_RANGE, [pipeline, *table, *relation.id, relation.filenode, first_page, end_page, xmin])
+
+
+def set_aside(session: Session, pipeline: str, table: TableId, reason: str) -> None:
+    """Note that changes of the table are left out from now on."""
+    session.execute(sql.SET_ASIDE, [reason, pipeline, *table])
 
 
 def add_substitutions(session: Session, pipeline: str, touched: Counter[Touched]) -> None:
@@ -141,17 +225,64 @@ def drop_left_staging(session: Session, pipeline: str) -> None:
 
 def forget_stream(session: Session, pipeline: str) -> None:
     """Forget the watermark, and which copies were finished. That they were begun stays known: their rows are ours."""
-    if not _exists(session, pipeline):
+    if not _has_state(session, pipeline):
         return
     token = pipeline_token(pipeline)
     with session.transaction():
         session.execute(sql.forget_watermark(f"{sql.SCHEMA}.STREAM_{token}"))
         session.execute(sql.FORGET_COPIES, [pipeline])
+        session.execute(sql.FORGET_ALL_RANGES, [pipeline])
     session.execute(sql.note(f"{sql.SCHEMA}.NOTED_{token}", None))
 
 
-def _exists(session: Session, pipeline: str) -> bool:
-    return bool(session.execute(sql.TABLE_EXISTS, [sql.SCHEMA, f"STREAM_{pipeline_token(pipeline)}"]))
+def forget_copies(session: Session, pipeline: str, tables: Iterable[TableId]) -> None:
+    """Forget that the copies of these tables were finished."""
+    if _has_state(session, pipeline):
+        with session.transaction():
+            for table in tables:
+                session.execute(sql.FORGET_COPY, [pipeline, *table])
+                session.execute(sql.FORGET_RANGES, [pipeline, *table])
+
+
+def _has_state(session: Session, pipeline: str) -> bool:
+    """Whether anything is known of the pipeline; then the state tables are those of this version on return."""
+    found = _state_tables(session, pipeline)
+    if found and "COPIED_RANGES" not in found:
+        _extend(session)
+    return f"STREAM_{pipeline_token(pipeline)}" in found
+
+
+def _extend(session: Session) -> None:
+    for statement in (sql.CREATE_SCHEMA, sql.CREATE_STAGE, sql.CREATE_COPIES, sql.CREATE_SUBSTITUTIONS):
+        session.execute(statement)
+    copies = TableId(sql.SCHEMA, "COPIES")
+    present = read_columns(session, copies)
+    for name, type_ in sql.LATER_COLUMNS.items():
+        if name not in present:
+            session.execute(sql.add_column(copies, name, type_))
+    # The table that tells whether the others are as they should be is made last.
+    session.execute(sql.CREATE_COPIED_RANGES)
+
+
+def _state_tables(session: Session, pipeline: str) -> frozenset[str]:
+    rows = session.execute(sql.STATE_TABLES, [sql.SCHEMA, f"STREAM_{pipeline_token(pipeline)}"])
+    return frozenset(name for (name,) in rows)
+
+
+def _copy(row: tuple[Any, ...]) -> _Copy:
+    namespace, name, lsn, snapshot, is_finished, columns, names, reason = row
+    return _Copy(
+        table=TableId(namespace, name),
+        point=SnapshotPoint(Lsn(lsn), XidSnapshot.parse(snapshot)),
+        is_finished=bool(is_finished),
+        schema=None if columns is None else _SCHEMA.validate_json(columns),
+        names={} if names is None else _NAMES.validate_json(names),
+        set_aside=reason,
+    )
+
+
+def _names_json(names: Mapping[int, str]) -> str | None:
+    return _NAMES.dump_json(dict(names)).decode() if names else None
 
 
 def _texts(position: Position) -> tuple[str, str, str]:

@@ -1,45 +1,100 @@
-"""Which table of Snowflake stands for which table of the source, and how it is made and emptied."""
+"""Which table of Snowflake stands for which table of the source, and how it is made, changed and emptied."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from rosetta_dagster.cdc.config import SchemaPolicy
 from rosetta_dagster.cdc.destination.snowflake import sql
+from rosetta_dagster.cdc.destination.snowflake.columns import PresentColumn, read_columns
 from rosetta_dagster.cdc.destination.snowflake.config import Deletes, SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout, layout_of
 from rosetta_dagster.cdc.destination.snowflake.names import Names
+from rosetta_dagster.cdc.destination.snowflake.shape import Shape, every_column, names_after, shape_of, verify
 from rosetta_dagster.cdc.errors import TableNotOurs
+from rosetta_dagster.cdc.evolution import widens
 from rosetta_dagster.cdc.schema import TableId, TableSchema
+
+MARK_TYPE = "TIMESTAMP_TZ(6)"
 
 
 class Targets:
     """The destination's tables by the source's."""
 
-    def __init__(self, targets: Mapping[TableId, TableId], config: SnowflakeDestinationConfig) -> None:
+    def __init__(
+        self,
+        targets: Mapping[TableId, TableId],
+        config: SnowflakeDestinationConfig,
+        policy: SchemaPolicy = SchemaPolicy.APPLY,
+    ) -> None:
         self._names = Names(config.preserve_case)
         self._targets = targets
         self._config = config
+        self._policy = policy
 
     def of(self, source: TableId) -> TableId:
         """As Snowflake spells it."""
         return self._names.table(self._targets[source])
 
-    def layout(self, schema: TableSchema) -> Layout:
-        return layout_of(schema, self._targets[schema.id], self._config)
+    def layout(self, schema: TableSchema, names: Mapping[int, str] | None = None) -> Layout:
+        return layout_of(schema, self._targets[schema.id], self._config, names)
 
-    def prepare(self, session: Session, schema: TableSchema) -> None:
-        """Make the table when it is missing, and the columns that it lacks. Nothing is ever dropped."""
+    def prepare(self, session: Session, schema: TableSchema, before: TableSchema | None, ahead: Mapping[int, str]) -> None:
+        """Make the table when it is missing; else let its columns take what the source may hold by now.
+
+        `before` is the table as its last applied change had it; `ahead` are names that run ahead of it. Everything but
+        wider types and NULL waits for the change that comes with it.
+        """
         layout, place = self.layout(schema), f"table {schema.id}"
-        known = {name for (name,) in session.execute(sql.KNOWN_COLUMNS, [*layout.id])}
-        if not known:
+        present = read_columns(session, layout.id)
+        if not present:
             session.execute(sql.create_namespace(layout.id.namespace), place=place)
             session.execute(sql.create_table(layout), place=place)
-            return
-        wanted = {name: target.type for name, target in zip(layout.columns, layout.types, strict=True)}
-        if layout.deleted_at is not None:
-            wanted[layout.deleted_at] = "TIMESTAMP_TZ(6)"
-        for name, type_ in wanted.items():
-            if name not in known:
-                session.execute(sql.add_column(layout.id, name, type_), place=place)
+        elif before is not None and before.columns != schema.columns and not ahead:
+            for statement in self._wider(schema, before, present):
+                session.execute(statement, place=place)
+
+    def shape(self, session: Session, schemas: Sequence[TableSchema], ahead: Mapping[int, str]) -> Shape:
+        """What the table needs for changes of these schemas, in their order; the first is of the last applied change.
+
+        `SchemaChangeRefused` when a change cannot be followed.
+        """
+        names = names_after(schemas, ahead)
+        verify(schemas, self._policy, names)
+        columns = every_column(schemas)
+        whole = self.layout(replace(schemas[-1], columns=tuple(columns), key=()), names)
+        present = read_columns(session, whole.id)
+        spelled = {column.number: name for column, name in zip(columns, whole.columns, strict=True)}
+        first = {
+            column.number: self._names.of(column.name if by_now is None or self._names.of(by_now) not in present else by_now)
+            for column in schemas[0].columns
+            for by_now in (_passed(column.number, ahead, names),)
+        }
+        return shape_of(schemas, whole, spelled, first, present, names)
+
+    def reshape(self, session: Session, schema: TableSchema, before: TableSchema | None) -> None:
+        """Give a table without rows the columns of the source. Columns that the source has no more stay, as NULL.
+
+        Types that differ from the source's since somebody made the table so are left: only what changed at the source is
+        changed here.
+        """
+        layout, place = self.layout(schema), f"table {schema.id}"
+        present = read_columns(session, layout.id)
+        old = {column.name: column for column in before.columns} if before else {}
+        wanted = dict(zip(layout.columns, layout.types, strict=True))
+        for column, (name, target) in zip(schema.columns, wanted.items(), strict=True):
+            found = present.get(name)
+            if found is not None and column.name in old and old[column.name].type != column.type and not found.holds(target):
+                session.execute(sql.drop_column(layout.id, name), place=place)
+                found = None
+            if found is None:
+                session.execute(sql.add_column(layout.id, name, target.type), place=place)
+        if layout.deleted_at is not None and layout.deleted_at not in present:
+            session.execute(sql.add_column(layout.id, layout.deleted_at, MARK_TYPE), place=place)
+        required = {name for column, name in zip(schema.columns, layout.columns, strict=True) if column.not_null}
+        for name in {self._names.of(each) for each in old} - required:
+            if name in present and present[name].not_null:
+                session.execute(sql.drop_not_null(layout.id, name), place=place)
 
     def empty(self, session: Session, source: TableId, *, ours: bool) -> None:
         """Make sure that a copy starts with an empty table. `TableNotOurs` when it holds rows of somebody else."""
@@ -61,3 +116,22 @@ class Targets:
         mark = self._names.of(self._config.deleted_at_column) if is_soft else None
         ((count,),) = session.execute(sql.count_rows(target, mark))
         return int(count)
+
+    def _wider(self, schema: TableSchema, before: TableSchema, present: Mapping[str, PresentColumn]) -> Iterator[str]:
+        now = {column.number: column for column in schema.columns}
+        types = {column.number: type_ for column, type_ in zip(schema.columns, self.layout(schema).types, strict=True)}
+        target = self.of(schema.id)
+        for column in before.columns:
+            found, after = present.get(self._names.of(column.name)), now.get(column.number)
+            if found is None or after is None:
+                continue
+            if found.not_null and column.not_null and not after.not_null:
+                yield sql.drop_not_null(target, found.name)
+            is_wider = self._policy is SchemaPolicy.APPLY and column.type != after.type and widens(column.type, after.type)
+            if is_wider and found.can_become(types[column.number]):
+                yield sql.change_type(target, found.name, types[column.number].type)
+
+
+def _passed(number: int, ahead: Mapping[int, str], names: Mapping[int, str]) -> str | None:
+    """The name that a column may have since an earlier try, when it is to have yet another."""
+    return ahead[number] if number in ahead and ahead[number] != names[number] else None

@@ -1,7 +1,9 @@
 """Runs one statement of a session: decides what is ours, what DuckDB runs as it is, and what fakesnow translates."""
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +26,8 @@ from rosetta_dagster.embedded.snowflake.emulator.stage_files import upload
 _DDL = (exp.Create, exp.Alter, exp.Drop, exp.TruncateTable, exp.Comment)
 _DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Copy)
 _LOCKING = (exp.Update, exp.Delete, exp.Merge)
+#: Held while something is made, changed or dropped: of two that make the same thing at once, DuckDB refuses one.
+_CATALOG = threading.Lock()
 _START = re.compile(r"\s*START\s+TRANSACTION\s*;?\s*$", re.IGNORECASE)
 
 
@@ -76,7 +80,8 @@ def _run(session: Session, text: str, bindings: Mapping[str, Any], host: str) ->
     cursor.check_db_and_schema(statement)
     if bound.is_batch(bindings):
         return _run_batch(cursor, statement, bound.batch(bindings), type_id)
-    _execute(cursor, statement, bound.single(bindings) or None)
+    with _CATALOG if isinstance(statement, _DDL) else nullcontext():
+        _execute(cursor, statement, bound.single(bindings) or None)
     if isinstance(statement, exp.Put):
         return _upload(cursor, statement, host)
     rowtype = describe_as_rowtype(cursor._describe_last_sql())

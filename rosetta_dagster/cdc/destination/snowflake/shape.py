@@ -1,0 +1,119 @@
+"""Decides what a table at Snowflake needs so that changes of one schema after the other can be written in one transaction.
+
+DDL is in no transaction there. So a table is given all that the schemas of a batch need before the batch is written: rows of
+an older schema are then written under the names that columns have by the end of it. What a crash leaves between the DDL and
+the data is found again: each statement is left out when it has been done, and names that run ahead of the data are noted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from rosetta_dagster.cdc.config import SchemaPolicy
+from rosetta_dagster.cdc.destination.snowflake import sql
+from rosetta_dagster.cdc.destination.snowflake.columns import PresentColumn, renames
+from rosetta_dagster.cdc.destination.snowflake.layout import Layout
+from rosetta_dagster.cdc.errors import SchemaChangeRefused
+from rosetta_dagster.cdc.evolution import raise_refused, schema_changes
+from rosetta_dagster.cdc.schema import Column, Filling, TableSchema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What is to be done to a table before changes of some schemas are written."""
+
+    #: By its number, the name of the source that each column has once the statements are run.
+    names: Mapping[int, str] = field(default_factory=dict)
+    #: Whether columns get other names.
+    renames: bool = False
+    statements: tuple[str, ...] = ()
+    #: The columns that have to be filled when they come, by number.
+    fills: frozenset[int] = frozenset()
+
+
+def names_after(schemas: Sequence[TableSchema], ahead: Mapping[int, str]) -> dict[int, str]:
+    """The name of each column after the last schema; those that run ahead keep theirs until the schemas have passed it."""
+    names: dict[int, str] = {}
+    passed: dict[int, set[str]] = {}
+    for schema in schemas:
+        for column in schema.columns:
+            names[column.number] = column.name
+            passed.setdefault(column.number, set()).add(column.name)
+    return names | {number: name for number, name in ahead.items() if number in names and name not in passed[number]}
+
+
+def shape_of(  # noqa: PLR0917 - what a table was, is, and is to be
+    schemas: Sequence[TableSchema],
+    layout: Layout,
+    spelled: Mapping[int, str],
+    before: Mapping[int, str],
+    present: Mapping[str, PresentColumn],
+    names: Mapping[int, str],
+) -> Shape:
+    """What takes a table from the first schema to the last.
+
+    `layout` is of the columns of all schemas, in ascending order of their numbers; `spelled` are their names at Snowflake,
+    `before` those of the first schema's columns by now. `SchemaChangeRefused` for what Snowflake cannot do in place.
+    """
+    done, stuck = renames({before[number]: spelled[number] for number in before}, present)
+    if stuck:
+        raise _refused(schemas[-1], f"column {stuck[0]} has a name that another column has at the destination")
+    by_name = after_renames(present, done)
+    statements = [sql.rename_column(layout.id, old, new) for old, new in done]
+    optional = {number for number in before if _may_be_null(number, schemas)}
+    fills: set[int] = set()
+    for number, target, column in zip(sorted(spelled), layout.types, every_column(schemas), strict=True):
+        name = spelled[number]
+        found = by_name.get(name)
+        if found is None:
+            statements.append(sql.add_column(layout.id, name, target.type))
+        else:
+            if found.not_null and number in optional:
+                statements.append(sql.drop_not_null(layout.id, name))
+            if _has_new_type(number, schemas) and not found.holds(target):
+                if not found.can_become(target):
+                    raise _refused(schemas[-1], f"{name} is {found.type} at Snowflake and cannot become {target.type}")
+                statements.append(sql.change_type(layout.id, name, target.type))
+        if number not in before and (found is not None or column.filling is Filling.CONSTANT):
+            fills.add(number)
+    return Shape(names=names, renames=bool(done), statements=tuple(statements), fills=frozenset(fills))
+
+
+def every_column(schemas: Sequence[TableSchema]) -> list[Column]:
+    """The columns of all schemas as the last one had them, in ascending order of their numbers."""
+    columns = {column.number: column for schema in schemas for column in schema.columns}
+    return [columns[number] for number in sorted(columns)]
+
+
+def verify(schemas: Sequence[TableSchema], policy: SchemaPolicy, names: Mapping[int, str]) -> None:
+    """`SchemaChangeRefused` when a change from one schema to the next cannot be followed."""
+    for before, now in pairwise(schemas):
+        raise_refused(schema_changes(before, now), before, now, policy)
+    twice = {name for name in names.values() if list(names.values()).count(name) > 1}
+    if twice:
+        raise _refused(schemas[-1], f"column {min(twice)} has the name of one that was dropped")
+
+
+def after_renames(present: Mapping[str, PresentColumn], done: Sequence[tuple[str, str]]) -> dict[str, PresentColumn]:
+    """The columns of a table by the names that they have then."""
+    columns = dict(present)
+    for old, new in done:
+        columns[new] = columns.pop(old)
+    return columns
+
+
+def _may_be_null(number: int, schemas: Sequence[TableSchema]) -> bool:
+    """Whether some schema lets the column be NULL that was not, or does not have it any more."""
+    states = [next((column.not_null for column in schema.columns if column.number == number), False) for schema in schemas]
+    return states[0] and not all(states)
+
+
+def _has_new_type(number: int, schemas: Sequence[TableSchema]) -> bool:
+    return len({column.type for schema in schemas for column in schema.columns if column.number == number}) > 1
+
+
+def _refused(table: TableSchema, reason: str) -> SchemaChangeRefused:
+    return SchemaChangeRefused(
+        f"The columns of table {table.id} have changed at the source: {reason}.",
+        "Resync the table: its columns are changed at the destination and its rows copied anew.",
+    )
