@@ -27,6 +27,9 @@ SCHEMA_DRIFT = "schema_drift"
 ROW_COUNT = "row_count"
 RECONCILIATION = "reconciliation"
 
+#: Metadata of the check `health`: what the last run said of itself.
+RUN_STATUS = "run_status"
+
 
 def job_name(pipeline: str) -> str:
     return f"rosetta_{pipeline}"
