@@ -4,7 +4,7 @@ RUN = .venv/bin/python -m
 PIP = $(RUN) pip install --quiet --disable-pip-version-check
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo demo-check test test-long fuzz check bench bench-quick format clean
+.PHONY: demo demo-check test test-long fuzz screenshots check bench bench-quick format clean
 
 demo: .venv/demo            ## Replicate a small shop to a warehouse under Dagster, until Ctrl-C.
 	@$(RUN) rosetta_dagster demo $(if $(PORT),--port $(PORT))
@@ -20,6 +20,9 @@ test-long: .venv/dev        ## The few tests that take minutes, such as a transa
 
 fuzz: .venv/dev             ## Random workloads, compared with PostgreSQL: SECONDS=60, ENGINE=pgoutput|debezium, SEED=one that failed.
 	@$(RUN) tests.fuzz $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) $(if $(ENGINE),--engine $(ENGINE))
+
+screenshots: .venv/dev      ## Write the pictures of docs/ anew, with the Chromium that is installed.
+	@ROSETTA_SCREENSHOTS=$(CURDIR)/docs $(RUN) pytest -q tests/acceptance/test_screens.py
 
 check: .venv/dev            ## The gate: format, lint, types, import contracts, tests.
 	@$(RUN) ruff format --check .

@@ -3,9 +3,9 @@
 import json
 import os
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rosetta_dagster.cdc.errors import ConfigurationError
@@ -13,6 +13,12 @@ from rosetta_dagster.cdc.store.database import Store
 
 #: Where a running demo leaves what it takes to reach it; readable by its user only, removed when the demo ends.
 EMBEDDED_FILE: Final = Path(".rosetta") / "embedded.json"
+
+
+def _http_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("http://", "https://")):
+        raise ValueError("should be a URL of HTTP")
+    return url
 
 
 class Settings(BaseSettings):
@@ -33,6 +39,8 @@ class Settings(BaseSettings):
     poll_interval_seconds: int = Field(default=10, ge=1)
     #: Seconds between two materializations of a table that changes. Each is a row in Dagster's event log.
     materialize_interval_seconds: int = Field(default=60, ge=1)
+    #: Where alerts are posted; none: nobody is told. Whoever knows the URL can post there, so it is a secret.
+    rosetta_alert_webhook: Annotated[SecretStr, AfterValidator(_http_url)] | None = None
     #: Whether the command line shows where a failure comes from.
     debug: bool = False
 

@@ -100,6 +100,10 @@ class WatermarkMoved(TransientError):
     """Another run has written this pipeline's watermark since this one read it."""
 
 
+class AlertFailed(TransientError):
+    """The webhook of alerts does not take a message."""
+
+
 class Unexpected(TransientError):
     """Rosetta itself failed. Tried again, since the next try may meet other circumstances."""
 

@@ -83,7 +83,7 @@ class DemoEnvironment:
     def stop(self) -> None:
         """Pause the pipelines, wait for their runs, end every process, remove every file."""
         if self._store is not None:
-            self._pause_all()
+            self.pause_all()
             self._store.close()
         if self._dagster is not None:
             self._dagster.stop()
@@ -176,7 +176,8 @@ class DemoEnvironment:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")])),
         }
 
-    def _pause_all(self) -> None:
+    def pause_all(self) -> None:
+        """Pause the pipelines, and wait a while for their runs to end."""
         for state in self.store.states():
             self.store.set_status(state.name, Status.PAUSE)
         deadline = time.monotonic() + 15

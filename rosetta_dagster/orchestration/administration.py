@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import dagster as dg
 
-from rosetta_dagster.cdc.config import PostgresConnection, PostgresDestinationConfig, Status, checked
+from rosetta_dagster.cdc.config import PostgresConnection, PostgresDestinationConfig, SchemaPolicy, Status, checked
 from rosetta_dagster.cdc.drop import drop_pipeline, removal
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.position import Engine
@@ -27,6 +27,7 @@ from rosetta_dagster.cdc.store.declared import (
     put_source,
     refuse_existing,
 )
+from rosetta_dagster.cdc.thresholds import Thresholds
 from rosetta_dagster.orchestration.checks import reconciliation_evaluation, told_of
 from rosetta_dagster.orchestration.requests import (
     AddTable,
@@ -36,6 +37,7 @@ from rosetta_dagster.orchestration.requests import (
     DropPipeline,
     PipelineTable,
     Reconcile,
+    ResyncTable,
     SetStatus,
     connection_fields,
 )
@@ -77,7 +79,13 @@ def administration_jobs(streams: Mapping[str, dg.AssetKey]) -> list[dg.JobDefini
             "add_table",
             AddTable,
             _without_events(_add_table),
-            "Adds a table to a pipeline; its rows are copied when it starts next.",
+            "Adds a table to a pipeline. One that runs copies it at once, one that is paused when it starts next.",
+        ),
+        _job(
+            "resync_table",
+            ResyncTable,
+            _without_events(_resync_table),
+            "Copies a table anew, as after it was set aside, while the others of its pipeline go on.",
         ),
         _job(
             "drop_pipeline",
@@ -165,6 +173,7 @@ def _create_destination(store: Store, request: CreateDestination) -> Told:
 def _create_pipeline(store: Store, request: CreatePipeline) -> Told:
     refuse_existing(store, "pipeline", request.name)
     tables = {TableId.parse(table.table): _target(table) for table in request.tables}
+    given = request.thresholds.model_dump(exclude_none=True)
     put_pipeline(
         store,
         DeclaredPipeline(
@@ -175,6 +184,8 @@ def _create_pipeline(store: Store, request: CreatePipeline) -> Told:
             targets=tables,
             engine=Engine(request.engine),
             status=Status(request.status),
+            thresholds=checked(Thresholds, given, f"The thresholds of {request.name}"),
+            on_schema_change=SchemaPolicy(request.on_schema_change),
         ),
     )
     return {"created": f"pipeline {request.name}: {len(tables)} tables, {request.status}"}
@@ -188,10 +199,14 @@ def _set_status(store: Store, request: SetStatus) -> Told:
 
 def _add_table(store: Store, request: AddTable) -> Told:
     add_table(store, request.pipeline, TableId.parse(request.table), _target(request))
-    told = {"added": f"table {TableId.parse(request.table)} to pipeline {request.pipeline}"}
-    if request.refresh and store.set_status(request.pipeline, Status.REFRESH, only_from=Status.START):
-        told["status"] = f"{Status.START} -> {Status.REFRESH}"
-    return told
+    return {"added": f"table {TableId.parse(request.table)} to pipeline {request.pipeline}"}
+
+
+def _resync_table(store: Store, request: ResyncTable) -> Told:
+    table = TableId.parse(request.table)
+    store.ask_resync(request.pipeline, table)
+    when = "when it starts next" if store.status(request.pipeline) is Status.PAUSE else "now"
+    return {"resync": f"table {table} of pipeline {request.pipeline} is copied anew {when}"}
 
 
 def _drop_pipeline(store: Store, request: DropPipeline) -> Told:

@@ -8,6 +8,7 @@ from rosetta_dagster.cdc.errors import StoreUnavailable
 from rosetta_dagster.cdc.store.plan import declare
 from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.orchestration.administration import administration_jobs
+from rosetta_dagster.orchestration.alerts import alert_sensors
 from rosetta_dagster.orchestration.assets import PipelineDefinitions, pipeline_definitions
 from rosetta_dagster.orchestration.code_location import shapes_for_this_process
 from rosetta_dagster.orchestration.declarations import Pipeline, declarations, is_collected
@@ -55,6 +56,7 @@ def build(
             control_sensor(jobs, frozenset(shape.name for shape in shapes), settings),
             definitions_sensor(shapes, settings, declared),
             health_sensor(specs, settings),
+            *alert_sensors(specs, settings),
         ],
         resources=_resources(shapes),
         # The "Materialize" button does not use the pipeline's job and its executor.

@@ -8,7 +8,15 @@ from rosetta_dagster.cdc.comparison import DestinationDrift, RowCounts
 from rosetta_dagster.cdc.config import Health, Status
 from rosetta_dagster.cdc.health import Observation
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation
-from rosetta_dagster.orchestration.naming import FRESHNESS, HEALTH, RECONCILIATION, ROW_COUNT, SCHEMA_DRIFT, WAL_LAG
+from rosetta_dagster.orchestration.naming import (
+    FRESHNESS,
+    HEALTH,
+    RECONCILIATION,
+    ROW_COUNT,
+    RUN_STATUS,
+    SCHEMA_DRIFT,
+    WAL_LAG,
+)
 
 #: Checks of the pipeline and its slot: quick.
 STREAM_CHECKS = {
@@ -66,7 +74,11 @@ def results(evaluated: Iterable[dg.AssetCheckEvaluation]) -> Iterator[dg.AssetCh
 
 def failed_run(stream: dg.AssetKey, run_id: str, message: str) -> dg.AssetCheckEvaluation:
     """The health check of a pipeline whose run has just failed."""
-    metadata: Metadata = {"run": dg.MetadataValue.dagster_run(run_id), "last_error": dg.MetadataValue.text(message)}
+    metadata: Metadata = {
+        RUN_STATUS: dg.MetadataValue.text("FAILED"),
+        "run": dg.MetadataValue.dagster_run(run_id),
+        "last_error": dg.MetadataValue.text(message),
+    }
     return _evaluation(stream, HEALTH, Health.ERROR, message, metadata)
 
 
@@ -229,7 +241,7 @@ def _health(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvalu
     state = observation.state
     metadata: Metadata = {
         "status": dg.MetadataValue.text(state.status.value),
-        "run_status": dg.MetadataValue.text(state.run_status),
+        RUN_STATUS: dg.MetadataValue.text(state.run_status),
         "rows_copied": dg.MetadataValue.int(state.rows_copied),
         "rows_applied": dg.MetadataValue.int(state.rows_applied),
     }

@@ -10,7 +10,7 @@ from rosetta_dagster.cdc.config import checked
 from rosetta_dagster.cdc.thresholds import Thresholds
 from rosetta_dagster.orchestration.builder import rosetta_definitions
 from rosetta_dagster.orchestration.declarations import Pipeline, Table
-from rosetta_dagster.orchestration.requests import PIPELINE_NAME, VARIABLE, Sslmode
+from rosetta_dagster.orchestration.requests import ON_SCHEMA_CHANGE, PIPELINE_NAME, VARIABLE, OnSchemaChange, Sslmode
 from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource
 
 
@@ -100,6 +100,7 @@ class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     engine: Literal["DEBEZIUM", "PGOUTPUT"] = Field(default="DEBEZIUM", description="Capture engine.")
     status: Literal["START", "PAUSE"] = Field(default="PAUSE", description="What a new row begins with.")
     thresholds: dict[str, float] = Field(default={}, description="From where on the checks warn and fail.")
+    on_schema_change: OnSchemaChange = Field(default="APPLY", description=ON_SCHEMA_CHANGE)
 
     @property
     def pipeline(self) -> Pipeline:
@@ -112,6 +113,7 @@ class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             engine=self.engine,
             status=self.status,
             thresholds=checked(Thresholds, dict(self.thresholds), f"The thresholds of {self.name}"),
+            on_schema_change=self.on_schema_change,
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config import SchemaPolicy, Status
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
@@ -58,6 +58,8 @@ class Pipeline:
     status: Literal["START", "PAUSE"] = "PAUSE"
     #: From where on the checks warn and fail.
     thresholds: Thresholds = field(default_factory=Thresholds)
+    #: APPLY: the destinations follow as far as they can. STOP_TABLE: the table is set aside until it is resynced.
+    on_schema_change: Literal["APPLY", "STOP_TABLE"] = "APPLY"
 
 
 @contextmanager
@@ -122,6 +124,7 @@ def _pipeline(pipeline: Pipeline) -> DeclaredPipeline:
         status=Status(pipeline.status),
         managed_by="CODE",
         thresholds=pipeline.thresholds,
+        on_schema_change=SchemaPolicy(pipeline.on_schema_change),
     )
 
 

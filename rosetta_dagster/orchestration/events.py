@@ -1,18 +1,24 @@
 """Tells Dagster of a run's progress, seldom enough that a run of months does not fill its event log."""
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 
 import dagster as dg
 
-from rosetta_dagster.cdc.errors import RosettaError
-from rosetta_dagster.cdc.health import observe
+from rosetta_dagster.cdc.config import TableState
+from rosetta_dagster.cdc.errors import PipelineNotFound, RosettaError, StoreUnavailable
+from rosetta_dagster.cdc.health import Observation, observe
 from rosetta_dagster.cdc.inspection import TableFacts, inspect
+from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.report import Phase, Report, TableCounts
 from rosetta_dagster.cdc.schema import Column, TableId, TableSchema
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.records import TableRecord
 from rosetta_dagster.orchestration.checks import evaluations
-from rosetta_dagster.orchestration.naming import PIPELINE_TAG
+from rosetta_dagster.orchestration.naming import END_TAG, PIPELINE_TAG, SLOT_TAG, START_TAG
 from rosetta_dagster.orchestration.specs import PipelineSpecs
+from rosetta_dagster.orchestration.summary import stream_metadata
 
 #: Data version of every stream. Tables follow their stream as long as it runs, so it is never newer than they are.
 STREAM_VERSION = "stream"
@@ -27,12 +33,16 @@ class Events:
         """Tables that have changed are told of at most once in so many seconds."""
         self._context = context
         self._store = store
+        #: As the pipeline was when it was last looked at.
         self._specs = specs
         self._materialize_interval = materialize_interval
         self._phase: Phase | None = None
         #: What was last told of each table.
         self._told: dict[TableId, TableCounts] = {}
+        #: As the rows of its tables were when the stream was last told of.
+        self._told_tables: list[tuple[TableId, TableState, str | None]] = []
         self._told_at = 0.0
+        self._start_lsn: Lsn | None = None
 
     def note(self, report: Report) -> None:
         """Tell what is due of this report."""
@@ -43,20 +53,45 @@ class Events:
 
     def finish(self, report: Report) -> None:
         """Tell what has not been told: the run has ended as it should."""
+        self._learn()
         if report.phase is Phase.STREAMING:
-            self._tell(report)
+            self._materialize(report, self._changed(report))
         self._check()
+
+    def ended(self, report: Report) -> None:
+        """Note on the run up to where it has come, however it ended."""
+        end = report.applied_lsn or self._start_lsn
+        if end is not None:
+            self._context.instance.add_run_tags(self._context.run.run_id, {END_TAG: str(end)})
+
+    def stream_metadata(self, report: Report) -> dict[str, dg.MetadataValue]:
+        """What the stream's asset shows of the run."""
+        run = dg.MetadataValue.dagster_run(self._context.run.run_id)
+        return {"run": run, **stream_metadata(self._specs, self._records(), report)}
 
     def _enter(self, report: Report) -> None:
         self._phase = report.phase
         self._context.log.info("Pipeline %s: %s", self._specs.shape.name, report.phase)
         if report.phase is Phase.STREAMING:
-            self._context.log_event(
-                dg.AssetMaterialization(self._specs.stream.key, tags={"dagster/data_version": STREAM_VERSION})
-            )
-            self._check()
+            self._learn()
+            self._tell_stream(report)
+            self._note_start(self._check())
             everything = frozenset(table for _, table in self._specs.tables)
             self._materialize(report, everything if self._may_have_missed_changes() else self._changed(report))
+
+    def _learn(self) -> None:
+        """Look which tables the pipeline has by now. What keeps it from looking ends the run, when it lasts."""
+        with suppress(PipelineNotFound, StoreUnavailable):
+            self._specs = self._specs.reshaped(self._store.shape(self._specs.shape.name))
+
+    def _note_start(self, observation: Observation | None) -> None:
+        if observation is None:
+            return
+        self._start_lsn = observation.slot.confirmed_flush_lsn if observation.slot else None
+        tags = {SLOT_TAG: observation.slot_name}
+        if self._start_lsn is not None:
+            tags[START_TAG] = str(self._start_lsn)
+        self._context.instance.add_run_tags(self._context.run.run_id, tags)
 
     def _may_have_missed_changes(self) -> bool:
         """Whether the run before this one ended before it could tell what it had applied last."""
@@ -69,10 +104,29 @@ class Events:
         return frozenset(table for table, counts in report.tables.items() if counts != self._told.get(table))
 
     def _tell(self, report: Report) -> None:
+        self._learn()
+        if _states(self._records()) != self._told_tables:
+            self._tell_stream(report)
+            self._check()
         self._materialize(report, self._changed(report))
+
+    def _tell_stream(self, report: Report) -> None:
+        """A stream is materialized when it begins, and when one of its tables comes, goes, breaks or is whole again."""
+        self._told_tables = _states(self._records())
+        metadata, tags = self.stream_metadata(report), {"dagster/data_version": STREAM_VERSION}
+        self._context.log_event(dg.AssetMaterialization(self._specs.stream.key, metadata=metadata, tags=tags))
+
+    def _records(self) -> list[TableRecord]:
+        try:
+            return self._store.tables(self._specs.shape.name)
+        except RosettaError as error:
+            self._context.log.warning("The tables could not be looked at: %s", error)
+            return []
 
     def _materialize(self, report: Report, tables: frozenset[TableId]) -> None:
         self._told_at = time.monotonic()
+        # Those that were taken out meanwhile are nobody's any more.
+        tables = tables & {table for _, table in self._specs.tables}
         if not tables:
             return
         try:
@@ -82,7 +136,8 @@ class Events:
             self._context.log.warning("The tables could not be looked at: %s", error)
             return
         for fact in facts:
-            self._context.log_event(self._materialization(report, fact))
+            if (fact.destination, fact.table.id) in self._specs.tables:
+                self._context.log_event(self._materialization(report, fact))
         self._told |= {table: report.tables[table] for table in tables if table in report.tables}
 
     def _materialization(self, report: Report, fact: TableFacts) -> dg.AssetMaterialization:
@@ -107,9 +162,20 @@ class Events:
             },
         )
 
-    def _check(self) -> None:
-        for evaluation in evaluations(self._specs.stream.key, observe(self._store, self._specs.shape.name)):
+    def _check(self) -> Observation | None:
+        """Tell how the pipeline is; None when it could not be looked at, which what is really wrong with it ends."""
+        try:
+            observation = observe(self._store, self._specs.shape.name)
+        except RosettaError as error:
+            self._context.log.warning("The pipeline could not be looked at: %s", error)
+            return None
+        for evaluation in evaluations(self._specs.stream.key, observation):
             self._context.log_event(evaluation)
+        return observation
+
+
+def _states(records: Sequence[TableRecord]) -> list[tuple[TableId, TableState, str | None]]:
+    return [(record.id, record.state, record.error) for record in records]
 
 
 def data_version(counts: TableCounts, run_id: str) -> str:

@@ -14,12 +14,21 @@ PIPELINE_TAG = "rosetta/pipeline"
 #: On the runs that the control sensor asked for. A run without it was launched by a person.
 REQUESTED_TAG = "rosetta/requested_by"
 
+#: On every run of a pipeline that has streamed: its replication slot, from where in the source's log it went on, and up to
+#: where what it did was durable at every destination when it ended.
+SLOT_TAG = "rosetta/slot"
+START_TAG = "rosetta/start_lsn"
+END_TAG = "rosetta/end_lsn"
+
 WAL_LAG = "wal_lag"
 HEALTH = "health"
 FRESHNESS = "freshness"
 SCHEMA_DRIFT = "schema_drift"
 ROW_COUNT = "row_count"
 RECONCILIATION = "reconciliation"
+
+#: Metadata of the check `health`: what the last run said of itself.
+RUN_STATUS = "run_status"
 
 
 def job_name(pipeline: str) -> str:

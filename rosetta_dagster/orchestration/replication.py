@@ -30,7 +30,7 @@ def replicate_until_told(
     Tables that have changed are materialized at most once in `materialize_interval` seconds.
     """
     try:
-        report = _replicate(context, specs, materialize_interval)
+        metadata = _replicate(context, specs, materialize_interval)
     except RosettaError as error:
         if not isinstance(error, LeaseHeld):
             context.log_event(failed_run(specs.stream.key, context.run.run_id, str(error)))
@@ -38,14 +38,16 @@ def replicate_until_told(
     except WorkerStuck as stuck:
         context.log.critical("%s The process ends itself.", stuck)
         os._exit(STUCK_EXIT_CODE)
-    if report is not None:
+    if metadata is not None:
         yield dg.MaterializeResult(
-            asset_key=specs.stream.key, metadata=_totals(report), data_version=dg.DataVersion(STREAM_VERSION)
+            asset_key=specs.stream.key, metadata=metadata, data_version=dg.DataVersion(STREAM_VERSION)
         )
 
 
-def _replicate(context: dg.AssetExecutionContext, specs: PipelineSpecs, materialize_interval: float) -> Report | None:
-    """The report of the run; None when the run was not wanted any more."""
+def _replicate(
+    context: dg.AssetExecutionContext, specs: PipelineSpecs, materialize_interval: float
+) -> dict[str, dg.MetadataValue] | None:
+    """What the stream shows of the run; None when the run was not wanted any more."""
     name = specs.shape.name
     with open_store() as store:
         if not _claim(context, store, name):
@@ -73,17 +75,20 @@ def _claim(context: dg.AssetExecutionContext, store: Store, name: str) -> bool:
     return True
 
 
-def _run(context: dg.AssetExecutionContext, store: Store, name: str, events: Events) -> Report:
+def _run(context: dg.AssetExecutionContext, store: Store, name: str, events: Events) -> dict[str, dg.MetadataValue]:
     report = Report()
-    with closing(supervised(store, name, context.run.run_id)) as reports:
-        try:
-            for report in reports:
-                events.note(report)
-        except dg.DagsterExecutionInterruptedError:
-            _follow_cancel(context, store, name)
-            raise
+    try:
+        with closing(supervised(store, name, context.run.run_id)) as reports:
+            try:
+                for report in reports:
+                    events.note(report)
+            except dg.DagsterExecutionInterruptedError:
+                _follow_cancel(context, store, name)
+                raise
+    finally:
+        events.ended(report)
     events.finish(report)
-    return report
+    return events.stream_metadata(report)
 
 
 def _follow_cancel(context: dg.AssetExecutionContext, store: Store, name: str) -> None:
@@ -91,13 +96,3 @@ def _follow_cancel(context: dg.AssetExecutionContext, store: Store, name: str) -
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
         store.set_status(name, Status.PAUSE, only_from=Status.START)
-
-
-def _totals(report: Report) -> dict[str, int | float]:
-    totals: dict[str, int | float] = {
-        "rows_copied": sum(counts.copied for counts in report.tables.values()),
-        "rows_applied": sum(counts.applied for counts in report.tables.values()),
-    }
-    if report.lag_seconds is not None:
-        totals["lag_seconds"] = report.lag_seconds
-    return totals

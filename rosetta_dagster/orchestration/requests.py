@@ -15,6 +15,11 @@ VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
 #: As the configuration database has it: a leading underscore could make a job's name that of an administration job.
 PIPELINE_NAME = "^[A-Za-z0-9][A-Za-z0-9_]*$"
 
+OnSchemaChange = Literal["APPLY", "STOP_TABLE"]
+
+#: What the option of that name does.
+ON_SCHEMA_CHANGE = "APPLY follows changed columns as far as it can; STOP_TABLE sets the table aside until it is resynced."
+
 Sslmode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 
@@ -65,6 +70,18 @@ class PipelineTable(dg.Config):
     target_name: str | None = Field(default=None, min_length=1, description="None: the name of the source table.")
 
 
+class PipelineThresholds(dg.Config):
+    """From where on the checks of a pipeline warn and fail; what is not named has its default."""
+
+    wal_warning_bytes: int | None = Field(default=None, ge=0, description="WAL that the slot retains.")
+    wal_error_bytes: int | None = Field(default=None, ge=0, description="WAL that the slot retains.")
+    slot_warning_seconds: float | None = Field(default=None, ge=0, description="Time left until the slot is lost.")
+    slot_error_seconds: float | None = Field(default=None, ge=0, description="Time left until the slot is lost.")
+    freshness_warning_seconds: float | None = Field(default=None, ge=0, description="How far the destinations are behind.")
+    freshness_error_seconds: float | None = Field(default=None, ge=0, description="How far the destinations are behind.")
+    row_count_tolerance: float | None = Field(default=None, ge=0, le=1, description="Part of a table's rows.")
+
+
 class CreatePipeline(dg.Config):
     """A new row of `pipelines`, with its destinations and tables."""
 
@@ -74,6 +91,10 @@ class CreatePipeline(dg.Config):
     tables: list[PipelineTable] = Field(min_length=1, description="What is replicated.")
     engine: Literal["DEBEZIUM", "PGOUTPUT"] = Field(default="DEBEZIUM", description="Capture engine.")
     status: Literal["START", "PAUSE"] = Field(default="PAUSE", description="What the pipeline begins with.")
+    on_schema_change: OnSchemaChange = Field(default="APPLY", description=ON_SCHEMA_CHANGE)
+    thresholds: PipelineThresholds = Field(
+        default=PipelineThresholds(), description="From where on the checks warn and fail."
+    )
 
 
 class SetStatus(dg.Config):
@@ -86,8 +107,14 @@ class SetStatus(dg.Config):
 class AddTable(PipelineTable):
     """A table that an existing pipeline is to replicate, too."""
 
-    pipeline: str = Field(min_length=1, description="Name of the pipeline.")
-    refresh: bool = Field(default=True, description="Restart a started pipeline, so that the table is copied now.")
+    pipeline: str = Field(min_length=1, description="Name of the pipeline. One that runs copies the table at once.")
+
+
+class ResyncTable(dg.Config):
+    """A table that is to be copied anew."""
+
+    pipeline: str = Field(min_length=1, description="Name of the pipeline. One that runs goes on meanwhile.")
+    table: str = Field(min_length=1, description="The source table as namespace.name; a name alone is of public.")
 
 
 class Reconcile(dg.Config):

@@ -1,7 +1,7 @@
 """Which assets a pipeline has, and how they depend on each other: source tables → stream → destination tables."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dagster as dg
 
@@ -19,6 +19,11 @@ class PipelineSpecs:
     stream: dg.AssetSpec
     #: By name of the destination and source table.
     tables: dict[tuple[str, TableId], dg.AssetSpec]
+    translator: RosettaTranslator = field(repr=False)
+
+    def reshaped(self, shape: PipelineShape) -> "PipelineSpecs":
+        """The assets of the pipeline as it is by now: tables come and go while it runs."""
+        return self if shape == self.shape else pipeline_specs(shape, self.translator)
 
     @property
     def table_keys(self) -> frozenset[dg.AssetKey]:
@@ -33,11 +38,18 @@ def pipeline_specs(shape: PipelineShape, translator: RosettaTranslator) -> Pipel
     tables = {
         (destination.name, table.id): translator.get_asset_spec(
             DestinationTable(pipeline=shape, table=table, destination=destination)
-        ).replace_attributes(deps=[stream.key], skippable=True)
+        )
+        .replace_attributes(deps=[stream.key], skippable=True)
+        .merge_attributes(
+            metadata={
+                "rosetta/stream": dg.MetadataValue.asset(stream.key),
+                "rosetta/source_table": dg.MetadataValue.asset(sources[table.id].key),
+            }
+        )
         for destination in shape.destinations
         for table in shape.tables
     }
-    return PipelineSpecs(shape=shape, sources=sources, stream=stream, tables=tables)
+    return PipelineSpecs(shape=shape, sources=sources, stream=stream, tables=tables, translator=translator)
 
 
 def external_sources(specs: PipelineSpecs, written: Iterable[dg.AssetKey]) -> list[dg.AssetSpec]:

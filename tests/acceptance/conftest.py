@@ -22,13 +22,16 @@ from rosetta_dagster.demo.environment import DemoEnvironment
 from rosetta_dagster.demo.graphql import GraphQL
 from rosetta_dagster.testing import Digest, digest
 from tests.conftest import Database
+from tests.webhook import Webhook, webhook
 
 
 class Deployment:
     """The running Dagster, and what a test asks of it."""
 
-    def __init__(self, environment: DemoEnvironment) -> None:
+    def __init__(self, environment: DemoEnvironment, webhook: Webhook) -> None:
         self.environment = environment
+        #: What it tells of failures.
+        self.webhook = webhook
         self.store = environment.store
         self.graphql = GraphQL(environment.url)
 
@@ -97,5 +100,15 @@ def _runs_java(process: psutil.Process) -> bool:
 
 @pytest.fixture(scope="session")
 def deployment() -> Iterator[Deployment]:
-    with DemoEnvironment(definitions=Path(__file__).with_name("code_location.py")) as environment:
-        yield Deployment(environment)
+    with webhook() as received, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("ROSETTA_ALERT_WEBHOOK", received.url)
+        with DemoEnvironment(definitions=Path(__file__).with_name("code_location.py")) as environment:
+            yield Deployment(environment, received)
+
+
+@pytest.fixture(autouse=True)
+def paused_pipelines(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test leaves running, or a test that failed, is not in the way of the next one."""
+    yield
+    if "deployment" in request.fixturenames:
+        request.getfixturevalue("deployment").environment.pause_all()

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config import SchemaPolicy, Status
 from tests.acceptance.conftest import Deployment, digests
 from tests.conftest import Database
 
@@ -46,49 +46,56 @@ def answer(deployment: Deployment, command: str) -> Any:
     return told["data"]
 
 
-def finish(deployment: Deployment, data: Any) -> None:
-    """Wait until the run that was launched has succeeded."""
-    launched = data["launchRun"]
-    assert "LaunchRunSuccess" == launched["__typename"], launched
-    run_id = launched["run"]["runId"]
+def launched(data: Any) -> str:
+    """The run that was launched."""
+    told = data["launchRun"]
+    assert "LaunchRunSuccess" == told["__typename"], told
+    return str(told["run"]["runId"])
+
+
+def finish(deployment: Deployment, run_id: str) -> None:
+    """Wait until the run has succeeded."""
 
     def has_ended() -> bool:
         run = deployment.graphql._ask(_RUN, {"run": run_id}).get("runOrError", {})
         assert run.get("status") not in ("FAILURE", "CANCELED"), run
         return bool(run.get("status") == "SUCCESS")
 
-    deployment.environment.wait_for("The run", has_ended, 60)
+    deployment.environment.wait_for("The run", has_ended, 90)
 
 
 def test_every_command_of_the_page_does_what_it_says(deployment: Deployment) -> None:
     page = iter(commands())
 
-    def run(heading: str) -> Any:
+    def answers(heading: str) -> Any:
         found, command = next(page)
         assert heading == found
-        data = answer(deployment, command)
-        if "launchRun" in data:
-            finish(deployment, data)
-        return data
+        return answer(deployment, command)
+
+    def run(*headings: str) -> None:
+        """Launch them one after the other, without waiting in between, and wait for all of them."""
+        for run_id in [launched(answers(heading)) for heading in headings]:
+            finish(deployment, run_id)
 
     def equal(*tables: tuple[str, str]) -> bool:
         shop, warehouse = database(deployment, "shop"), database(deployment, "warehouse")
         return digests(shop, *[s for s, _ in tables]) == digests(warehouse, *[f"archive.{d}" for _, d in tables])
 
-    run("Create a source")
-    run("Create a destination")
+    run("Create a source", "Create a destination")
     run("Create a pipeline")
     assert Status.PAUSE is deployment.store.status("archive")
+    assert SchemaPolicy.STOP_TABLE is deployment.store.pipeline("archive").on_schema_change
+    assert {"wal_warning_bytes": 10**9} == deployment.store.thresholds("archive")
     deployment.environment.wait_for("The job", lambda: deployment.graphql.has_job("rosetta_archive"), 60)
-    streams = {node["assetKey"]["path"][1] for node in run("List the pipelines")["assetNodes"] if "stream" in node["kinds"]}
-    assert "archive" in streams
+    nodes = answers("List the pipelines")["assetNodes"]
+    assert "archive" in {node["assetKey"]["path"][1] for node in nodes if "stream" in node["kinds"]}
 
     run("Start, pause, restart")
     deployment.wait_until_streaming("archive")
     assert equal(("customers", "customers"), ("orders", "orders_kept"))
-    runs = run("See the runs of a pipeline")["runsOrError"]["results"]
+    runs = answers("See the runs of a pipeline")["runsOrError"]["results"]
     assert ["STARTED"] == [each["status"] for each in runs]
-    checks = run("Read a check")["assetCheckExecutions"]
+    checks = answers("Read a check")["assetCheckExecutions"]
     assert checks[0]["evaluation"]["success"]
 
     run("Add a table")
@@ -99,15 +106,17 @@ def test_every_command_of_the_page_does_what_it_says(deployment: Deployment) -> 
 
     deployment.environment.wait_for("The copy", copied, 60)
     destination = database(deployment, "warehouse")
-    destination.run("DELETE FROM archive.products WHERE id = 1")
+    destination.run("DELETE FROM archive.products WHERE id = 1", "DELETE FROM archive.customers WHERE id = 1")
+    run("Copy a table anew")
+    deployment.environment.wait_for("The copy", lambda: equal(("products", "products")), 60)
+    assert not equal(("customers", "customers"))
     run("Compare source and destination")
-    assert equal(("products", "products"))
-    run("Pause")
-    deployment.wait_until_stopped("archive")
-
-    run("Drop a pipeline")
-    told = json.dumps(run("Drop a pipeline"))
+    assert equal(("customers", "customers"))
+    assert ["STARTED"] == deployment.graphql.run_statuses("archive")
+    run("Pause", "Drop a pipeline")
+    told = json.dumps(answers("Drop a pipeline"))
     assert "replication slot rosetta_archive" in told
+    deployment.wait_until_stopped("archive")
     assert deployment.store.status("archive") is Status.PAUSE
     run("Drop a pipeline")
     assert deployment.store.status("archive") is None

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config import SchemaPolicy, Status
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import TableShape
@@ -93,13 +93,33 @@ def test_a_status_is_set_and_a_table_added(
     add_pipeline(store, "shop", source, destination, "orders")
     assert {"status": "PAUSE -> START"} == ran(instance, "set_status", pipeline="shop", status="START")
     told = ran(instance, "add_table", pipeline="shop", table="customers", target_namespace="kept")
-    assert {"added": "table public.customers to pipeline shop", "status": "START -> REFRESH"} == told
-    assert Status.REFRESH is store.status("shop")
+    assert {"added": "table public.customers to pipeline shop"} == told
+    assert Status.START is store.status("shop")
     assert TableShape(id=TableId("public", "customers"), target_namespace="kept") in store.shapes()[0].tables
     assert "has the table public.customers already" in failure(instance, "add_table", pipeline="shop", table="customers")
-    store.set_status("shop", Status.PAUSE)
-    ran(instance, "add_table", pipeline="shop", table="products")
-    assert Status.PAUSE is store.status("shop")
+
+
+def test_a_table_is_asked_to_be_copied_anew(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, shop: None
+) -> None:
+    told = ran(instance, "resync_table", pipeline="shop", table="orders")
+    assert {"resync": "table public.orders of pipeline shop is copied anew when it starts next"} == told
+    assert [True] == [table.resync for table in store.table_configs(store.state("shop").id)]
+    assert "no pipeline shop with a table public.absent" in failure(
+        instance, "resync_table", pipeline="shop", table="absent"
+    )
+
+
+def test_a_pipeline_is_made_with_its_thresholds_and_its_policy(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, shop: None
+) -> None:
+    more = {"thresholds": {"wal_warning_bytes": 7, "row_count_tolerance": 0.5}, "on_schema_change": "STOP_TABLE"}
+    common = {"source": "shop_db", "destinations": ["shop_dw"], "tables": [{"table": "items"}]}
+    ran(instance, "create_pipeline", name="strict", **common, **more)
+    assert more["thresholds"] == store.thresholds("strict")
+    assert SchemaPolicy.STOP_TABLE is store.pipeline("strict").on_schema_change
+    wrong = failure(instance, "create_pipeline", name="wrong", **common, thresholds={"row_count_tolerance": 2.0})
+    assert "row_count_tolerance" in wrong
 
 
 def test_what_is_dropped_is_shown_first_and_goes_only_when_confirmed(

@@ -167,6 +167,7 @@ def test_the_plan_tells_every_difference_and_changes_nothing(
         Table("orders", target="kept.orders"),
         "items",
         engine="PGOUTPUT",
+        on_schema_change="STOP_TABLE",
         source=PostgresSource(
             name="db", host="10.0.0.1", database="shop", username="rosetta", password=dg.EnvVar("SHOP_PASSWORD")
         ),
@@ -180,6 +181,7 @@ def test_the_plan_tells_every_difference_and_changes_nothing(
         "    password: another one\n"
         "change pipeline shop\n"
         "    engine: DEBEZIUM -> PGOUTPUT\n"
+        "    on_schema_change: APPLY -> STOP_TABLE\n"
         "    table public.customers: removed\n"
         "    table public.items: added\n"
         "    table public.orders: orders -> kept.orders"

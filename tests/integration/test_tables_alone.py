@@ -375,6 +375,69 @@ class TestResumedCopies:
         replicate(config, source, destination)
 
 
+def with_target(config: PipelineConfig, table: TableId, namespace: str) -> PipelineConfig:
+    """The pipeline with another target for one of its tables."""
+    tables = (
+        each.model_copy(update={"target_namespace": namespace}) if each.id == table else each for each in config.tables
+    )
+    return config.model_copy(update={"tables": tuple(tables)})
+
+
+class TestChangedTargets:
+    def test_a_table_with_another_target_is_copied_into_it_while_the_others_go_on(
+        self, both: PipelineConfig, source: Database, destination: Database
+    ) -> None:
+        moved = with_target(both, ORDERS, "kept")
+        source.run("UPDATE orders SET amount = -1 WHERE id < 10", "INSERT INTO notes VALUES (7, 'new')")
+        kept = TableId("kept", "orders")
+        with running(moved) as worker:
+            wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.STREAMING)
+            source.run("INSERT INTO orders VALUES (5000, 1, 'after')")
+            wait_until_equal(worker, source, destination, NOTES)
+            wait_until(worker, lambda: digest_of(source, ORDERS).row_count == digest_of(destination, kept).row_count)
+        assert sorted(rows(source, ORDERS)) == sorted(rows(destination, kept))
+        # What was written before is nobody's to remove.
+        assert [(1000, 0)] == destination.rows("SELECT count(*), count(*) FILTER (WHERE amount < 0) FROM orders")
+        with running(moved) as worker:
+            wait_until(worker, lambda: is_streaming(worker))
+            assert TableState.STREAMING is state_of(worker, ORDERS)
+
+    @pytest.mark.parametrize("resync", [False, True])
+    def test_rows_of_somebody_else_in_the_new_target_stay(
+        self, both: PipelineConfig, source: Database, destination: Database, resync: bool
+    ) -> None:
+        destination.run("CREATE SCHEMA kept", "CREATE TABLE kept.orders (LIKE orders INCLUDING ALL)")
+        destination.run("INSERT INTO kept.orders VALUES (7, 7, 'precious')")
+        moved = with_target(both, ORDERS, "kept")
+        if resync:
+            forget(moved, ORDERS)
+        with running(moved) as worker:
+            wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.ERROR)
+            assert "rows that Rosetta did not write" in str(worker.report().states[ORDERS][1])
+            source.run("UPDATE orders SET amount = -1 WHERE id < 10", "INSERT INTO notes VALUES (7, 'new')")
+            wait_until_equal(worker, source, destination, NOTES)
+        assert [(7, 7, "precious")] == destination.rows("SELECT * FROM kept.orders")
+        # Back where it was, it lacks what passed by.
+        replicate(both, source, destination)
+
+    def test_a_copy_from_before_targets_were_noted_is_of_the_target_of_now(
+        self, both: PipelineConfig, source: Database, destination: Database
+    ) -> None:
+        before = destination.rows("SELECT lsn FROM rosetta.copies ORDER BY table_name")
+        destination.run("ALTER TABLE rosetta.copies DROP COLUMN target_schema, DROP COLUMN target_name")
+        source.run("INSERT INTO orders VALUES (5000, 1, 'after')")
+        replicate(both, source, destination)
+        assert before == destination.rows("SELECT lsn FROM rosetta.copies ORDER BY table_name")
+        assert [("notes",), ("orders",)] == destination.rows("SELECT target_name FROM rosetta.copies ORDER BY 1")
+        replicate(with_target(both, ORDERS, "public"), source, destination)
+        assert before == destination.rows("SELECT lsn FROM rosetta.copies ORDER BY table_name")
+
+
+def rows(database: Database, table: TableId) -> list[tuple[object, ...]]:
+    with database.connect() as connection:
+        return connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(*table))).fetchall()
+
+
 def same_columns(source: Database, destination: Database, table: TableId) -> bool:
     """Whether the destination has the source's columns with their types; it may have more."""
     query = (

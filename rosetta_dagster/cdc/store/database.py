@@ -96,7 +96,14 @@ class Store:
 
     def shapes(self) -> list[PipelineShape]:
         """Every pipeline as it looks in Dagster, by name."""
-        return [_shape(row) for row in self._rows(queries.SHAPES)]
+        return [_shape(row) for row in self._rows(queries.SHAPES, {"name": None})]
+
+    def shape(self, name: str) -> PipelineShape:
+        """A pipeline as it looks in Dagster. `PipelineNotFound` when there is none of that name."""
+        rows = self._rows(queries.SHAPES, {"name": name})
+        if not rows:
+            raise _not_found("pipeline", name)
+        return _shape(rows[0])
 
     def states(self) -> list[PipelineState]:
         """How every pipeline is, by name."""

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import psycopg
 from psycopg.types.json import Jsonb
 
-from rosetta_dagster.cdc.config import PostgresConnection, Status
+from rosetta_dagster.cdc.config import PostgresConnection, SchemaPolicy, Status
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
@@ -57,6 +57,7 @@ class DeclaredPipeline:
     status: Status = Status.PAUSE
     managed_by: Literal["SQL", "CODE"] = "SQL"
     thresholds: Thresholds = field(default_factory=Thresholds)
+    on_schema_change: SchemaPolicy = SchemaPolicy.APPLY
 
 
 def put_source(store: Store, source: DeclaredSource) -> None:
@@ -150,6 +151,7 @@ def _put_pipeline_row(connection: "psycopg.Connection[Any]", pipeline: DeclaredP
             "managed_by": pipeline.managed_by,
             "source": pipeline.source,
             "thresholds": Jsonb(pipeline.thresholds.model_dump(exclude_defaults=True)),
+            "on_schema_change": pipeline.on_schema_change,
         },
     ).fetchone()
     if row is None:

@@ -86,7 +86,10 @@ def release_removed(store: Store, location: str, declared: Sequence[str]) -> lis
 
 def _changes(store: Store, declarations: Declarations) -> list[Difference]:
     shapes = {shape.name: shape for shape in store.shapes()}
-    rows = {name: (managed_by, thresholds) for name, managed_by, thresholds in _rows(store, queries.DECLARED)}
+    rows = {
+        name: {"managed_by": managed_by, "on_schema_change": on_schema_change, **thresholds}
+        for name, managed_by, thresholds, on_schema_change in _rows(store, queries.DECLARED)
+    }
     found = [
         *(_source_change(store, source) for source in declarations.sources),
         *(_destination_change(store, destination) for destination in declarations.destinations),
@@ -138,25 +141,24 @@ def _public(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pipeline_change(
-    shapes: Mapping[str, PipelineShape], rows: Mapping[str, tuple[str, dict[str, Any]]], wanted: DeclaredPipeline
+    shapes: Mapping[str, PipelineShape], rows: Mapping[str, dict[str, Any]], wanted: DeclaredPipeline
 ) -> Difference | None:
     present = shapes.get(wanted.name)
     if present is None:
         tables = tuple(f"table {table}" for table in wanted.tables)
         return Difference(kind="pipeline", name=wanted.name, action="add", details=(f"status: {wanted.status}", *tables))
-    managed_by, thresholds = rows[wanted.name]
     before = {
         "source": present.source.name,
         "destinations": ", ".join(sorted(destination.name for destination in present.destinations)),
         "engine": str(present.engine),
-        "managed_by": managed_by,
-        **thresholds,
+        **rows[wanted.name],
     }
     after = {
         "source": wanted.source,
         "destinations": ", ".join(sorted(wanted.destinations)),
         "engine": str(wanted.engine),
         "managed_by": wanted.managed_by,
+        "on_schema_change": str(wanted.on_schema_change),
         **wanted.thresholds.model_dump(exclude_defaults=True),
     }
     return _difference("pipeline", wanted.name, [*_fields(before, after), *_table_changes(present, wanted)])

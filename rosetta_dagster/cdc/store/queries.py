@@ -9,6 +9,7 @@ SELECT pipelines.name, pipelines.engine, sources.name, pg_host, pg_port, pg_data
        ARRAY(SELECT ARRAY[table_schema, table_name, target_schema, target_name]
              FROM pipeline_tables WHERE pipeline_id = pipelines.id ORDER BY table_schema, table_name)
 FROM pipelines JOIN sources ON sources.id = pipelines.source_id
+WHERE %(name)s::text IS NULL OR pipelines.name = %(name)s
 ORDER BY pipelines.name
 """
 
@@ -184,11 +185,12 @@ RETURNING id
 
 #: The status of a pipeline that exists is the operator's.
 PUT_PIPELINE = """
-INSERT INTO pipelines (name, source_id, engine, status, managed_by, thresholds)
-SELECT %(name)s, id, %(engine)s, %(status)s, %(managed_by)s, %(thresholds)s FROM sources WHERE name = %(source)s
+INSERT INTO pipelines (name, source_id, engine, status, managed_by, thresholds, on_schema_change)
+SELECT %(name)s, id, %(engine)s, %(status)s, %(managed_by)s, %(thresholds)s, %(on_schema_change)s
+FROM sources WHERE name = %(source)s
 ON CONFLICT (name) DO UPDATE
 SET source_id = EXCLUDED.source_id, engine = EXCLUDED.engine, managed_by = EXCLUDED.managed_by,
-    thresholds = EXCLUDED.thresholds
+    thresholds = EXCLUDED.thresholds, on_schema_change = EXCLUDED.on_schema_change
 RETURNING id
 """
 
@@ -223,7 +225,7 @@ WHERE pipeline_id = %s
   AND (table_schema, table_name) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 """
 
-DECLARED = "SELECT name, managed_by, thresholds FROM pipelines"
+DECLARED = "SELECT name, managed_by, thresholds, on_schema_change FROM pipelines"
 
 NOTE_LOCATION = """
 UPDATE pipelines SET declared_in = %(location)s

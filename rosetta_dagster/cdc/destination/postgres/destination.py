@@ -100,7 +100,7 @@ class PostgresDestination:
         with translated(self._translation):
             self._connection = self._connect()
             self._end_leftovers(self._connection)
-            self._state = StreamState(self._connection, identity)
+            self._state = StreamState(self._connection, identity, self._targets.by_source)
             self._merger = Merger(self._connection, self._targets, self._state, self._translation)
             return self._state.read()
 

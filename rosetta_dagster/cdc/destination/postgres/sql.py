@@ -296,10 +296,13 @@ CREATE TABLE IF NOT EXISTS rosetta.copies (
 ALTER TABLE rosetta.copies
     ADD COLUMN IF NOT EXISTS source_columns jsonb,
     ADD COLUMN IF NOT EXISTS set_aside_at timestamptz,
-    ADD COLUMN IF NOT EXISTS set_aside_reason text;
+    ADD COLUMN IF NOT EXISTS set_aside_reason text,
+    ADD COLUMN IF NOT EXISTS target_schema text,
+    ADD COLUMN IF NOT EXISTS target_name text;
 COMMENT ON TABLE rosetta.copies IS
     'The tables that Rosetta copied here, and the point of the source''s stream that each copy stands for.';
 COMMENT ON COLUMN rosetta.copies.source_columns IS 'What the table looked like when its last change was applied here.';
+COMMENT ON COLUMN rosetta.copies.target_name IS 'The table here, in target_schema; another one would hold nothing yet.';
 COMMENT ON COLUMN rosetta.copies.set_aside_at IS 'Since when changes of the table are left out, until it is copied anew.';
 CREATE TABLE IF NOT EXISTS rosetta.copied_ranges (
     pipeline         text NOT NULL,
@@ -317,6 +320,11 @@ CREATE TABLE IF NOT EXISTS rosetta.copied_ranges (
 COMMENT ON TABLE rosetta.copied_ranges IS 'The pages of the source''s tables that unfinished copies hold already.';
 """
 
+#: The column that was added last.
+HAS_TARGETS = """
+SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'rosetta.copies'::regclass AND attname = 'target_name')
+"""
+
 READ_STREAM = """
 SELECT system_identifier, slot_name, noted_lsn::text, engine, transaction_lsn::text, lsn::text, ordinal, xid
 FROM rosetta.streams WHERE pipeline = %s
@@ -328,8 +336,14 @@ INSERT INTO rosetta.streams (pipeline, system_identifier, slot_name) VALUES (%s,
 
 READ_COPIES = """
 SELECT table_schema, table_name, lsn::text, snapshot, finished_at IS NOT NULL, source_columns::text,
-       CASE WHEN set_aside_at IS NOT NULL THEN COALESCE(set_aside_reason, '') END
+       CASE WHEN set_aside_at IS NOT NULL THEN COALESCE(set_aside_reason, '') END, target_schema, target_name
 FROM rosetta.copies WHERE pipeline = %s
+"""
+
+#: Copies from before targets were noted are of the target that the table has now.
+NOTE_TARGET = """
+UPDATE rosetta.copies SET target_schema = %s, target_name = %s
+WHERE pipeline = %s AND table_schema = %s AND table_name = %s AND target_name IS NULL
 """
 
 READ_RANGES = """
@@ -338,10 +352,12 @@ FROM rosetta.copied_ranges WHERE pipeline = %s
 """
 
 START_COPY = """
-INSERT INTO rosetta.copies (pipeline, table_schema, table_name, lsn, snapshot, source_columns)
-VALUES (%s, %s, %s, %s::pg_lsn, %s, %s::jsonb)
+INSERT INTO rosetta.copies
+    (pipeline, table_schema, table_name, lsn, snapshot, source_columns, target_schema, target_name)
+VALUES (%s, %s, %s, %s::pg_lsn, %s, %s::jsonb, %s, %s)
 ON CONFLICT (pipeline, table_schema, table_name)
 DO UPDATE SET lsn = EXCLUDED.lsn, snapshot = EXCLUDED.snapshot, source_columns = EXCLUDED.source_columns,
+              target_schema = EXCLUDED.target_schema, target_name = EXCLUDED.target_name,
               finished_at = NULL, set_aside_at = NULL, set_aside_reason = NULL
 """
 

@@ -1,6 +1,6 @@
 """What a PostgreSQL destination remembers of a stream: its watermark and the points of its copies."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
 import psycopg
@@ -28,14 +28,22 @@ class _Copy(NamedTuple):
     is_finished: bool
     schema: TableSchema | None
     set_aside: str | None
+    #: The table that it went into; None when that was not noted.
+    target: TableId | None
 
 
 class StreamState:
-    """The rows of one pipeline in the namespace `rosetta` of the destination. The caller owns the transaction."""
+    """The rows of one pipeline in the namespace `rosetta` of the destination. The caller owns the transaction.
 
-    def __init__(self, connection: _Connection, identity: StreamIdentity) -> None:
+    What is noted of a table is of the target that it had then. A table that has another target by now has no copy: its rows
+    are elsewhere, and rows in the new target are not ours.
+    """
+
+    def __init__(self, connection: _Connection, identity: StreamIdentity, targets: Mapping[TableId, TableId]) -> None:
+        """The targets are those of now, by source table."""
         self._connection = connection
         self._identity = identity
+        self._targets = targets
         self._watermark: Watermark | None = None
         #: What the tables looked like at the source when their last change was applied.
         self.schemas: dict[TableId, TableSchema] = {}
@@ -43,10 +51,11 @@ class StreamState:
     def read(self) -> Held:
         """What is held of the stream; the state tables are made when they are missing."""
         with self._connection.transaction():
-            if not _has_state(self._connection):
+            if not _is_current(self._connection):
                 self._connection.execute(sql.LOCK_CREATION)
                 self._connection.execute(sql.STATE_TABLES)
             self._watermark, noted = self._read_stream()
+            self._note_targets()
             copies, ranges = self._copies(), self._ranges()
         self.schemas = {copy.table: copy.schema for copy in copies if copy.schema is not None}
         return Held(
@@ -68,7 +77,7 @@ class StreamState:
 
     def start_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
         pipeline = self._identity.pipeline
-        parameters = [pipeline, *table.id, str(point.lsn), str(point.xids), _json(table)]
+        parameters = [pipeline, *table.id, str(point.lsn), str(point.xids), _json(table), *self._targets[table.id]]
         self._connection.execute(sql.START_COPY, parameters)
         self._connection.execute(sql.FORGET_RANGES, [pipeline, *table.id])
         self.schemas[table.id] = table
@@ -130,7 +139,20 @@ class StreamState:
             "Point the pipeline back at that source, or give it another name so that it starts with a new copy.",
         )
 
+    def _note_targets(self) -> None:
+        """Changes pass by a target that the table has no more: if it ever comes back, it is copied into anew."""
+        for copy in self._read_copies():
+            target = self._targets.get(copy.table, copy.target)
+            if target is not None and copy.target is None:
+                self._connection.execute(sql.NOTE_TARGET, [*target, self._identity.pipeline, *copy.table])
+            elif target != copy.target and copy.is_finished:
+                self._connection.execute(sql.FORGET_COPY, [self._identity.pipeline, *copy.table])
+
     def _copies(self) -> list[_Copy]:
+        """The copies of what is where it was; of tables that the pipeline has no more, too."""
+        return [copy for copy in self._read_copies() if self._targets.get(copy.table, copy.target) == copy.target]
+
+    def _read_copies(self) -> list[_Copy]:
         return [_copy(row) for row in self._connection.execute(sql.READ_COPIES, [self._identity.pipeline])]
 
     def _ranges(self) -> dict[TableId, list[CopiedRange]]:
@@ -176,14 +198,20 @@ def _has_state(connection: _Connection) -> bool:
     return connection.execute("SELECT to_regclass('rosetta.copied_ranges')").fetchone() != (None,)
 
 
+def _is_current(connection: _Connection) -> bool:
+    """Whether the state tables have every column that is read."""
+    return _has_state(connection) and connection.execute(sql.HAS_TARGETS).fetchone() == (True,)
+
+
 def _copy(row: tuple[object, ...]) -> _Copy:
-    namespace, name, lsn, snapshot, is_finished, columns, set_aside = row
+    namespace, name, lsn, snapshot, is_finished, columns, set_aside, target_namespace, target_name = row
     return _Copy(
         table=TableId(str(namespace), str(name)),
         point=SnapshotPoint(Lsn.parse(str(lsn)), XidSnapshot.parse(str(snapshot))),
         is_finished=bool(is_finished),
         schema=None if columns is None else _SCHEMA.validate_json(str(columns)),
         set_aside=None if set_aside is None else str(set_aside),
+        target=None if target_name is None else TableId(str(target_namespace), str(target_name)),
     )
 
 

@@ -73,11 +73,11 @@ class Targets:
     """The destination's tables by the source's. The caller owns the transaction."""
 
     def __init__(self, targets: Mapping[TableId, TableId], policy: SchemaPolicy) -> None:
-        self._targets = targets
+        self.by_source = targets
         self._policy = policy
 
     def of(self, source: TableId) -> TableId:
-        return self._targets[source]
+        return self.by_source[source]
 
     def prepare(self, connection: _Connection, schema: TableSchema, before: TableSchema) -> None:
         """Let the columns of a table that is copied take what the source may hold by now.
