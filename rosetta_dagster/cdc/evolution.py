@@ -101,8 +101,6 @@ def raise_refused(changes: Iterable[SchemaChange], before: TableSchema, now: Tab
 def _reason(change: SchemaChange, before: TableSchema, now: TableSchema) -> str | None:
     """Why a change cannot be followed; None when it can."""
     match change:
-        case RenameColumn(_, new) if new in before.column_names:
-            return f"{change}, which another column was called"
         case AddColumn(column) if column.filling is Filling.UNKNOWN:
             return f"{change}, and the values that it has in older rows are not in the stream"
         case AddColumn(column) if column.name in before.column_names and column.name in _dropped(before, now):
