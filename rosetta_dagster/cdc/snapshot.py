@@ -8,6 +8,10 @@ A copy that was broken off is resumed as of a later point. The ranges that it ha
 written since, which are read again, and those that went, which are told by reading all keys. That takes a key: rows without
 one cannot be replaced, and are copied anew.
 
+A snapshot keeps rows as they were, not columns: a table that is altered meanwhile is read as it is by then, and one that is
+written anew is empty. So each reader looks at the table once more after it has read, when its lock keeps others from
+altering it.
+
 Threads: a copy starts its workers and joins them before it returns or raises; each owns one connection to the source and
 one loader.
 """
@@ -29,7 +33,7 @@ from rosetta_dagster.cdc.errors import SourceUnavailable, breaking
 from rosetta_dagster.cdc.pages import CopiedRange, PageRange, page_ranges, uncovered
 from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.source.catalog import snapshot_relations
+from rosetta_dagster.cdc.source.catalog import is_written_anew, read_schemas, snapshot_relations
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.slots import ConsistentPoint, SnapshotStopped
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
@@ -159,6 +163,22 @@ def _reader(source: PostgresConnection, snapshot_name: str) -> "psycopg.Connecti
     return connection
 
 
+def _altered(table: TableSchema) -> SourceUnavailable:
+    return SourceUnavailable(
+        f"Table {table.id} was altered or written anew at the source while it was copied.",
+        "The run restarts by itself, and copies the table as it is then.",
+    )
+
+
+@contextmanager
+def _as_read(table: TableSchema) -> Iterator[None]:
+    """A statement that names what is no longer there was written before the table was altered."""
+    try:
+        yield
+    except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
+        raise _altered(table) from None
+
+
 class Copier:
     """What the copying threads share: from where to where, and whether to stop."""
 
@@ -198,11 +218,9 @@ class Copier:
 
     def _finish(self, last: Part, snapshot_name: str, ledger: Ledger) -> None:
         if last.replacing:
-            with (
-                self._connected(last.table, snapshot_name) as (reader, loader),
-                reader.cursor().copy(keys_statement(last.table)) as keys,
-            ):
-                loader.keep(last.table, self._until_stopped(keys))
+            with self._connected(last.table, snapshot_name) as (reader, loader):
+                relations = [relation.id for relation, _ in snapshot_relations(reader, last.table.id)]
+                loader.keep(last.table, self._blocks(reader, keys_statement(last.table), last.table, relations))
         ledger.finish(last.table)
 
     def _copy_part(self, part: Part, snapshot_name: str, xmin: int) -> None:
@@ -223,15 +241,34 @@ class Copier:
             yield reader, loader
 
     def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: Part, xmin: int) -> None:
-        with reader.cursor().copy(copy_statement(part)) as rows:
-            copied = CopiedRange(part.pages, xmin)
-            row_count = loader.load(part.table, copied, self._until_stopped(rows), replacing=part.replacing)
+        blocks = self._blocks(reader, copy_statement(part), part.table, [part.pages.relation.id])
+        copied = CopiedRange(part.pages, xmin)
+        row_count = loader.load(part.table, copied, blocks, replacing=part.replacing)
         self._reporter.copied(part.table.id, row_count)
 
-    def _until_stopped(self, rows: "psycopg.Copy") -> Iterator[bytes]:
+    def _blocks(
+        self,
+        reader: "psycopg.Connection[Any]",
+        statement: sql.Composed,
+        table: TableSchema,
+        relations: Sequence[TableId],
+    ) -> Iterator[bytes]:
         # The destination asks for these blocks, and takes what fails there for its own; so the source's errors end here.
-        with source_errors(self.source):
-            for block in rows:
-                if self._stopping.is_set() or self._stopped():
-                    raise SnapshotStopped
-                yield bytes(block)
+        with source_errors(self.source), _as_read(table):
+            with reader.cursor().copy(statement) as rows:
+                for block in rows:
+                    if self._stopping.is_set() or self._stopped():
+                        raise SnapshotStopped
+                    yield bytes(block)
+            self._verify(reader, table, relations)
+
+    def _verify(self, reader: "psycopg.Connection[Any]", table: TableSchema, relations: Sequence[TableId]) -> None:
+        """Refuse rows that were read after the table was altered; nothing of them is durable yet."""
+        with connect(self.source) as catalog:
+            now = read_schemas(catalog, [table.id]).get(table.id)
+        if (
+            now is None
+            or (now.columns, now.key) != (table.columns, table.key)
+            or any(is_written_anew(reader, relation) for relation in relations)
+        ):
+            raise _altered(table)

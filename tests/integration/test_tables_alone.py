@@ -11,7 +11,7 @@ from psycopg import sql
 from rosetta_dagster.cdc import pages, snapshot, spool
 from rosetta_dagster.cdc.config import PipelineConfig, SchemaPolicy, TableConfig, TableState
 from rosetta_dagster.cdc.destination.registry import make_destination
-from rosetta_dagster.cdc.errors import DestinationRejected
+from rosetta_dagster.cdc.errors import DestinationRejected, SourceUnavailable
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.slots import SnapshotStopped
@@ -302,6 +302,54 @@ class TestResumedCopies:
         assert destination.rows("SELECT FROM rosetta.copied_ranges")
         source.run("TRUNCATE orders", "INSERT INTO orders SELECT generate_series(4000, 6000)")
         replicate(config, source, destination)
+
+
+class TestTablesThatAreAlteredWhileTheyAreCopied:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            # Rows that are written anew are not there for a snapshot of before.
+            "ALTER TABLE orders ALTER COLUMN amount TYPE bigint",
+            "VACUUM FULL orders",
+            "ALTER TABLE orders RENAME COLUMN amount TO more",
+            "BEGIN; ALTER TABLE orders RENAME amount TO a; ALTER TABLE orders RENAME total TO amount;"  # noqa: ISC004
+            "ALTER TABLE orders RENAME a TO total; COMMIT",
+            "ALTER TABLE orders DROP COLUMN total",
+            "BEGIN; ALTER TABLE orders ADD COLUMN more int; UPDATE orders SET more = id; COMMIT",
+        ],
+    )
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_they_are_copied_again_as_they_are_then(
+        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch, statement: str, *, is_late: bool
+    ) -> None:
+        source.run(
+            "CREATE TABLE notes (id int PRIMARY KEY)", "CREATE TABLE orders (id int PRIMARY KEY, amount int, total int)"
+        )
+        source.run("INSERT INTO orders SELECT n, n, -n FROM generate_series(1, 100) AS n")
+        if is_late:
+            replicate(pipeline(source, [destination], NOTES), source, destination)
+        config = pipeline(source, [destination], NOTES, ORDERS)
+        waiting, altered = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            waiting.set()
+            assert altered.wait(TIMEOUT)
+
+        with monkeypatch.context() as patched:
+            slow_down(patched, wait)
+            worker = Worker(config)
+            worker.start()
+            assert waiting.wait(TIMEOUT)
+            try:
+                source.run(statement)
+                altered.set()
+                with pytest.raises(SourceUnavailable, match="was altered or written anew"):
+                    worker.wait(TIMEOUT)
+            finally:
+                altered.set()
+                worker.stop(TIMEOUT)
+        with running(config) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
 
 
 def same_columns(source: Database, destination: Database, table: TableId) -> bool:
