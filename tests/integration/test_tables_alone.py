@@ -405,6 +405,18 @@ FOLLOWED = [
         "ALTER TABLE orders RENAME COLUMN amount TO total; ALTER TABLE orders ADD COLUMN amount text DEFAULT 'new'",
         "INSERT INTO orders VALUES (0, 1, 'x', 'newer')",
     ),
+    (
+        "ALTER TABLE orders RENAME amount TO a; ALTER TABLE orders ADD x int; ALTER TABLE orders RENAME x TO amount",
+        "INSERT INTO orders VALUES (0, 1, 'x', 2)",
+    ),
+    (
+        "ALTER TABLE orders RENAME id TO a; ALTER TABLE orders RENAME body TO id; ALTER TABLE orders RENAME a TO body",
+        "DELETE FROM orders WHERE body < 10",
+    ),
+    (
+        "ALTER TABLE orders RENAME body TO b; ALTER TABLE orders RENAME id TO body",
+        "DELETE FROM orders WHERE body < 10",
+    ),
 ]
 
 
@@ -427,6 +439,30 @@ class TestSchemaChanges:
         with running(both) as worker:
             wait_until_same(worker, source, destination, ORDERS)
             assert TableState.STREAMING is state_of(worker, ORDERS)
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "ALTER TABLE orders ADD COLUMN body text",
+            "ALTER TABLE orders ADD COLUMN body int DEFAULT 7",
+            "ALTER TABLE orders RENAME COLUMN amount TO body",
+        ],
+    )
+    def test_a_name_that_the_destination_still_has_of_a_dropped_column_sets_the_table_aside(
+        self, both: PipelineConfig, source: Database, destination: Database, statement: str
+    ) -> None:
+        source.run("UPDATE orders SET body = 'old' WHERE id < 100")
+        replicate(both, source, destination)
+        source.run("ALTER TABLE orders DROP COLUMN body", "INSERT INTO orders VALUES (0, 1)")
+        with running(both) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
+        source.run(statement, "INSERT INTO orders VALUES (-1, 1)")
+        with running(both) as worker:
+            wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.ERROR)
+            assert "holds a column body already" in str(worker.report().states[ORDERS][1])
+        forget(both, ORDERS)
+        with running(both) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
 
     def test_a_column_that_may_be_null_now_takes_null(self, source: Database, destination: Database) -> None:
         source.run(
