@@ -119,14 +119,15 @@ def _dropped(before: TableSchema, now: TableSchema) -> set[str]:
 _INTEGERS = ("smallint", "integer", "bigint")
 _TEXTS = ("text", "character varying")
 
-#: Types whose values have one text form, whatever the settings of a session are.
-_PLAIN = (*_INTEGERS, *_TEXTS, "numeric", "boolean", "uuid")
+#: Types whose values have one text form, whatever the settings of a session are. `boolean` has two: `t` becomes `true`.
+_PLAIN = (*_INTEGERS, *_TEXTS, "numeric", "uuid")
 
 
 def widens(old: str, new: str) -> bool:
     """Whether every value of the old type is one of the new, so that the server's own conversion changes none.
 
-    Types as SQL spells them.
+    Nor does reading the old value's text as the new type: changes from before the column was altered still have it. A `real`
+    is no `double precision` therefore. Types as SQL spells them.
 
     >>> widens("integer", "bigint"), widens("character varying(10)", "text"), widens("numeric(8,2)", "numeric(8,3)")
     (True, True, False)
@@ -136,7 +137,7 @@ def widens(old: str, new: str) -> bool:
         return True
     if old_name in _INTEGERS and new_name in _INTEGERS:
         return _INTEGERS.index(old_name) <= _INTEGERS.index(new_name)
-    if (old, new) == ("real", "double precision") or (old_name in _INTEGERS and new == "numeric"):
+    if old_name in _INTEGERS and new == "numeric":
         return True
     return old_name == new_name and _widens_limits(old_limits, new_limits)
 

@@ -8,13 +8,17 @@ A copy that was broken off is resumed as of a later point. The ranges that it ha
 written since, which are read again, and those that went, which are told by reading all keys. That takes a key: rows without
 one cannot be replaced, and are copied anew.
 
+A snapshot keeps rows as they were, not columns: a table that is altered meanwhile is read as it is by then, and one that is
+written anew is empty. So each reader looks at the table once more after it has read, when its lock keeps others from
+altering it.
+
 Threads: a copy starts its workers and joins them before it returns or raises; each owns one connection to the source and
 one loader.
 """
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -29,7 +33,7 @@ from rosetta_dagster.cdc.errors import SourceUnavailable, TableAltered, breaking
 from rosetta_dagster.cdc.pages import CopiedRange, PageRange, page_ranges, uncovered
 from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.source.catalog import read_schemas, snapshot_relations
+from rosetta_dagster.cdc.source.catalog import is_written_anew, read_schemas, snapshot_relations
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.copy_out import copy_out
 from rosetta_dagster.cdc.source.slots import ConsistentPoint, SnapshotStopped
@@ -115,11 +119,9 @@ def _verify_columns(connection: "psycopg.Connection[Any]", tables: Sequence[Tabl
     A column that came in between would be copied by nobody: its values are held by the point, and not read.
     """
     now = read_schemas(connection, [table.id for table in tables])
-    altered = [table.id for table in tables if table.id not in now or now[table.id].columns != table.columns]
+    altered = [table for table in tables if table.id not in now or now[table.id].columns != table.columns]
     if altered:
-        raise TableAltered(
-            f"Table {altered[0]} was altered at the source while its copy began.", "The run restarts by itself."
-        )
+        raise _altered(altered[0])
 
 
 def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy | None) -> bool:
@@ -174,6 +176,22 @@ def _reader(source: PostgresConnection, snapshot_name: str) -> "psycopg.Connecti
     return connection
 
 
+def _altered(table: TableSchema) -> TableAltered:
+    return TableAltered(
+        f"Table {table.id} was altered or written anew at the source while it was copied.",
+        "The run restarts by itself, and copies the table as it is then.",
+    )
+
+
+@contextmanager
+def _as_read(table: TableSchema) -> Iterator[None]:
+    """A statement that names what is no longer there was written before the table was altered."""
+    try:
+        yield
+    except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
+        raise _altered(table) from None
+
+
 class Copier:
     """What the copying threads share: from where to where, and whether to stop."""
 
@@ -213,11 +231,9 @@ class Copier:
 
     def _finish(self, last: Part, snapshot_name: str, ledger: Ledger) -> None:
         if last.replacing:
-            with (
-                self._connected(last.table, snapshot_name) as (reader, loader),
-                closing(copy_out(reader, keys_statement(last.table))) as keys,
-            ):
-                loader.keep(last.table, self._until_stopped(keys))
+            with self._connected(last.table, snapshot_name) as (reader, loader):
+                relations = [relation.id for relation, _ in snapshot_relations(reader, last.table.id)]
+                loader.keep(last.table, self._blocks(reader, keys_statement(last.table), last.table, relations))
         ledger.finish(last.table)
 
     def _copy_part(self, part: Part, snapshot_name: str, xmin: int) -> None:
@@ -238,15 +254,34 @@ class Copier:
             yield reader, loader
 
     def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: Part, xmin: int) -> None:
+        blocks = self._blocks(reader, copy_statement(part), part.table, [part.pages.relation.id])
         copied = CopiedRange(part.pages, xmin)
-        with closing(copy_out(reader, copy_statement(part))) as blocks:
-            row_count = loader.load(part.table, copied, self._until_stopped(blocks), replacing=part.replacing)
+        row_count = loader.load(part.table, copied, blocks, replacing=part.replacing)
         self._reporter.copied(part.table.id, row_count)
 
-    def _until_stopped(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    def _blocks(
+        self,
+        reader: "psycopg.Connection[Any]",
+        statement: sql.Composed,
+        table: TableSchema,
+        relations: Sequence[TableId],
+    ) -> Iterator[bytes]:
         # The destination asks for these blocks, and takes what fails there for its own; so the source's errors end here.
-        with source_errors(self.source):
-            for block in blocks:
-                if self._stopping.is_set() or self._stopped():
-                    raise SnapshotStopped
-                yield block
+        with source_errors(self.source), _as_read(table):
+            with closing(copy_out(reader, statement)) as blocks:
+                for block in blocks:
+                    if self._stopping.is_set() or self._stopped():
+                        raise SnapshotStopped
+                    yield block
+            self._verify(reader, table, relations)
+
+    def _verify(self, reader: "psycopg.Connection[Any]", table: TableSchema, relations: Sequence[TableId]) -> None:
+        """Refuse rows that were read after the table was altered; nothing of them is durable yet."""
+        with connect(self.source) as catalog:
+            now = read_schemas(catalog, [table.id]).get(table.id)
+        if (
+            now is None
+            or (now.columns, now.key) != (table.columns, table.key)
+            or any(is_written_anew(reader, relation) for relation in relations)
+        ):
+            raise _altered(table)

@@ -438,6 +438,55 @@ def rows(database: Database, table: TableId) -> list[tuple[object, ...]]:
         return connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(*table))).fetchall()
 
 
+@pytest.mark.parametrize("engine", [Engine.PGOUTPUT], indirect=True)  # no engine takes part in a copy
+class TestTablesThatAreAlteredWhileTheyAreCopied:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            # Rows that are written anew are not there for a snapshot of before.
+            "ALTER TABLE orders ALTER COLUMN amount TYPE bigint",
+            "VACUUM FULL orders",
+            "ALTER TABLE orders RENAME COLUMN amount TO more",
+            "BEGIN; ALTER TABLE orders RENAME amount TO a; ALTER TABLE orders RENAME total TO amount;"  # noqa: ISC004
+            "ALTER TABLE orders RENAME a TO total; COMMIT",
+            "ALTER TABLE orders DROP COLUMN total",
+            "BEGIN; ALTER TABLE orders ADD COLUMN more int; UPDATE orders SET more = id; COMMIT",
+        ],
+    )
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_they_are_copied_again_as_they_are_then(
+        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch, statement: str, *, is_late: bool
+    ) -> None:
+        source.run(
+            "CREATE TABLE notes (id int PRIMARY KEY)", "CREATE TABLE orders (id int PRIMARY KEY, amount int, total int)"
+        )
+        source.run("INSERT INTO orders SELECT n, n, -n FROM generate_series(1, 100) AS n")
+        if is_late:
+            replicate(pipeline(source, [destination], NOTES), source, destination)
+        config = pipeline(source, [destination], NOTES, ORDERS)
+        waiting, altered = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            waiting.set()
+            assert altered.wait(TIMEOUT)
+
+        with monkeypatch.context() as patched:
+            slow_down(patched, wait)
+            worker = Worker(config)
+            worker.start()
+            assert waiting.wait(TIMEOUT)
+            try:
+                source.run(statement)
+                altered.set()
+                with pytest.raises(TableAltered, match="was altered or written anew"):
+                    worker.wait(TIMEOUT)
+            finally:
+                altered.set()
+                worker.stop(TIMEOUT)
+        with running(config) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
+
+
 def same_columns(source: Database, destination: Database, table: TableId) -> bool:
     """Whether the destination has the source's columns with their types; it may have more."""
     query = (
@@ -491,6 +540,18 @@ FOLLOWED = [
         "ALTER TABLE orders RENAME COLUMN amount TO total; ALTER TABLE orders ADD COLUMN amount text DEFAULT 'new'",
         "INSERT INTO orders VALUES (0, 1, 'x', 'newer')",
     ),
+    (
+        "ALTER TABLE orders RENAME amount TO a; ALTER TABLE orders ADD x int; ALTER TABLE orders RENAME x TO amount",
+        "INSERT INTO orders VALUES (0, 1, 'x', 2)",
+    ),
+    (
+        "ALTER TABLE orders RENAME id TO a; ALTER TABLE orders RENAME body TO id; ALTER TABLE orders RENAME a TO body",
+        "DELETE FROM orders WHERE body < 10",
+    ),
+    (
+        "ALTER TABLE orders RENAME body TO b; ALTER TABLE orders RENAME id TO body",
+        "DELETE FROM orders WHERE body < 10",
+    ),
 ]
 
 
@@ -540,6 +601,30 @@ class TestSchemaChanges:
             for table in tables:
                 wait_until_same(worker, source, destination, table)
                 assert TableState.STREAMING is state_of(worker, table)
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "ALTER TABLE orders ADD COLUMN body text",
+            "ALTER TABLE orders ADD COLUMN body int DEFAULT 7",
+            "ALTER TABLE orders RENAME COLUMN amount TO body",
+        ],
+    )
+    def test_a_name_that_the_destination_still_has_of_a_dropped_column_sets_the_table_aside(
+        self, both: PipelineConfig, source: Database, destination: Database, statement: str
+    ) -> None:
+        source.run("UPDATE orders SET body = 'old' WHERE id < 100")
+        replicate(both, source, destination)
+        source.run("ALTER TABLE orders DROP COLUMN body", "INSERT INTO orders VALUES (0, 1)")
+        with running(both) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
+        source.run(statement, "INSERT INTO orders VALUES (-1, 1)")
+        with running(both) as worker:
+            wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.ERROR)
+            assert "holds a column body already" in str(worker.report().states[ORDERS][1])
+        forget(both, ORDERS)
+        with running(both) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
 
     def test_a_column_that_may_be_null_now_takes_null(self, source: Database, destination: Database) -> None:
         source.run(

@@ -72,6 +72,12 @@ SELECT pg_relation_filenode(class.oid)::bigint, pg_relation_size(class.oid) / cu
 FROM pg_class AS class WHERE class.oid = to_regclass(format('%%I.%%I', %s::text, %s::text))
 """
 
+#: The file of the transaction's snapshot and the one of now.
+_HAS_ITS_FILE = """
+SELECT relfilenode::bigint = pg_relation_filenode(oid)::bigint
+FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', %s::text, %s::text))
+"""
+
 
 def read_schemas(connection: "psycopg.Connection[Any]", tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
     """What the catalog says of these tables, in their order; a table that does not exist is not among them."""
@@ -97,6 +103,11 @@ def snapshot_relations(connection: "psycopg.Connection[Any]", table: TableId) ->
         *((Relation(TableId(namespace, name), filenode), pages) for namespace, name, filenode, pages in parts),
         *((Relation(table, filenode), pages) for filenode, pages in ordinary),
     ]
+
+
+def is_written_anew(connection: "psycopg.Connection[Any]", relation: TableId) -> bool:
+    """Whether the relation got another file since the snapshot of the connection's transaction, which sees no rows in it."""
+    return connection.execute(_HAS_ITS_FILE, relation).fetchone() != (True,)
 
 
 def type_name(connection: "psycopg.Connection[Any]", oid: int, modifier: int) -> str:

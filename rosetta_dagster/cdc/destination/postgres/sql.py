@@ -67,6 +67,15 @@ def add_column(target: TableId, column: Column) -> sql.Composed:
     )
 
 
+def any_other_value(target: TableId, column: Column) -> sql.Composed:
+    """Whether a row holds another value in the column than rows from before it do. Not all types have an equality."""
+    return sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {}::text IS DISTINCT FROM {}::text)").format(
+        table(target),
+        sql.Identifier(column.name),
+        _typed(column, None if column.fill_value is None else column.fill_value.encode()),
+    )
+
+
 def rename_column(target: TableId, old: str, new: str) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(table(target), sql.Identifier(old), sql.Identifier(new))
 

@@ -8,7 +8,7 @@ import psycopg
 
 from rosetta_dagster.cdc.config import SchemaPolicy
 from rosetta_dagster.cdc.destination.postgres import sql
-from rosetta_dagster.cdc.errors import DestinationRejected, TableNotOurs
+from rosetta_dagster.cdc.errors import DestinationRejected, SchemaChangeRefused, TableNotOurs
 from rosetta_dagster.cdc.evolution import (
     AddColumn,
     ChangeType,
@@ -20,7 +20,7 @@ from rosetta_dagster.cdc.evolution import (
     schema_changes,
     widens,
 )
-from rosetta_dagster.cdc.schema import TableId, TableSchema, missing_columns
+from rosetta_dagster.cdc.schema import Column, TableId, TableSchema, missing_columns
 
 #: Every connection here returns plain tuples.
 _Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
@@ -67,6 +67,17 @@ _COUNTED_ROWS = 1_000_000
 _ESTIMATE = """
 SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', %s::text, %s::text))
 """
+
+#: A column's name between its old one and its new one.
+_RENAMED = "rosetta renames this "
+
+
+def _in_the_way(target: TableId, name: str) -> SchemaChangeRefused:
+    return SchemaChangeRefused(
+        f"A column of the source is called {name} now, but table {target} of the destination holds a column {name} "
+        "already, as of one that was dropped.",
+        "Resync the table.",
+    )
 
 
 class Targets:
@@ -120,8 +131,8 @@ class Targets:
     def reshape(self, connection: _Connection, schema: TableSchema, before: TableSchema | None) -> None:
         """Give a table without rows the columns of the source. Columns that the source has no more stay, as NULL.
 
-        Types that differ from the source's since somebody made the table so are left: only what changed at the source is
-        changed here.
+        Types that differ from the source's since somebody made the table so are left: only what changed or came at the
+        source is changed here. A column that came may have found one of its name that was dropped.
         """
         target = self.of(schema.id)
         types = self._types(connection, target)
@@ -129,8 +140,8 @@ class Targets:
             connection.execute(sql.add_column(target, replace(column, fill_value=None)))
         old_types = {column.name: column.type for column in before.columns} if before else {}
         for column in schema.columns:
-            is_changed = old_types.get(column.name, column.type) != column.type
-            if is_changed and types.get(column.name, column.type) != column.type:
+            was = old_types.get(column.name) if before else column.type
+            if was != column.type != types.get(column.name, column.type):
                 connection.execute(sql.change_type_of_nothing(target, column))
         self._verify_key(connection, target, schema)
         required = {column.name for column in schema.columns if column.not_null}
@@ -174,17 +185,36 @@ class Targets:
     def _follow(self, connection: _Connection, target: TableId, changes: Sequence[SchemaChange]) -> None:
         """Do what a person may have done already only where it is still to be done."""
         types = self._types(connection, target)
+        self._rename(connection, target, types, [change for change in changes if isinstance(change, RenameColumn)])
         for change in changes:
             match change:
-                case RenameColumn(old, new) if old in types and new not in types:
-                    connection.execute(sql.rename_column(target, old, new))
-                    types[new] = types.pop(old)
                 case DropColumn(name) | DropNotNull(name) if name in types:
                     connection.execute(sql.drop_not_null(target, name))
                 case ChangeType(column, _) if types.get(column.name, column.type) != column.type:
                     connection.execute(sql.change_type(target, column))
                 case AddColumn(column) if column.name not in types:
                     connection.execute(sql.add_column(target, column))
+                case AddColumn(column) if types[column.name] != column.type or self._differs(connection, target, column):
+                    raise _in_the_way(target, column.name)
+
+    def _rename(
+        self, connection: _Connection, target: TableId, types: dict[str, str], renames: Sequence[RenameColumn]
+    ) -> None:
+        """All at once: columns may take each other's names. The types, by name, are changed with them."""
+        left = [rename for rename in renames if rename.old in types]
+        taken = types.keys() - {rename.old for rename in left}
+        moved = {rename.new: types.pop(rename.old) for rename in left}
+        for number, rename in enumerate(left):
+            if rename.new in taken:
+                raise _in_the_way(target, rename.new)
+            connection.execute(sql.rename_column(target, rename.old, f"{_RENAMED}{number}"))
+        for number, rename in enumerate(left):
+            connection.execute(sql.rename_column(target, f"{_RENAMED}{number}", rename.new))
+        types |= moved
+
+    def _differs(self, connection: _Connection, target: TableId, column: Column) -> bool:
+        """Whether the column holds anything else than what it holds at the source in rows from before it was added."""
+        return connection.execute(sql.any_other_value(target, column)).fetchone() == (True,)
 
     def _create(self, connection: _Connection, target: TableId, schema: TableSchema) -> None:
         exists = connection.execute("SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", [target.namespace])

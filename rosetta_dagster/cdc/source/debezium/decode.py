@@ -129,10 +129,22 @@ def _unfit(table: TableId) -> ChangeUndecodable:
 def _schema_with(current: TableSchema, known: TableSchema, columns: tuple[Column, ...]) -> TableSchema:
     if columns == current.columns:
         return current
-    names = {column.name for column in columns}
-    # A key column that was renamed meanwhile still has its old name in earlier changes.
-    key = next((key for key in (current.key, known.key) if names.issuperset(key)), ())
+    key = next((key for schema in (current, known) if (key := _key_among(columns, schema))), ())
     return TableSchema(id=current.id, columns=columns, key=key, identity=current.identity, comment=current.comment)
+
+
+def _key_among(columns: tuple[Column, ...], schema: TableSchema) -> tuple[str, ...]:
+    """The key of the schema by the names that its columns have among these; nothing when one is not there.
+
+    A key column may have another name here, and another column the key's. Where numbers are not known, names have to do.
+    """
+    keyed = [schema.columns[index] for index in schema.key_indexes]
+    if all(column.number for column in (*columns, *keyed)):
+        names = {column.number: column.name for column in columns}
+        key = tuple(names.get(column.number, "") for column in keyed)
+    else:
+        key = schema.key
+    return key if {column.name for column in columns}.issuperset(key) else ()
 
 
 def joined_key_change(deleted: Change, inserted: Change) -> Change | None:
