@@ -126,11 +126,12 @@ def test_what_is_wrong_stands_on_the_row_in_the_run_and_in_the_check_and_is_not_
     deployment.environment.wait_for("The check", is_told_by_the_check, 30)
 
     def alerts() -> list[str]:
-        return [text for text in deployment.webhook.texts if f"pipeline {name} " in text or f" {name}: " in text]
+        return [text for text in deployment.webhook.texts if f"pipeline {name} failed" in text]
 
     deployment.environment.wait_for("The alert", lambda: bool(alerts()), 60)
     assert [f"Rosetta: pipeline {name} failed. {state.last_error} (run {state.run_id})"] == [
         html.unescape(text) for text in alerts()
     ]
+    assert "wrong-secret" not in str(deployment.webhook.texts)
     deployment.store.set_status(name, Status.PAUSE)
     assert 1 == len(deployment.graphql.run_statuses(name))
