@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from rosetta_dagster.cdc.errors import AlertFailed
 from rosetta_dagster.orchestration.checks import check_specs
-from rosetta_dagster.orchestration.naming import HEALTH, PIPELINE_TAG, RECONCILIATION, RUN_STATUS
+from rosetta_dagster.orchestration.naming import HEALTH, NOT_EVALUATED, PIPELINE_TAG, RECONCILIATION, RUN_STATUS
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 from rosetta_dagster.orchestration.webhook import post
 from rosetta_dagster.settings import Settings
@@ -77,19 +77,28 @@ def _check_sensor(loaded: Sequence[PipelineSpecs], webhook: SecretStr) -> dg.Sen
 
 def failing_checks(instance: dg.DagsterInstance, loaded: Sequence[PipelineSpecs]) -> Mapping[str, dg.AssetCheckEvaluation]:
     """The last evaluations of the checks that fail, by pipeline and check. Of a failed run its own sensor tells."""
-    names = {spec.key: f"{each.shape.name}: {spec.name}" for each in loaded for spec in check_specs(each.stream.key)}
-    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(names))
-    evaluations = {names[key]: record.evaluation for key, record in found.items()}
-    return {
-        name: evaluation
-        for name, evaluation in evaluations.items()
-        if evaluation is not None and not evaluation.passed and not _is_of_failed_run(evaluation)
-    }
+    failing: dict[str, dg.AssetCheckEvaluation] = {}
+    for each in loaded:
+        keys = [spec.key for spec in check_specs(each.stream.key)]
+        found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys).values()
+        evaluations = [record.evaluation for record in found if record.evaluation is not None]
+        is_run_failed = any(_is_of_failed_run(evaluation) for evaluation in evaluations)
+        failing |= {
+            f"{each.shape.name}: {evaluation.check_name}": evaluation
+            for evaluation in evaluations
+            if not evaluation.passed and not (is_run_failed and _tells_of_run(evaluation))
+        }
+    return failing
 
 
 def _is_of_failed_run(evaluation: dg.AssetCheckEvaluation) -> bool:
     run_status = evaluation.metadata.get(RUN_STATUS)
     return evaluation.check_name == HEALTH and run_status is not None and run_status.value == "FAILED"
+
+
+def _tells_of_run(evaluation: dg.AssetCheckEvaluation) -> bool:
+    """Whether it says no more than the run that failed: what keeps a run from its source keeps the checks from it, too."""
+    return _is_of_failed_run(evaluation) or NOT_EVALUATED in evaluation.metadata
 
 
 def is_worse(before: str | None, now: str) -> bool:

@@ -11,6 +11,7 @@ from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation
 from rosetta_dagster.orchestration.naming import (
     FRESHNESS,
     HEALTH,
+    NOT_EVALUATED,
     RECONCILIATION,
     ROW_COUNT,
     RUN_STATUS,
@@ -84,7 +85,7 @@ def failed_run(stream: dg.AssetKey, run_id: str, message: str) -> dg.AssetCheckE
 
 def not_evaluated(stream: dg.AssetKey, check: str, reason: str) -> dg.AssetCheckEvaluation:
     """A check that could not be evaluated."""
-    return _evaluation(stream, check, Health.ERROR, reason, {})
+    return _evaluation(stream, check, Health.ERROR, reason, {NOT_EVALUATED: dg.MetadataValue.bool(True)})
 
 
 def schema_drift_evaluation(stream: dg.AssetKey, found: list[DestinationDrift]) -> dg.AssetCheckEvaluation:
@@ -213,6 +214,8 @@ def _wal_lag(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEval
         }
         if slot.safe_wal_bytes is not None:
             metadata["safe_wal_bytes"] = dg.MetadataValue.int(slot.safe_wal_bytes)
+    if observation.error is not None:
+        metadata[NOT_EVALUATED] = dg.MetadataValue.bool(True)
     if observation.growth is not None:
         metadata["growth_bytes_per_second"] = dg.MetadataValue.float(round(observation.growth, 1))
     if observation.seconds_until_lost is not None:

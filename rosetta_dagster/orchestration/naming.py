@@ -30,6 +30,9 @@ RECONCILIATION = "reconciliation"
 #: Metadata of the check `health`: what the last run said of itself.
 RUN_STATUS = "run_status"
 
+#: Metadata of a check that could not look at what it is about.
+NOT_EVALUATED = "not_evaluated"
+
 
 def job_name(pipeline: str) -> str:
     return f"rosetta_{pipeline}"

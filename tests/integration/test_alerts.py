@@ -69,7 +69,12 @@ def test_a_failed_run_is_told_of_once_with_its_remedy(
     definitions = build(store.shapes(), alerting)
     first = run(definitions, instance, shop)
     run(definitions, instance, shop)
-    # The health check of a failed run is about the same.
+    # The checks that cannot look at a source which the run cannot reach say the same.
+    health_sensor = definitions.resolve_sensor_def("rosetta_health_sensor")
+    context = dg.build_sensor_context(instance=instance, repository_def=definitions.get_repository_def())
+    for event in health_sensor.evaluate_tick(context).asset_events:
+        assert isinstance(event, dg.AssetCheckEvaluation)
+        instance.report_runless_asset_event(event)
     look_at_checks(definitions, instance, None)
     (text,) = received.texts
     assert text.startswith(f"Rosetta: pipeline {shop} failed. ")
