@@ -45,7 +45,7 @@ def observation(reading: SlotReading | None, **changes: Any) -> Observation:
         (slot(1000), None, Health.ERROR),
         (slot(wal_status="lost"), None, Health.ERROR),
         (slot(wal_status="unreserved"), None, Health.ERROR),
-        (slot(wal_status="extended"), None, Health.HEALTHY),
+        (slot(wal_status="extended"), None, Health.WARNING),
         # 3,600 bytes are left: at 0.5, 1 and 60 bytes a second for two hours, one hour and one minute.
         (slot(safe=3600), 0.5, Health.WARNING),
         (slot(safe=3600), 1.0, Health.ERROR),
@@ -142,7 +142,7 @@ def test_drift_is_told_with_the_statement_that_ends_it(
     statements = str(found.metadata["statements"].value)
     for statement in (
         'ALTER TABLE "public"."orders" ALTER COLUMN "note" TYPE text;',
-        'ALTER TABLE "public"."orders" ADD COLUMN IF NOT EXISTS "price" numeric(10,2);',
+        'ALTER TABLE "public"."orders" ADD COLUMN "price" numeric(10,2);',
         'ALTER TABLE "public"."orders" DROP COLUMN "old";',
     ):
         assert statement in statements
