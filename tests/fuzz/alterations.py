@@ -18,8 +18,6 @@ WIDER: Final = {
     "character varying(8)": ("text", "character varying"),
     "character varying": ("text",),
     "text": ("character varying",),
-    "real": ("double precision",),
-    "boolean": ("text",),
     "uuid": ("text",),
     "bit varying(5)": ("bit varying",),
     "timestamp(3)": ("timestamp",),
@@ -27,7 +25,7 @@ WIDER: Final = {
     "time(2)": ("time",),
 }
 
-#: Types that lose something of the values, with what is made of them.
+#: Types that lose something of the values, or have other texts for them, with what is made of them.
 NARROWER: Final = {
     "bigint": ("integer", "left({}::text, 5)::integer"),
     "numeric": ("numeric(12,2)", "left({}::text, 1)::numeric(12,2)"),
@@ -35,6 +33,8 @@ NARROWER: Final = {
     "timestamp": ("timestamp(3)", "{}"),
     "timestamptz": ("timestamptz(0)", "{}"),
     "double precision": ("real", "0"),
+    "real": ("double precision", "{}"),
+    "boolean": ("text", "{}::text"),
 }
 
 #: Defaults that differ by row.

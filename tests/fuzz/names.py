@@ -36,6 +36,11 @@ def _is_readable(name: str) -> bool:
     return '"' not in name or _INNER_QUOTES.fullmatch(name) is not None
 
 
+def folded(name: str) -> str:
+    """Debezium takes names that are the same but for case for one."""
+    return name.lower()
+
+
 def quoted(*parts: str) -> str:
     return ".".join('"{}"'.format(part.replace('"', '""')) for part in parts)
 

@@ -28,7 +28,7 @@ from .alterations import (
     altered,
     constant,
 )
-from .names import names
+from .names import folded, names
 from .tables import Column, Row, Table, may_be_null, namespace_of, rows, tables, value
 from .types import types
 
@@ -336,9 +336,9 @@ class _Script:
 
     def _name(self, table: int) -> str:
         """A name that no column has; a column that is gone or has another one may have had it."""
-        taken = {column.name for column in self._tables[table].columns}
-        former = sorted(self._names[table] - taken)
-        fresh = names(for_debezium=self._for_debezium).filter(lambda found: found not in taken)
+        taken = {folded(column.name) for column in self._tables[table].columns}
+        former = sorted(name for name in self._names[table] if folded(name) not in taken)
+        fresh = names(for_debezium=self._for_debezium).filter(lambda found: folded(found) not in taken)
         name = self._draw(st.sampled_from(former) if former and self._draw(st.integers(0, 3)) == 0 else fresh)
         self._names[table].add(name)
         return name

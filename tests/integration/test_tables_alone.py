@@ -626,6 +626,45 @@ class TestSchemaChanges:
         with running(both) as worker:
             wait_until_same(worker, source, destination, ORDERS)
 
+    def test_null_in_a_column_that_has_a_default_stays_null(
+        self, both: PipelineConfig, source: Database, destination: Database
+    ) -> None:
+        source.run(
+            "ALTER TABLE orders ALTER amount SET DEFAULT 5, ALTER body SET DEFAULT 'x'",
+            "INSERT INTO orders VALUES (0, NULL, NULL)",
+            "UPDATE orders SET amount = NULL WHERE id < 10",
+        )
+        replicate(both, source, destination)
+
+    def test_what_is_prepared_ahead_of_a_rename_is_prepared_under_the_old_name(
+        self, source: Database, destination: Database
+    ) -> None:
+        source.run(
+            "CREATE TABLE orders (id int PRIMARY KEY, amount int NOT NULL, body int NOT NULL)",
+            "CREATE TABLE notes (id int PRIMARY KEY)",
+        )
+        config = pipeline(source, [destination], ORDERS, NOTES)
+        replicate(config, source, destination)
+        source.run(
+            "INSERT INTO orders VALUES (1, 2, 3)",
+            "ALTER TABLE orders RENAME id TO number",
+            "ALTER TABLE orders RENAME amount TO id",
+            "ALTER TABLE orders RENAME body TO amount",
+            "ALTER TABLE orders ALTER id TYPE bigint, ALTER id DROP NOT NULL, ALTER amount TYPE text",
+            "INSERT INTO orders VALUES (2, NULL, 'x')",
+        )
+        with running(config) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
+            assert TableState.STREAMING is state_of(worker, ORDERS)
+
+    def test_a_table_that_is_copied_anew_follows_the_names_of_its_key(
+        self, both: PipelineConfig, source: Database, destination: Database
+    ) -> None:
+        forget(both, ORDERS)
+        source.run("ALTER TABLE orders RENAME id TO number", "ALTER TABLE orders RENAME amount TO id")
+        with running(both) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
+
     def test_a_column_that_may_be_null_now_takes_null(self, source: Database, destination: Database) -> None:
         source.run(
             "CREATE TABLE orders (id int PRIMARY KEY, amount int NOT NULL)", "CREATE TABLE notes (id int PRIMARY KEY)"

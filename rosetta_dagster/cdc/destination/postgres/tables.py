@@ -1,6 +1,6 @@
 """Which table of the destination stands for which table of the source, and how it is made and emptied."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -80,6 +80,18 @@ def _in_the_way(target: TableId, name: str) -> SchemaChangeRefused:
     )
 
 
+def _staying(names: Iterable[str], renames: Iterable[RenameColumn]) -> set[str]:
+    """The names that are left when those columns have others."""
+    return set(names) - {rename.old for rename in renames}
+
+
+def _named_as(before: TableSchema, now: TableSchema) -> TableSchema:
+    """The columns of now by the names that they had, and have at the destination until it gets to the change of that."""
+    names = {column.number: column.name for column in before.columns}
+    columns = [replace(column, name=names.get(column.number, column.name)) for column in now.columns]
+    return replace(now, columns=tuple(columns), key=())
+
+
 class Targets:
     """The destination's tables by the source's. The caller owns the transaction."""
 
@@ -103,7 +115,7 @@ class Targets:
             )
         changes = [
             change
-            for change in schema_changes(before, schema)
+            for change in schema_changes(before, _named_as(before, schema))
             if isinstance(change, DropNotNull)
             or (
                 isinstance(change, ChangeType)
@@ -136,17 +148,20 @@ class Targets:
         """
         target = self.of(schema.id)
         types = self._types(connection, target)
+        renames = [change for change in schema_changes(before or schema, schema) if isinstance(change, RenameColumn)]
+        blocked = {rename.new for rename in renames} & _staying(types, renames)
+        self._rename(connection, target, types, [rename for rename in renames if rename.new not in blocked])
         for column in missing_columns(list(types), schema):
             connection.execute(sql.add_column(target, replace(column, fill_value=None)))
-        old_types = {column.name: column.type for column in before.columns} if before else {}
+        old_types = {column.number: column.type for column in before.columns} if before else {}
         for column in schema.columns:
-            was = old_types.get(column.name) if before else column.type
+            was = column.type if before is None else old_types.get(column.number) if column.name not in blocked else None
             if was != column.type != types.get(column.name, column.type):
                 connection.execute(sql.change_type_of_nothing(target, column))
         self._verify_key(connection, target, schema)
         required = {column.name for column in schema.columns if column.not_null}
         for (name,) in connection.execute(_NOT_NULL, target).fetchall():
-            if name in old_types and name not in required:
+            if before and name not in required:
                 connection.execute(sql.drop_not_null(target, str(name)))
 
     def staging_types(self, connection: _Connection, schema: TableSchema) -> list[str]:
@@ -202,7 +217,7 @@ class Targets:
     ) -> None:
         """All at once: columns may take each other's names. The types, by name, are changed with them."""
         left = [rename for rename in renames if rename.old in types]
-        taken = types.keys() - {rename.old for rename in left}
+        taken = _staying(types, left)
         moved = {rename.new: types.pop(rename.old) for rename in left}
         for number, rename in enumerate(left):
             if rename.new in taken:

@@ -22,6 +22,8 @@ _FIXED: Mapping[str, str] = {
     "slot.max.retries": "0",
     "value.converter.schemas.enable": "false",
     "key.converter.schemas.enable": "false",
+    # By default a NULL is told as the column's default.
+    "value.converter.replace.null.with.default": "false",
     "tombstones.on.delete": "false",
     # By default Debezium leaves out TRUNCATE.
     "skipped.operations": "none",
