@@ -97,7 +97,7 @@ def test_a_destination_whose_disk_is_full_ends_the_run_and_the_next_one_continue
         destination = Database(url=server.url("small"))
         config = pipeline(source, [destination], *TABLES)
         worker = streaming(config, source, destination)
-        source.run("INSERT INTO items SELECT n, repeat('x', 1900) FROM generate_series(1000000, 1008000) AS n")
+        source.run("INSERT INTO items SELECT n, repeat('x', 1900) FROM generate_series(1000000, 1020000) AS n")
         assert_ends_unconfirmed(worker, config, source, DestinationUnavailable, "(53100)")
         subprocess.run(["mount", "-o", "remount,size=200m", small_disk], check=True)
         assert_continues(config, source, destination)
