@@ -170,8 +170,8 @@ def test_a_slot_in_danger_shows_before_it_is_lost(
             for status in ("reserved", "extended", "unreserved"):
                 see(status)
         observation = see("lost")
-        assert observation.error is not None
-        assert "Raise max_slot_wal_keep_size" in observation.error
+        assert observation.slot is not None
+        assert observation.slot.is_lost
     assert [
         ("reserved", True, Health.HEALTHY),
         ("extended", True, Health.WARNING),

@@ -232,8 +232,9 @@ class TestLateTables:
             other.execute("INSERT INTO orders VALUES (1, 'abc', 1)")
             worker = Worker(config)
             worker.start()
-            # The table is made, and its copy waits for the open transaction.
-            wait_until(worker, lambda: destination.rows("SELECT to_regclass('orders')") != [(None,)])
+            # The copy waits for the open transaction.
+            made = "SELECT FROM pg_replication_slots WHERE database = current_database()"
+            wait_until(worker, lambda: bool(source.rows(made)))
             assert worker.stop(TIMEOUT)
         source.run(
             "ALTER TABLE orders ALTER COLUMN code TYPE varchar(9), ALTER COLUMN code DROP NOT NULL",
@@ -241,6 +242,7 @@ class TestLateTables:
             "INSERT INTO orders VALUES (2, 'longer', 2), (3, NULL, 3)",
         )
         with running(config) as worker:
+            wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.STREAMING)
             wait_until_same(worker, source, destination, ORDERS)
 
     def test_a_run_that_ends_before_a_late_copy_does_begins_it_anew(
