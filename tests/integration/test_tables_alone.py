@@ -628,6 +628,23 @@ class TestSchemaChanges:
         with running(both) as worker:
             wait_until_same(worker, source, destination, ORDERS)
 
+    @pytest.mark.parametrize("more", ["", "; ALTER TABLE orders ALTER more DROP DEFAULT"])
+    def test_a_default_of_a_partitioned_table_is_followed(self, source: Database, destination: Database, more: str) -> None:
+        source.run(
+            "CREATE TABLE orders (id int PRIMARY KEY, amount int) PARTITION BY RANGE (id)",
+            "CREATE TABLE few PARTITION OF orders FOR VALUES FROM (0) TO (10)",
+            "CREATE TABLE others PARTITION OF orders DEFAULT PARTITION BY HASH (id)",
+            "CREATE TABLE other PARTITION OF others FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
+            "CREATE TABLE notes (id int PRIMARY KEY)",
+            "INSERT INTO orders SELECT n, n FROM generate_series(1, 20) AS n",
+        )
+        config = pipeline(source, [destination], ORDERS, NOTES)
+        replicate(config, source, destination)
+        source.run(f"ALTER TABLE orders ADD COLUMN more int DEFAULT 5{more}", "INSERT INTO orders VALUES (21, 21, 6)")
+        with running(config) as worker:
+            wait_until_same(worker, source, destination, ORDERS)
+            assert TableState.STREAMING is state_of(worker, ORDERS)
+
     def test_null_in_a_column_that_has_a_default_stays_null(
         self, both: PipelineConfig, source: Database, destination: Database
     ) -> None:

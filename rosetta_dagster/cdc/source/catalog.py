@@ -10,10 +10,11 @@ from rosetta_dagster.cdc.schema import Column, Filling, Identity, TableId, Table
 
 #: One row for each column of the tables. A generated column is left out: its values are not logged.
 #: The key is the replica identity's index, else the primary key; of an index only its key columns, without those it
-#: includes. PostgreSQL identifies no row by a deferrable primary key, nor by an index that was dropped.
+#: includes. What older rows hold in a column is noted where the rows are: of a partitioned table, at its partitions.
+#: PostgreSQL identifies no row by a deferrable primary key, nor by an index that was dropped.
 _COLUMNS = """
-WITH wanted AS (
-    SELECT class.oid, namespace.nspname, class.relname, class.relreplident
+WITH RECURSIVE wanted AS (
+    SELECT class.oid, namespace.nspname, class.relname, class.relreplident, class.relkind
     FROM unnest(%(namespaces)s::text[], %(names)s::text[]) AS want (namespace, name)
     JOIN pg_namespace AS namespace ON namespace.nspname = want.namespace
     JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relname = want.name
@@ -25,6 +26,16 @@ WITH wanted AS (
     FROM wanted JOIN pg_index AS index ON index.indrelid = wanted.oid
     WHERE index.indisvalid AND (index.indisreplident OR index.indisprimary)
     ORDER BY wanted.oid, index.indisreplident DESC
+), parts AS (
+    SELECT oid AS root, oid AS part FROM wanted
+    UNION
+    SELECT parts.root, inhrelid FROM parts JOIN wanted ON wanted.oid = parts.root AND wanted.relkind = 'p'
+    JOIN pg_inherits ON inhparent = parts.part
+), missing AS (
+    SELECT parts.root, attname, min(attmissingval::text) AS value, count(DISTINCT attmissingval::text) AS value_count
+    FROM parts JOIN pg_attribute ON attrelid = parts.part
+    WHERE atthasmissing AND NOT attisdropped
+    GROUP BY parts.root, attname
 )
 SELECT wanted.nspname::text, wanted.relname::text,
        CASE WHEN wanted.relreplident = 'f' THEN 'FULL' WHEN keys.identifies THEN 'KEY' ELSE 'NOTHING' END,
@@ -32,12 +43,14 @@ SELECT wanted.nspname::text, wanted.relname::text,
        attribute.attname::text, format_type(attribute.atttypid, attribute.atttypmod), attribute.atttypid::bigint,
        attribute.attnotnull, col_description(wanted.oid, attribute.attnum),
        array_position(keys.attnums, attribute.attnum), attribute.attnum::int, attribute.atttypmod,
-       CASE WHEN attribute.atthasmissing THEN 'CONSTANT' WHEN attribute.atthasdef OR attribute.attidentity <> ''
+       CASE WHEN missing.value_count = 1 THEN 'CONSTANT'
+            WHEN missing.value_count > 1 OR attribute.atthasdef OR attribute.attidentity <> ''
             THEN 'UNKNOWN' ELSE 'NOTHING' END,
-       (attribute.attmissingval::text::text[])[1]
+       CASE WHEN missing.value_count = 1 THEN (missing.value::text[])[1] END
 FROM wanted
 JOIN pg_attribute AS attribute ON attribute.attrelid = wanted.oid
 LEFT JOIN keys ON keys.oid = wanted.oid
+LEFT JOIN missing ON missing.root = wanted.oid AND missing.attname = attribute.attname
 WHERE attribute.attnum > 0 AND NOT attribute.attisdropped AND attribute.attgenerated = ''
 ORDER BY wanted.nspname, wanted.relname, attribute.attnum
 """
