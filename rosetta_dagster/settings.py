@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -58,11 +59,10 @@ def read_settings() -> Settings:
 def open_store(settings: Settings | None = None, *, seed: bool = False) -> Store:
     """The configuration database, migrated. `ConfigurationError` when none is named."""
     store = configured_store(settings)
-    try:
+    with ExitStack() as unless_migrated:
+        unless_migrated.callback(store.close)
         store.migrate(seed=seed)
-    except BaseException:
-        store.close()
-        raise
+        unless_migrated.pop_all()
     return store
 
 

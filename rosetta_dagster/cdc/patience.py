@@ -8,6 +8,7 @@ us, then bytes got lost, and the connection is given up.
 
 import time
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from typing import Any, Self, TypeVar
 
 import psycopg
@@ -43,11 +44,10 @@ class PatientConnection(psycopg.Connection[TupleRow]):
     def open(cls, conninfo: str, cursor_factory: type[psycopg.Cursor[TupleRow]] = psycopg.Cursor) -> Self:
         """Connect, in autocommit mode, and learn which process serves the connection: a pooler tells another one."""
         connection = cls.connect(conninfo, autocommit=True, cursor_factory=cursor_factory)
-        try:
+        with ExitStack() as unless_open:
+            unless_open.callback(connection.close)
             row = connection.execute("SELECT pg_backend_pid()").fetchone()
-        except BaseException:
-            connection.close()
-            raise
+            unless_open.pop_all()
         assert row is not None, "the function returns one row"
         connection._backend_pid = int(row[0])  # noqa: SLF001 - our own
         return connection

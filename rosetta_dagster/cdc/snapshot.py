@@ -20,7 +20,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -162,17 +162,17 @@ def _transactions_seen(connection: "psycopg.Connection[Any]") -> XidSnapshot:
 def _reader(source: PostgresConnection, snapshot_name: str) -> "psycopg.Connection[Any]":
     """A connection that sees the source as of the snapshot, until it is closed."""
     connection = connect(source)
-    try:
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_name)))
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, _NO_SNAPSHOT):
+    with ExitStack() as unless_open:
+        unless_open.callback(connection.close)
+        try:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_name)))
+        except _NO_SNAPSHOT:
             raise SourceUnavailable(
                 f"The connection to {source.describe()} that held the snapshot of the copy was lost.",
                 "The run restarts by itself, and goes on with what is not finished.",
             ) from None
-        raise
+        unless_open.pop_all()
     return connection
 
 
@@ -224,10 +224,9 @@ class Copier:
                         self._finish(part, snapshot_name, ledger)
                     # Ranges of a table without a key cannot be continued, only the whole of it.
                     self.is_lasting |= bool(part.table.key) or not left[part.table.id]
-            except BaseException:
-                # Let every thread end at its next block.
+            finally:
+                # After an error, let every thread end at its next block; else they have ended.
                 self._stopping.set()
-                raise
 
     def _finish(self, last: Part, snapshot_name: str, ledger: Ledger) -> None:
         if last.replacing:

@@ -9,7 +9,8 @@ from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable
 from rosetta_dagster.cdc.report import Report, Reporter, TableCounts
 from rosetta_dagster.cdc.resync import begin_resyncs
 from rosetta_dagster.cdc.schema import TableId
-from rosetta_dagster.cdc.store.database import Lease, Store
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.lease import Lease
 from rosetta_dagster.cdc.store.records import Progress, TableProgress
 from rosetta_dagster.cdc.worker import Worker
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,11 +50,10 @@ class DemoEnvironment:
         self._store: Store | None = None
 
     def __enter__(self) -> Self:
-        try:
+        with ExitStack() as unless_started:
+            unless_started.callback(self.stop)
             self.start()
-        except BaseException:
-            self.stop()
-            raise
+            unless_started.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

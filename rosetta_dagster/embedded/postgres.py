@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -70,11 +71,10 @@ class EmbeddedPostgres:
         self._server: GuardedProcess | None = None
 
     def __enter__(self) -> Self:
-        try:
+        with ExitStack() as unless_started:
+            unless_started.callback(self.stop)
             self.start()
-        except BaseException:
-            self.stop()
-            raise
+            unless_started.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from psycopg import sql as psycopg_sql
 
-from rosetta_dagster.cdc.destination.postgres import sql
+from rosetta_dagster.cdc.destination.postgres import sql, state_sql
 from rosetta_dagster.cdc.event import UNCHANGED
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 
@@ -179,10 +179,10 @@ def test_a_table_is_asked_for_its_rows() -> None:
 
 def test_the_watermark_moves_only_from_the_one_that_is_known_even_when_that_is_none() -> None:
     assert "(transaction_lsn, lsn, ordinal) IS NOT DISTINCT FROM (%s::pg_lsn, %s::pg_lsn, %s::bigint)" in (
-        sql.MOVE_WATERMARK
+        state_sql.MOVE_WATERMARK
     )
-    assert 9 == sql.MOVE_WATERMARK.count("%s")
+    assert 9 == state_sql.MOVE_WATERMARK.count("%s")
 
 
 def test_a_copy_that_starts_again_is_not_finished() -> None:
-    assert "finished_at = NULL, set_aside_at = NULL, set_aside_reason = NULL" in sql.START_COPY
+    assert "finished_at = NULL, set_aside_at = NULL, set_aside_reason = NULL" in state_sql.START_COPY

@@ -7,7 +7,7 @@ import pytest
 from snowflake.connector.errors import DatabaseError, OperationalError, ProgrammingError
 
 from rosetta_dagster.cdc.batch import Merge, Move, Recount, Truncate
-from rosetta_dagster.cdc.destination.snowflake import sql
+from rosetta_dagster.cdc.destination.snowflake import sql, state_sql
 from rosetta_dagster.cdc.destination.snowflake.columns import PresentColumn
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.errors import Translation, translate
@@ -186,14 +186,14 @@ def test_equal_rows_without_a_key_are_counted_before_they_are_deleted() -> None:
 
 
 def test_the_watermark_moves_only_from_the_known_one() -> None:
-    statement = sql.move_watermark("ROSETTA.STREAM_A")
+    statement = state_sql.move_watermark("ROSETTA.STREAM_A")
     assert "WHERE EQUAL_NULL(TRANSACTION_LSN, CAST(? AS NUMBER(20,0))) AND EQUAL_NULL(LSN, " in statement
     assert 8 == statement.count("?")
 
 
 def test_a_note_is_made_without_a_warehouse() -> None:
     expected = "CREATE OR REPLACE VIEW ROSETTA.NOTED_A AS SELECT 18446744073709551615::NUMBER(20,0) AS LSN"
-    assert expected == sql.note("ROSETTA.NOTED_A", Lsn(2**64 - 1))
+    assert expected == state_sql.note("ROSETTA.NOTED_A", Lsn(2**64 - 1))
 
 
 def test_files_are_loaded_into_the_table_itself_when_names_and_types_allow() -> None:

@@ -1,6 +1,6 @@
 """Opens connections to a source, and decides what their errors mean."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -22,11 +22,10 @@ def connect(connection: PostgresConnection) -> "psycopg.Connection[TupleRow]":
     """A connection in autocommit mode that prints values and names as they are replicated."""
     with source_errors(connection):
         opened = postgres_errors.connect(connection, _translation(connection))
-        try:
+        with ExitStack() as unless_open:
+            unless_open.callback(opened.close)
             opened.execute(TEXT_FORMS)
-        except BaseException:
-            opened.close()
-            raise
+            unless_open.pop_all()
     return opened
 
 

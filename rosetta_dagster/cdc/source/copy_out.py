@@ -1,6 +1,7 @@
 """Reads what a COPY sends, in blocks that are worth handing on: the server sends each row as a message of its own."""
 
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from typing import Any, Final
 
 import psycopg
@@ -22,13 +23,12 @@ def copy_out(connection: "psycopg.Connection[Any]", statement: sql.Composable) -
     (started,) = connection.wait(generators.execute(connection.pgconn))
     if started.status != psycopg.pq.ExecStatus.COPY_OUT:
         raise psycopg.errors.error_from_result(started)
-    try:
+    with ExitStack() as unless_finished:
+        # Also when the reader has had enough: half a COPY cannot be continued.
+        unless_finished.callback(connection.close)
         yield from _blocks(connection)
         _finish(connection.pgconn)
-    except BaseException:
-        # Also when the reader has had enough: half a COPY cannot be continued.
-        connection.close()
-        raise
+        unless_finished.pop_all()
 
 
 def _blocks(connection: "psycopg.Connection[Any]") -> Iterator[bytes]:

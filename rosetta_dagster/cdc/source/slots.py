@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import psycopg
@@ -139,12 +139,15 @@ def exported_snapshot(
     with source_errors(connection), connect_for_replication(connection) as replication:
         command = create_slot(name, temporary=temporary, server_version=replication.info.server_version)
         point = _created(replication, command, stopped)
-        try:
+        with ExitStack() as unless_done:
+            unless_done.callback(_drop_unless_needed, replication, name, is_needed=lambda: temporary or is_needed())
             yield point
-        except BaseException:
-            if not temporary and not is_needed():
-                replication.execute(sql.SQL("DROP_REPLICATION_SLOT {}").format(sql.Identifier(name)))
-            raise
+            unless_done.pop_all()
+
+
+def _drop_unless_needed(replication: PatientConnection, name: str, *, is_needed: Callable[[], bool]) -> None:
+    if not is_needed():
+        replication.execute(sql.SQL("DROP_REPLICATION_SLOT {}").format(sql.Identifier(name)))
 
 
 def _created(replication: PatientConnection, command: sql.Composed, stopped: Callable[[], bool]) -> ConsistentPoint:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any, LiteralString, Self
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
@@ -24,13 +23,15 @@ from rosetta_dagster.cdc.config import (
     checked,
     default_name,
 )
-from rosetta_dagster.cdc.errors import ConfigurationError, LeaseHeld, PipelineNotFound, StoreUnavailable
+from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
 from rosetta_dagster.cdc.patience import PatientConnection
 from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.postgres_errors import Translation, translated
+from rosetta_dagster.cdc.postgres_errors import translated
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store import queries
+from rosetta_dagster.cdc.store.connection import TRANSLATION, conninfo
+from rosetta_dagster.cdc.store.lease import Lease
 from rosetta_dagster.cdc.store.migrate import migrate, read_migrations
 from rosetta_dagster.cdc.store.records import (
     DestinationShape,
@@ -49,16 +50,6 @@ SECRET_FIELDS = ("password", "private_key", "private_key_passphrase")
 
 #: Fields of `destinations.config` that everybody may see.
 SHOWN_FIELDS = ("host", "port", "database", "username", "sslmode")
-
-#: First key of the advisory locks that are leases; the second is the pipeline's id.
-_LEASE_CLASS = 1_919_906_675
-
-#: The server gives up a lease whose holder is silently gone within half a minute, not after two hours.
-_KEEPALIVES = """
-SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '30s';
-"""
-
-_TRANSLATION = Translation(who="the configuration database", unavailable=StoreUnavailable, rejected=ConfigurationError)
 
 
 class Store:
@@ -193,7 +184,7 @@ class Store:
         return bool(changed)
 
     @contextmanager
-    def lease(self, pipeline_id: int) -> Iterator["Lease"]:
+    def lease(self, pipeline_id: int) -> Iterator[Lease]:
         """The right to run the pipeline, for as long as the block lasts. `LeaseHeld` when another run has it."""
         lease = Lease(self._connect, pipeline_id)
         try:
@@ -272,7 +263,7 @@ class Store:
     @contextmanager
     def connected(self) -> Iterator["psycopg.Connection[Any]"]:
         """The connection, for as long as the block lasts; psycopg's errors within are translated."""
-        with self._lock, translated(_TRANSLATION):
+        with self._lock, translated(TRANSLATION):
             if self._connection is None or self._connection.broken:
                 self._connection = self._connect()
             yield self._connection
@@ -355,52 +346,8 @@ class Store:
             return connection.execute(query, parameters).rowcount
 
     def _connect(self) -> "psycopg.Connection[Any]":
-        with translated(_TRANSLATION):
-            return PatientConnection.open(_conninfo(self._database_url))
-
-
-class Lease:
-    """The right to run one pipeline: an advisory lock, which the server gives up by itself when this process dies."""
-
-    def __init__(self, connect: Any, pipeline_id: int) -> None:
-        self._connect = connect
-        self._pipeline_id = pipeline_id
-        self._connection: psycopg.Connection[Any] | None = None
-
-    def check(self) -> None:
-        """Make sure that the lease is ours, and take it again when the connection broke.
-
-        `LeaseHeld` when another run has it, `StoreUnavailable` when nobody can tell.
-        """
-        with translated(_TRANSLATION):
-            if self._connection is not None and not self._connection.broken:
-                self._connection.execute("SELECT 1")
-            else:
-                self._take()
-
-    def release(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _take(self) -> None:
-        self._connection = self._connect()
-        self._connection.execute(_KEEPALIVES)
-        row = self._connection.execute("SELECT pg_try_advisory_lock(%s, %s)", [_LEASE_CLASS, self._pipeline_id]).fetchone()
-        if row != (True,):
-            self.release()
-            raise LeaseHeld("Another run has this pipeline.", "Nothing has to be done: one run of it is enough.")
-
-
-def _conninfo(database_url: SecretStr) -> str:
-    try:
-        return make_conninfo(
-            database_url.get_secret_value(), application_name="rosetta", connect_timeout=5, tcp_user_timeout=15_000
-        )
-    except psycopg.ProgrammingError:
-        raise ConfigurationError(
-            "CONFIG_DATABASE_URL is not a connection URL.", "Write it as postgresql://user:password@host:5432/database."
-        ) from None
+        with translated(TRANSLATION):
+            return PatientConnection.open(conninfo(self._database_url))
 
 
 def _shape(row: Sequence[Any]) -> PipelineShape:

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,11 +119,10 @@ class SnowflakeServer:
         command = [sys.executable, "-m", _EMULATOR, str(setup)]
         environment = {**os.environ, "TMPDIR": str(self._home)}
         self._process = GuardedProcess(command, log=self._home / "log", environment=environment, throwaway=self._home)
-        try:
+        with ExitStack() as unless_ready:
+            unless_ready.callback(self.stop)
             self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
+            unless_ready.pop_all()
 
     def stop(self) -> None:
         """End the emulator. What its directory holds stays."""

@@ -1,7 +1,7 @@
 """Applies changes to a PostgreSQL database: COPY into staging tables, one merge for each table, the watermark with them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 from psycopg.sql import Composed
@@ -9,7 +9,7 @@ from psycopg.sql import Composed
 from rosetta_dagster.cdc.batch import Batch
 from rosetta_dagster.cdc.config import NAME_LIMIT, PostgresConnection, SchemaPolicy
 from rosetta_dagster.cdc.destination.base import Drift, FlushPolicy, Held, StreamIdentity
-from rosetta_dagster.cdc.destination.postgres import sql
+from rosetta_dagster.cdc.destination.postgres import sql, state_sql
 from rosetta_dagster.cdc.destination.postgres.drift import drift_of, read_columns
 from rosetta_dagster.cdc.destination.postgres.merge import Merger
 from rosetta_dagster.cdc.destination.postgres.state import StreamState, add_range, forget_copies, forget_stream, set_aside
@@ -192,11 +192,10 @@ class PostgresDestination:
 
     def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
         connection = connect(self._config, self._translation, application_name=self._session_name)
-        try:
+        with ExitStack() as unless_open:
+            unless_open.callback(connection.close)
             connection.execute(SESSION)
-        except BaseException:
-            connection.close()
-            raise
+            unless_open.pop_all()
         return connection
 
     @property
@@ -210,7 +209,7 @@ class PostgresDestination:
         those of another pipeline.
         """
         if len(self._session_name) <= NAME_LIMIT:
-            connection.execute(sql.END_LEFTOVERS, [self._session_name])
+            connection.execute(state_sql.END_LEFTOVERS, [self._session_name])
 
 
 #: Text forms must be read as they were written at the source, whatever this server's defaults are. A batch is staged and

@@ -7,7 +7,7 @@ import psycopg
 from pydantic import TypeAdapter
 
 from rosetta_dagster.cdc.destination.base import BegunCopy, Held, StreamIdentity
-from rosetta_dagster.cdc.destination.postgres import sql
+from rosetta_dagster.cdc.destination.postgres import state_sql
 from rosetta_dagster.cdc.errors import SlotInvalid, WatermarkMoved
 from rosetta_dagster.cdc.pages import CopiedRange, PageRange, Relation
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
@@ -52,8 +52,8 @@ class StreamState:
         """What is held of the stream; the state tables are made when they are missing."""
         with self._connection.transaction():
             if not _is_current(self._connection):
-                self._connection.execute(sql.LOCK_CREATION)
-                self._connection.execute(sql.STATE_TABLES)
+                self._connection.execute(state_sql.LOCK_CREATION)
+                self._connection.execute(state_sql.STATE_TABLES)
             self._watermark, noted = self._read_stream()
             self._note_targets()
             copies, ranges = self._copies(), self._ranges()
@@ -78,26 +78,26 @@ class StreamState:
     def start_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
         pipeline = self._identity.pipeline
         parameters = [pipeline, *table.id, str(point.lsn), str(point.xids), _json(table), *self._targets[table.id]]
-        self._connection.execute(sql.START_COPY, parameters)
-        self._connection.execute(sql.FORGET_RANGES, [pipeline, *table.id])
+        self._connection.execute(state_sql.START_COPY, parameters)
+        self._connection.execute(state_sql.FORGET_RANGES, [pipeline, *table.id])
         self.schemas[table.id] = table
 
     def resume_copy(self, table: TableId, point: SnapshotPoint) -> None:
-        self._connection.execute(sql.RESUME_COPY, [str(point.lsn), str(point.xids), self._identity.pipeline, *table])
+        self._connection.execute(state_sql.RESUME_COPY, [str(point.lsn), str(point.xids), self._identity.pipeline, *table])
 
     def finish_copy(self, table: TableId) -> None:
-        self._connection.execute(sql.FINISH_COPY, [self._identity.pipeline, *table])
-        self._connection.execute(sql.FORGET_RANGES, [self._identity.pipeline, *table])
+        self._connection.execute(state_sql.FINISH_COPY, [self._identity.pipeline, *table])
+        self._connection.execute(state_sql.FORGET_RANGES, [self._identity.pipeline, *table])
 
     def remember(self, table: TableSchema) -> None:
         """Changes that are applied from now on are of a table that looks like this."""
-        self._connection.execute(sql.REMEMBER_COLUMNS, [_json(table), self._identity.pipeline, *table.id])
+        self._connection.execute(state_sql.REMEMBER_COLUMNS, [_json(table), self._identity.pipeline, *table.id])
         self.schemas[table.id] = table
 
     def move(self, watermark: Watermark) -> None:
         """Write the watermark in the open transaction. `WatermarkMoved` when another run has written it."""
         cursor = self._connection.execute(
-            sql.MOVE_WATERMARK,
+            state_sql.MOVE_WATERMARK,
             [
                 watermark.engine,
                 *_position_texts(watermark.position),
@@ -113,7 +113,7 @@ class StreamState:
             )
 
     def note(self, lsn: Lsn) -> None:
-        self._connection.execute(sql.NOTE, [str(lsn), self._identity.pipeline])
+        self._connection.execute(state_sql.NOTE, [str(lsn), self._identity.pipeline])
 
     def moved(self, watermark: Watermark) -> None:
         """The transaction that wrote the watermark is durable."""
@@ -121,10 +121,14 @@ class StreamState:
 
     def _read_stream(self) -> tuple[Watermark | None, Lsn | None]:
         identity = self._identity
-        self._connection.execute(sql.IDENTIFY_STREAM, [identity.system_identifier, identity.slot_name, identity.pipeline])
-        row = self._connection.execute(sql.READ_STREAM, [self._identity.pipeline]).fetchone()
+        self._connection.execute(
+            state_sql.IDENTIFY_STREAM, [identity.system_identifier, identity.slot_name, identity.pipeline]
+        )
+        row = self._connection.execute(state_sql.READ_STREAM, [self._identity.pipeline]).fetchone()
         if row is None:
-            self._connection.execute(sql.ADD_STREAM, [identity.pipeline, identity.system_identifier, identity.slot_name])
+            self._connection.execute(
+                state_sql.ADD_STREAM, [identity.pipeline, identity.system_identifier, identity.slot_name]
+            )
             return None, None
         self._verify(str(row[0]), str(row[1]))
         return _watermark(row[3:]), None if row[2] is None else Lsn.parse(str(row[2]))
@@ -144,20 +148,20 @@ class StreamState:
         for copy in self._read_copies():
             target = self._targets.get(copy.table, copy.target)
             if target is not None and copy.target is None:
-                self._connection.execute(sql.NOTE_TARGET, [*target, self._identity.pipeline, *copy.table])
+                self._connection.execute(state_sql.NOTE_TARGET, [*target, self._identity.pipeline, *copy.table])
             elif target != copy.target and copy.is_finished:
-                self._connection.execute(sql.FORGET_COPY, [self._identity.pipeline, *copy.table])
+                self._connection.execute(state_sql.FORGET_COPY, [self._identity.pipeline, *copy.table])
 
     def _copies(self) -> list[_Copy]:
         """The copies of what is where it was; of tables that the pipeline has no more, too."""
         return [copy for copy in self._read_copies() if self._targets.get(copy.table, copy.target) == copy.target]
 
     def _read_copies(self) -> list[_Copy]:
-        return [_copy(row) for row in self._connection.execute(sql.READ_COPIES, [self._identity.pipeline])]
+        return [_copy(row) for row in self._connection.execute(state_sql.READ_COPIES, [self._identity.pipeline])]
 
     def _ranges(self) -> dict[TableId, list[CopiedRange]]:
         ranges: dict[TableId, list[CopiedRange]] = {}
-        for row in self._connection.execute(sql.READ_RANGES, [self._identity.pipeline]):
+        for row in self._connection.execute(state_sql.READ_RANGES, [self._identity.pipeline]):
             namespace, name, relation_namespace, relation_name, filenode, first_page, end_page, xmin = map(str, row)
             relation = Relation(TableId(relation_namespace, relation_name), int(filenode))
             pages = PageRange(relation, int(first_page), None if row[6] is None else int(end_page))
@@ -169,19 +173,19 @@ def add_range(connection: _Connection, pipeline: str, table: TableId, copied: Co
     """Note that a range of the source's table is copied, in the open transaction."""
     (relation, first_page, end_page), xmin = copied
     values = [pipeline, *table, *relation.id, relation.filenode, first_page, end_page, xmin]
-    connection.execute(sql.ADD_RANGE, values)
+    connection.execute(state_sql.ADD_RANGE, values)
 
 
 def set_aside(connection: _Connection, pipeline: str, table: TableId, reason: str) -> None:
     """Note that changes of the table are left out from now on."""
-    connection.execute(sql.SET_ASIDE, [reason, pipeline, *table])
+    connection.execute(state_sql.SET_ASIDE, [reason, pipeline, *table])
 
 
 def forget_stream(connection: _Connection, pipeline: str) -> None:
     """Forget the watermark, and which copies were finished. That they were begun stays known: their rows are ours."""
     if _has_state(connection):
         with connection.transaction():
-            for statement in (sql.FORGET_WATERMARK, sql.FORGET_COPIES, sql.FORGET_ALL_RANGES):
+            for statement in (state_sql.FORGET_WATERMARK, state_sql.FORGET_COPIES, state_sql.FORGET_ALL_RANGES):
                 connection.execute(statement, [pipeline])
 
 
@@ -190,8 +194,8 @@ def forget_copies(connection: _Connection, pipeline: str, tables: Iterable[Table
     if _has_state(connection):
         with connection.transaction():
             for table in tables:
-                connection.execute(sql.FORGET_COPY, [pipeline, *table])
-                connection.execute(sql.FORGET_RANGES, [pipeline, *table])
+                connection.execute(state_sql.FORGET_COPY, [pipeline, *table])
+                connection.execute(state_sql.FORGET_RANGES, [pipeline, *table])
 
 
 def _has_state(connection: _Connection) -> bool:
@@ -200,7 +204,7 @@ def _has_state(connection: _Connection) -> bool:
 
 def _is_current(connection: _Connection) -> bool:
     """Whether the state tables have every column that is read."""
-    return _has_state(connection) and connection.execute(sql.HAS_TARGETS).fetchone() == (True,)
+    return _has_state(connection) and connection.execute(state_sql.HAS_TARGETS).fetchone() == (True,)
 
 
 def _copy(row: tuple[object, ...]) -> _Copy:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import psycopg
 
 from rosetta_dagster.cdc.config import SchemaPolicy
-from rosetta_dagster.cdc.destination.postgres import sql
+from rosetta_dagster.cdc.destination.postgres import sql, state_sql
 from rosetta_dagster.cdc.errors import DestinationRejected, SchemaChangeRefused, TableNotOurs
 from rosetta_dagster.cdc.evolution import (
     AddColumn,
@@ -234,7 +234,7 @@ class Targets:
     def _create(self, connection: _Connection, target: TableId, schema: TableSchema) -> None:
         exists = connection.execute("SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", [target.namespace])
         if exists.fetchone() == (False,):
-            connection.execute(sql.LOCK_CREATION)
+            connection.execute(state_sql.LOCK_CREATION)
             connection.execute(sql.create_namespace(target.namespace))
         connection.execute(sql.create_table(target, schema))
 

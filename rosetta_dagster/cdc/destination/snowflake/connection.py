@@ -1,7 +1,7 @@
 """Connects to Snowflake, and runs one statement at a time over the connection."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,14 +55,16 @@ class Session:
     def transaction(self) -> Iterator[None]:
         """What the block does becomes durable with its end, or none of it."""
         self.execute("BEGIN")
-        try:
+        with ExitStack() as unless_done:
+            unless_done.callback(self._roll_back)
             yield
-        except BaseException:
-            # When the connection is gone as well, Snowflake rolls back by itself.
-            with suppress(Error):
-                self._connection.cursor().execute("ROLLBACK")
-            raise
+            unless_done.pop_all()
         self.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        # When the connection is gone as well, Snowflake rolls back by itself.
+        with suppress(Error):
+            self._connection.cursor().execute("ROLLBACK")
 
     def close(self) -> None:
         with suppress(Error):

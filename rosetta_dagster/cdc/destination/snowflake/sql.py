@@ -11,13 +11,12 @@ from collections.abc import Collection, Iterable, Sequence
 
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 from rosetta_dagster.cdc.destination.snowflake.names import quoted
-from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.schema import TableId
 
 #: What Rosetta keeps for itself stands in this schema of the destination's database.
 SCHEMA = "ROSETTA"
 
-_NOW = "CURRENT_TIMESTAMP()::TIMESTAMP_TZ(6)"
+NOW = "CURRENT_TIMESTAMP()::TIMESTAMP_TZ(6)"
 
 _FORMAT = "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE BINARY_AS_TEXT = FALSE)"
 
@@ -69,7 +68,7 @@ def truncate(layout: Layout) -> str:
     if layout.deleted_at is None:
         return empty(layout.id)
     mark = quoted(layout.deleted_at)
-    return f"UPDATE {quoted(*layout.id)} SET {mark} = {_NOW} WHERE {mark} IS NULL"
+    return f"UPDATE {quoted(*layout.id)} SET {mark} = {NOW} WHERE {mark} IS NULL"
 
 
 def empty(table: TableId) -> str:
@@ -161,7 +160,7 @@ def merge(layout: Layout, staging: str, step: int, unsent: Collection[int], *, i
     parts = [f"{quoted(layout.columns[index])} = {_masked(layout, index, unsent)}" for index in layout.others]
     mark = quoted(layout.deleted_at) if layout.deleted_at else ""
     clauses = [
-        f"WHEN MATCHED AND S.OP = 'd' THEN {f'UPDATE SET {mark} = {_NOW}' if mark else 'DELETE'}" if deletes else "",
+        f"WHEN MATCHED AND S.OP = 'd' THEN {f'UPDATE SET {mark} = {NOW}' if mark else 'DELETE'}" if deletes else "",
         f"WHEN MATCHED AND S.OP = 'p' THEN UPDATE SET {', '.join(parts)}" if in_part and parts else "",
         _when_matched(whole, mark),
         f"WHEN NOT MATCHED AND S.OP = 'u' THEN INSERT ({_listed(layout.columns)}) VALUES ({_cells(layout)})",
@@ -193,7 +192,7 @@ def move(layout: Layout, staging: str, step: int, unsent: Collection[int]) -> li
             f"INSERT INTO {table} ({_listed(layout.columns)})\nSELECT {', '.join(values)}\n"
             f"FROM {table} AS T JOIN {staging} AS S ON {at}"
         ),
-        f"UPDATE {table} AS T SET {mark} = {_NOW}\nFROM {staging} AS S\nWHERE {at}",
+        f"UPDATE {table} AS T SET {mark} = {NOW}\nFROM {staging} AS S\nWHERE {at}",
     ]
 
 
@@ -243,7 +242,7 @@ def insert_copies(layout: Layout, staging: str, step: int) -> str:
     ops = "'u', 'k'"
     if layout.deleted_at is not None:
         columns.append(layout.deleted_at)
-        values.append(f"IFF(S.OP = 'x', {_NOW}, NULL)")
+        values.append(f"IFF(S.OP = 'x', {NOW}, NULL)")
         ops = "'u', 'k', 'x'"
     return (
         f"INSERT INTO {quoted(*layout.id)} ({_listed(columns)})\nSELECT {', '.join(values)}\n"
@@ -294,139 +293,3 @@ FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER 
 """
 
 TABLE_EXISTS = "SELECT 1 FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?"
-
-
-def create_stream(stream: str) -> str:
-    """The one row of a pipeline. It has a table of its own, since a transaction that writes a row locks its whole table."""
-    return f"""CREATE TABLE IF NOT EXISTS {stream} (
-    PIPELINE VARCHAR NOT NULL,
-    SYSTEM_IDENTIFIER VARCHAR NOT NULL,
-    SLOT_NAME VARCHAR NOT NULL,
-    ENGINE VARCHAR,
-    TRANSACTION_LSN NUMBER(20,0),
-    LSN NUMBER(20,0),
-    ORDINAL NUMBER(19,0),
-    XID NUMBER(10,0),
-    UPDATED_AT TIMESTAMP_TZ(6)
-) COMMENT = 'The last change that Rosetta applied here. Written in the transaction of the data. Do not change.'"""
-
-
-#: Which of two state tables exist: the pipeline's own, and the one that this version made last.
-STATE_TABLES = (
-    "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, 'COPIED_RANGES')"
-)
-
-CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.COPIES (
-    PIPELINE VARCHAR NOT NULL,
-    TABLE_SCHEMA VARCHAR NOT NULL,
-    TABLE_NAME VARCHAR NOT NULL,
-    LSN NUMBER(20,0) NOT NULL,
-    SNAPSHOT VARCHAR NOT NULL,
-    FINISHED_AT TIMESTAMP_TZ(6),
-    SOURCE_COLUMNS VARCHAR,
-    COLUMN_NAMES VARCHAR,
-    SET_ASIDE_AT TIMESTAMP_TZ(6),
-    SET_ASIDE_REASON VARCHAR
-) COMMENT = 'The tables that Rosetta copied here, and the point of the stream that each copy stands for.'"""
-
-#: Columns of COPIES that an older version left out.
-LATER_COLUMNS = {
-    "SOURCE_COLUMNS": "VARCHAR",
-    "COLUMN_NAMES": "VARCHAR",
-    "SET_ASIDE_AT": "TIMESTAMP_TZ(6)",
-    "SET_ASIDE_REASON": "VARCHAR",
-}
-
-CREATE_COPIED_RANGES = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.COPIED_RANGES (
-    PIPELINE VARCHAR NOT NULL,
-    TABLE_SCHEMA VARCHAR NOT NULL,
-    TABLE_NAME VARCHAR NOT NULL,
-    RELATION_SCHEMA VARCHAR NOT NULL,
-    RELATION_NAME VARCHAR NOT NULL,
-    FILENODE NUMBER(19,0) NOT NULL,
-    FIRST_PAGE NUMBER(19,0) NOT NULL,
-    END_PAGE NUMBER(19,0),
-    XMIN_SEEN NUMBER(20,0) NOT NULL
-) COMMENT = 'The pages of the source that unfinished copies hold already.'"""
-
-CREATE_SUBSTITUTIONS = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.SUBSTITUTIONS (
-    PIPELINE VARCHAR NOT NULL,
-    PLACE VARCHAR NOT NULL,
-    REASON VARCHAR NOT NULL,
-    VALUE_COUNT NUMBER(19,0) NOT NULL,
-    WRITTEN_AT TIMESTAMP_TZ(6) NOT NULL
-) COMMENT = 'How many values Snowflake could not hold. What is written instead is a policy of the destination.'"""
-
-ADD_SUBSTITUTION = f"INSERT INTO {SCHEMA}.SUBSTITUTIONS SELECT ?, ?, ?, ?, {_NOW}"
-
-
-def read_stream(stream: str) -> str:
-    return f"SELECT SYSTEM_IDENTIFIER, SLOT_NAME, ENGINE, TRANSACTION_LSN, LSN, ORDINAL, XID FROM {stream}"
-
-
-def add_stream(stream: str) -> str:
-    return f"INSERT INTO {stream} (PIPELINE, SYSTEM_IDENTIFIER, SLOT_NAME, UPDATED_AT) SELECT ?, ?, ?, {_NOW}"
-
-
-def move_watermark(stream: str) -> str:
-    """Moves the watermark only from the one that this run knows: two runs can never both write."""
-    return (
-        f"UPDATE {stream} SET ENGINE = ?, TRANSACTION_LSN = CAST(? AS NUMBER(20,0)), LSN = CAST(? AS NUMBER(20,0)), "
-        f"ORDINAL = CAST(? AS NUMBER(19,0)), XID = CAST(? AS NUMBER(10,0)), UPDATED_AT = {_NOW}\n"
-        "WHERE EQUAL_NULL(TRANSACTION_LSN, CAST(? AS NUMBER(20,0))) AND EQUAL_NULL(LSN, CAST(? AS NUMBER(20,0))) "
-        "AND EQUAL_NULL(ORDINAL, CAST(? AS NUMBER(19,0)))"
-    )
-
-
-def identify_stream(stream: str) -> str:
-    return f"UPDATE {stream} SET SYSTEM_IDENTIFIER = ?, SLOT_NAME = ? WHERE SLOT_NAME = ''"
-
-
-def forget_watermark(stream: str) -> str:
-    """The source may be another cluster by now, after a failover or a restore."""
-    return (
-        f"UPDATE {stream} SET SYSTEM_IDENTIFIER = '', SLOT_NAME = '', ENGINE = NULL, TRANSACTION_LSN = NULL, LSN = NULL, "
-        "ORDINAL = NULL, XID = NULL"
-    )
-
-
-def note(view: str, lsn: Lsn | None) -> str:
-    """Up to where the slot may move. A view, since making one needs no warehouse, and an idle pipeline must wake none."""
-    value = "NULL" if lsn is None else str(int(lsn))
-    return f"CREATE OR REPLACE VIEW {view} AS SELECT {value}::NUMBER(20,0) AS LSN"
-
-
-def read_note(view: str) -> str:
-    return f"SELECT LSN FROM {view}"
-
-
-READ_COPIES = (
-    "SELECT TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, FINISHED_AT IS NOT NULL, SOURCE_COLUMNS, COLUMN_NAMES, "
-    f"IFF(SET_ASIDE_AT IS NULL, NULL, COALESCE(SET_ASIDE_REASON, '')) FROM {SCHEMA}.COPIES WHERE PIPELINE = ?"
-)
-
-#: A range of which some rows were copied again was noted again: an INSERT, unlike what looks for it first, locks nothing.
-READ_RANGES = (
-    "SELECT TABLE_SCHEMA, TABLE_NAME, RELATION_SCHEMA, RELATION_NAME, FILENODE, FIRST_PAGE, END_PAGE, MIN(XMIN_SEEN) "
-    f"FROM {SCHEMA}.COPIED_RANGES WHERE PIPELINE = ? GROUP BY 1, 2, 3, 4, 5, 6, 7"
-)
-
-_OF_TABLE = "WHERE PIPELINE = ? AND TABLE_SCHEMA = ? AND TABLE_NAME = ?"
-
-REMOVE_COPY = f"DELETE FROM {SCHEMA}.COPIES {_OF_TABLE}"
-ADD_COPY = (
-    f"INSERT INTO {SCHEMA}.COPIES (PIPELINE, TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, SOURCE_COLUMNS) "
-    "SELECT ?, ?, ?, CAST(? AS NUMBER(20,0)), ?, ?"
-)
-RESUME_COPY = f"UPDATE {SCHEMA}.COPIES SET LSN = CAST(? AS NUMBER(20,0)), SNAPSHOT = ? {_OF_TABLE}"
-FINISH_COPY = f"UPDATE {SCHEMA}.COPIES SET FINISHED_AT = {_NOW} {_OF_TABLE}"
-ADD_RANGE = f"INSERT INTO {SCHEMA}.COPIED_RANGES SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?"
-FORGET_RANGES = f"DELETE FROM {SCHEMA}.COPIED_RANGES {_OF_TABLE}"
-FORGET_ALL_RANGES = f"DELETE FROM {SCHEMA}.COPIED_RANGES WHERE PIPELINE = ?"
-REMEMBER_COLUMNS = f"UPDATE {SCHEMA}.COPIES SET SOURCE_COLUMNS = ?, COLUMN_NAMES = ? {_OF_TABLE}"
-#: Written before columns are renamed: DDL is in no transaction, and changes from before it may come again.
-ANNOUNCE_NAMES = f"UPDATE {SCHEMA}.COPIES SET COLUMN_NAMES = ? {_OF_TABLE}"
-SET_ASIDE = f"UPDATE {SCHEMA}.COPIES SET SET_ASIDE_AT = {_NOW}, SET_ASIDE_REASON = ? {_OF_TABLE} AND FINISHED_AT IS NOT NULL"
-_UNFINISHED = "FINISHED_AT = NULL, SET_ASIDE_AT = NULL, SET_ASIDE_REASON = NULL"
-FORGET_COPIES = f"UPDATE {SCHEMA}.COPIES SET {_UNFINISHED} WHERE PIPELINE = ?"
-FORGET_COPY = f"UPDATE {SCHEMA}.COPIES SET {_UNFINISHED} {_OF_TABLE}"

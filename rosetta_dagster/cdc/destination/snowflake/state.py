@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from rosetta_dagster.cdc.destination.base import BegunCopy, Held, StreamIdentity
-from rosetta_dagster.cdc.destination.snowflake import sql
+from rosetta_dagster.cdc.destination.snowflake import sql, state_sql
 from rosetta_dagster.cdc.destination.snowflake.columns import read_columns
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.values import Touched
@@ -66,7 +66,7 @@ class StreamState:
         """What is held of the stream; the state tables are made when they are missing."""
         self._create()
         self._watermark = self._read_stream()
-        ((noted,),) = self._session.execute(sql.read_note(self._note))
+        ((noted,),) = self._session.execute(state_sql.read_note(self._note))
         self._noted = None if noted is None else Lsn(noted)
         copies = self._copies()
         ranges = {} if all(copy.is_finished for copy in copies) else self._ranges()
@@ -91,29 +91,30 @@ class StreamState:
 
     def forget_copy(self, table: TableId) -> None:
         """The table is about to be emptied: nothing of it is copied."""
-        for statement in (sql.FORGET_COPY, sql.FORGET_RANGES):
+        for statement in (state_sql.FORGET_COPY, state_sql.FORGET_RANGES):
             self._session.execute(statement, [self._identity.pipeline, *table])
 
     def start_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
         pipeline = self._identity.pipeline
-        self._session.execute(sql.REMOVE_COPY, [pipeline, *table.id])
+        self._session.execute(state_sql.REMOVE_COPY, [pipeline, *table.id])
         self._session.execute(
-            sql.ADD_COPY, [pipeline, *table.id, str(int(point.lsn)), str(point.xids), _SCHEMA.dump_json(table).decode()]
+            state_sql.ADD_COPY,
+            [pipeline, *table.id, str(int(point.lsn)), str(point.xids), _SCHEMA.dump_json(table).decode()],
         )
         self.schemas[table.id] = table
         self.names.pop(table.id, None)
 
     def resume_copy(self, table: TableId, point: SnapshotPoint) -> None:
         parameters = [str(int(point.lsn)), str(point.xids), self._identity.pipeline, *table]
-        self._session.execute(sql.RESUME_COPY, parameters)
+        self._session.execute(state_sql.RESUME_COPY, parameters)
 
     def finish_copy(self, table: TableId) -> None:
-        self._session.execute(sql.FINISH_COPY, [self._identity.pipeline, *table])
-        self._session.execute(sql.FORGET_RANGES, [self._identity.pipeline, *table])
+        self._session.execute(state_sql.FINISH_COPY, [self._identity.pipeline, *table])
+        self._session.execute(state_sql.FORGET_RANGES, [self._identity.pipeline, *table])
 
     def announce(self, table: TableId, names: Mapping[int, str]) -> None:
         """Columns are about to get these names, before changes that know them so are applied."""
-        self._session.execute(sql.ANNOUNCE_NAMES, [_names_json(names), self._identity.pipeline, *table])
+        self._session.execute(state_sql.ANNOUNCE_NAMES, [_names_json(names), self._identity.pipeline, *table])
         self.names[table] = dict(names)
 
     def remember(self, table: TableSchema, names: Mapping[int, str]) -> None:
@@ -124,7 +125,7 @@ class StreamState:
             if names.get(column.number, column.name) != column.name
         }
         parameters = [_SCHEMA.dump_json(table).decode(), _names_json(ahead), self._identity.pipeline, *table.id]
-        self._session.execute(sql.REMEMBER_COLUMNS, parameters)
+        self._session.execute(state_sql.REMEMBER_COLUMNS, parameters)
         self.schemas[table.id] = table
         self.names[table.id] = ahead
 
@@ -136,7 +137,7 @@ class StreamState:
             str(watermark.xid),
             *(_texts(self._watermark.position) if self._watermark else (None, None, None)),
         ]
-        if self._session.change(sql.move_watermark(self._stream), parameters) != 1:
+        if self._session.change(state_sql.move_watermark(self._stream), parameters) != 1:
             raise WatermarkMoved(
                 f"The watermark of pipeline {self._identity.pipeline} was moved by another run.",
                 "The run restarts by itself. If this goes on, look for a second Rosetta with the same pipeline.",
@@ -149,7 +150,7 @@ class StreamState:
     def note(self, lsn: Lsn) -> None:
         """Note the LSN, unless a higher one is noted. It is not part of a transaction and wakes no warehouse."""
         if self._noted is None or lsn > self._noted:
-            self._session.execute(sql.note(self._note, lsn))
+            self._session.execute(state_sql.note(self._note, lsn))
             self._noted = lsn
 
     def _create(self) -> None:
@@ -158,20 +159,20 @@ class StreamState:
         if "COPIED_RANGES" not in found:
             _extend(self._session)
         if self._stream.removeprefix(f"{sql.SCHEMA}.") not in found:
-            self._session.execute(sql.note(self._note, None))
-            self._session.execute(sql.create_stream(self._stream))
+            self._session.execute(state_sql.note(self._note, None))
+            self._session.execute(state_sql.create_stream(self._stream))
 
     def _read_stream(self) -> Watermark | None:
         identity = self._identity
-        rows = self._session.execute(sql.read_stream(self._stream))
+        rows = self._session.execute(state_sql.read_stream(self._stream))
         if not rows:
             self._session.execute(
-                sql.add_stream(self._stream), [identity.pipeline, identity.system_identifier, identity.slot_name]
+                state_sql.add_stream(self._stream), [identity.pipeline, identity.system_identifier, identity.slot_name]
             )
             return None
         system_identifier, slot_name, *watermark = rows[0]
         if not slot_name:
-            self._session.execute(sql.identify_stream(self._stream), [identity.system_identifier, identity.slot_name])
+            self._session.execute(state_sql.identify_stream(self._stream), [identity.system_identifier, identity.slot_name])
         else:
             self._verify(system_identifier, slot_name)
         return _watermark(watermark)
@@ -187,11 +188,11 @@ class StreamState:
         )
 
     def _copies(self) -> list[_Copy]:
-        return [_copy(row) for row in self._session.execute(sql.READ_COPIES, [self._identity.pipeline])]
+        return [_copy(row) for row in self._session.execute(state_sql.READ_COPIES, [self._identity.pipeline])]
 
     def _ranges(self) -> dict[TableId, list[CopiedRange]]:
         ranges: dict[TableId, list[CopiedRange]] = {}
-        for row in self._session.execute(sql.READ_RANGES, [self._identity.pipeline]):
+        for row in self._session.execute(state_sql.READ_RANGES, [self._identity.pipeline]):
             namespace, name, relation_namespace, relation_name, filenode, first_page, end_page, xmin = row
             relation = Relation(TableId(relation_namespace, relation_name), int(filenode))
             pages = PageRange(relation, int(first_page), None if end_page is None else int(end_page))
@@ -202,18 +203,18 @@ class StreamState:
 def add_range(session: Session, pipeline: str, table: TableId, copied: CopiedRange) -> None:
     """Note that a range of the source's table is copied, in the open transaction."""
     (relation, first_page, end_page), xmin = copied
-    session.execute(sql.ADD_RANGE, [pipeline, *table, *relation.id, relation.filenode, first_page, end_page, xmin])
+    session.execute(state_sql.ADD_RANGE, [pipeline, *table, *relation.id, relation.filenode, first_page, end_page, xmin])
 
 
 def set_aside(session: Session, pipeline: str, table: TableId, reason: str) -> None:
     """Note that changes of the table are left out from now on."""
-    session.execute(sql.SET_ASIDE, [reason, pipeline, *table])
+    session.execute(state_sql.SET_ASIDE, [reason, pipeline, *table])
 
 
 def add_substitutions(session: Session, pipeline: str, touched: Counter[Touched]) -> None:
     """Write down what policies were applied to, in the transaction of the data."""
     for (place, reason), count in sorted(touched.items()):
-        session.execute(sql.ADD_SUBSTITUTION, [pipeline, place, reason, count])
+        session.execute(state_sql.ADD_SUBSTITUTION, [pipeline, place, reason, count])
 
 
 def drop_left_staging(session: Session, pipeline: str) -> None:
@@ -229,10 +230,10 @@ def forget_stream(session: Session, pipeline: str) -> None:
         return
     token = pipeline_token(pipeline)
     with session.transaction():
-        session.execute(sql.forget_watermark(f"{sql.SCHEMA}.STREAM_{token}"))
-        session.execute(sql.FORGET_COPIES, [pipeline])
-        session.execute(sql.FORGET_ALL_RANGES, [pipeline])
-    session.execute(sql.note(f"{sql.SCHEMA}.NOTED_{token}", None))
+        session.execute(state_sql.forget_watermark(f"{sql.SCHEMA}.STREAM_{token}"))
+        session.execute(state_sql.FORGET_COPIES, [pipeline])
+        session.execute(state_sql.FORGET_ALL_RANGES, [pipeline])
+    session.execute(state_sql.note(f"{sql.SCHEMA}.NOTED_{token}", None))
 
 
 def forget_copies(session: Session, pipeline: str, tables: Iterable[TableId]) -> None:
@@ -240,8 +241,8 @@ def forget_copies(session: Session, pipeline: str, tables: Iterable[TableId]) ->
     if _has_state(session, pipeline):
         with session.transaction():
             for table in tables:
-                session.execute(sql.FORGET_COPY, [pipeline, *table])
-                session.execute(sql.FORGET_RANGES, [pipeline, *table])
+                session.execute(state_sql.FORGET_COPY, [pipeline, *table])
+                session.execute(state_sql.FORGET_RANGES, [pipeline, *table])
 
 
 def _has_state(session: Session, pipeline: str) -> bool:
@@ -253,19 +254,19 @@ def _has_state(session: Session, pipeline: str) -> bool:
 
 
 def _extend(session: Session) -> None:
-    for statement in (sql.CREATE_SCHEMA, sql.CREATE_STAGE, sql.CREATE_COPIES, sql.CREATE_SUBSTITUTIONS):
+    for statement in (sql.CREATE_SCHEMA, sql.CREATE_STAGE, state_sql.CREATE_COPIES, state_sql.CREATE_SUBSTITUTIONS):
         session.execute(statement)
     copies = TableId(sql.SCHEMA, "COPIES")
     present = read_columns(session, copies)
-    for name, type_ in sql.LATER_COLUMNS.items():
+    for name, type_ in state_sql.LATER_COLUMNS.items():
         if name not in present:
             session.execute(sql.add_column(copies, name, type_))
     # The table that tells whether the others are as they should be is made last.
-    session.execute(sql.CREATE_COPIED_RANGES)
+    session.execute(state_sql.CREATE_COPIED_RANGES)
 
 
 def _state_tables(session: Session, pipeline: str) -> frozenset[str]:
-    rows = session.execute(sql.STATE_TABLES, [sql.SCHEMA, f"STREAM_{pipeline_token(pipeline)}"])
+    rows = session.execute(state_sql.STATE_TABLES, [sql.SCHEMA, f"STREAM_{pipeline_token(pipeline)}"])
     return frozenset(name for (name,) in rows)
 
 

@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
@@ -54,11 +54,10 @@ class Walsender:
                 connection.conninfo(application_name=f"rosetta {slot_name}", replication="database", options=_OPTIONS),
                 autocommit=True,
             )
-            try:
+            with ExitStack() as unless_started:
+                unless_started.callback(self._connection.close)
                 _start(self._connection, slot_name, publication_name)
-            except BaseException:
-                self._connection.close()
-                raise
+                unless_started.pop_all()
         self._chunks: queue.Queue[list[bytes]] = queue.Queue(CHUNK_LIMIT)
         self._confirmed = 0
         self._told = 0

@@ -1,0 +1,161 @@
+"""The statements that read and write what a PostgreSQL destination remembers, in its namespace `rosetta`."""
+
+#: Held until the transaction ends: `IF NOT EXISTS` fails when another pipeline makes the same thing in the same moment.
+#: The server may remember that the thing was missing; it hears of what others made when it opens a table.
+LOCK_CREATION = """
+SELECT pg_advisory_xact_lock(hashtext('rosetta: what is made when it is missing'));
+SELECT FROM pg_namespace LIMIT 0
+"""
+
+STATE_TABLES = """
+CREATE SCHEMA IF NOT EXISTS rosetta;
+CREATE TABLE IF NOT EXISTS rosetta.streams (
+    pipeline           text PRIMARY KEY,
+    system_identifier  text NOT NULL,
+    slot_name          text NOT NULL,
+    engine             text,
+    transaction_lsn    pg_lsn,
+    lsn                pg_lsn,
+    ordinal            bigint,
+    xid                bigint,
+    noted_lsn          pg_lsn,
+    updated_at         timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE rosetta.streams IS
+    'The last change that Rosetta applied here, per pipeline. Written in the transaction of the data; do not change.';
+CREATE TABLE IF NOT EXISTS rosetta.copies (
+    pipeline      text NOT NULL REFERENCES rosetta.streams ON DELETE CASCADE,
+    table_schema  text NOT NULL,
+    table_name    text NOT NULL,
+    lsn           pg_lsn NOT NULL,
+    snapshot      text NOT NULL,
+    finished_at   timestamptz,
+    PRIMARY KEY (pipeline, table_schema, table_name)
+);
+ALTER TABLE rosetta.copies
+    ADD COLUMN IF NOT EXISTS source_columns jsonb,
+    ADD COLUMN IF NOT EXISTS set_aside_at timestamptz,
+    ADD COLUMN IF NOT EXISTS set_aside_reason text,
+    ADD COLUMN IF NOT EXISTS target_schema text,
+    ADD COLUMN IF NOT EXISTS target_name text;
+COMMENT ON TABLE rosetta.copies IS
+    'The tables that Rosetta copied here, and the point of the source''s stream that each copy stands for.';
+COMMENT ON COLUMN rosetta.copies.source_columns IS 'What the table looked like when its last change was applied here.';
+COMMENT ON COLUMN rosetta.copies.target_name IS 'The table here, in target_schema; another one would hold nothing yet.';
+COMMENT ON COLUMN rosetta.copies.set_aside_at IS 'Since when changes of the table are left out, until it is copied anew.';
+CREATE TABLE IF NOT EXISTS rosetta.copied_ranges (
+    pipeline         text NOT NULL,
+    table_schema     text NOT NULL,
+    table_name       text NOT NULL,
+    relation_schema  text NOT NULL,
+    relation_name    text NOT NULL,
+    filenode         bigint NOT NULL,
+    first_page       bigint NOT NULL,
+    end_page         bigint,
+    xmin_seen        bigint NOT NULL,
+    PRIMARY KEY (pipeline, table_schema, table_name, relation_schema, relation_name, first_page),
+    FOREIGN KEY (pipeline, table_schema, table_name) REFERENCES rosetta.copies ON DELETE CASCADE
+);
+COMMENT ON TABLE rosetta.copied_ranges IS 'The pages of the source''s tables that unfinished copies hold already.';
+"""
+
+#: The column that was added last.
+HAS_TARGETS = """
+SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'rosetta.copies'::regclass AND attname = 'target_name')
+"""
+
+READ_STREAM = """
+SELECT system_identifier, slot_name, noted_lsn::text, engine, transaction_lsn::text, lsn::text, ordinal, xid
+FROM rosetta.streams WHERE pipeline = %s
+"""
+
+ADD_STREAM = """
+INSERT INTO rosetta.streams (pipeline, system_identifier, slot_name) VALUES (%s, %s, %s)
+"""
+
+READ_COPIES = """
+SELECT table_schema, table_name, lsn::text, snapshot, finished_at IS NOT NULL, source_columns::text,
+       CASE WHEN set_aside_at IS NOT NULL THEN COALESCE(set_aside_reason, '') END, target_schema, target_name
+FROM rosetta.copies WHERE pipeline = %s
+"""
+
+#: Copies from before targets were noted are of the target that the table has now.
+NOTE_TARGET = """
+UPDATE rosetta.copies SET target_schema = %s, target_name = %s
+WHERE pipeline = %s AND table_schema = %s AND table_name = %s AND target_name IS NULL
+"""
+
+READ_RANGES = """
+SELECT table_schema, table_name, relation_schema, relation_name, filenode, first_page, end_page, xmin_seen
+FROM rosetta.copied_ranges WHERE pipeline = %s
+"""
+
+START_COPY = """
+INSERT INTO rosetta.copies
+    (pipeline, table_schema, table_name, lsn, snapshot, source_columns, target_schema, target_name)
+VALUES (%s, %s, %s, %s::pg_lsn, %s, %s::jsonb, %s, %s)
+ON CONFLICT (pipeline, table_schema, table_name)
+DO UPDATE SET lsn = EXCLUDED.lsn, snapshot = EXCLUDED.snapshot, source_columns = EXCLUDED.source_columns,
+              target_schema = EXCLUDED.target_schema, target_name = EXCLUDED.target_name,
+              finished_at = NULL, set_aside_at = NULL, set_aside_reason = NULL
+"""
+
+RESUME_COPY = """
+UPDATE rosetta.copies SET lsn = %s::pg_lsn, snapshot = %s WHERE pipeline = %s AND table_schema = %s AND table_name = %s
+"""
+
+FORGET_RANGES = "DELETE FROM rosetta.copied_ranges WHERE pipeline = %s AND table_schema = %s AND table_name = %s"
+
+#: A range of which some rows are copied again is noted already.
+ADD_RANGE = "INSERT INTO rosetta.copied_ranges VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+
+FINISH_COPY = """
+UPDATE rosetta.copies SET finished_at = now() WHERE pipeline = %s AND table_schema = %s AND table_name = %s
+"""
+
+REMEMBER_COLUMNS = """
+UPDATE rosetta.copies SET source_columns = %s::jsonb WHERE pipeline = %s AND table_schema = %s AND table_name = %s
+"""
+
+SET_ASIDE = """
+UPDATE rosetta.copies SET set_aside_at = now(), set_aside_reason = %s
+WHERE pipeline = %s AND table_schema = %s AND table_name = %s AND finished_at IS NOT NULL
+"""
+
+#: Moves the watermark only from the one that this run knows: two runs can never both write.
+MOVE_WATERMARK = """
+UPDATE rosetta.streams
+SET engine = %s, transaction_lsn = %s::pg_lsn, lsn = %s::pg_lsn, ordinal = %s, xid = %s, updated_at = now()
+WHERE pipeline = %s AND (transaction_lsn, lsn, ordinal) IS NOT DISTINCT FROM (%s::pg_lsn, %s::pg_lsn, %s::bigint)
+"""
+
+
+#: Up to where the slot may move; written before it does.
+NOTE = "UPDATE rosetta.streams SET noted_lsn = greatest(noted_lsn, %s::pg_lsn) WHERE pipeline = %s"
+
+#: The source may be another cluster by now, after a failover or a restore.
+FORGET_WATERMARK = """
+UPDATE rosetta.streams
+SET system_identifier = '', slot_name = '', noted_lsn = NULL,
+    engine = NULL, transaction_lsn = NULL, lsn = NULL, ordinal = NULL, xid = NULL
+WHERE pipeline = %s
+"""
+
+FORGET_COPIES = """
+UPDATE rosetta.copies SET finished_at = NULL, set_aside_at = NULL, set_aside_reason = NULL WHERE pipeline = %s
+"""
+
+FORGET_COPY = f"{FORGET_COPIES} AND table_schema = %s AND table_name = %s"
+
+FORGET_ALL_RANGES = "DELETE FROM rosetta.copied_ranges WHERE pipeline = %s"
+
+#: Sessions of this name that are at work, or within a transaction.
+END_LEFTOVERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE application_name = %s AND state <> 'idle' AND pid <> pg_backend_pid()
+  AND usename = current_user AND datname = current_database()
+"""
+
+IDENTIFY_STREAM = """
+UPDATE rosetta.streams SET system_identifier = %s, slot_name = %s WHERE pipeline = %s AND slot_name = ''
+"""

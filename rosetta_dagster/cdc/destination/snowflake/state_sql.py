@@ -1,0 +1,142 @@
+"""The statements that read and write what a Snowflake destination remembers, in its schema ROSETTA."""
+
+from rosetta_dagster.cdc.destination.snowflake import sql
+from rosetta_dagster.cdc.position import Lsn
+
+
+def create_stream(stream: str) -> str:
+    """The one row of a pipeline. It has a table of its own, since a transaction that writes a row locks its whole table."""
+    return f"""CREATE TABLE IF NOT EXISTS {stream} (
+    PIPELINE VARCHAR NOT NULL,
+    SYSTEM_IDENTIFIER VARCHAR NOT NULL,
+    SLOT_NAME VARCHAR NOT NULL,
+    ENGINE VARCHAR,
+    TRANSACTION_LSN NUMBER(20,0),
+    LSN NUMBER(20,0),
+    ORDINAL NUMBER(19,0),
+    XID NUMBER(10,0),
+    UPDATED_AT TIMESTAMP_TZ(6)
+) COMMENT = 'The last change that Rosetta applied here. Written in the transaction of the data. Do not change.'"""
+
+
+#: Which of two state tables exist: the pipeline's own, and the one that this version made last.
+STATE_TABLES = (
+    "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, 'COPIED_RANGES')"
+)
+
+CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIES (
+    PIPELINE VARCHAR NOT NULL,
+    TABLE_SCHEMA VARCHAR NOT NULL,
+    TABLE_NAME VARCHAR NOT NULL,
+    LSN NUMBER(20,0) NOT NULL,
+    SNAPSHOT VARCHAR NOT NULL,
+    FINISHED_AT TIMESTAMP_TZ(6),
+    SOURCE_COLUMNS VARCHAR,
+    COLUMN_NAMES VARCHAR,
+    SET_ASIDE_AT TIMESTAMP_TZ(6),
+    SET_ASIDE_REASON VARCHAR
+) COMMENT = 'The tables that Rosetta copied here, and the point of the stream that each copy stands for.'"""
+
+#: Columns of COPIES that an older version left out.
+LATER_COLUMNS = {
+    "SOURCE_COLUMNS": "VARCHAR",
+    "COLUMN_NAMES": "VARCHAR",
+    "SET_ASIDE_AT": "TIMESTAMP_TZ(6)",
+    "SET_ASIDE_REASON": "VARCHAR",
+}
+
+CREATE_COPIED_RANGES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIED_RANGES (
+    PIPELINE VARCHAR NOT NULL,
+    TABLE_SCHEMA VARCHAR NOT NULL,
+    TABLE_NAME VARCHAR NOT NULL,
+    RELATION_SCHEMA VARCHAR NOT NULL,
+    RELATION_NAME VARCHAR NOT NULL,
+    FILENODE NUMBER(19,0) NOT NULL,
+    FIRST_PAGE NUMBER(19,0) NOT NULL,
+    END_PAGE NUMBER(19,0),
+    XMIN_SEEN NUMBER(20,0) NOT NULL
+) COMMENT = 'The pages of the source that unfinished copies hold already.'"""
+
+CREATE_SUBSTITUTIONS = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.SUBSTITUTIONS (
+    PIPELINE VARCHAR NOT NULL,
+    PLACE VARCHAR NOT NULL,
+    REASON VARCHAR NOT NULL,
+    VALUE_COUNT NUMBER(19,0) NOT NULL,
+    WRITTEN_AT TIMESTAMP_TZ(6) NOT NULL
+) COMMENT = 'How many values Snowflake could not hold. What is written instead is a policy of the destination.'"""
+
+ADD_SUBSTITUTION = f"INSERT INTO {sql.SCHEMA}.SUBSTITUTIONS SELECT ?, ?, ?, ?, {sql.NOW}"
+
+
+def read_stream(stream: str) -> str:
+    return f"SELECT SYSTEM_IDENTIFIER, SLOT_NAME, ENGINE, TRANSACTION_LSN, LSN, ORDINAL, XID FROM {stream}"
+
+
+def add_stream(stream: str) -> str:
+    return f"INSERT INTO {stream} (PIPELINE, SYSTEM_IDENTIFIER, SLOT_NAME, UPDATED_AT) SELECT ?, ?, ?, {sql.NOW}"
+
+
+def move_watermark(stream: str) -> str:
+    """Moves the watermark only from the one that this run knows: two runs can never both write."""
+    return (
+        f"UPDATE {stream} SET ENGINE = ?, TRANSACTION_LSN = CAST(? AS NUMBER(20,0)), LSN = CAST(? AS NUMBER(20,0)), "
+        f"ORDINAL = CAST(? AS NUMBER(19,0)), XID = CAST(? AS NUMBER(10,0)), UPDATED_AT = {sql.NOW}\n"
+        "WHERE EQUAL_NULL(TRANSACTION_LSN, CAST(? AS NUMBER(20,0))) AND EQUAL_NULL(LSN, CAST(? AS NUMBER(20,0))) "
+        "AND EQUAL_NULL(ORDINAL, CAST(? AS NUMBER(19,0)))"
+    )
+
+
+def identify_stream(stream: str) -> str:
+    return f"UPDATE {stream} SET SYSTEM_IDENTIFIER = ?, SLOT_NAME = ? WHERE SLOT_NAME = ''"
+
+
+def forget_watermark(stream: str) -> str:
+    """The source may be another cluster by now, after a failover or a restore."""
+    return (
+        f"UPDATE {stream} SET SYSTEM_IDENTIFIER = '', SLOT_NAME = '', ENGINE = NULL, TRANSACTION_LSN = NULL, LSN = NULL, "
+        "ORDINAL = NULL, XID = NULL"
+    )
+
+
+def note(view: str, lsn: Lsn | None) -> str:
+    """Up to where the slot may move. A view, since making one needs no warehouse, and an idle pipeline must wake none."""
+    value = "NULL" if lsn is None else str(int(lsn))
+    return f"CREATE OR REPLACE VIEW {view} AS SELECT {value}::NUMBER(20,0) AS LSN"
+
+
+def read_note(view: str) -> str:
+    return f"SELECT LSN FROM {view}"
+
+
+READ_COPIES = (
+    "SELECT TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, FINISHED_AT IS NOT NULL, SOURCE_COLUMNS, COLUMN_NAMES, "
+    f"IFF(SET_ASIDE_AT IS NULL, NULL, COALESCE(SET_ASIDE_REASON, '')) FROM {sql.SCHEMA}.COPIES WHERE PIPELINE = ?"
+)
+
+#: A range of which some rows were copied again was noted again: an INSERT, unlike what looks for it first, locks nothing.
+READ_RANGES = (
+    "SELECT TABLE_SCHEMA, TABLE_NAME, RELATION_SCHEMA, RELATION_NAME, FILENODE, FIRST_PAGE, END_PAGE, MIN(XMIN_SEEN) "
+    f"FROM {sql.SCHEMA}.COPIED_RANGES WHERE PIPELINE = ? GROUP BY 1, 2, 3, 4, 5, 6, 7"
+)
+
+_OF_TABLE = "WHERE PIPELINE = ? AND TABLE_SCHEMA = ? AND TABLE_NAME = ?"
+
+REMOVE_COPY = f"DELETE FROM {sql.SCHEMA}.COPIES {_OF_TABLE}"
+ADD_COPY = (
+    f"INSERT INTO {sql.SCHEMA}.COPIES (PIPELINE, TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, SOURCE_COLUMNS) "
+    "SELECT ?, ?, ?, CAST(? AS NUMBER(20,0)), ?, ?"
+)
+RESUME_COPY = f"UPDATE {sql.SCHEMA}.COPIES SET LSN = CAST(? AS NUMBER(20,0)), SNAPSHOT = ? {_OF_TABLE}"
+FINISH_COPY = f"UPDATE {sql.SCHEMA}.COPIES SET FINISHED_AT = {sql.NOW} {_OF_TABLE}"
+ADD_RANGE = f"INSERT INTO {sql.SCHEMA}.COPIED_RANGES SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?"
+FORGET_RANGES = f"DELETE FROM {sql.SCHEMA}.COPIED_RANGES {_OF_TABLE}"
+FORGET_ALL_RANGES = f"DELETE FROM {sql.SCHEMA}.COPIED_RANGES WHERE PIPELINE = ?"
+REMEMBER_COLUMNS = f"UPDATE {sql.SCHEMA}.COPIES SET SOURCE_COLUMNS = ?, COLUMN_NAMES = ? {_OF_TABLE}"
+#: Written before columns are renamed: DDL is in no transaction, and changes from before it may come again.
+ANNOUNCE_NAMES = f"UPDATE {sql.SCHEMA}.COPIES SET COLUMN_NAMES = ? {_OF_TABLE}"
+SET_ASIDE = (
+    f"UPDATE {sql.SCHEMA}.COPIES SET SET_ASIDE_AT = {sql.NOW}, SET_ASIDE_REASON = ? {_OF_TABLE} AND FINISHED_AT IS NOT NULL"
+)
+_UNFINISHED = "FINISHED_AT = NULL, SET_ASIDE_AT = NULL, SET_ASIDE_REASON = NULL"
+FORGET_COPIES = f"UPDATE {sql.SCHEMA}.COPIES SET {_UNFINISHED} WHERE PIPELINE = ?"
+FORGET_COPY = f"UPDATE {sql.SCHEMA}.COPIES SET {_UNFINISHED} {_OF_TABLE}"
