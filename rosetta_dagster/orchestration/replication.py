@@ -60,7 +60,8 @@ def _replicate(
             # Whatever else fails in this step fails the run, and has to wait before the next one like any failure.
             failure = unexpected(error)
             store.report_failure(store.state(name).id, context.run.run_id, str(failure), transient=True)
-            raise
+            # Not the error itself: its text may quote a value, and Dagster would store it.
+            raise failure from None
 
 
 def _claim(context: dg.AssetExecutionContext, store: Store, name: str) -> bool:
