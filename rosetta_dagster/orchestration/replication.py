@@ -56,7 +56,7 @@ def _replicate(
             return _run(context, store, name, Events(context, store, specs, materialize_interval))
         except (RosettaError, WorkerStuck):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised below, as an error of ours
             # Whatever else fails in this step fails the run, and has to wait before the next one like any failure.
             failure = unexpected(error)
             store.report_failure(store.state(name).id, context.run.run_id, str(failure), transient=True)
