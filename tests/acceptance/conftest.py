@@ -98,7 +98,8 @@ def _runs_java(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
+# Ends with these tests: its processes would slow down the others, and its webhook is not theirs.
+@pytest.fixture(scope="package")
 def deployment() -> Iterator[Deployment]:
     with webhook() as received, pytest.MonkeyPatch.context() as patched:
         patched.setenv("ROSETTA_ALERT_WEBHOOK", received.url)
