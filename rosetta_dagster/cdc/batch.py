@@ -86,12 +86,12 @@ class Compaction:
         """Fold changes that follow those that were added before."""
         self.change_count += len(changes)
         table: TableSchema | None = None
-        add: Callable[[Change], None] = _no_fold
+        fold: Callable[[Change], None] = _no_fold
         for change in changes:
             if change.table is not table:
                 table = change.table
-                add = self._fold_of(table).add
-            add(change)
+                fold = self._fold_of(table).fold
+            fold(change)
 
     def finish(self) -> Batch:
         """The batch; nothing may be added any more."""
@@ -130,12 +130,6 @@ class _Fold(ABC):
     table: TableSchema
     steps: list[Step] = field(default_factory=list)
 
-    def add(self, change: Change) -> None:
-        if change.operation is _TRUNCATE:
-            self.truncate()
-        else:
-            self.fold(change)
-
     def truncate(self) -> None:
         """Whatever was done to the table before is void."""
         self.forget()
@@ -147,7 +141,7 @@ class _Fold(ABC):
 
     @abstractmethod
     def fold(self, change: Change) -> None:
-        """Take in a change of a row."""
+        """Take in a change."""
 
     @abstractmethod
     def forget(self) -> None:
@@ -186,6 +180,9 @@ class _KeyedFold(_Fold):
         states[key] = row
 
     def _fold_with_old_row(self, change: Change) -> None:
+        if change.operation is _TRUNCATE:
+            self.truncate()
+            return
         assert change.old_row is not None, "a delete carries the key"
         old_key = self.key_of(change.old_row)
         if change.row is None:
@@ -231,6 +228,8 @@ class _KeylessFold(_Fold):
     surplus: Counter[Row] = field(default_factory=Counter)
 
     def fold(self, change: Change) -> None:
+        if change.operation is _TRUNCATE:
+            self.truncate()
         if change.old_row is not None:
             self.surplus[change.old_row] -= 1
         if change.row is not None:

@@ -7,7 +7,7 @@ a time: whatever else is called there comes after `await_batch`.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -94,7 +94,7 @@ class Replica:
         self._taken = number
         self._settle()
         counts, self._late_counts = self._late_counts, Counter()
-        counts.update(_kinds(changes))
+        counts.update(_counts(changes))
         return counts
 
     def look(self) -> None:
@@ -137,7 +137,7 @@ class Replica:
         """Apply changes that waited for a late table, with all that waits: the watermark is of both."""
         self._wait(changes)
         self.flush()
-        self._late_counts.update(_kinds(changes))
+        self._late_counts.update(_counts(changes))
 
     def serve(self) -> bool:
         """Do what the copying of tables waits for; whether there is more of it to do at once."""
@@ -163,8 +163,17 @@ class Replica:
             self.settled = self._taken
 
 
-def _kinds(changes: Iterable[Change]) -> Iterator[tuple[TableId, str]]:
-    return ((change.table.id, change.operation.value) for change in changes)
+def _counts(changes: Sequence[Change]) -> Counter[tuple[TableId, str]]:
+    """How many changes there are of each table and kind."""
+    # By what costs nothing to hash; several objects may describe one table.
+    tables = [change.table for change in changes]
+    identities = list(map(id, tables))
+    schemas = dict(zip(identities, tables, strict=True))
+    operations = [change.operation for change in changes]
+    counts: Counter[tuple[TableId, str]] = Counter()
+    for (identity, operation), count in Counter(zip(identities, operations, strict=True)).items():
+        counts[schemas[identity].id, operation.value] += count
+    return counts
 
 
 def _estimated_size(changes: Sequence[Change]) -> int:

@@ -68,7 +68,7 @@ def reader_of(*messages: bytes) -> Reader:
     """A reader that knows two tables and has read these messages."""
     reader = Reader(relations_of(ITEMS, NOTES))
     for message in (ITEMS_MESSAGE, NOTES_MESSAGE, OTHER_MESSAGE, *messages):
-        reader.read(message)
+        reader.read_some(deque([message]))
     return reader
 
 
@@ -145,7 +145,7 @@ def test_nothing_of_a_transaction_is_complete_before_its_commit() -> None:
     reader = reader_of(begin(500, 77), *inserts(10, 3))
     was_between_transactions = reader.is_between_transactions
     assert [] == reader.take_complete()
-    reader.read(commit(500, 505))
+    reader.read_some(deque([commit(500, 505)]))
     assert (False, True) == (was_between_transactions, reader.is_between_transactions)
     assert 3 == len(reader.take_complete())
     assert [] == reader.take_complete()
@@ -155,7 +155,7 @@ def test_the_complete_transactions_are_taken_and_the_last_one_stays() -> None:
     reader = reader_of(*transaction(1, 500, *inserts(10, 2)), begin(600, 2), *inserts(510, 1))
     assert [(500, 10, 0), (500, 11, 0)] == places(reader.take_complete())
     assert [] == reader.take_complete()
-    reader.read(commit(600, 605))
+    reader.read_some(deque([commit(600, 605)]))
     assert [(600, 510, 0)] == places(reader.take_complete())
 
 
@@ -170,7 +170,7 @@ def test_rows_of_one_lsn_are_numbered() -> None:
 def test_the_numbers_of_one_lsn_go_on_over_a_cut() -> None:
     reader = reader_of(begin(500, 1), insert(ITEMS_OID, b"1", b"a", lsn=10), insert(ITEMS_OID, b"2", b"a", lsn=10))
     first = reader.take_part()
-    reader.read(insert(ITEMS_OID, b"3", b"a", lsn=10))
+    reader.read_some(deque([insert(ITEMS_OID, b"3", b"a", lsn=10)]))
     assert [(500, 10, 0), (500, 10, 1), (500, 10, 2)] == places([*first, *reader.take_part()])
 
 
@@ -209,11 +209,11 @@ def test_the_reader_stands_at_the_end_of_the_last_commit() -> None:
 
 def test_a_keepalive_moves_the_reader_only_between_transactions() -> None:
     reader = reader_of(keepalive(200), begin(500, 1), *inserts(210, 1))
-    reader.read(keepalive(900))
+    reader.read_some(deque([keepalive(900)]))
     assert 200 == reader.lsn
-    reader.read(commit(500, 505))
+    reader.read_some(deque([commit(500, 505)]))
     assert 505 == reader.lsn
-    reader.read(keepalive(900))
+    reader.read_some(deque([keepalive(900)]))
     assert 900 == reader.lsn
 
 
@@ -226,7 +226,7 @@ def test_the_reader_knows_when_the_last_complete_transaction_was_committed() -> 
     later = COMMITTED_AT + timedelta(hours=1)
     reader = reader_of(*transaction(1, 500, *inserts(10, 1)), begin(600, 2, committed_at=later), *inserts(510, 1))
     assert COMMITTED_AT == reader.complete_at
-    reader.read(commit(600, 605))
+    reader.read_some(deque([commit(600, 605)]))
     assert later == reader.complete_at
 
 
@@ -253,7 +253,7 @@ def test_a_replay_gives_equal_changes_wherever_the_first_reading_was_cut() -> No
         reader = reader_of(*messages[:cut])
         first = reader.take_part()
         for message in messages[cut:]:
-            reader.read(message)
+            reader.read_some(deque([message]))
         assert whole == [*first, *reader.take_part()]
 
 
@@ -602,7 +602,7 @@ def test_changes_before_an_alteration_keep_the_old_schema_and_those_after_it_hav
         relation(ITEMS_OID, "public", "items", "d", ID, NAME, column("more")), insert(ITEMS_OID, b"2", b"b", b"c", lsn=20),
     )  # fmt: skip
     for message in messages:
-        reader.read(message)
+        reader.read_some(deque([message]))
     before, after = reader.take_complete()
     assert (ITEMS, row("1", "a")) == (before.table, before.row)
     assert (altered, row("2", "b", "c")) == (after.table, after.row)
