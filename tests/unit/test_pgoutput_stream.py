@@ -311,6 +311,22 @@ def test_a_transaction_that_fits_is_not_cut_when_the_limit_is_reached_within_it(
     assert [100 * n + 5 for n in range(1, 7)] == [each.lsn for each in made]
 
 
+def test_transactions_are_delivered_as_soon_as_they_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "ENOUGH_CHANGES", 3)
+    messages = [m for n, size in enumerate((2, 2, 4, 1), 1) for m in transaction(n, 100 * n, *inserts(100 * n - 50, size))]
+    made = deliveries(stream_of(FakeWalsender(messages)))
+    # More than enough of one transaction is no reason to cut it.
+    assert [[1, 1], [2, 2], [3, 3, 3, 3], [4]] == [[change.xid for change in each.changes] for each in made]
+
+
+def test_a_transaction_that_is_cut_comes_in_small_parts_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 5)
+    monkeypatch.setattr(stream_module, "ENOUGH_CHANGES", 2)
+    messages = [*transaction(1, 500, *inserts(10, 10)), *transaction(2, 600, *inserts(510, 4))]
+    made = deliveries(stream_of(FakeWalsender(messages)))
+    assert [5, 2, 2, 1, 4] == [len(each.changes) for each in made]
+
+
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (4, 1, 4), (2, 2, 2, 4), (0, 4, 0, 4, 1)])
 @pytest.mark.parametrize("chunk_size", [1, 3, 1000])
 def test_every_delivery_of_transactions_that_fit_ends_with_one_of_them(

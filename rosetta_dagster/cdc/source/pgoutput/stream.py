@@ -22,9 +22,14 @@ from rosetta_dagster.cdc.source.pgoutput.ahead import ReadAhead
 from rosetta_dagster.cdc.source.pgoutput.relations import ReadSchema, Relations, TypeName
 from rosetta_dagster.cdc.source.pgoutput.walsender import Walsender
 
-#: A delivery grows up to about this many changes or bytes while more is at hand; a transaction beyond it is cut.
+#: A transaction beyond this many changes or bytes is cut into parts.
 CHANGE_LIMIT = 50_000
 BYTE_LIMIT = 64 * 1024 * 1024
+
+#: A delivery grows up to about this much while more is at hand, unless it would cut a transaction: the first one is being
+#: applied while the next ones are read, and what waits then is applied together.
+ENOUGH_CHANGES = 10_000
+ENOUGH_BYTES = 16 * 1024 * 1024
 
 #: How long the connection may take to end, in seconds, before the process has to.
 CLOSE_TIMEOUT = 20.0
@@ -62,6 +67,8 @@ class Reader:
         self.lsn = Lsn(0)
         self._relations = relations
         self._transaction: protocol.Begin | None = None
+        #: Whether a part of the transaction was delivered.
+        self._is_cut = False
         self._lsn = 0
         self._ordinal = 0
 
@@ -71,8 +78,14 @@ class Reader:
 
     @property
     def is_full(self) -> bool:
-        """Whether the changes are as many as a delivery may hold."""
-        return len(self.changes) >= CHANGE_LIMIT or self.byte_count >= BYTE_LIMIT
+        """Whether the changes are as many as a delivery is to hold."""
+        change_limit, byte_limit = self._limits()
+        return len(self.changes) >= change_limit or self.byte_count >= byte_limit
+
+    def _limits(self) -> tuple[int, int]:
+        if self.complete_count or self._is_cut:
+            return min(ENOUGH_CHANGES, CHANGE_LIMIT), min(ENOUGH_BYTES, BYTE_LIMIT)
+        return CHANGE_LIMIT, BYTE_LIMIT
 
     @property
     def complete_at(self) -> datetime | None:
@@ -96,7 +109,8 @@ class Reader:
         """Read the changes of rows that come next. Millions pass here: one loop, and no more calls than it takes."""
         changes, byte_count, before, ordinal = self.changes, self.byte_count, self._lsn, self._ordinal
         commit_lsn, xid, take, schema = transaction.commit_lsn, transaction.xid, messages.popleft, self._relations.schema
-        while messages and len(changes) < CHANGE_LIMIT and byte_count < BYTE_LIMIT:
+        change_limit, byte_limit = self._limits()
+        while messages and len(changes) < change_limit and byte_count < byte_limit:
             message = take()
             reader = _READERS.get(message[protocol.BODY]) if message[0] == protocol.WAL_DATA else None
             if reader is None:
@@ -139,6 +153,7 @@ class Reader:
 
     def take_part(self) -> list[Change]:
         """What there is of a transaction that is too large."""
+        self._is_cut = True
         return self._take(len(self.changes))
 
     def _take(self, count: int) -> list[Change]:
@@ -151,7 +166,7 @@ class Reader:
     def _end(self, commit_end: Lsn) -> None:
         if self._transaction is not None:
             self._completed = self._transaction
-        self._transaction = None
+        self._transaction, self._is_cut = None, False
         self.complete_count = len(self.changes)
         self.lsn = max(self.lsn, commit_end)
 
