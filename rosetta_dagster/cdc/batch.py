@@ -7,7 +7,7 @@ work into steps that are done in order: a TRUNCATE, and a changed key whose row 
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final, TypeAlias, cast
@@ -64,8 +64,6 @@ class TableBatch:
 
     table: TableSchema
     steps: tuple[Step, ...]
-    #: How many changes of each kind these steps stand for.
-    counts: Counter[Operation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +73,46 @@ class Batch:
     tables: tuple[TableBatch, ...]
 
 
-def compact(changes: Iterable[Change]) -> Batch:
-    """Fold changes, in the stream's order, into a batch. No change is looked at twice."""
-    current: dict[TableId, _Fold] = {}
-    finished: list[TableBatch] = []
-    table: TableSchema | None = None
-    add: Callable[[Change], None] = _no_fold
-    for change in changes:
-        if change.table is not table:
-            table = change.table
-            fold = current.get(table.id)
-            if fold is None or fold.table is not table:
-                # A changed schema begins a new fold: rows of different columns cannot share a staging table.
-                if fold is not None:
-                    finished.append(fold.finish())
-                fold = current[table.id] = _fold_for(table)
-            add = fold.add
-        add(change)
-    return Batch((*finished, *(fold.finish() for fold in current.values())))
+class Compaction:
+    """A batch that is still growing. Changes are folded as they come, in the stream's order; none is looked at twice."""
+
+    def __init__(self) -> None:
+        #: How many changes were added.
+        self.change_count = 0
+        self._current: dict[TableId, _Fold] = {}
+        self._finished: list[TableBatch] = []
+
+    def add(self, changes: Sequence[Change]) -> None:
+        """Fold changes that follow those that were added before."""
+        self.change_count += len(changes)
+        table: TableSchema | None = None
+        fold: Callable[[Change], None] = _no_fold
+        for change in changes:
+            if change.table is not table:
+                table = change.table
+                fold = self._fold_of(table).fold
+            fold(change)
+
+    def finish(self) -> Batch:
+        """The batch; nothing may be added any more."""
+        return Batch((*self._finished, *(fold.finish() for fold in self._current.values())))
+
+    def _fold_of(self, table: TableSchema) -> "_Fold":
+        fold = self._current.get(table.id)
+        if fold is not None and fold.table is table:
+            return fold
+        # A changed schema begins a new fold: rows of different columns cannot share a staging table.
+        if fold is not None:
+            self._finished.append(fold.finish())
+        fold = self._current[table.id] = _fold_for(table)
+        return fold
+
+
+def compact(changes: Sequence[Change]) -> Batch:
+    """Fold changes, in the stream's order, into a batch."""
+    compaction = Compaction()
+    compaction.add(changes)
+    return compaction.finish()
 
 
 def _no_fold(_change: Change) -> None:
@@ -109,14 +129,6 @@ class _Fold(ABC):
 
     table: TableSchema
     steps: list[Step] = field(default_factory=list)
-    counts: Counter[Operation] = field(default_factory=Counter)
-
-    def add(self, change: Change) -> None:
-        self.counts[change.operation] += 1
-        if change.operation is _TRUNCATE:
-            self.truncate()
-        else:
-            self.fold(change)
 
     def truncate(self) -> None:
         """Whatever was done to the table before is void."""
@@ -125,11 +137,11 @@ class _Fold(ABC):
 
     def finish(self) -> TableBatch:
         self.flush()
-        return TableBatch(table=self.table, steps=tuple(self.steps), counts=self.counts)
+        return TableBatch(table=self.table, steps=tuple(self.steps))
 
     @abstractmethod
     def fold(self, change: Change) -> None:
-        """Take in a change of a row."""
+        """Take in a change."""
 
     @abstractmethod
     def forget(self) -> None:
@@ -168,6 +180,9 @@ class _KeyedFold(_Fold):
         states[key] = row
 
     def _fold_with_old_row(self, change: Change) -> None:
+        if change.operation is _TRUNCATE:
+            self.truncate()
+            return
         assert change.old_row is not None, "a delete carries the key"
         old_key = self.key_of(change.old_row)
         if change.row is None:
@@ -213,6 +228,8 @@ class _KeylessFold(_Fold):
     surplus: Counter[Row] = field(default_factory=Counter)
 
     def fold(self, change: Change) -> None:
+        if change.operation is _TRUNCATE:
+            self.truncate()
         if change.old_row is not None:
             self.surplus[change.old_row] -= 1
         if change.row is not None:

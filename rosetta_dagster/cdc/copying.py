@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rosetta_dagster.cdc.config import PipelineConfig, TableState
 from rosetta_dagster.cdc.errors import StreamStalled
 from rosetta_dagster.cdc.latecomers import Latecomers
-from rosetta_dagster.cdc.pipeline import Replica
+from rosetta_dagster.cdc.replica import Replica
 from rosetta_dagster.cdc.report import Phase, Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.snapshot import Copier, Ledger, copy_tables
@@ -41,6 +41,7 @@ def begin_copy(
     reporter: Reporter,
 ) -> None:
     """Let the destination know which tables are copied from now on, from the beginning or from where they are."""
+    replica.await_batch()
     replica.destination.start_copy(tables, point)
     replica.destination.resume_copy(resumed, point)
     for table in (*tables, *resumed):
@@ -49,6 +50,7 @@ def begin_copy(
 
 def complete_copy(replica: Replica, table: TableSchema, point: SnapshotPoint, reporter: Reporter) -> None:
     """The table is at the destination, and takes part in the stream."""
+    replica.await_batch()
     replica.destination.finish_copy(table)
     replica.copied(table.id, point)
     reporter.table(table.id, TableState.STREAMING)

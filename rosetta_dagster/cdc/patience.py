@@ -8,8 +8,8 @@ us, then bytes got lost, and the connection is given up.
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
-from typing import Any, Self, TypeVar
+from contextlib import ExitStack, suppress
+from typing import Any, NoReturn, Self, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
@@ -19,6 +19,9 @@ from psycopg.waiting import Ready, Wait
 #: Seconds without a byte after which the server is asked what it does; likewise how long it may take to answer that.
 ANSWER_TIMEOUT = 20.0
 ASK_TIMEOUT = 10
+
+#: Seconds that the server may take to end a statement that it was asked to cancel.
+CANCEL_TIMEOUT = 5.0
 
 #: One row while the server is at work for the session.
 _IS_AT_WORK = """
@@ -31,7 +34,7 @@ RV = TypeVar("RV")
 class PatientConnection(psycopg.Connection[TupleRow]):
     """A connection that is given up when nothing comes although the server has nothing to do for it.
 
-    `OperationalError` then; the connection counts as broken.
+    `OperationalError` then; the connection counts as broken. A statement that is not wanted any more is canceled.
     """
 
     #: The server's process; None until it is known, and every wait is limited.
@@ -59,15 +62,17 @@ class PatientConnection(psycopg.Connection[TupleRow]):
         """The same, with an eye on how long nothing has come."""
         try:
             wanted = next(gen)
-            heard_at = time.monotonic()
-            is_canceled = False
+            heard_at, canceled_at = time.monotonic(), None
             while True:
                 ready = yield wanted
                 if ready:
                     heard_at = time.monotonic()
-                elif not is_canceled and self.is_unwanted():
-                    is_canceled = True
-                    self.cancel_safe(timeout=ASK_TIMEOUT)
+                elif canceled_at is None and self.is_unwanted():
+                    with suppress(psycopg.Error):
+                        self.cancel_safe(timeout=ASK_TIMEOUT)
+                    canceled_at = time.monotonic()
+                elif canceled_at is not None and time.monotonic() - canceled_at > CANCEL_TIMEOUT:
+                    self._give_up("the statement did not end when it was canceled")
                 elif time.monotonic() - heard_at > ANSWER_TIMEOUT:
                     self._ask()
                     heard_at = time.monotonic()
@@ -83,9 +88,12 @@ class PatientConnection(psycopg.Connection[TupleRow]):
         except psycopg.Error:
             is_served = False
         if not is_served:
-            # Not `close`: whoever owns the connection does that, and finds it broken.
-            self.pgconn.finish()
-            raise psycopg.OperationalError(f"no answer came for {ANSWER_TIMEOUT:.0f} seconds, and none is being worked on")
+            self._give_up(f"no answer came for {ANSWER_TIMEOUT:.0f} seconds, and none is being worked on")
+
+    def _give_up(self, why: str) -> NoReturn:
+        # Not `close`: whoever owns the connection does that, and finds it broken.
+        self.pgconn.finish()
+        raise psycopg.OperationalError(why)
 
     def _is_served(self) -> bool:
         conninfo = psycopg.conninfo.make_conninfo(

@@ -6,114 +6,24 @@ settled once every destination holds all of it, and only a settled delivery is r
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from rosetta_dagster.cdc.batch import compact
-from rosetta_dagster.cdc.destination.base import Destination, Held
-from rosetta_dagster.cdc.event import Change
-from rosetta_dagster.cdc.latecomers import Latecomers
-from rosetta_dagster.cdc.position import Watermark
+from rosetta_dagster.cdc.replica import Replica
 from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.base import Delivery, Stream
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
-from rosetta_dagster.cdc.visibility import SnapshotPoint
 
 #: How long to wait for a delivery before looking whether to stop, in seconds.
 DELIVERY_WAIT = 0.2
 
+#: The same while a batch is being applied: its end is looked for as often.
+APPLYING_WAIT = 0.01
+
 #: Seconds between two commits to the source while deliveries come; a pause in the stream is used at once.
 COMMIT_INTERVAL = 1.0
-
-
-@dataclass(slots=True)
-class Replica:
-    """A destination together with what it holds of the stream, and the changes that wait for it."""
-
-    destination: Destination
-    held: Held
-    #: Tables that broke, and why: their changes are left out.
-    left_out: Mapping[TableId, str] = field(default_factory=dict)
-    #: Tables that are copied while the stream goes on.
-    latecomers: Latecomers | None = None
-    #: The last delivery that the destination holds, and the last one that was taken; deliveries are numbered by the run.
-    settled: int = 0
-    _taken: int = 0
-    #: Up to where the stream was taken: every change before it is held, waits here or for a late table, or is left out.
-    _passed: Watermark | None = None
-    _waiting: list[Change] = field(default_factory=list)
-    _waiting_bytes: int = 0
-    _waiting_since: float = 0.0
-    #: Changes of late tables that are applied and not yet told.
-    _late_counts: Counter[tuple[TableId, str]] = field(default_factory=Counter)
-
-    def lacks(self, delivery: Delivery) -> Sequence[Change]:
-        """The delivery's changes that neither the destination holds nor wait for it."""
-        if delivery.watermark is None:
-            return ()
-        held = self.held if self._passed is None else replace(self.held, watermark=self._passed)
-        changes = held.lacks(delivery.changes, delivery.watermark.engine)
-        if not self.left_out:
-            return changes
-        return [change for change in changes if change.table.id not in self.left_out]
-
-    def copied(self, table: TableId, point: SnapshotPoint) -> None:
-        """The copy of this table is complete."""
-        self.held = replace(self.held, copied={**self.held.copied, table: point})
-
-    def take(self, delivery: Delivery, number: int) -> Counter[tuple[TableId, str]]:
-        """Let the delivery's changes wait for the destination; how many of each table and kind it lacks.
-
-        Those of late tables are counted when they have been applied.
-        """
-        changes = self.lacks(delivery)
-        if changes:
-            self._passed = delivery.watermark
-        if self.latecomers is not None:
-            changes = self.latecomers.divert(changes)
-        self._wait(changes)
-        self._taken = number
-        if not self._waiting:
-            self.settled = number
-        counts, self._late_counts = self._late_counts, Counter()
-        counts.update(_kinds(changes))
-        return counts
-
-    def flush_if_due(self) -> None:
-        """Apply what waits when it is as much, or has waited as long, as the destination wants."""
-        policy = self.destination.flush
-        if self._waiting and (
-            time.monotonic() - self._waiting_since >= policy.seconds
-            or len(self._waiting) >= policy.rows
-            or self._waiting_bytes >= policy.bytes
-        ):
-            self.flush()
-
-    def flush(self) -> None:
-        """Make durable what waits."""
-        if self._waiting and self._passed is not None:
-            self.destination.apply(compact(self._waiting), self._passed)
-            self.held = replace(self.held, watermark=self._passed)
-            self._waiting, self._waiting_bytes = [], 0
-            self.settled = self._taken
-
-    def apply_late(self, changes: Sequence[Change]) -> None:
-        """Make changes durable that waited for a late table, with all that waits: the watermark is of both."""
-        self._wait(changes)
-        self.flush()
-        self._late_counts.update(_kinds(changes))
-
-    def serve(self) -> bool:
-        """Do what the copying of tables waits for; whether there is more of it to do at once."""
-        return self.latecomers is not None and self.latecomers.serve()
-
-    def _wait(self, changes: Sequence[Change]) -> None:
-        if changes and not self._waiting:
-            self._waiting_since = time.monotonic()
-        self._waiting.extend(changes)
-        self._waiting_bytes += _size(changes) if self.destination.flush.seconds else 0
 
 
 def replicate(
@@ -128,22 +38,34 @@ def replicate(
     commits = _Commits(stream, replicas)
     unsettled = _Unsettled(replicas)
     while not stopped():
-        has_more = [replica.serve() for replica in replicas]
-        delivery = stream.next(0 if any(has_more) else DELIVERY_WAIT)
+        delivery = stream.next(_wait_for_delivery(replicas))
         if delivery is not None:
             unsettled.take(delivery)
         for replica in replicas:
-            replica.flush_if_due()
+            replica.look()
+        # Between two batches nobody waits for what a commit notes at the destination.
         _settle(unsettled, commits, reporter)
-        if delivery is None:
+        for replica in replicas:
+            replica.flush_if_due()
+        if delivery is not None:
+            heartbeat.heard(delivery.lsn)
+        elif not any(replica.is_applying for replica in replicas):
             commits.idle()
             heartbeat.idle()
-        else:
-            heartbeat.heard(delivery.lsn)
     for replica in replicas:
         replica.flush()
+    for replica in replicas:
+        replica.await_batch()
     _settle(unsettled, commits, reporter)
     commits.make()
+
+
+def _wait_for_delivery(replicas: Sequence[Replica]) -> float:
+    """Serve those who wait for this thread; how long to wait for the next delivery then, in seconds."""
+    has_more = [replica.serve() for replica in replicas]
+    if any(has_more):
+        return 0
+    return APPLYING_WAIT if any(replica.is_applying for replica in replicas) else DELIVERY_WAIT
 
 
 def _settle(unsettled: "_Unsettled", commits: "_Commits", reporter: Reporter) -> None:
@@ -166,7 +88,8 @@ class _Unsettled:
         counts: Counter[tuple[TableId, str]] = Counter()
         for replica in self._replicas:
             counts |= replica.take(delivery, self._count)
-        self._deliveries.append((self._count, delivery, counts))
+        # Its changes are at the destinations by now, or fold into what waits for them.
+        self._deliveries.append((self._count, replace(delivery, changes=()), counts))
 
     def settled(self) -> Iterable[tuple[Delivery, Counter[tuple[TableId, str]]]]:
         """The deliveries that every destination holds by now; each is told once."""
@@ -206,18 +129,9 @@ class _Commits:
         if self._pending is None:
             return
         for replica in self._replicas:
-            replica.destination.note(self._pending.lsn)
+            replica.note(self._pending.lsn)
         self._stream.commit(self._pending)
         self._pending, self._made_at = None, time.monotonic()
-
-
-def _kinds(changes: Iterable[Change]) -> Iterator[tuple[TableId, str]]:
-    return ((change.table.id, change.operation.value) for change in changes)
-
-
-def _size(changes: Sequence[Change]) -> int:
-    """Bytes of the changes' values."""
-    return sum(len(value) for change in changes for value in change.row or () if isinstance(value, bytes))
 
 
 def _report(reporter: Reporter, delivery: Delivery, counts: Counter[tuple[TableId, str]]) -> None:

@@ -75,11 +75,20 @@ def translated(translation: Translation) -> Iterator[None]:
 
 
 def connect(
-    config: PostgresConnection, translation: Translation, *, application_name: str = "rosetta"
+    config: PostgresConnection,
+    translation: Translation,
+    *,
+    application_name: str = "rosetta",
+    is_unwanted: Callable[[], bool] = bool,
 ) -> "psycopg.Connection[TupleRow]":
-    """A connection in autocommit mode; `ConfigurationError` when the row is wrong."""
+    """A connection in autocommit mode, whose statements are canceled when they are not wanted any more.
+
+    `ConfigurationError` when the row is wrong.
+    """
     with translated(translation):
-        return PatientConnection.open(config.conninfo(application_name=application_name))
+        connection = PatientConnection.open(config.conninfo(application_name=application_name))
+        connection.is_unwanted = is_unwanted
+        return connection
 
 
 def translate(error: psycopg.Error, translation: Translation) -> RosettaError:

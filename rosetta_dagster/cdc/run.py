@@ -1,5 +1,6 @@
 """One run of a pipeline, start to stop: make ready, copy what is not copied yet, stream until told to stop."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from rosetta_dagster.cdc.config import PipelineConfig, TableState
 from rosetta_dagster.cdc.copying import close_latecomers, copy_with_new_slot, launch_latecomers
 from rosetta_dagster.cdc.destination.base import StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
-from rosetta_dagster.cdc.errors import SlotInvalid, TerminalError
-from rosetta_dagster.cdc.pipeline import Replica, replicate
+from rosetta_dagster.cdc.errors import DestinationUnavailable, SlotInvalid, TerminalError
+from rosetta_dagster.cdc.pipeline import replicate
 from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.replica import Replica
 from rosetta_dagster.cdc.report import Phase, Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Source
@@ -30,6 +32,22 @@ from rosetta_dagster.cdc.source.slots import (
     release_slot,
     source_identity,
 )
+
+#: Seconds that a run which is told to stop goes on with what it is doing at a destination. Its process ends after 30.
+STOP_PATIENCE = 10.0
+
+
+class _Overdue:
+    """Whether the run was told to stop long ago."""
+
+    def __init__(self, stopped: Callable[[], bool]) -> None:
+        self._stopped = stopped
+        self._noticed_at: float | None = None
+
+    def __call__(self) -> bool:
+        if self._noticed_at is None and self._stopped():
+            self._noticed_at = time.monotonic()
+        return self._noticed_at is not None and time.monotonic() - self._noticed_at >= STOP_PATIENCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +67,15 @@ def run_pipeline(config: PipelineConfig, *, reporter: Reporter, stopped: Callabl
     A table that breaks is set aside and the others go on; when the last one breaks, its error is raised.
     """
     broken = BrokenTables(config, partial(_set_aside, config))
+    is_overdue = _Overdue(stopped)
     while True:
         try:
-            _attempt(config, broken, reporter, stopped)
+            _attempt(config, broken, reporter, stopped, is_overdue)
+        except DestinationUnavailable:
+            if not stopped():
+                raise
+            # What was not applied is still in the slot.
+            return
         except TerminalError as error:
             if not broken.outlives(error):
                 raise
@@ -64,11 +88,17 @@ def _set_aside(config: PipelineConfig, destination: str, table: TableId, reason:
     make_destination(row, config).set_aside(table, reason)
 
 
-def _attempt(config: PipelineConfig, broken: BrokenTables, reporter: Reporter, stopped: Callable[[], bool]) -> None:
+def _attempt(
+    config: PipelineConfig,
+    broken: BrokenTables,
+    reporter: Reporter,
+    stopped: Callable[[], bool],
+    is_overdue: Callable[[], bool],
+) -> None:
     raise_findings(preflight(config))
     prepared = _prepare_source(config, broken)
     with ExitStack() as stack:
-        replicas = _open_destinations(config, prepared, broken, stack)
+        replicas = _open_destinations(config, prepared, broken, is_overdue, stack)
         for replica in replicas:
             _report_states(prepared, replica, reporter)
         _verify_slot(config, prepared.slot, replicas)
@@ -100,17 +130,24 @@ def _prepare_source(config: PipelineConfig, broken: BrokenTables) -> _Prepared:
         )
 
 
-def _open_destinations(config: PipelineConfig, prepared: _Prepared, broken: BrokenTables, stack: ExitStack) -> list[Replica]:
+def _open_destinations(
+    config: PipelineConfig,
+    prepared: _Prepared,
+    broken: BrokenTables,
+    is_overdue: Callable[[], bool],
+    stack: ExitStack,
+) -> list[Replica]:
     replicas = []
     for row in config.destinations:
         destination = make_destination(row, config)
         stack.callback(destination.close)
-        held = destination.open(prepared.identity)
+        held = destination.open(prepared.identity, is_overdue)
         # Tables that were taken out of the pipeline miss changes from now on: one that comes back is copied anew.
         removed = held.copied.keys() - {table.id for table in config.tables}
         if removed:
             destination.forget(sorted(removed))
         replica = Replica(destination, held, left_out={**broken.at(row.name), **held.set_aside})
+        stack.callback(replica.close)
         destination.prepare([schema for table, schema in prepared.schemas.items() if table not in replica.left_out])
         replicas.append(replica)
     return replicas

@@ -12,7 +12,7 @@ from rosetta_dagster.cdc.run import run_pipeline
 
 #: Container objects between two collections. Changes are made by the million and hold no cycles; by Python's own threshold
 #: (700) the collector would walk each of them several times, for a quarter of the worker's time.
-_COLLECTION_THRESHOLD = 100_000
+_COLLECTION_THRESHOLD = 1_000_000
 
 
 class Worker:

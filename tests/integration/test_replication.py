@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import jpype
 import psycopg
 import pytest
 from psycopg import sql
@@ -46,6 +47,10 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> E
     chosen: Engine = request.param
     monkeypatch.setattr(sys.modules[__name__], "ENGINE", chosen)
     return chosen
+
+
+def java_thread_count() -> int:
+    return int(jpype.JClass("java.lang.Thread").getAllStackTraces().size())
 
 
 only_debezium = pytest.mark.parametrize("engine", [Engine.DEBEZIUM], indirect=True)
@@ -668,6 +673,16 @@ class TestRuns:
                 source.run("INSERT INTO unpublished SELECT generate_series(1, 1000)")
                 written = current_lsn(source)
                 wait_until(worker, lambda written=written: confirmed_lsn(source, config) >= written)  # type: ignore[misc]
+
+    @only_debezium
+    def test_a_stopped_run_leaves_no_thread_in_the_jvm(self, source: Database, destination: Database) -> None:
+        source.run("CREATE TABLE items (id int PRIMARY KEY)")
+        config = pipeline(source, [destination], "items")
+        replicate(config, source, destination)
+        before = java_thread_count()
+        for _ in range(3):
+            replicate(config, source, destination)
+        assert java_thread_count() <= before
 
     def test_a_stopped_run_leaves_no_walsender(self, source: Database, destination: Database) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)")

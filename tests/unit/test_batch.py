@@ -3,8 +3,8 @@ from itertools import permutations
 
 import pytest
 
-from rosetta_dagster.cdc.batch import Batch, Merge, Move, Recount, Step, TableBatch, Truncate, compact, complete
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row
+from rosetta_dagster.cdc.batch import Batch, Compaction, Merge, Move, Recount, Step, Truncate, compact, complete
+from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Row
 from rosetta_dagster.cdc.schema import Identity, TableSchema
 
 from .changes import delete, delete_whole, insert, rekey, row, table, truncate, update
@@ -263,9 +263,8 @@ def test_of_rows_without_a_key_that_came_and_went_only_the_difference_is_left() 
     assert (Recount([(row("a", "x"), 1)], []),) == found
 
 
-def test_rows_without_a_key_that_cancel_out_leave_no_step_but_are_counted_as_changes() -> None:
-    (only,) = compact([insert(KEYLESS, "a", "x"), delete_whole(KEYLESS, "a", "x")]).tables
-    assert TableBatch(table=KEYLESS, steps=(), counts=Counter({Operation.INSERT: 1, Operation.DELETE: 1})) == only
+def test_rows_without_a_key_that_cancel_out_leave_no_step() -> None:
+    assert () == steps_of(insert(KEYLESS, "a", "x"), delete_whole(KEYLESS, "a", "x"))
 
 
 def test_an_update_without_a_key_takes_one_row_away_and_brings_one() -> None:
@@ -325,25 +324,13 @@ def test_a_table_that_keeps_its_schema_stays_whole_when_another_changes() -> Non
     assert merge([], [row("1")]) == next(each.steps for each in batch.tables if each.table is orders)
 
 
-def test_changes_are_counted_by_kind_for_each_schema_even_when_they_fold_into_nothing() -> None:
-    wider = with_column(ITEMS)
-    batch = compact(
-        [
-            insert(ITEMS, "1", "a", "b"),
-            update(ITEMS, "1", "c", "d"),
-            update(ITEMS, "1", "e", "f"),
-            delete(ITEMS, "1"),
-            truncate(ITEMS),
-            insert(wider, "1", "a", "b", "c"),
-        ]
-    )
-    expected = Counter({Operation.INSERT: 1, Operation.UPDATE: 2, Operation.DELETE: 1, Operation.TRUNCATE: 1})
-    assert [expected, Counter({Operation.INSERT: 1})] == [each.counts for each in batch.tables]
-
-
-def test_a_batch_reads_each_change_once() -> None:
-    changes = iter([insert(ITEMS, "1", "a", "b"), delete(ITEMS, "1")])
-    assert merge([], [row("1")]) == compact(changes).tables[0].steps
+def test_changes_fold_into_the_same_batch_however_they_are_added() -> None:
+    changes = [insert(ITEMS, "1", "a", "b"), insert(ITEMS, "2", "a", "b"), delete(ITEMS, "1"), update(ITEMS, "2", "c", "d")]
+    compaction = Compaction()
+    for change in changes:
+        compaction.add([change])
+    assert 4 == compaction.change_count
+    assert compact(changes) == compaction.finish()
 
 
 def test_a_row_is_completed_only_where_a_value_was_not_sent() -> None:

@@ -133,13 +133,6 @@ def test_it_makes_no_difference_where_the_changes_are_cut_into_batches(
     assert expected == apply_keyed(KEYED, first, steps_of(changes[cut:]))
 
 
-@given(keyed_histories(KEYED))
-def test_every_change_is_counted(history: tuple[KeyedRows, list[Change], KeyedRows]) -> None:
-    _, changes, _ = history
-    counted: Counter[Operation] = sum((each.counts for each in compact(changes).tables), Counter())
-    assert Counter(change.operation for change in changes) == counted
-
-
 def apply_keyless(rows: Counter[Row], steps: tuple[Step, ...]) -> Counter[Row]:
     rows = Counter(rows)
     for step in steps:

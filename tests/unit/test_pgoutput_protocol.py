@@ -19,7 +19,7 @@ LARGE_OID = 0xF234_5678
 
 
 def kind_of(message: bytes) -> int:
-    return protocol.read_head(message)[1]
+    return message[protocol.BODY]
 
 
 def lsn_of(message: bytes) -> int:
@@ -115,7 +115,8 @@ def test_a_keepalive_tells_how_far_the_server_is_and_whether_it_wants_an_answer(
 def test_a_begin_tells_the_commit_its_time_and_the_transaction() -> None:
     message = begin(LARGE_LSN, 0xFFFF_FFFE)
     assert protocol.BEGIN == kind_of(message)
-    assert Begin(Lsn(LARGE_LSN), COMMITTED_AT, 0xFFFF_FFFE) == protocol.read_begin(message)
+    assert Begin(Lsn(LARGE_LSN), microseconds(COMMITTED_AT), 0xFFFF_FFFE) == protocol.read_begin(message)
+    assert COMMITTED_AT == protocol.read_begin(message).committed_at
 
 
 def test_of_a_commit_its_end_is_read_and_not_its_beginning() -> None:
@@ -250,8 +251,7 @@ def test_what_a_real_server_sends_is_understood(source: Database) -> None:
     )
     oids = dict(source.rows("SELECT relname::text, oid::bigint FROM pg_class WHERE relname IN ('items', 'notes')"))
     items, notes = oids["items"], oids["notes"]
-    heads = [protocol.read_head(each) for each in messages]
-    rows = [(oid, _ROWS[kind](each)) for (_, kind, oid), each in zip(heads, messages, strict=True) if kind in _ROWS]
+    rows = [(protocol.read_head(each)[1], _ROWS[kind_of(each)](each)) for each in messages if kind_of(each) in _ROWS]
     assert [
         (items, (None, (b"1", "naïve".encode(), big, b"-1.50"))),
         (items, (None, (b"2", b"", None, None))),

@@ -68,7 +68,7 @@ def reader_of(*messages: bytes) -> Reader:
     """A reader that knows two tables and has read these messages."""
     reader = Reader(relations_of(ITEMS, NOTES))
     for message in (ITEMS_MESSAGE, NOTES_MESSAGE, OTHER_MESSAGE, *messages):
-        reader.read(message)
+        reader.read_some(deque([message]))
     return reader
 
 
@@ -145,7 +145,7 @@ def test_nothing_of_a_transaction_is_complete_before_its_commit() -> None:
     reader = reader_of(begin(500, 77), *inserts(10, 3))
     was_between_transactions = reader.is_between_transactions
     assert [] == reader.take_complete()
-    reader.read(commit(500, 505))
+    reader.read_some(deque([commit(500, 505)]))
     assert (False, True) == (was_between_transactions, reader.is_between_transactions)
     assert 3 == len(reader.take_complete())
     assert [] == reader.take_complete()
@@ -155,7 +155,7 @@ def test_the_complete_transactions_are_taken_and_the_last_one_stays() -> None:
     reader = reader_of(*transaction(1, 500, *inserts(10, 2)), begin(600, 2), *inserts(510, 1))
     assert [(500, 10, 0), (500, 11, 0)] == places(reader.take_complete())
     assert [] == reader.take_complete()
-    reader.read(commit(600, 605))
+    reader.read_some(deque([commit(600, 605)]))
     assert [(600, 510, 0)] == places(reader.take_complete())
 
 
@@ -170,7 +170,7 @@ def test_rows_of_one_lsn_are_numbered() -> None:
 def test_the_numbers_of_one_lsn_go_on_over_a_cut() -> None:
     reader = reader_of(begin(500, 1), insert(ITEMS_OID, b"1", b"a", lsn=10), insert(ITEMS_OID, b"2", b"a", lsn=10))
     first = reader.take_part()
-    reader.read(insert(ITEMS_OID, b"3", b"a", lsn=10))
+    reader.read_some(deque([insert(ITEMS_OID, b"3", b"a", lsn=10)]))
     assert [(500, 10, 0), (500, 10, 1), (500, 10, 2)] == places([*first, *reader.take_part()])
 
 
@@ -209,11 +209,11 @@ def test_the_reader_stands_at_the_end_of_the_last_commit() -> None:
 
 def test_a_keepalive_moves_the_reader_only_between_transactions() -> None:
     reader = reader_of(keepalive(200), begin(500, 1), *inserts(210, 1))
-    reader.read(keepalive(900))
+    reader.read_some(deque([keepalive(900)]))
     assert 200 == reader.lsn
-    reader.read(commit(500, 505))
+    reader.read_some(deque([commit(500, 505)]))
     assert 505 == reader.lsn
-    reader.read(keepalive(900))
+    reader.read_some(deque([keepalive(900)]))
     assert 900 == reader.lsn
 
 
@@ -226,7 +226,7 @@ def test_the_reader_knows_when_the_last_complete_transaction_was_committed() -> 
     later = COMMITTED_AT + timedelta(hours=1)
     reader = reader_of(*transaction(1, 500, *inserts(10, 1)), begin(600, 2, committed_at=later), *inserts(510, 1))
     assert COMMITTED_AT == reader.complete_at
-    reader.read(commit(600, 605))
+    reader.read_some(deque([commit(600, 605)]))
     assert later == reader.complete_at
 
 
@@ -253,7 +253,7 @@ def test_a_replay_gives_equal_changes_wherever_the_first_reading_was_cut() -> No
         reader = reader_of(*messages[:cut])
         first = reader.take_part()
         for message in messages[cut:]:
-            reader.read(message)
+            reader.read_some(deque([message]))
         assert whole == [*first, *reader.take_part()]
 
 
@@ -309,6 +309,22 @@ def test_a_transaction_that_fits_is_not_cut_when_the_limit_is_reached_within_it(
     assert list(range(1, 7)) == [each.changes[0].xid for each in made]
     assert [3] * 6 == [len(each.changes) for each in made]
     assert [100 * n + 5 for n in range(1, 7)] == [each.lsn for each in made]
+
+
+def test_transactions_are_delivered_as_soon_as_they_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "ENOUGH_CHANGES", 3)
+    messages = [m for n, size in enumerate((2, 2, 4, 1), 1) for m in transaction(n, 100 * n, *inserts(100 * n - 50, size))]
+    made = deliveries(stream_of(FakeWalsender(messages)))
+    # More than enough of one transaction is no reason to cut it.
+    assert [[1, 1], [2, 2], [3, 3, 3, 3], [4]] == [[change.xid for change in each.changes] for each in made]
+
+
+def test_a_transaction_that_is_cut_comes_in_small_parts_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 5)
+    monkeypatch.setattr(stream_module, "ENOUGH_CHANGES", 2)
+    messages = [*transaction(1, 500, *inserts(10, 10)), *transaction(2, 600, *inserts(510, 4))]
+    made = deliveries(stream_of(FakeWalsender(messages)))
+    assert [5, 2, 2, 1, 4] == [len(each.changes) for each in made]
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (4, 1, 4), (2, 2, 2, 4), (0, 4, 0, 4, 1)])
@@ -602,7 +618,7 @@ def test_changes_before_an_alteration_keep_the_old_schema_and_those_after_it_hav
         relation(ITEMS_OID, "public", "items", "d", ID, NAME, column("more")), insert(ITEMS_OID, b"2", b"b", b"c", lsn=20),
     )  # fmt: skip
     for message in messages:
-        reader.read(message)
+        reader.read_some(deque([message]))
     before, after = reader.take_complete()
     assert (ITEMS, row("1", "a")) == (before.table, before.row)
     assert (altered, row("2", "b", "c")) == (after.table, after.row)

@@ -58,7 +58,8 @@ def test_deliveries_come_in_order_and_then_none() -> None:
     stream.close()
 
 
-def test_the_next_delivery_is_made_while_nobody_asks_and_not_the_one_after_the_next() -> None:
+def test_the_next_delivery_is_made_while_nobody_asks_and_not_the_one_after_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "DELIVERY_LIMIT", 1)
     below = FakeStream(1, 2, 3, 4)
     stream = ReadAhead(below)
     # One waits to be taken, one to be put down.
@@ -91,7 +92,7 @@ def test_a_commit_goes_to_the_stream_below() -> None:
 
 
 def test_closing_ends_the_thread_also_while_a_delivery_waits() -> None:
-    below = FakeStream(1, 2, 3)
+    below = FakeStream(*range(1, ahead.DELIVERY_LIMIT + 3))
     stream = ReadAhead(below)
     deadline = time.monotonic() + 5
     while len(below.left) > 1 and time.monotonic() < deadline:

@@ -1,6 +1,6 @@
 """The contract of a destination, and what a destination tells of what it already holds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -134,8 +134,12 @@ class Destination(Protocol):
     #: How long the changes of the stream may wait before they are applied.
     flush: FlushPolicy
 
-    def open(self, identity: StreamIdentity) -> Held:
-        """Connect and read what is held of this stream. `SlotInvalid` when it is of another cluster or slot."""
+    def open(self, identity: StreamIdentity, is_unwanted: Callable[[], bool] = bool) -> Held:
+        """Connect and read what is held of this stream. `SlotInvalid` when it is of another cluster or slot.
+
+        Whatever is done from now on is broken off with `DestinationUnavailable` once it is not wanted any more: while the
+        server is waited for where the driver can do that, before the next statement where it cannot.
+        """
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
         """Let the columns of copied tables take wider types and NULL, as those of the source do by now.

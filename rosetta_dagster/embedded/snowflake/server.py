@@ -163,6 +163,10 @@ class SnowflakeServer:
         """The latest statements, oldest first, whose text has a match of this regular expression."""
         return [Statement(**content) for content in self._control("POST", "statements", matching)]
 
+    def forget_statements(self) -> None:
+        """Show only statements that come from now on."""
+        self._control("DELETE", "statements")
+
     def login_failure(self, message: str) -> str:
         """Why a login was refused: the detail code for the identifier that the error's message holds in brackets."""
         return str(self._control("POST", "login-failure", message))

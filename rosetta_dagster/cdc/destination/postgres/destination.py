@@ -1,6 +1,6 @@
 """Applies changes to a PostgreSQL database: COPY into staging tables, one merge for each table, the watermark with them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import psycopg
@@ -95,8 +95,10 @@ class PostgresDestination:
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
         self._state: StreamState | None = None
         self._merger: Merger | None = None
+        self._is_unwanted: Callable[[], bool] = bool
 
-    def open(self, identity: StreamIdentity) -> Held:
+    def open(self, identity: StreamIdentity, is_unwanted: Callable[[], bool] = bool) -> Held:
+        self._is_unwanted = is_unwanted
         with translated(self._translation):
             self._connection = self._connect()
             self._end_leftovers(self._connection)
@@ -191,7 +193,9 @@ class PostgresDestination:
         return self._state
 
     def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
-        connection = connect(self._config, self._translation, application_name=self._session_name)
+        connection = connect(
+            self._config, self._translation, application_name=self._session_name, is_unwanted=self._is_unwanted
+        )
         with ExitStack() as unless_open:
             unless_open.callback(connection.close)
             connection.execute(SESSION)

@@ -1,6 +1,6 @@
 """Connects to Snowflake, and runs one statement at a time over the connection."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +11,7 @@ from snowflake.connector.errors import Error
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.errors import Translation, translated
 from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair
-from rosetta_dagster.cdc.errors import ConfigurationError
+from rosetta_dagster.cdc.errors import ConfigurationError, DestinationUnavailable
 
 #: Seconds that a statement waits for a table that another transaction writes. Snowflake ends a transaction whose client
 #: is gone after five minutes when it stands in the way of another one.
@@ -29,9 +29,10 @@ class Session:
     to tell, after a restart.
     """
 
-    def __init__(self, connection: Any, translation: Translation) -> None:
+    def __init__(self, connection: Any, translation: Translation, is_unwanted: Callable[[], bool] = bool) -> None:
         self._connection = connection
         self._translation = translation
+        self._is_unwanted = is_unwanted
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +72,11 @@ class Session:
             self._connection.close()
 
     def _run(self, statement: str, parameters: Sequence[Any], place: str) -> tuple[list[tuple[Any, ...]], int]:
+        if self._is_unwanted():
+            # The connector waits for an answer as long as it takes.
+            raise DestinationUnavailable(
+                f"{self._translation.who}: the run is told to stop.", "It goes on with the next run."
+            )
         with translated(self._translation, place), self._connection.cursor() as cursor:
             if parameters:
                 cursor.execute(statement, tuple(parameters))
@@ -79,12 +85,14 @@ class Session:
             return cursor.fetchall(), cursor.rowcount or 0
 
 
-def connect(config: SnowflakeDestinationConfig, key: KeyPair, *, who: str, tag: str) -> Session:
+def connect(
+    config: SnowflakeDestinationConfig, key: KeyPair, *, who: str, tag: str, is_unwanted: Callable[[], bool] = bool
+) -> Session:
     """A session; `ConfigurationError` when the row or the key is wrong, `DestinationUnavailable` when nobody answers."""
     translation = Translation(who=f"{who} ({config.describe()})", fingerprint=key.fingerprint)
     with translated(translation), _argument_errors(translation):
         connection = snowflake.connector.connect(**_address(config), **_settings(config, key, tag))
-    return Session(connection, translation)
+    return Session(connection, translation, is_unwanted)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Applies changes to a Snowflake database: files into staging tables, then one transaction of merges and watermark."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 
@@ -54,8 +54,10 @@ class SnowflakeDestination:
         self._session: Session | None = None
         self._state: StreamState | None = None
         self._merger: Merger | None = None
+        self._is_unwanted: Callable[[], bool] = bool
 
-    def open(self, identity: StreamIdentity) -> Held:
+    def open(self, identity: StreamIdentity, is_unwanted: Callable[[], bool] = bool) -> Held:
+        self._is_unwanted = is_unwanted
         self._session = self._connect()
         self._state = StreamState(self._session, identity)
         self._merger = Merger(
@@ -157,4 +159,10 @@ class SnowflakeDestination:
         return key_of(self._config)
 
     def _connect(self) -> Session:
-        return connect(self._config, self._key, who=f"destination {self.name}", tag=f"rosetta {self._pipeline}")
+        return connect(
+            self._config,
+            self._key,
+            who=f"destination {self.name}",
+            tag=f"rosetta {self._pipeline}",
+            is_unwanted=self._is_unwanted,
+        )

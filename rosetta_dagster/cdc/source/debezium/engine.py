@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from rosetta_dagster.cdc.errors import ChangeUndecodable, RosettaError, StreamEnded
-from rosetta_dagster.cdc.source.debezium.jvm import start_jvm
+from rosetta_dagster.cdc.source.debezium.jvm import leave_jvm, start_jvm
 
 #: How often a blocked hand-over looks whether the engine is being closed, in seconds.
 _HANDOVER_POLL = 0.2
@@ -50,7 +50,7 @@ class EngineThread:
         self._closing = threading.Event()
         self._failure: str | None = None
         self._engine = _build(properties, self._hand_over, self._note_end)
-        self._thread = threading.Thread(target=self._engine.run, name="debezium", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="debezium", daemon=True)
         self._thread.start()
 
     def receive(self, timeout: float) -> Records | None:
@@ -67,6 +67,14 @@ class EngineThread:
 
         `close` of Debezium refuses while the engine is still starting, so it is asked until the thread has ended.
         """
+        has_ended = self._end(timeout)
+        if has_ended:
+            # Java's engine holds its consumer, which holds this object: neither collector sees the whole circle.
+            self._engine = None
+        leave_jvm()
+        return has_ended
+
+    def _end(self, timeout: float) -> bool:
         import jpype
 
         self._closing.set()
@@ -79,6 +87,12 @@ class EngineThread:
                 self._engine.close()
             self._thread.join(0.25)
         return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self._engine.run()
+        finally:
+            leave_jvm()
 
     def _hand_over(self, records: Records) -> None:
         while not self._closing.is_set():

