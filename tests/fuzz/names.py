@@ -36,9 +36,9 @@ def _is_readable(name: str) -> bool:
     return '"' not in name or _INNER_QUOTES.fullmatch(name) is not None
 
 
-def folded(name: str) -> str:
-    """Debezium takes names that are the same but for case for one."""
-    return name.lower()
+def told_apart(name: str, *, for_debezium: bool) -> str:
+    """What tells the name from others: Debezium takes names that are the same but for case for one."""
+    return name.lower() if for_debezium else name
 
 
 def quoted(*parts: str) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from hashlib import md5
 from typing import TypeAlias
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from rosetta_dagster.cdc.schema import TableId
 
-from .names import cut, folded, literal, names, quoted
+from .names import cut, literal, names, quoted, told_apart
 from .types import Type, types
 
 #: The text of each value by the mark of its column.
@@ -173,7 +174,12 @@ def tables(draw: st.DrawFn, *, namespace: str, for_debezium: bool) -> Table:
     others = [draw(st.sampled_from(known)) for _ in range(draw(st.integers(0 if key_count else 1, 12 - key_count)))]
     column_types = [*key_types, *others]
     column_names = draw(
-        st.lists(names(for_debezium=for_debezium), min_size=len(column_types), max_size=len(column_types), unique_by=folded)
+        st.lists(
+            names(for_debezium=for_debezium),
+            min_size=len(column_types),
+            max_size=len(column_types),
+            unique_by=partial(told_apart, for_debezium=for_debezium),
+        )
     )
     columns = tuple(
         Column(

@@ -7,6 +7,7 @@ Left out on purpose, since LIMITATIONS.md says so: another primary key or REPLIC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Final, TypeAlias
 
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ from .alterations import (
     altered,
     constant,
 )
-from .names import folded, names
+from .names import names, told_apart
 from .tables import Column, Row, Table, may_be_null, namespace_of, rows, tables, value
 from .types import types
 
@@ -336,9 +337,10 @@ class _Script:
 
     def _name(self, table: int) -> str:
         """A name that no column has; a column that is gone or has another one may have had it."""
-        taken = {folded(column.name) for column in self._tables[table].columns}
-        former = sorted(name for name in self._names[table] if folded(name) not in taken)
-        fresh = names(for_debezium=self._for_debezium).filter(lambda found: folded(found) not in taken)
+        identity = partial(told_apart, for_debezium=self._for_debezium)
+        taken = {identity(column.name) for column in self._tables[table].columns}
+        former = sorted(name for name in self._names[table] if identity(name) not in taken)
+        fresh = names(for_debezium=self._for_debezium).filter(lambda found: identity(found) not in taken)
         name = self._draw(st.sampled_from(former) if former and self._draw(st.integers(0, 3)) == 0 else fresh)
         self._names[table].add(name)
         return name

@@ -129,6 +129,13 @@ def test_a_table_that_does_not_exist_is_told_by_its_full_name(shop: Database, ta
     assert f"Table {table} does not exist at the source. Create it" in text
 
 
+@pytest.mark.parametrize("create", ["CREATE TABLE odd ()", "CREATE VIEW odd AS SELECT 1 AS id"])
+def test_what_cannot_be_replicated_is_told_from_what_does_not_exist(shop: Database, create: str) -> None:
+    shop.run(create)
+    text = only(preflight(pipeline(shop.connection, T, TableId("public", "odd"))), "tables")
+    assert "public.odd is no table at the source, or has no column that is logged. Take it out" in text
+
+
 def test_a_role_without_replication_is_told_and_the_remedy_works(shop: Database, role: Role) -> None:
     config = pipeline(role.connection, T, own_publication_name="p")
     shop.run("CREATE PUBLICATION p FOR ALL TABLES")

@@ -497,6 +497,17 @@ class TestTablesOfEveryKind:
             failure(pipeline(source, [destination], "items"))
 
     @only_debezium
+    def test_columns_whose_names_differ_by_case_only_are_refused(self, source: Database, destination: Database) -> None:
+        source.run('CREATE TABLE items (id int PRIMARY KEY, "Name" text, name text)')
+        with pytest.raises(PreflightFailed, match="cannot tell the columns Name, name apart"):
+            failure(pipeline(source, [destination], "items"))
+
+    @only_pgoutput
+    def test_columns_whose_names_differ_by_case_only_are_kept_apart(self, source: Database, destination: Database) -> None:
+        source.run('CREATE TABLE items (id int PRIMARY KEY, "Name" text, name text)')
+        follow(source, destination, ["items"], "INSERT INTO items VALUES (1, 'a', 'b')")
+
+    @only_debezium
     def test_a_domain_over_an_enum_is_refused_since_debezium_would_not_start(
         self, source: Database, destination: Database
     ) -> None:

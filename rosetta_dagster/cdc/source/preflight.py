@@ -1,6 +1,6 @@
 """Tests whether a source is ready to be replicated. Findings are facts with a remedy; nothing is changed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -105,12 +105,12 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
         findings += _about_server(server)
         tables = [table.id for table in config.tables]
         schemas = read_schemas(connection, tables)
-        findings += _about_tables(tables, schemas)
         findings += [_about_generated(schema) for schema in schemas.values() if _is_refused(connection, schema)]
         if config.engine is Engine.DEBEZIUM:
             unread = unreadable(connection, list(schemas.values()))
             findings += [_error("debezium", error.message, error.remedy) for error in unread]
         rights = _read_rights(connection, tables)
+        findings += _about_tables(tables, schemas, {right.table for right in rights})
         findings += [finding for right in rights for finding in _about_rights(right, server.username)]
         publication = read_publication(connection, config.publication_name)
         if publication is None:
@@ -186,17 +186,19 @@ def _about_server(server: _Server) -> list[Finding]:
     return [_error(check, message, remedy) for is_wrong, check, message, remedy in checks if is_wrong]
 
 
-def _about_tables(tables: Sequence[TableId], schemas: dict[TableId, TableSchema]) -> list[Finding]:
-    findings = [
-        _error(
-            "tables",
-            f"Table {table} does not exist at the source.",
-            "Create it, or correct the row of pipeline_tables; names are case-sensitive.",
-        )
-        for table in tables
-        if table not in schemas
-    ]
-    return findings + [_about_identity(schema) for schema in schemas.values() if not _is_identified(schema)]
+def _about_tables(
+    tables: Sequence[TableId], schemas: dict[TableId, TableSchema], relations: Collection[TableId]
+) -> list[Finding]:
+    missing = [_about_missing(table, is_there=table in relations) for table in tables if table not in schemas]
+    return missing + [_about_identity(schema) for schema in schemas.values() if not _is_identified(schema)]
+
+
+def _about_missing(table: TableId, *, is_there: bool) -> Finding:
+    if is_there:
+        message = f"{table} is no table at the source, or has no column that is logged."
+        return _error("tables", message, "Take it out of pipeline_tables.")
+    message = f"Table {table} does not exist at the source."
+    return _error("tables", message, "Create it, or correct the row of pipeline_tables; names are case-sensitive.")
 
 
 def _is_identified(schema: TableSchema) -> bool:

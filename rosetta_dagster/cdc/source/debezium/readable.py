@@ -1,6 +1,7 @@
 """Decides which tables Debezium can read without loss, before it is started on them."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,7 @@ def unreadable(connection: "psycopg.Connection[Any]", schemas: list[TableSchema]
         )
     for schema in schemas:
         yield from _unreadable_names(schema)
+        yield from _names_alike(schema)
         yield from _unreadable_columns(schema)
 
 
@@ -40,6 +42,16 @@ def _unreadable_names(schema: TableSchema) -> Iterator[ChangeUndecodable]:
     if names:
         # It takes the quotes for its own, and then leaves the table's changes out without a word.
         yield ChangeUndecodable(f"Table {schema.id}: Debezium cannot read the double quotes in {', '.join(names)}.", _REMEDY)
+
+
+def _names_alike(schema: TableSchema) -> Iterator[ChangeUndecodable]:
+    counts = Counter(name.lower() for name in schema.column_names)
+    names = [name for name in schema.column_names if counts[name.lower()] > 1]
+    if names:
+        message = (
+            f"Table {schema.id}: Debezium cannot tell the columns {', '.join(names)} apart, as only their case differs."
+        )
+        yield ChangeUndecodable(message, _REMEDY)
 
 
 def _unreadable_columns(schema: TableSchema) -> Iterator[ChangeUndecodable]:
