@@ -94,7 +94,7 @@ class Compaction:
             fold(change)
 
     def finish(self) -> Batch:
-        """The batch; nothing may be added any more."""
+        """The batch; nothing may be added any more. Asked again, it costs nothing."""
         return Batch((*self._finished, *(fold.finish() for fold in self._current.values())))
 
     def _fold_of(self, table: TableSchema) -> "_Fold":

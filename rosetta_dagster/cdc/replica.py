@@ -99,7 +99,13 @@ class Replica:
 
     def look(self) -> None:
         """Take note of the batch that is being applied if it is durable by now, or if the next one has to go."""
-        if self._applying is not None and (self._applying.outcome.done() or self._is_full()):
+        if self._applying is None:
+            return
+        if self._is_full():
+            # The work that is left on the next batch, so that the destination does not wait for it.
+            self._waiting.finish()
+            self.await_batch()
+        elif self._applying.outcome.done():
             self.await_batch()
 
     def flush_if_due(self) -> None:

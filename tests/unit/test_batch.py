@@ -330,7 +330,7 @@ def test_changes_fold_into_the_same_batch_however_they_are_added() -> None:
     for change in changes:
         compaction.add([change])
     assert 4 == compaction.change_count
-    assert compact(changes) == compaction.finish()
+    assert compact(changes) == compaction.finish() == compaction.finish()
 
 
 def test_a_row_is_completed_only_where_a_value_was_not_sent() -> None:

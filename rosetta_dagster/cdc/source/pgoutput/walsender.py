@@ -109,23 +109,32 @@ class Walsender:
             self._woken.close()
 
     def _read(self) -> None:
-        chunk: list[bytes] = []
-        size = 0
         while not self._closing.is_set():
-            length, data = self._connection.pgconn.get_copy_data(1)
-            if length > 0:
-                message = bytes(data)
-                chunk.append(message)
-                size += length
-                if message[0] == KEEPALIVE and read_keepalive(message)[1]:
-                    self._tell()
-            if chunk and (length <= 0 or size >= CHUNK_BYTES):
+            chunk, length = self._read_chunk()
+            if chunk:
                 self._hand_over(chunk)
-                chunk, size = [], 0
             if length == 0:
                 self._wait()
             elif length < 0:
                 self._raise_end()
+
+    def _read_chunk(self) -> tuple[list[bytes], int]:
+        """What is there, up to a limit; and the length of the last message, 0 when no more is there, negative at the end.
+
+        Millions of messages pass here: no more calls than it takes.
+        """
+        chunk: list[bytes] = []
+        size, next_message = 0, self._connection.pgconn.get_copy_data
+        while size < CHUNK_BYTES:
+            length, data = next_message(1)
+            if length <= 0:
+                break
+            message = bytes(data)
+            chunk.append(message)
+            size += length
+            if message[0] == KEEPALIVE and read_keepalive(message)[1]:
+                self._tell()
+        return chunk, length
 
     def _raise_end(self) -> NoReturn:
         """The server has ended the stream; it says why when it does so in anger."""
