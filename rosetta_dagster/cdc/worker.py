@@ -1,6 +1,7 @@
 """Runs a pipeline in a thread of its own, so that the caller's thread stays free for signals and for the operator."""
 
 import gc
+import logging
 import threading
 import traceback
 from pathlib import Path
@@ -53,6 +54,7 @@ class Worker:
 
     def _run(self) -> None:
         gc.set_threshold(_COLLECTION_THRESHOLD)
+        logging.getLogger("psycopg").addFilter(_is_ours_to_tell)
         try:
             run_pipeline(self._config, reporter=self._reporter, stopped=self._stopping.is_set)
         except RosettaError as error:
@@ -61,6 +63,11 @@ class Worker:
             self._error = unexpected(error)
         finally:
             self._ended.set()
+
+
+def _is_ours_to_tell(record: logging.LogRecord) -> bool:
+    """psycopg logs what goes wrong after an error, in the server's words: they may quote a row, and the error is told."""
+    return not str(record.msg).startswith("error ignored")
 
 
 def unexpected(error: BaseException) -> Unexpected:
