@@ -66,7 +66,7 @@ class Worker:
 
 
 def _is_ours_to_tell(record: logging.LogRecord) -> bool:
-    """psycopg logs what goes wrong after an error, in the server's words: they may quote a row, and the error is told."""
+    """The driver logs what goes wrong after an error, in the server's words: they may quote a row, and the error is told."""
     return not str(record.msg).startswith("error ignored")
 
 

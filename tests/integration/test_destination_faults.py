@@ -162,7 +162,7 @@ def test_a_destination_without_a_free_connection_ends_the_run_and_the_next_one_c
 
 
 def test_a_destination_restarted_within_a_batch_ends_the_run_and_the_next_one_continues(
-    destination_server: EmbeddedPostgres, source: Database, destination: Database, caplog: pytest.LogCaptureFixture
+    destination_server: EmbeddedPostgres, source: Database, destination: Database
 ) -> None:
     config = pipeline(source, [destination], *TABLES)
     worker = streaming(config, source, destination)
@@ -173,8 +173,6 @@ def test_a_destination_restarted_within_a_batch_ends_the_run_and_the_next_one_co
         eventually(lambda: is_held(destination))
         destination_server.restart()
         assert_ends_unconfirmed(worker, config, source, DestinationUnavailable, "by itself")
-    # The driver would tell in the server's words what else went wrong then, and these may quote a row.
-    assert "error ignored" not in caplog.text
     assert_continues(config, source, destination)
 
 

@@ -1,5 +1,6 @@
 """Whole pipelines between real databases: a worker, its real Debezium engine, and what arrives at the other end."""
 
+import logging
 import sys
 import threading
 import time
@@ -694,6 +695,16 @@ class TestRuns:
         for _ in range(3):
             replicate(config, source, destination)
         assert java_thread_count() <= before
+
+    @only_pgoutput
+    def test_what_the_driver_says_of_its_cleaning_up_is_not_logged(
+        self, source: Database, destination: Database, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source.run("CREATE TABLE items (id int PRIMARY KEY)")
+        replicate(pipeline(source, [destination], "items"), source, destination)
+        logging.getLogger("psycopg").warning("error ignored in %s: %s", "rollback", "CONTEXT: COPY items, line 1: secret")
+        logging.getLogger("psycopg").warning("anything else")
+        assert ["anything else"] == [record.getMessage() for record in caplog.records if record.name == "psycopg"]
 
     def test_a_stopped_run_leaves_no_walsender(self, source: Database, destination: Database) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)")
