@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import parts
+from bench.face import face
 from bench.parts import Scale
 from bench.results import PartResult, table, write_json
 from bench.servers import Servers, running_servers
@@ -48,6 +49,7 @@ PARTS: dict[str, Part] = {
     "latency": parts.latency,
     "start": parts.start,
     "idle": parts.idle,
+    "face": face,
     "backlog-2m": partial(_backlog, million=True),
 }
 
