@@ -10,8 +10,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.demo import shop
+from rosetta_dagster.demo.environment import ANALYTICS, PIPELINE
+from tests.acceptance.conftest import Deployment
+from tests.conftest import Database
+
 #: How long the demo may take to come up, and to end, in seconds.
 START_LIMIT, STOP_LIMIT = 90, 30
+
+EMULATOR = "rosetta_dagster.embedded.snowflake.emulator"
 
 
 def processes_of(mark: str) -> list[psutil.Process]:
@@ -42,15 +50,43 @@ def test_nothing_outlives_the_demo_however_it_ends(tmp_path: Path, number: signa
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert len(processes_of(mark)) > 5
+        kept = [Path(process.cmdline()[-1]).parent for process in processes_of(mark) if EMULATOR in process.cmdline()]
+        assert kept
         demo.send_signal(number)
         assert (0 if number is signal.SIGINT else -number) == demo.wait(STOP_LIMIT)
         deadline = time.monotonic() + STOP_LIMIT
         while processes_of(mark) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert [] == processes_of(mark)
+        assert not any(directory.exists() for directory in kept)
     finally:
         for process in processes_of(mark):
             process.kill()
     if number is signal.SIGINT:
         assert "Nothing is left running." in (tmp_path / "output").read_text()
         assert not (tmp_path / ".rosetta" / "embedded.json").exists()
+
+
+def test_the_shop_reaches_snowflake_while_its_other_pipeline_is_paused(deployment: Deployment) -> None:
+    environment = deployment.environment
+    source = environment.postgres.url("shop")
+
+    def is_equal() -> bool:
+        return environment.snowflake.equal_rows(source, shop.TABLES) is not None
+
+    for name in (PIPELINE, ANALYTICS):
+        deployment.store.set_status(name, Status.START)
+    for name in (PIPELINE, ANALYTICS):
+        deployment.wait_until_streaming(name)
+    before = environment.snowflake.equal_rows(source, shop.TABLES)
+    deployment.store.set_status(PIPELINE, Status.PAUSE)
+    deployment.wait_until_stopped(PIPELINE)
+    shop.write_burst(source, 500)
+    environment.wait_for("Equality at Snowflake", is_equal, 60)
+    assert environment.snowflake.equal_rows(source, shop.TABLES) == (before or 0) + 1000
+    assert environment.is_streaming(ANALYTICS)
+    assert ["STARTED"] == deployment.graphql.run_statuses(ANALYTICS)
+    deployment.store.set_status(PIPELINE, Status.START)
+    deployment.wait_until_streaming(PIPELINE)
+    warehouse = Database(url=environment.postgres.url("warehouse"))
+    deployment.wait_until_equal(Database(url=source), warehouse, *(str(table) for table in shop.TABLES))
