@@ -76,6 +76,7 @@ class DemoEnvironment:
 
     def start(self) -> None:
         """Start PostgreSQL and Snowflake, fill the databases, start Dagster."""
+        os.environ.update(_directly())
         self.postgres.start()
         for name in ("config", "shop", "warehouse", "dagster"):
             self.postgres.create_database(name)
@@ -203,6 +204,12 @@ class DemoEnvironment:
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline and any(_is_alive(state.run_status) for state in self.store.states()):
             time.sleep(0.1)
+
+
+def _directly() -> dict[str, str]:
+    """What keeps this process and its children from asking a proxy for the loopback, or a cloud for who they are."""
+    hosts = filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"])
+    return {**dict.fromkeys(["no_proxy", "NO_PROXY"], ",".join(hosts)), "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 def _is_alive(run_status: str) -> bool:
