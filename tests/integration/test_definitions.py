@@ -19,7 +19,15 @@ from rosetta_dagster.cdc.store.declared import (
     put_pipeline,
     put_source,
 )
-from rosetta_dagster.orchestration import DestinationTable, RosettaTranslator, SourceTable, Stream
+from rosetta_dagster.orchestration import (
+    DestinationTable,
+    PostgresDestination,
+    RosettaPipelineComponent,
+    RosettaTranslator,
+    SnowflakeDestination,
+    SourceTable,
+    Stream,
+)
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.orchestration.code_location import serialized
 from rosetta_dagster.settings import Settings
@@ -262,3 +270,9 @@ def test_the_readmes_python_is_definitions_that_load(
         loaded = names.get("defs") or dg.Definitions()
         dg.Definitions.validate_loadable(loaded if isinstance(loaded, dg.Definitions) else loaded.load_fn())
     assert ["shop"] == [shape.name for shape in store.shapes()]
+
+
+def test_the_readmes_yaml_is_a_pipeline() -> None:
+    (example,) = re.findall(r"```yaml\n.*?attributes:\n(.*?)```", README.read_text(), re.DOTALL)
+    pipeline = RosettaPipelineComponent.resolve_from_yaml(example).pipeline
+    assert [PostgresDestination, SnowflakeDestination] == [type(destination) for destination in pipeline.destinations]
