@@ -183,6 +183,7 @@ class DemoEnvironment:
             "POLL_INTERVAL_SECONDS": "3",
             "WAL_MONITOR_INTERVAL_SECONDS": "15",
             "MATERIALIZE_INTERVAL_SECONDS": "5",
+            "TABLE_CHECK_INTERVAL_SECONDS": "30",
             "DAGSTER_HOME": str(self.home),
             # Dagster leaves its sockets behind.
             "TMPDIR": str(self.home),
