@@ -12,6 +12,7 @@ from bench.face import face
 from bench.parts import Scale
 from bench.results import PartResult, table, write_json
 from bench.servers import Servers, running_servers
+from bench.snowflake import copy_and_backlog
 
 Part = Callable[[Servers, Scale], PartResult]
 
@@ -39,6 +40,10 @@ def _snapshot(servers: Servers, scale: Scale) -> PartResult:
     return parts.snapshot(servers, replace(scale, accounts=scale.accounts * 4, events=scale.events * 4))
 
 
+def _snowflake(servers: Servers, scale: Scale) -> PartResult:
+    return copy_and_backlog(servers.source, repetitions=scale.repetitions, rows=1_000_000, transactions=40_000)
+
+
 #: In the order they run in; `backlog-2m` takes the longest.
 PARTS: dict[str, Part] = {
     "snapshot": _snapshot,
@@ -50,6 +55,7 @@ PARTS: dict[str, Part] = {
     "start": parts.start,
     "idle": parts.idle,
     "face": face,
+    "snowflake": _snowflake,
     "backlog-2m": partial(_backlog, million=True),
 }
 

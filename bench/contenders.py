@@ -71,7 +71,7 @@ class Native:
         _run(self.destination, sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(sql.Identifier(self._slot)))
 
     def is_streaming(self) -> bool:
-        return _is_active(self._source, self._slot)
+        return is_active(self._source, self._slot)
 
     def usage(self) -> None:
         return None
@@ -80,7 +80,7 @@ class Native:
         ready = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate = 'r'"
         wait_until(lambda: _value(self.destination, ready) == len(workload.TABLES))
         _run(self.destination, sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(self._slot)))
-        wait_until(lambda: not _is_active(self._source, self._slot))
+        wait_until(lambda: not is_active(self._source, self._slot))
 
     def remove(self) -> None:
         _run(self.destination, sql.SQL("DROP SUBSCRIPTION {}").format(sql.Identifier(self._slot)))
@@ -110,7 +110,7 @@ class Rosetta:
         self._worker = WorkerProcess(self._config, self._log)
 
     def is_streaming(self) -> bool:
-        return _is_active(self._source, self._config.slot_name)
+        return is_active(self._source, self._config.slot_name)
 
     def usage(self) -> Usage | None:
         return None if self._worker is None else self._worker.usage()
@@ -122,7 +122,7 @@ class Rosetta:
 
     def remove(self) -> None:
         self.stop()
-        wait_until(lambda: not _is_active(self._source, self._config.slot_name))
+        wait_until(lambda: not is_active(self._source, self._config.slot_name))
         with psycopg.connect(self._source, autocommit=True) as connection:
             connection.execute("SELECT pg_drop_replication_slot(%s)", [self._config.slot_name])
 
@@ -137,20 +137,20 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def _pipeline(source: str, destination: str, name: str, engine: Engine) -> PipelineConfig:
-    target = _connection(destination)
+    target = connection_of(destination)
     assert target.password is not None, "the embedded server has one"
     config = {**target.model_dump(exclude={"password"}), "password": target.password.get_secret_value()}
     return PipelineConfig(
         id=1,
         name=name,
         engine=engine,
-        source=SourceConfig(name="source", connection=_connection(source), publication_name="bench"),
+        source=SourceConfig(name="source", connection=connection_of(source), publication_name="bench"),
         destinations=(DestinationConfig(name="destination", type="POSTGRES", config=config),),
         tables=tuple(TableConfig(id=TableId("public", table)) for table in workload.TABLES),
     )
 
 
-def _connection(url: str) -> PostgresConnection:
+def connection_of(url: str) -> PostgresConnection:
     parts: dict[str, Any] = conninfo_to_dict(url)
     return PostgresConnection(
         host=parts["host"],
@@ -178,7 +178,7 @@ def has_marker(url: str, marker: int) -> bool:
     return bool(_value(url, sql.SQL("SELECT EXISTS (SELECT FROM marker WHERE number = {})").format(sql.Literal(marker))))
 
 
-def _is_active(url: str, slot: str) -> bool:
+def is_active(url: str, slot: str) -> bool:
     query = sql.SQL("SELECT count(*) FROM pg_replication_slots WHERE active AND slot_name = {}")
     return bool(_value(url, query.format(sql.Literal(slot))))
 

@@ -44,15 +44,7 @@ class WorkerProcess:
     def usage(self) -> Usage:
         if self._process.poll() is not None:
             raise WorkerFailed(f"the worker has ended: {self._log.read_text()[-2000:]}")
-        proc = Path("/proc") / str(self._process.pid)
-        status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
-        # After the name, which may hold spaces: the 14th and 15th fields of all.
-        ticks = (proc / "stat").read_text().rpartition(")")[2].split()[11:13]
-        return Usage(
-            cpu_seconds=sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"),
-            peak_rss_bytes=_bytes(status["VmHWM"]),
-            rss_bytes=_bytes(status["VmRSS"]),
-        )
+        return usage_of(self._process.pid)
 
     def stop(self) -> None:
         assert self._process.stdin is not None, "it is a pipe"
@@ -64,6 +56,19 @@ class WorkerProcess:
             code = self._process.wait()
         if code:
             raise WorkerFailed(f"the worker ended with {code}: {self._log.read_text()[-2000:]}")
+
+
+def usage_of(pid: int) -> Usage:
+    """What a process has used since it was started."""
+    proc = Path("/proc") / str(pid)
+    status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+    # After the name, which may hold spaces: the 14th and 15th fields of all.
+    ticks = (proc / "stat").read_text().rpartition(")")[2].split()[11:13]
+    return Usage(
+        cpu_seconds=sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"),
+        peak_rss_bytes=_bytes(status["VmHWM"]),
+        rss_bytes=_bytes(status["VmRSS"]),
+    )
 
 
 def _bytes(kilobytes: str) -> int:

@@ -1,5 +1,7 @@
 """For tests of code that uses Rosetta: whether a replica equals its source."""
 
+import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -30,3 +32,16 @@ def digest(connection: "psycopg.Connection[Any]", table: TableId) -> Digest:
     row = connection.execute(query).fetchone()
     assert row is not None, "an aggregate returns one row"
     return Digest(*row)
+
+
+def are_same_at_snowflake(rows: Sequence[tuple[Any, ...]], replica: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether rows that psycopg has read, and rows that Snowflake's connector has read, are the same, in the same order."""
+    return len(rows) == len(replica) and all(map(_is_same, rows, replica))
+
+
+def _is_same(row: tuple[Any, ...], replica: tuple[Any, ...]) -> bool:
+    """A VARIANT is read as its text."""
+    return len(row) == len(replica) and all(
+        (json.loads(found) if isinstance(value, list | dict) and isinstance(found, str) else found) == value
+        for value, found in zip(row, replica, strict=True)
+    )

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rosetta_dagster.cdc.config import Status
 from rosetta_dagster.demo import shop
-from rosetta_dagster.demo.environment import PIPELINE, DemoEnvironment
+from rosetta_dagster.demo.environment import ANALYTICS, PIPELINE, DemoEnvironment
 from rosetta_dagster.demo.graphql import GraphQL
 from rosetta_dagster.testing import Digest, digest
 
@@ -19,7 +19,7 @@ from rosetta_dagster.testing import Digest, digest
 PAUSE_LIMIT = 3.0
 START_LIMIT = 45.0
 
-_WALSENDERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'"
+_WALSENDERS = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'rosetta_shop' AND active"
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ def check(*, port: int | None, postgres_port: int | None) -> bool:
     figures = _Figures(Console())
     started = time.monotonic()
     with DemoEnvironment(port=port, postgres_port=postgres_port) as environment:
-        figures.show("PostgreSQL and Dagster are up", f"{time.monotonic() - started:.1f} s")
+        figures.show("PostgreSQL, Snowflake and Dagster are up", f"{time.monotonic() - started:.1f} s")
         _start(environment, figures)
         writer = shop.Writer(environment.postgres.url("shop"))
         writer.start()
@@ -49,6 +49,7 @@ def check(*, port: int | None, postgres_port: int | None) -> bool:
         _resume(environment, figures)
         writer.stop()
         _compare(environment, figures, "destination equals source after START")
+        _compare_snowflake(environment, figures)
         _read_checks(environment, figures)
         figures.show("transactions of the steady writer", f"{writer.transaction_count:,}")
         stopping = time.monotonic()
@@ -59,10 +60,12 @@ def check(*, port: int | None, postgres_port: int | None) -> bool:
 
 def _start(environment: DemoEnvironment, figures: _Figures) -> None:
     with psycopg.connect(environment.postgres.url("config"), autocommit=True) as connection:
-        connection.execute("UPDATE pipelines SET status = 'START' WHERE name = 'shop'")
-    took = environment.wait_for("Streaming", environment.is_streaming, START_LIMIT * 2)
-    copied = environment.store.state(PIPELINE).rows_copied
-    figures.show("status START until the tables are copied", f"{took:.1f} s, {copied:,} rows", holds=took < START_LIMIT)
+        connection.execute("UPDATE pipelines SET status = 'START'")
+    started = time.monotonic()
+    for pipeline, where in ((PIPELINE, "the warehouse"), (ANALYTICS, "Snowflake")):
+        environment.wait_for(f"Streaming of {pipeline}", partial(environment.is_streaming, pipeline), START_LIMIT * 2)
+        took, copied = time.monotonic() - started, environment.store.state(pipeline).rows_copied
+        figures.show(f"START until the tables are at {where}", f"{took:.1f} s, {copied:,} rows", holds=took < START_LIMIT)
 
 
 def _replicate(environment: DemoEnvironment, figures: _Figures) -> None:
@@ -124,6 +127,21 @@ def _compare(environment: DemoEnvironment, figures: _Figures, what: str) -> None
     figures.show(what, f"{sum(d.row_count for d in source):,} rows by value", holds=is_equal)
 
 
+def _compare_snowflake(environment: DemoEnvironment, figures: _Figures) -> None:
+    """The second pipeline went on while the first one was paused."""
+    started = time.monotonic()
+    while (row_count := _equal_at_snowflake(environment)) is None and time.monotonic() - started < 60:
+        time.sleep(0.5)
+    shown = f"{row_count or 0:,} rows by value, after {time.monotonic() - started:.1f} s"
+    figures.show("Snowflake equals source", shown, holds=row_count is not None)
+    state = environment.store.state(ANALYTICS)
+    figures.show("changes at Snowflake", f"{state.rows_applied:,}", holds=environment.is_streaming(ANALYTICS))
+
+
+def _equal_at_snowflake(environment: DemoEnvironment) -> int | None:
+    return environment.snowflake.equal_rows(environment.postgres.url("shop"), shop.TABLES)
+
+
 def _digests(environment: DemoEnvironment, database: str) -> list[Digest]:
     with psycopg.connect(environment.postgres.url(database), autocommit=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -132,14 +150,16 @@ def _digests(environment: DemoEnvironment, database: str) -> list[Digest]:
 
 def _read_checks(environment: DemoEnvironment, figures: _Figures) -> None:
     graphql = GraphQL(environment.url)
-    for name in ("wal_lag", "health"):
-        environment.wait_for(f"The check {name}", partial(_has_passed, graphql, name), 60)
-        execution = graphql.last_check(PIPELINE, name)
+    for pipeline, name in ((PIPELINE, "wal_lag"), (PIPELINE, "health"), (ANALYTICS, "health")):
+        environment.wait_for(f"The check {name} of {pipeline}", partial(_has_passed, graphql, pipeline, name), 60)
+        execution = graphql.last_check(pipeline, name)
         shown = f"passed, {execution.figures}" if execution and execution.figures else "passed"
-        figures.show(f"check {name} over GraphQL", shown)
-    figures.show("runs over GraphQL, the newest first", ", ".join(graphql.run_statuses(PIPELINE)))
+        figures.show(f"check {name} of {pipeline} over GraphQL", shown)
+    for pipeline, runs in ((PIPELINE, 2), (ANALYTICS, 1)):
+        statuses = graphql.run_statuses(pipeline)
+        figures.show(f"runs of {pipeline}, the newest first", ", ".join(statuses), holds=len(statuses) == runs)
 
 
-def _has_passed(graphql: GraphQL, name: str) -> bool:
-    execution = graphql.last_check(PIPELINE, name)
+def _has_passed(graphql: GraphQL, pipeline: str, name: str) -> bool:
+    execution = graphql.last_check(pipeline, name)
     return execution is not None and execution.passed

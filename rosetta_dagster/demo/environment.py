@@ -1,4 +1,4 @@
-"""Everything that the demo runs: PostgreSQL with four databases, Dagster's webserver and daemon. Nothing outlives it."""
+"""Everything that the demo runs: PostgreSQL, an emulated Snowflake, Dagster's webserver and daemon. Nothing outlives it."""
 
 import json
 import os
@@ -17,8 +17,11 @@ import psycopg
 from pydantic import SecretStr
 
 from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipeline, put_destination, put_pipeline
 from rosetta_dagster.demo import shop
+from rosetta_dagster.demo.account import DemoAccount
 from rosetta_dagster.demo.graphql import GraphQL
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres, free_port
 from rosetta_dagster.embedded.process import GuardedProcess
@@ -27,7 +30,9 @@ from rosetta_dagster.settings import EMBEDDED_FILE
 #: How long Dagster may take until its UI shows the pipeline, in seconds.
 DAGSTER_TIMEOUT = 120.0
 
+#: To the warehouse, and to Snowflake; both read the shop.
 PIPELINE = "shop"
+ANALYTICS = "analytics"
 
 
 class DemoFailed(RuntimeError):
@@ -35,7 +40,7 @@ class DemoFailed(RuntimeError):
 
 
 class DemoEnvironment:
-    """The running demo. Owns the server, Dagster's processes and a temporary directory, from `start` until `stop`."""
+    """The running demo. Owns the servers, Dagster's processes and a temporary directory, from `start` until `stop`."""
 
     def __init__(
         self, *, port: int | None = None, postgres_port: int | None = None, definitions: Path | None = None
@@ -43,6 +48,7 @@ class DemoEnvironment:
         """Free ports and the project's own definitions unless given."""
         self.port = port or free_port()
         self.postgres = EmbeddedPostgres(port=postgres_port)
+        self.snowflake = DemoAccount()
         self.secret_key = secrets.token_urlsafe(32)
         self._definitions = definitions or project_file("definitions.py")
         self.home = Path(tempfile.mkdtemp(prefix="rosetta-demo-"))
@@ -69,7 +75,8 @@ class DemoEnvironment:
         return self._store
 
     def start(self) -> None:
-        """Start PostgreSQL, fill its databases, start Dagster."""
+        """Start PostgreSQL and Snowflake, fill the databases, start Dagster."""
+        os.environ.update(_directly())
         self.postgres.start()
         for name in ("config", "shop", "warehouse", "dagster"):
             self.postgres.create_database(name)
@@ -77,6 +84,8 @@ class DemoEnvironment:
         self._store = Store(SecretStr(self.postgres.url("config")), SecretStr(self.secret_key))
         self._store.migrate(seed=True)
         self._point_seed_here()
+        self.snowflake.start()
+        self._add_analytics()
         self._announce()
         self._start_dagster()
 
@@ -87,6 +96,7 @@ class DemoEnvironment:
             self._store.close()
         if self._dagster is not None:
             self._dagster.stop()
+        self.snowflake.stop()
         self.postgres.stop()
         shutil.rmtree(self.home, ignore_errors=True)
         EMBEDDED_FILE.unlink(missing_ok=True)
@@ -106,11 +116,11 @@ class DemoEnvironment:
         log = self.home / "dagster.log"
         return log.read_text(errors="replace")[-3000:] if log.exists() else ""
 
-    def is_streaming(self) -> bool:
-        return self.store.state(PIPELINE).run_status == "STREAMING"
+    def is_streaming(self, pipeline: str = PIPELINE) -> bool:
+        return self.store.state(pipeline).run_status == "STREAMING"
 
-    def is_stopped(self) -> bool:
-        return self.store.state(PIPELINE).run_status in ("STOPPED", "FAILED")
+    def is_stopped(self, pipeline: str = PIPELINE) -> bool:
+        return self.store.state(pipeline).run_status in ("STOPPED", "FAILED")
 
     def _point_seed_here(self) -> None:
         """The sample rows name the usual port and password; they are written in clear, and encrypted at first use."""
@@ -122,6 +132,16 @@ class DemoEnvironment:
                 "UPDATE destinations SET config = config || jsonb_build_object('port', %s::int, 'password', %s::text)",
                 [self.postgres.port, self.postgres.password],
             )
+
+    def _add_analytics(self) -> None:
+        """The shop once more, to Snowflake, over a slot of its own. Java once is enough for a small machine."""
+        put_destination(self.store, DeclaredDestination(name="snowflake", type="SNOWFLAKE", config=self.snowflake.config()))
+        put_pipeline(
+            self.store,
+            DeclaredPipeline(
+                name=ANALYTICS, source="shop", destinations=("snowflake",), tables=shop.TABLES, engine=Engine.PGOUTPUT
+            ),
+        )
 
     def _announce(self) -> None:
         """Let `rosetta` in another terminal find the demo."""
@@ -163,6 +183,7 @@ class DemoEnvironment:
             "POLL_INTERVAL_SECONDS": "3",
             "WAL_MONITOR_INTERVAL_SECONDS": "15",
             "MATERIALIZE_INTERVAL_SECONDS": "5",
+            "TABLE_CHECK_INTERVAL_SECONDS": "30",
             "DAGSTER_HOME": str(self.home),
             # Dagster leaves its sockets behind.
             "TMPDIR": str(self.home),
@@ -171,8 +192,9 @@ class DemoEnvironment:
             "DAGSTER_PG_USERNAME": "postgres",
             "DAGSTER_PG_PASSWORD": self.postgres.password,
             "DAGSTER_PG_DB": "dagster",
-            # What docs/api.md names as the place of the demo's password.
+            # What docs/api.md names as the places of the demo's secrets.
             "DEMO_PASSWORD": self.postgres.password,
+            **self.snowflake.environment(),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")])),
         }
 
@@ -183,6 +205,12 @@ class DemoEnvironment:
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline and any(_is_alive(state.run_status) for state in self.store.states()):
             time.sleep(0.1)
+
+
+def _directly() -> dict[str, str]:
+    """What keeps this process and its children from asking a proxy for the loopback, or a cloud for who they are."""
+    hosts = filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"])
+    return {**dict.fromkeys(["no_proxy", "NO_PROXY"], ",".join(hosts)), "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 def _is_alive(run_status: str) -> bool:

@@ -7,7 +7,8 @@ import threading
 from rich.console import Console
 
 from rosetta_dagster.cdc.config import Status
-from rosetta_dagster.demo.environment import PIPELINE, DemoEnvironment
+from rosetta_dagster.cdc.store.records import PipelineState
+from rosetta_dagster.demo.environment import ANALYTICS, PIPELINE, DemoEnvironment
 from rosetta_dagster.demo.shop import Writer
 
 _EXPLANATION = """
@@ -28,10 +29,11 @@ def watch(*, port: int | None, postgres_port: int | None) -> None:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    console.print("Starting PostgreSQL and Dagster …")
+    console.print("Starting PostgreSQL, an emulated Snowflake and Dagster …")
     environment = DemoEnvironment(port=port, postgres_port=postgres_port)
     with environment:
-        environment.store.set_status(PIPELINE, Status.START)
+        for pipeline in (PIPELINE, ANALYTICS):
+            environment.store.set_status(pipeline, Status.START)
         writer = Writer(environment.postgres.url("shop"))
         writer.start()
         try:
@@ -39,7 +41,7 @@ def watch(*, port: int | None, postgres_port: int | None) -> None:
             _show(console, environment, writer, stopping)
         finally:
             writer.stop()
-            console.print("\nStopping: pausing the pipeline, ending Dagster and PostgreSQL …")
+            console.print("\nStopping: pausing the pipelines, ending Dagster and the databases …")
     console.print("Stopped. Nothing is left running.")
 
 
@@ -48,16 +50,21 @@ def _explain(console: Console, environment: DemoEnvironment) -> None:
     console.print(f"\nDagster's UI      [bold]{environment.url}/asset-groups[/bold]")
     for name, database in (("Configuration", "config"), ("Source", "shop"), ("Destination", "warehouse")):
         console.print(f"{name:<17} psql '{postgres.url(database)}'", soft_wrap=True, highlight=False)
+    console.print(f"{'Snowflake':<17} {environment.snowflake.describe()}", soft_wrap=True, highlight=False)
     console.print(_EXPLANATION, highlight=False)
 
 
 def _show(console: Console, environment: DemoEnvironment, writer: Writer, stopping: threading.Event) -> None:
     with console.status("") as status, contextlib.suppress(KeyboardInterrupt):
         while not stopping.wait(1.0):
-            state = environment.store.state(PIPELINE)
-            lag = f"{state.lag_seconds:.2f} s" if state.lag_seconds is not None else "-"
-            status.update(
-                f"{state.status} / {state.run_status}   copied {state.rows_copied:,} rows   "
-                f"applied {state.rows_applied:,} changes   lag {lag}   "
-                f"written {writer.transaction_count:,} transactions"
-            )
+            states = [environment.store.state(pipeline) for pipeline in (PIPELINE, ANALYTICS)]
+            lines = [_line(state) for state in states]
+            status.update("\n  ".join([*lines, f"written {writer.transaction_count:,} transactions"]))
+
+
+def _line(state: PipelineState) -> str:
+    lag = f"{state.lag_seconds:.2f} s" if state.lag_seconds is not None else "-"
+    return (
+        f"{state.name:<10} {state.status} / {state.run_status}   copied {state.rows_copied:,} rows   "
+        f"applied {state.rows_applied:,} changes   lag {lag}"
+    )

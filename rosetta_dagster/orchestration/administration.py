@@ -11,7 +11,8 @@ import dagster as dg
 
 from rosetta_dagster.cdc.config import PostgresConnection, PostgresDestinationConfig, SchemaPolicy, Status, checked
 from rosetta_dagster.cdc.drop import drop_pipeline, removal
-from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError
+from rosetta_dagster.cdc.inspection import describe_snowflake
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
 from rosetta_dagster.cdc.schema import TableId
@@ -36,12 +37,15 @@ from rosetta_dagster.orchestration.requests import (
     CreateSource,
     DropPipeline,
     PipelineTable,
+    PostgresTarget,
     Reconcile,
     ResyncTable,
     SetStatus,
+    SnowflakeTarget,
     connection_fields,
+    snowflake_fields,
 )
-from rosetta_dagster.orchestration.resources import secret_of_environment
+from rosetta_dagster.orchestration.resources import environment_secret, secret_of_environment
 from rosetta_dagster.settings import open_store
 
 _Request = TypeVar("_Request", bound=dg.Config)
@@ -157,17 +161,38 @@ def _create_source(store: Store, request: CreateSource) -> Told:
 
 
 def _create_destination(store: Store, request: CreateDestination) -> Told:
-    target = request.postgres
-    password = secret_of_environment(target.password_env, request.name)
+    if request.postgres is not None and request.snowflake is None:
+        declared, place = _postgres_destination(request.name, request.postgres)
+    elif request.snowflake is not None and request.postgres is None:
+        declared, place = _snowflake_destination(request.name, request.snowflake)
+    else:
+        raise ConfigurationError(
+            f"Destination {request.name} has to be one of PostgreSQL and Snowflake.", "Give either postgres or snowflake."
+        )
+    refuse_existing(store, "destination", request.name)
+    put_destination(store, declared)
+    return {"created": f"destination {request.name}: {place}"}
+
+
+def _postgres_destination(name: str, target: PostgresTarget) -> tuple[DeclaredDestination, str]:
+    password = secret_of_environment(target.password_env, name)
     config = connection_fields(target)
     if password is not None:
         config["password"] = password.get_secret_value()
     if target.namespace is not None:
         config["schema"] = target.namespace
-    connection = checked(PostgresDestinationConfig, config, f"Destination {request.name}")
-    refuse_existing(store, "destination", request.name)
-    put_destination(store, DeclaredDestination(name=request.name, type="POSTGRES", config=config))
-    return {"created": f"destination {request.name}: {connection.describe()}"}
+    place = checked(PostgresDestinationConfig, config, f"Destination {name}").describe()
+    return DeclaredDestination(name=name, type="POSTGRES", config=config), place
+
+
+def _snowflake_destination(name: str, target: SnowflakeTarget) -> tuple[DeclaredDestination, str]:
+    """The key is tested, the account is not."""
+    config = {
+        **snowflake_fields(target),
+        "private_key": environment_secret(target.private_key_env, name, "private key"),
+        "private_key_passphrase": environment_secret(target.private_key_passphrase_env, name, "passphrase"),
+    }
+    return DeclaredDestination(name=name, type="SNOWFLAKE", config=config), describe_snowflake(name, config)
 
 
 def _create_pipeline(store: Store, request: CreatePipeline) -> Told:

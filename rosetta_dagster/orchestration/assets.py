@@ -38,7 +38,7 @@ def pipeline_definitions(
 def _assets(specs: PipelineSpecs, outputs: list[dg.AssetSpec], settings: Settings) -> dg.AssetsDefinition:
     shape = specs.shape
     resources = {source_resource(shape.source.name)}
-    resources |= {destination_resource(d.name) for d in shape.destinations if d.type == "POSTGRES"}
+    resources |= {destination_resource(destination.name) for destination in shape.destinations}
 
     @dg.multi_asset(
         name=f"replicate_{shape.name}",

@@ -6,14 +6,14 @@ import dagster as dg
 
 from rosetta_dagster.cdc.errors import StoreUnavailable
 from rosetta_dagster.cdc.store.plan import declare
-from rosetta_dagster.cdc.store.records import PipelineShape
+from rosetta_dagster.cdc.store.records import DestinationShape, PipelineShape
 from rosetta_dagster.orchestration.administration import administration_jobs
 from rosetta_dagster.orchestration.alerts import alert_sensors
 from rosetta_dagster.orchestration.assets import PipelineDefinitions, pipeline_definitions
 from rosetta_dagster.orchestration.code_location import shapes_for_this_process
 from rosetta_dagster.orchestration.declarations import Pipeline, declarations, is_collected
 from rosetta_dagster.orchestration.naming import destination_resource, source_resource
-from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource
+from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource, Resource, SnowflakeDestination
 from rosetta_dagster.orchestration.sensors import control_sensor, definitions_sensor, health_sensor
 from rosetta_dagster.orchestration.specs import PipelineSpecs, pipeline_specs
 from rosetta_dagster.orchestration.translator import RosettaTranslator
@@ -84,16 +84,21 @@ def _pipelines(specs: Sequence[PipelineSpecs], settings: Settings) -> list[Pipel
     return built
 
 
-def _resources(shapes: Sequence[PipelineShape]) -> dict[str, PostgresSource | PostgresDestination]:
-    resources: dict[str, PostgresSource | PostgresDestination] = {}
+def _resources(shapes: Sequence[PipelineShape]) -> dict[str, Resource]:
+    resources: dict[str, Resource] = {}
     for shape in shapes:
         source = shape.source
         resources[source_resource(source.name)] = PostgresSource(
             name=source.name, host=source.host, port=source.port, database=source.database, username=source.username
         )
         for destination in shape.destinations:
-            if destination.type == "POSTGRES":
-                resources[destination_resource(destination.name)] = PostgresDestination(
-                    name=destination.name, namespace=destination.namespace, **destination.connection
-                )
+            resources[destination_resource(destination.name)] = _destination(destination)
     return resources
+
+
+def _destination(shape: DestinationShape) -> PostgresDestination | SnowflakeDestination:
+    kind = SnowflakeDestination if shape.type == "SNOWFLAKE" else PostgresDestination
+    # What a row lacks ends the run of its pipeline; the location has to load for the others.
+    lacking = {name: "" for name, field in kind.model_fields.items() if field.is_required()}
+    given = {name: value for name, value in shape.connection.items() if name in kind.model_fields}
+    return kind(**{**lacking, **given, "name": shape.name, "namespace": shape.namespace})

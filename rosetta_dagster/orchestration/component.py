@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.thresholds import Thresholds
 from rosetta_dagster.orchestration.builder import rosetta_definitions
 from rosetta_dagster.orchestration.declarations import Pipeline, Table
 from rosetta_dagster.orchestration.requests import ON_SCHEMA_CHANGE, PIPELINE_NAME, VARIABLE, OnSchemaChange, Sslmode
-from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource
+from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource, SnowflakeDestination
 
 
 class _PostgresModel(dg.Model, dg.Resolvable):
@@ -39,6 +39,31 @@ class DestinationModel(_PostgresModel):
     """A PostgreSQL database that changes are applied to."""
 
     namespace: str | None = Field(default=None, min_length=1, description="Where all tables go; none: as at the source.")
+
+
+class SnowflakeModel(dg.Model, dg.Resolvable):
+    """A Snowflake database that changes are applied to. Its key is named, not given."""
+
+    name: str = Field(min_length=1, description="Name of the row in the configuration database.")
+    account: str = Field(min_length=1, description="Account as organization-account.")
+    user: str = Field(min_length=1, description="User that the public key is registered for.")
+    database: str = Field(min_length=1, description="Database that the tables go into.")
+    warehouse: str | None = Field(default=None, min_length=1, description="None: the user's own.")
+    role: str | None = Field(default=None, min_length=1, description="None: the user's own.")
+    namespace: str | None = Field(default=None, min_length=1, description="Where all tables go; none: as at the source.")
+    private_key_path: str | None = Field(default=None, min_length=1, description="File that holds the private key as PEM.")
+    private_key_env: str | None = Field(
+        default=None, pattern=VARIABLE, description="Environment variable that holds the private key as PEM."
+    )
+    private_key_passphrase_env: str | None = Field(
+        default=None, pattern=VARIABLE, description="Environment variable that holds the passphrase of the key."
+    )
+    host: str | None = Field(default=None, min_length=1, description="Of a private link; none: it follows from the account.")
+    port: int | None = Field(default=None, ge=1, le=65535, description="TCP port of that host.")
+    protocol: Literal["https", "http"] | None = Field(default=None, description="http for a test server; none: https.")
+    options: dict[str, Any] = Field(
+        default={}, description="What else destinations.config may hold: deletes, preserve_case, values, flush_seconds, …"
+    )
 
 
 class TableModel(BaseModel):
@@ -85,6 +110,23 @@ def _tables(context: dg.ResolutionContext, tables: Sequence[str | TableModel]) -
     ]
 
 
+def _destinations(context: dg.ResolutionContext, models: Sequence[BaseModel]) -> list[DestinationModel | SnowflakeModel]:
+    """Left to itself, Dagster takes a list of the one kind or of the other."""
+    at_snowflake = SnowflakeModel.model()
+    return [
+        SnowflakeModel.resolve_from_model(context, model)
+        if isinstance(model, at_snowflake)
+        else DestinationModel.resolve_from_model(context, model)
+        for model in models
+    ]
+
+
+def _destination(model: DestinationModel | SnowflakeModel) -> PostgresDestination | SnowflakeDestination:
+    if isinstance(model, SnowflakeModel):
+        return SnowflakeDestination(**model.model_dump())
+    return PostgresDestination(**model.model_dump())
+
+
 @dg.scaffold_with(PipelineScaffolder)
 class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     """A pipeline that replicates tables of a PostgreSQL database, change by change.
@@ -95,7 +137,10 @@ class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
 
     name: str = Field(pattern=PIPELINE_NAME, description="Letters, digits, underscores; no underscore at the start.")
     source: SourceModel
-    destinations: list[DestinationModel] = Field(min_length=1)
+    destinations: Annotated[
+        list[DestinationModel | SnowflakeModel],
+        dg.Resolver(_destinations, model_field_type=list[DestinationModel.model() | SnowflakeModel.model()]),
+    ] = Field(min_length=1)
     tables: Annotated[list[Table], dg.Resolver(_tables, model_field_type=list[str | TableModel])] = Field(min_length=1)
     engine: Literal["DEBEZIUM", "PGOUTPUT"] = Field(default="DEBEZIUM", description="Capture engine.")
     status: Literal["START", "PAUSE"] = Field(default="PAUSE", description="What a new row begins with.")
@@ -108,7 +153,7 @@ class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
         return Pipeline(
             name=self.name,
             source=PostgresSource(**self.source.model_dump()),
-            destinations=[PostgresDestination(**destination.model_dump()) for destination in self.destinations],
+            destinations=[_destination(destination) for destination in self.destinations],
             tables=self.tables,
             engine=self.engine,
             status=self.status,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from rosetta_dagster.cdc.config import SchemaPolicy, Status
 from rosetta_dagster.cdc.errors import ConfigurationError
@@ -13,9 +13,7 @@ from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipeline, DeclaredSource, Target
 from rosetta_dagster.cdc.store.plan import Declarations
 from rosetta_dagster.cdc.thresholds import Thresholds
-from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource, SnowflakeDestination
-
-_Resource: TypeAlias = PostgresSource | PostgresDestination | SnowflakeDestination
+from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource, Resource, SnowflakeDestination
 
 #: Where pipelines are collected while code is loaded only to be looked at (`rosetta plan`).
 _COLLECTED: ContextVar["list[Pipeline] | None"] = ContextVar("collected", default=None)
@@ -99,9 +97,9 @@ def _refuse_doubles(pipelines: Sequence[Pipeline]) -> None:
         raise ConfigurationError(
             f"The code declares {', '.join(doubles)} more than once.", "Give each pipeline its own name."
         )
-    resources: dict[tuple[str, str], _Resource] = {}
+    resources: dict[tuple[str, str], Resource] = {}
     for pipeline in pipelines:
-        all_: list[_Resource] = [pipeline.source, *pipeline.destinations]
+        all_: list[Resource] = [pipeline.source, *pipeline.destinations]
         for resource in all_:
             kind = "source" if isinstance(resource, PostgresSource) else "destination"
             other = resources.setdefault((kind, resource.name), resource)

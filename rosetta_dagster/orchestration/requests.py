@@ -55,11 +55,38 @@ class PostgresTarget(dg.Config):
     namespace: str | None = Field(default=None, min_length=1, description="Where all tables go; none: as at the source.")
 
 
+class SnowflakeTarget(dg.Config):
+    """Where a Snowflake destination is, who connects to it, and how changes are written there."""
+
+    account: str = Field(min_length=1, description="Account as organization-account.")
+    user: str = Field(min_length=1, description="User that the public key is registered for.")
+    database: str = Field(min_length=1, description="Database that the tables go into.")
+    private_key_env: str = Field(
+        pattern=VARIABLE, description="Environment variable that holds the private key: PKCS#8, encrypted, as PEM."
+    )
+    private_key_passphrase_env: str = Field(
+        pattern=VARIABLE, description="Environment variable that holds the passphrase of the key."
+    )
+    warehouse: str | None = Field(default=None, min_length=1, description="None: the user's own.")
+    role: str | None = Field(default=None, min_length=1, description="None: the user's own.")
+    namespace: str | None = Field(default=None, min_length=1, description="Where all tables go; none: as at the source.")
+    deletes: Literal["hard", "soft"] = Field(default="hard", description="soft marks deleted rows instead of deleting them.")
+    preserve_case: bool = Field(default=False, description="False: orders becomes ORDERS.")
+    flush_seconds: float = Field(default=60.0, ge=0, description="Seconds that changes may wait to be written together.")
+    flush_rows: int = Field(default=100_000, ge=1, description="Changes that may wait.")
+    host: str | None = Field(default=None, min_length=1, description="Of a private link; none: it follows from the account.")
+    port: int | None = Field(default=None, ge=1, le=65535, description="TCP port of that host.")
+    protocol: Literal["https", "http"] = Field(default="https", description="http for a test server.")
+
+
 class CreateDestination(dg.Config):
-    """A new row of `destinations`."""
+    """A new row of `destinations`: one of the two."""
 
     name: str = Field(min_length=1, description="Name of the new destination.")
-    postgres: PostgresTarget = Field(description="The PostgreSQL database that changes are applied to.")
+    postgres: PostgresTarget | None = Field(default=None, description="The PostgreSQL database that changes are applied to.")
+    snowflake: SnowflakeTarget | None = Field(
+        default=None, description="The Snowflake database that changes are applied to."
+    )
 
 
 class PipelineTable(dg.Config):
@@ -141,3 +168,10 @@ def connection_fields(request: CreateSource | PostgresTarget) -> dict[str, Any]:
         "username": request.username,
         "sslmode": request.sslmode,
     }
+
+
+def snowflake_fields(request: SnowflakeTarget) -> dict[str, Any]:
+    """What `destinations.config` gets of a request, without the key."""
+    variables = {"private_key_env", "private_key_passphrase_env"}
+    fields: dict[str, Any] = request.model_dump(exclude={*variables, "namespace"}, exclude_none=True)
+    return {**fields, "schema": request.namespace} if request.namespace else fields

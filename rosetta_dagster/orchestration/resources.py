@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import dagster as dg
 import psycopg
@@ -17,20 +17,23 @@ from rosetta_dagster.cdc.config import (
     checked,
 )
 from rosetta_dagster.cdc.errors import ConfigurationError
-from rosetta_dagster.cdc.inspection import verify_snowflake
+from rosetta_dagster.cdc.inspection import SnowflakeSession, snowflake_session, verify_snowflake
 from rosetta_dagster.settings import open_store
 
 
 def secret_of_environment(variable: str | None, owner: str) -> SecretStr | None:
-    """The secret in this variable; None when none is named. `ConfigurationError` when the variable is not set."""
-    if variable is None:
-        return None
+    """The password in this variable; None when none is named. `ConfigurationError` when the variable is not set."""
+    return None if variable is None else SecretStr(environment_secret(variable, owner, "password"))
+
+
+def environment_secret(variable: str, owner: str, what: str) -> str:
+    """The secret in this variable. `ConfigurationError` when the variable is not set."""
     if variable not in os.environ:
         raise ConfigurationError(
-            f"The environment variable {variable} is not set, which holds the password of {owner}.",
+            f"The environment variable {variable} is not set, which holds the {what} of {owner}.",
             "Set it for every process of Rosetta.",
         )
-    return SecretStr(os.environ[variable])
+    return os.environ[variable]
 
 
 class _PostgresResource(dg.ConfigurableResource[Any]):
@@ -140,6 +143,9 @@ class SnowflakeDestination(dg.ConfigurableResource[Any]):
     private_key_passphrase_env: str | None = Field(
         default=None, description="Environment variable that holds the passphrase of the key."
     )
+    host: str | None = Field(default=None, description="Host of a private link; none: it follows from the account.")
+    port: int | None = Field(default=None, description="TCP port of that host.")
+    protocol: str | None = Field(default=None, description="http for a test server; none: https.")
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="What else destinations.config may hold: deletes, preserve_case, values, flush_seconds, …",
@@ -163,17 +169,34 @@ class SnowflakeDestination(dg.ConfigurableResource[Any]):
             )
         super().__init__(**fields)
 
+    @contextmanager
+    def connect(self) -> Iterator[SnowflakeSession]:
+        """A session in autocommit mode, closed with the block; without a key here, by the key of the row."""
+        with snowflake_session(self.name, self.config() if self._names_a_key else self._stored_config()) as session:
+            yield session
+
     def config(self) -> dict[str, Any]:
         """As `destinations.config` has it. `ConfigurationError` when it is not complete."""
-        names = ("account", "user", "database", "warehouse", "role")
+        names = ("account", "user", "database", "warehouse", "role", "host", "port", "protocol")
         keys = ("private_key_path", "private_key_env", "private_key_passphrase_env")
-        own = {name: getattr(self, name) for name in (*names, *keys)}
-        values = {**self.options, **own, "schema": self.namespace}
-        if self.private_key_path is None and self.private_key_env is None:
+        own = {**{name: getattr(self, name) for name in (*names, *keys)}, "schema": self.namespace}
+        if not self._names_a_key:
             raise ConfigurationError(f"Destination {self.name} has no key.", "Give it private_key_path or private_key_env.")
-        config = {name: value for name, value in values.items() if value is not None}
+        config = {**self.options, **{name: value for name, value in own.items() if value is not None}}
         verify_snowflake(self.name, config)
         return config
 
+    @property
+    def _names_a_key(self) -> bool:
+        return self.private_key_path is not None or self.private_key_env is not None
+
+    def _stored_config(self) -> dict[str, Any]:
+        with open_store() as store:
+            found: DestinationConfig = store.destination(self.name)
+        return found.config
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name})"
+
+
+Resource: TypeAlias = PostgresSource | PostgresDestination | SnowflakeDestination

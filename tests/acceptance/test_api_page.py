@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rosetta_dagster.cdc.config import SchemaPolicy, Status
+from rosetta_dagster.cdc.inspection import snowflake_session
 from tests.acceptance.conftest import Deployment, digests
 from tests.conftest import Database
 
@@ -39,6 +40,7 @@ def answer(deployment: Deployment, command: str) -> Any:
         **os.environ,
         "DAGSTER": deployment.environment.url,
         "DEMO_PORT": str(deployment.environment.postgres.port),
+        "DEMO_SNOWFLAKE_PORT": str(deployment.environment.snowflake.port),
     }
     ran = subprocess.run(["bash", "-euc", command], env=environment, capture_output=True, text=True, timeout=60, check=True)
     told = json.loads(ran.stdout)
@@ -81,7 +83,10 @@ def test_every_command_of_the_page_does_what_it_says(deployment: Deployment) -> 
         shop, warehouse = database(deployment, "shop"), database(deployment, "warehouse")
         return digests(shop, *[s for s, _ in tables]) == digests(warehouse, *[f"archive.{d}" for _, d in tables])
 
-    run("Create a source", "Create a destination")
+    run("Create a source", "Create a destination", "Create a Snowflake destination")
+    lake = deployment.store.destination("lake")
+    with snowflake_session("lake", lake.config) as session:
+        assert [("ANALYTICS", "LOADING")] == session.execute("SELECT CURRENT_DATABASE(), CURRENT_WAREHOUSE()")
     run("Create a pipeline")
     assert Status.PAUSE is deployment.store.status("archive")
     assert SchemaPolicy.STOP_TABLE is deployment.store.pipeline("archive").on_schema_change

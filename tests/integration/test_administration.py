@@ -6,9 +6,13 @@ import dagster as dg
 import pytest
 
 from rosetta_dagster.cdc.config import SchemaPolicy, Status
+from rosetta_dagster.cdc.errors import PipelineNotFound
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import TableShape
+from rosetta_dagster.embedded.snowflake import KeyPair
+from rosetta_dagster.embedded.snowflake.key_pair import fingerprint as key_fingerprint
+from rosetta_dagster.embedded.snowflake.key_pair import load_public_key
 from rosetta_dagster.orchestration.administration import administration_jobs
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.settings import Settings
@@ -85,6 +89,61 @@ def test_a_pipeline_is_made_from_nothing_and_no_secret_reaches_dagster(
     for run in instance.get_runs():
         events = [str(record.event_log_entry) for record in instance.get_records_for_run(run.run_id).records]
         assert PASSWORD not in str(run) + "".join(events)
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> KeyPair:
+    """A key pair whose private half stands in the environment."""
+    pair = KeyPair.generate()
+    monkeypatch.setenv("THE_KEY", pair.private_key)
+    monkeypatch.setenv("THE_PASSPHRASE", pair.passphrase)
+    return pair
+
+
+def reached_at_snowflake(**changed: Any) -> dict[str, Any]:
+    variables = {"private_key_env": "THE_KEY", "private_key_passphrase_env": "THE_PASSPHRASE"}
+    return {"account": "myorg-dw", "user": "rosetta", "database": "ANALYTICS", **variables, **changed}
+
+
+def test_a_snowflake_destination_is_made_and_its_key_does_not_reach_dagster(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, config_database: Database, account: KeyPair
+) -> None:
+    where = reached_at_snowflake(warehouse="LOADING", namespace="kept", deletes="soft", flush_seconds=5.0)
+    told = ran(instance, "create_destination", name="sf", snowflake=where)
+    fingerprint = key_fingerprint(load_public_key(account.public_key))
+    assert {"created": f"destination sf: rosetta@myorg-dw/ANALYTICS, key {fingerprint}"} == told
+    row = store.destination("sf")
+    kept = {"private_key": account.private_key, "private_key_passphrase": account.passphrase}
+    assert ("SNOWFLAKE", kept) == (row.type, {field: row.config[field] for field in kept})
+    assert ("LOADING", "kept", "soft", 5.0) == tuple(
+        row.config[field] for field in ("warehouse", "schema", "deletes", "flush_seconds")
+    )
+    assert account.passphrase not in str(config_database.rows("SELECT config FROM destinations"))
+    shown = [str(entry) for run in instance.get_runs() for entry in instance.all_logs(run.run_id)]
+    for secret in (account.passphrase, account.private_key.splitlines()[3]):
+        assert secret not in str(instance.get_runs()) + "".join(shown)
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({}, "Give either postgres or snowflake"),
+        ({"snowflake": reached_at_snowflake(), "postgres": {"host": "h", "database": "d", "username": "u"}}, "either"),
+        ({"snowflake": reached_at_snowflake(private_key_env="ABSENT")}, "ABSENT is not set, which holds the private key"),
+        ({"snowflake": reached_at_snowflake(private_key_passphrase_env="THE_KEY")}, "passphrase is not that of the"),
+        ({"snowflake": reached_at_snowflake(account="not an account")}, "account"),
+    ],
+    ids=["neither", "both", "no variable", "another passphrase", "a wrong account"],
+)
+def test_a_snowflake_destination_that_cannot_work_is_not_made(
+    store: Store, instance: dg.DagsterInstance, account: KeyPair, where: dict[str, Any], message: str
+) -> None:
+    told = failure(instance, "create_destination", name="sf", **where)
+    assert message in told
+    assert account.passphrase not in told
+    with pytest.raises(PipelineNotFound):
+        store.destination("sf")
 
 
 def test_a_status_is_set_and_a_table_added(

@@ -17,7 +17,14 @@ from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.plan import declare, plan, release_removed
 from rosetta_dagster.cli.main import app
-from rosetta_dagster.orchestration import Pipeline, PostgresDestination, PostgresSource, SnowflakeDestination, Table
+from rosetta_dagster.orchestration import (
+    Pipeline,
+    PostgresDestination,
+    PostgresSource,
+    RosettaPipelineComponent,
+    SnowflakeDestination,
+    Table,
+)
 from rosetta_dagster.orchestration.declarations import declarations
 from rosetta_dagster.settings import Settings
 from tests.conftest import Database
@@ -155,6 +162,51 @@ def test_what_snowflake_would_refuse_is_refused_where_it_is_declared(store: Stor
     )
     with pytest.raises(ConfigurationError, match=r"destination sf.*(deletes|flush_second)"):
         declarations([pipeline("orders", destinations=[destination])])
+
+
+SNOWFLAKE_YAML = """
+name: shop
+source: {name: db, host: 127.0.0.1, database: shop, username: rosetta, password_env: SHOP_PASSWORD}
+destinations:
+  - {name: dw, host: 127.0.0.1, database: warehouse, username: rosetta, password_env: SHOP_PASSWORD}
+  - name: sf
+    account: myorg-dw
+    user: rosetta
+    database: ANALYTICS
+    private_key_path: /etc/rosetta/rsa_key.p8
+    private_key_passphrase_env: SF_PASSPHRASE
+    options: {deletes: soft}
+tables: [orders]
+"""
+
+
+def test_a_component_takes_snowflake_beside_postgres_and_the_plan_shows_it(store: Store) -> None:
+    component = RosettaPipelineComponent.resolve_from_yaml(SNOWFLAKE_YAML)
+    told = "\n".join(map(str, plan(store, declarations([component.pipeline]))))
+    assert "add destination sf\n    SNOWFLAKE" in told
+    declared(store, component.pipeline)
+    config = {
+        "account": "myorg-dw",
+        "user": "rosetta",
+        "database": "ANALYTICS",
+        "private_key_path": "/etc/rosetta/rsa_key.p8",
+        "private_key_passphrase_env": "SF_PASSPHRASE",
+        "deletes": "soft",
+    }
+    assert ("SNOWFLAKE", config) == (store.destination("sf").type, store.destination("sf").config)
+    assert {"dw": "POSTGRES", "sf": "SNOWFLAKE"} == {each.name: each.type for each in store.shapes()[0].destinations}
+    changed = SNOWFLAKE_YAML.replace("options: {deletes: soft}", "warehouse: LOADING")
+    again = RosettaPipelineComponent.resolve_from_yaml(changed).pipeline
+    assert ["change destination sf\n    deletes: soft -> none\n    warehouse: none -> LOADING"] == [
+        str(change) for change in plan(store, declarations([again]))
+    ]
+
+
+def test_a_key_in_a_components_options_is_refused_and_not_repeated() -> None:
+    planted = SNOWFLAKE_YAML.replace("deletes: soft", "private_key: hunter2")
+    with pytest.raises(ConfigurationError, match="private_key_env") as caught:
+        _ = RosettaPipelineComponent.resolve_from_yaml(planted).pipeline
+    assert "hunter2" not in str(caught.value)
 
 
 def test_the_plan_tells_every_difference_and_changes_nothing(

@@ -19,11 +19,20 @@ from rosetta_dagster.cdc.store.declared import (
     put_pipeline,
     put_source,
 )
-from rosetta_dagster.orchestration import DestinationTable, RosettaTranslator, SourceTable, Stream
+from rosetta_dagster.orchestration import (
+    DestinationTable,
+    PostgresDestination,
+    RosettaPipelineComponent,
+    RosettaTranslator,
+    SnowflakeDestination,
+    SourceTable,
+    Stream,
+)
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.orchestration.code_location import serialized
 from rosetta_dagster.settings import Settings
 from tests.conftest import Database
+from tests.snowflake_database import SnowflakeDatabase
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -183,6 +192,60 @@ def test_definitions_hold_no_secret(store: Store, settings: Settings, source: Da
     assert password not in repr([resource.process_config_and_initialize() for resource in resources.values()])
 
 
+def add_snowflake(store: Store, pipeline: str, name: str, config: dict[str, Any]) -> None:
+    """A second destination of a pipeline."""
+    put_destination(store, DeclaredDestination(name=name, type="SNOWFLAKE", config=config))
+    with store.connected() as connection:
+        connection.execute(
+            "INSERT INTO pipeline_destinations SELECT pipelines.id, destinations.id FROM pipelines, destinations"
+            " WHERE pipelines.name = %s AND destinations.name = %s",
+            [pipeline, name],
+        )
+
+
+def test_tables_at_snowflake_are_assets_of_that_kind_and_need_its_resource(
+    store: Store,
+    settings: Settings,
+    source: Database,
+    destination: Database,
+    snowflake_database: SnowflakeDatabase,
+) -> None:
+    add_pipeline(store, "shop", source, destination, "orders")
+    add_snowflake(store, "shop", "sf", {**snowflake_database.config, "schema": "kept"})
+    shapes = store.shapes()
+    definitions = build(shapes, settings)
+    dg.Definitions.validate_loadable(definitions)
+    kinds = {
+        spec.key.to_user_string(): spec.kinds for spec in definitions.resolve_all_asset_specs() if "table" in spec.kinds
+    }
+    assert {
+        "shop_db/public/orders": {"postgres", "table"},
+        "shop_dw/public/orders": {"postgres", "table"},
+        "sf/kept/orders": {"snowflake", "table"},
+    } == kinds
+    replicate = definitions.resolve_assets_def(dg.AssetKey(["sf", "kept", "orders"]))
+    assert {"source_shop_db", "destination_shop_dw", "destination_sf"} <= replicate.required_resource_keys
+    resource = (definitions.resources or {})["destination_sf"]
+    secrets = [snowflake_database.config[field] for field in ("private_key", "private_key_passphrase")]
+    for shown in (serialized(shapes), repr(resource), repr(resource.process_config_and_initialize())):
+        assert not any(secret in shown for secret in secrets)
+    with resource.connect() as session:
+        assert [(1, "a")] == session.execute("SELECT 1, ?", ["a"])
+
+
+def test_a_destination_whose_row_is_not_complete_does_not_keep_the_others_from_loading(
+    store: Store, settings: Settings, source: Database, destination: Database
+) -> None:
+    add_pipeline(store, "shop", source, destination, "orders")
+    add_pipeline(store, "broken", source, destination, "orders")
+    with store.connected() as connection:
+        connection.execute("UPDATE destinations SET config = '{}' WHERE name = 'broken_dw'")
+    add_snowflake(store, "broken", "sf", {"account": "myorg-dw", "unknown": 1})
+    definitions = build(store.shapes(), settings)
+    dg.Definitions.validate_loadable(definitions)
+    assert {"rosetta_shop", "rosetta_broken"} <= {job.name for job in definitions.resolve_all_job_defs()}
+
+
 def test_a_resource_connects_with_the_password_of_its_row(
     store: Store, settings: Settings, source: Database, destination: Database
 ) -> None:
@@ -207,3 +270,9 @@ def test_the_readmes_python_is_definitions_that_load(
         loaded = names.get("defs") or dg.Definitions()
         dg.Definitions.validate_loadable(loaded if isinstance(loaded, dg.Definitions) else loaded.load_fn())
     assert ["shop"] == [shape.name for shape in store.shapes()]
+
+
+def test_the_readmes_yaml_is_a_pipeline() -> None:
+    (example,) = re.findall(r"```yaml\n.*?attributes:\n(.*?)```", README.read_text(), re.DOTALL)
+    pipeline = RosettaPipelineComponent.resolve_from_yaml(example).pipeline
+    assert [PostgresDestination, SnowflakeDestination] == [type(destination) for destination in pipeline.destinations]

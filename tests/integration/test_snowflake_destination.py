@@ -315,7 +315,7 @@ def test_state_tables_of_an_older_version_are_extended(begin: Open, snowflake_da
     apply(destination, 1, insert(ITEMS, "1", "a", None))
     destination.note(Lsn(500))
     destination.close()
-    for column_name in ("SOURCE_COLUMNS", "COLUMN_NAMES", "SET_ASIDE_AT", "SET_ASIDE_REASON"):
+    for column_name in ("SOURCE_COLUMNS", "COLUMN_NAMES", "SET_ASIDE_AT", "SET_ASIDE_REASON", "TARGET_NAME"):
         snowflake_database.rows(f"ALTER TABLE ROSETTA.COPIES DROP COLUMN {column_name}")
     snowflake_database.rows("DROP TABLE ROSETTA.COPIED_RANGES")
     again = make(SnowflakeKind(snowflake_database), [ITEMS])
@@ -324,6 +324,23 @@ def test_state_tables_of_an_older_version_are_extended(begin: Open, snowflake_da
     again.close()
     again.set_aside(ITEMS.id, "because")
     assert {ITEMS.id: "because"} == make(SnowflakeKind(snowflake_database), [ITEMS]).open(IDENTITY).set_aside
+
+
+def test_a_copy_from_before_targets_were_noted_is_of_the_target_of_now(
+    begin: Open, snowflake_database: SnowflakeDatabase
+) -> None:
+    destination = begin(ITEMS)
+    apply(destination, 1, insert(ITEMS, "1", "a", None))
+    destination.close()
+    for column_name in ("TARGET_NAME", "TARGET_SCHEMA"):
+        snowflake_database.rows(f"ALTER TABLE ROSETTA.COPIES DROP COLUMN {column_name}")
+    again = make(SnowflakeKind(snowflake_database), [ITEMS])
+    assert {ITEMS.id: BEGINNING} == again.open(IDENTITY).copied
+    again.close()
+    assert [("PUBLIC", "ITEMS")] == snowflake_database.rows("SELECT TARGET_SCHEMA, TARGET_NAME FROM ROSETTA.COPIES")
+    moved = make(SnowflakeKind(snowflake_database), [ITEMS], targets={ITEMS.id: TableId("kept", "items")})
+    assert {} == moved.open(IDENTITY).copied
+    moved.close()
 
 
 def test_names_keep_their_case_when_the_config_says_so(begin: Open, snowflake_database: SnowflakeDatabase) -> None:

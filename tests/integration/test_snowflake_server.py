@@ -203,6 +203,17 @@ class TestStatements:
             assert 100 == cursor.rowcount
             assert [(100, 50)] == rows(connection, "SELECT count(*), count(b) FROM t")
 
+    def test_rows_come_in_the_order_that_was_asked_for(self, snowflake: SnowflakeAccount) -> None:
+        with snowflake.connect(paramstyle="qmark") as connection:
+            cursor = connection.cursor()
+            cursor.execute("CREATE TABLE few (a INT)")
+            cursor.executemany("INSERT INTO few VALUES (?)", [(n,) for n in range(200)])
+            cursor.execute("CREATE TABLE t (a INT, b VARCHAR)")
+            cursor.execute("INSERT INTO t SELECT x.a + 200 * y.a, 'text ' || x.a FROM few AS x, few AS y")
+            for _ in range(5):
+                found = [a for a, _ in rows(connection, "SELECT a, b FROM t ORDER BY a")]
+                assert list(range(40_000)) == found
+
     def test_constraints_are_declared_and_not_enforced(self, snowflake: SnowflakeAccount) -> None:
         snowflake.run(
             "CREATE TABLE t (a INT PRIMARY KEY, b INT UNIQUE, CONSTRAINT c UNIQUE (a, b))",

@@ -49,7 +49,7 @@ from rosetta_dagster.cdc.store.secrets import SecretBox, is_encrypted
 SECRET_FIELDS = ("password", "private_key", "private_key_passphrase")
 
 #: Fields of `destinations.config` that everybody may see.
-SHOWN_FIELDS = ("host", "port", "database", "username", "sslmode")
+SHOWN_FIELDS = ("host", "port", "database", "username", "sslmode", "protocol", "account", "user", "warehouse", "role")
 
 
 class Store:

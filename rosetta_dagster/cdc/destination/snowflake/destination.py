@@ -59,7 +59,7 @@ class SnowflakeDestination:
     def open(self, identity: StreamIdentity, is_unwanted: Callable[[], bool] = bool) -> Held:
         self._is_unwanted = is_unwanted
         self._session = self._connect()
-        self._state = StreamState(self._session, identity)
+        self._state = StreamState(self._session, identity, self._targets.by_source())
         self._merger = Merger(
             self._session, self._targets, self._state, self._config.values, pipeline=self._pipeline, destination=self.name
         )

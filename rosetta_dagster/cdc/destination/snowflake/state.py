@@ -35,6 +35,8 @@ class _Copy(NamedTuple):
     schema: TableSchema | None
     names: dict[int, str]
     set_aside: str | None
+    #: The table that it went into, as Snowflake spells it; None when that was not noted.
+    target: TableId | None
 
 
 def pipeline_token(pipeline: str) -> str:
@@ -48,11 +50,17 @@ def pipeline_token(pipeline: str) -> str:
 
 
 class StreamState:
-    """The rows of one pipeline. The caller owns the transaction."""
+    """The rows of one pipeline. The caller owns the transaction.
 
-    def __init__(self, session: Session, identity: StreamIdentity) -> None:
+    What is noted of a table is of the target that it had then. A table that has another target by now has no copy: its rows
+    are elsewhere, and rows in the new target are not ours.
+    """
+
+    def __init__(self, session: Session, identity: StreamIdentity, targets: Mapping[TableId, TableId]) -> None:
+        """The targets are those of now, by source table."""
         self._session = session
         self._identity = identity
+        self._targets = targets
         token = pipeline_token(identity.pipeline)
         self._stream, self._note = f"{sql.SCHEMA}.STREAM_{token}", f"{sql.SCHEMA}.NOTED_{token}"
         self._watermark: Watermark | None = None
@@ -68,6 +76,7 @@ class StreamState:
         self._watermark = self._read_stream()
         ((noted,),) = self._session.execute(state_sql.read_note(self._note))
         self._noted = None if noted is None else Lsn(noted)
+        self._note_targets()
         copies = self._copies()
         ranges = {} if all(copy.is_finished for copy in copies) else self._ranges()
         self.schemas = {copy.table: copy.schema for copy in copies if copy.schema is not None}
@@ -96,10 +105,13 @@ class StreamState:
 
     def start_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
         pipeline = self._identity.pipeline
-        self._session.execute(state_sql.REMOVE_COPY, [pipeline, *table.id])
+        place = [str(int(point.lsn)), str(point.xids)]
+        # The ranges of a copy that was broken off may be of another target.
+        for statement in (state_sql.REMOVE_COPY, state_sql.FORGET_RANGES):
+            self._session.execute(statement, [pipeline, *table.id])
         self._session.execute(
             state_sql.ADD_COPY,
-            [pipeline, *table.id, str(int(point.lsn)), str(point.xids), _SCHEMA.dump_json(table).decode()],
+            [pipeline, *table.id, *place, _SCHEMA.dump_json(table).decode(), *self._targets[table.id]],
         )
         self.schemas[table.id] = table
         self.names.pop(table.id, None)
@@ -156,7 +168,7 @@ class StreamState:
     def _create(self) -> None:
         """Make the state tables that are missing; what an older version has made is extended."""
         found = _state_tables(self._session, self._identity.pipeline)
-        if "COPIED_RANGES" not in found:
+        if not found >= state_sql.CURRENT:
             _extend(self._session)
         if self._stream.removeprefix(f"{sql.SCHEMA}.") not in found:
             self._session.execute(state_sql.note(self._note, None))
@@ -187,7 +199,20 @@ class StreamState:
             "Point the pipeline back at that source, or give it another name so that it starts with a new copy.",
         )
 
+    def _note_targets(self) -> None:
+        """Changes pass by a target that the table has no more: if it ever comes back, it is copied into anew."""
+        for copy in self._read_copies():
+            target = self._targets.get(copy.table, copy.target)
+            if target is not None and copy.target is None:
+                self._session.execute(state_sql.NOTE_TARGET, [*target, self._identity.pipeline, *copy.table])
+            elif target != copy.target and copy.is_finished:
+                self._session.execute(state_sql.FORGET_COPY, [self._identity.pipeline, *copy.table])
+
     def _copies(self) -> list[_Copy]:
+        """The copies of what is where it was; of tables that the pipeline has no more, too."""
+        return [copy for copy in self._read_copies() if self._targets.get(copy.table, copy.target) == copy.target]
+
+    def _read_copies(self) -> list[_Copy]:
         return [_copy(row) for row in self._session.execute(state_sql.READ_COPIES, [self._identity.pipeline])]
 
     def _ranges(self) -> dict[TableId, list[CopiedRange]]:
@@ -248,7 +273,7 @@ def forget_copies(session: Session, pipeline: str, tables: Iterable[TableId]) ->
 def _has_state(session: Session, pipeline: str) -> bool:
     """Whether anything is known of the pipeline; then the state tables are those of this version on return."""
     found = _state_tables(session, pipeline)
-    if found and "COPIED_RANGES" not in found:
+    if found and not found >= state_sql.CURRENT:
         _extend(session)
     return f"STREAM_{pipeline_token(pipeline)}" in found
 
@@ -266,12 +291,13 @@ def _extend(session: Session) -> None:
 
 
 def _state_tables(session: Session, pipeline: str) -> frozenset[str]:
-    rows = session.execute(state_sql.STATE_TABLES, [sql.SCHEMA, f"STREAM_{pipeline_token(pipeline)}"])
+    stream = f"STREAM_{pipeline_token(pipeline)}"
+    rows = session.execute(state_sql.STATE_TABLES, [sql.SCHEMA, stream, sql.SCHEMA])
     return frozenset(name for (name,) in rows)
 
 
 def _copy(row: tuple[Any, ...]) -> _Copy:
-    namespace, name, lsn, snapshot, is_finished, columns, names, reason = row
+    namespace, name, lsn, snapshot, is_finished, columns, names, reason, target_namespace, target_name = row
     return _Copy(
         table=TableId(namespace, name),
         point=SnapshotPoint(Lsn(lsn), XidSnapshot.parse(snapshot)),
@@ -279,6 +305,7 @@ def _copy(row: tuple[Any, ...]) -> _Copy:
         schema=None if columns is None else _SCHEMA.validate_json(columns),
         names={} if names is None else _NAMES.validate_json(names),
         set_aside=reason,
+        target=None if target_name is None else TableId(target_namespace, target_name),
     )
 
 

@@ -19,10 +19,16 @@ def create_stream(stream: str) -> str:
 ) COMMENT = 'The last change that Rosetta applied here. Written in the transaction of the data. Do not change.'"""
 
 
-#: Which of two state tables exist: the pipeline's own, and the one that this version made last.
-STATE_TABLES = (
-    "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, 'COPIED_RANGES')"
-)
+#: What of this exists: the pipeline's own table, the table that is made last, and the column that was added last.
+STATE_TABLES = """
+SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, 'COPIED_RANGES')
+UNION ALL
+SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS
+WHERE TABLE_SCHEMA = ? AND TABLE_NAME = 'COPIES' AND COLUMN_NAME = 'TARGET_NAME'
+"""
+
+#: What of it tells that every state table has every column that is read.
+CURRENT = frozenset({"COPIED_RANGES", "TARGET_NAME"})
 
 CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIES (
     PIPELINE VARCHAR NOT NULL,
@@ -34,7 +40,9 @@ CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIES (
     SOURCE_COLUMNS VARCHAR,
     COLUMN_NAMES VARCHAR,
     SET_ASIDE_AT TIMESTAMP_TZ(6),
-    SET_ASIDE_REASON VARCHAR
+    SET_ASIDE_REASON VARCHAR,
+    TARGET_SCHEMA VARCHAR,
+    TARGET_NAME VARCHAR
 ) COMMENT = 'The tables that Rosetta copied here, and the point of the stream that each copy stands for.'"""
 
 #: Columns of COPIES that an older version left out.
@@ -43,6 +51,8 @@ LATER_COLUMNS = {
     "COLUMN_NAMES": "VARCHAR",
     "SET_ASIDE_AT": "TIMESTAMP_TZ(6)",
     "SET_ASIDE_REASON": "VARCHAR",
+    "TARGET_SCHEMA": "VARCHAR",
+    "TARGET_NAME": "VARCHAR",
 }
 
 CREATE_COPIED_RANGES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIED_RANGES (
@@ -110,7 +120,8 @@ def read_note(view: str) -> str:
 
 READ_COPIES = (
     "SELECT TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, FINISHED_AT IS NOT NULL, SOURCE_COLUMNS, COLUMN_NAMES, "
-    f"IFF(SET_ASIDE_AT IS NULL, NULL, COALESCE(SET_ASIDE_REASON, '')) FROM {sql.SCHEMA}.COPIES WHERE PIPELINE = ?"
+    "IFF(SET_ASIDE_AT IS NULL, NULL, COALESCE(SET_ASIDE_REASON, '')), TARGET_SCHEMA, TARGET_NAME "
+    f"FROM {sql.SCHEMA}.COPIES WHERE PIPELINE = ?"
 )
 
 #: A range of which some rows were copied again was noted again: an INSERT, unlike what looks for it first, locks nothing.
@@ -123,14 +134,16 @@ _OF_TABLE = "WHERE PIPELINE = ? AND TABLE_SCHEMA = ? AND TABLE_NAME = ?"
 
 REMOVE_COPY = f"DELETE FROM {sql.SCHEMA}.COPIES {_OF_TABLE}"
 ADD_COPY = (
-    f"INSERT INTO {sql.SCHEMA}.COPIES (PIPELINE, TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, SOURCE_COLUMNS) "
-    "SELECT ?, ?, ?, CAST(? AS NUMBER(20,0)), ?, ?"
+    f"INSERT INTO {sql.SCHEMA}.COPIES (PIPELINE, TABLE_SCHEMA, TABLE_NAME, LSN, SNAPSHOT, SOURCE_COLUMNS, "
+    "TARGET_SCHEMA, TARGET_NAME) SELECT ?, ?, ?, CAST(? AS NUMBER(20,0)), ?, ?, ?, ?"
 )
 RESUME_COPY = f"UPDATE {sql.SCHEMA}.COPIES SET LSN = CAST(? AS NUMBER(20,0)), SNAPSHOT = ? {_OF_TABLE}"
 FINISH_COPY = f"UPDATE {sql.SCHEMA}.COPIES SET FINISHED_AT = {sql.NOW} {_OF_TABLE}"
 ADD_RANGE = f"INSERT INTO {sql.SCHEMA}.COPIED_RANGES SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?"
 FORGET_RANGES = f"DELETE FROM {sql.SCHEMA}.COPIED_RANGES {_OF_TABLE}"
 FORGET_ALL_RANGES = f"DELETE FROM {sql.SCHEMA}.COPIED_RANGES WHERE PIPELINE = ?"
+#: Copies from before targets were noted are of the target that the table has now.
+NOTE_TARGET = f"UPDATE {sql.SCHEMA}.COPIES SET TARGET_SCHEMA = ?, TARGET_NAME = ? {_OF_TABLE} AND TARGET_NAME IS NULL"
 REMEMBER_COLUMNS = f"UPDATE {sql.SCHEMA}.COPIES SET SOURCE_COLUMNS = ?, COLUMN_NAMES = ? {_OF_TABLE}"
 #: Written before columns are renamed: DDL is in no transaction, and changes from before it may come again.
 ANNOUNCE_NAMES = f"UPDATE {sql.SCHEMA}.COPIES SET COLUMN_NAMES = ? {_OF_TABLE}"

@@ -36,6 +36,10 @@ class Targets:
         """As Snowflake spells it."""
         return self._names.table(self._targets[source])
 
+    def by_source(self) -> dict[TableId, TableId]:
+        """Every target as Snowflake spells it, by the source's table."""
+        return {source: self.of(source) for source in self._targets}
+
     def layout(self, schema: TableSchema, names: Mapping[int, str] | None = None) -> Layout:
         return layout_of(schema, self._targets[schema.id], self._config, names)
 

@@ -35,8 +35,6 @@ class Storage:
             self._attach(path)
         # It is of one machine's memory, and the client, the source and the worker want some too.
         self._fakesnow.duck_conn.execute("SET GLOBAL memory_limit = '2GB'")
-        # Rows have no order that a statement could rely on, as in Snowflake, and large inserts need less memory so.
-        self._fakesnow.duck_conn.execute("SET GLOBAL preserve_insertion_order = false")
         # Few changes at a time go to the databases' files; what is not there yet is in the log beside them.
         self._fakesnow.duck_conn.execute("SET GLOBAL checkpoint_threshold = '256MB'")
         # Half the time of a large load was spent on making files smaller that live as long as a demo.
