@@ -498,6 +498,17 @@ class TestTablesOfEveryKind:
             failure(pipeline(source, [destination], "items"))
 
     @only_debezium
+    def test_quotes_within_a_column_are_refused_when_a_unique_index_makes_it_the_key(
+        self, source: Database, destination: Database
+    ) -> None:
+        source.run(
+            'CREATE TABLE items ("k""ey" int NOT NULL UNIQUE)',
+            'ALTER TABLE items REPLICA IDENTITY USING INDEX "items_k""ey_key"',
+        )
+        with pytest.raises(PreflightFailed, match="in a unique index's column"):
+            failure(pipeline(source, [destination], "items"))
+
+    @only_debezium
     def test_columns_whose_names_differ_by_case_only_are_refused(self, source: Database, destination: Database) -> None:
         source.run('CREATE TABLE items (id int PRIMARY KEY, "Name" text, name text)')
         with pytest.raises(PreflightFailed, match="cannot tell the columns Name, name apart"):

@@ -23,6 +23,11 @@ WHERE domain.typtype = 'd' AND base.typtype = 'e' ORDER BY 1
 """
 
 
+_HAS_PRIMARY_KEY = """
+SELECT FROM pg_index WHERE indrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND indisprimary
+"""
+
+
 def unreadable(connection: "psycopg.Connection[Any]", schemas: list[TableSchema]) -> Iterator[ChangeUndecodable]:
     """Whatever of these tables and their database Debezium cannot read, each with its remedy."""
     domains = [name for (name,) in connection.execute(_ENUM_DOMAINS)]
@@ -33,6 +38,7 @@ def unreadable(connection: "psycopg.Connection[Any]", schemas: list[TableSchema]
         )
     for schema in schemas:
         yield from _unreadable_names(schema)
+        yield from _unreadable_key(connection, schema)
         yield from _names_alike(schema)
         yield from _unreadable_columns(schema)
 
@@ -42,6 +48,13 @@ def _unreadable_names(schema: TableSchema) -> Iterator[ChangeUndecodable]:
     if names:
         # It takes the quotes for its own, and then leaves the table's changes out without a word.
         yield ChangeUndecodable(f"Table {schema.id}: Debezium cannot read the double quotes in {', '.join(names)}.", _REMEDY)
+
+
+def _unreadable_key(connection: "psycopg.Connection[Any]", schema: TableSchema) -> Iterator[ChangeUndecodable]:
+    names = [name for name in schema.key if '"' in name]
+    if names and connection.execute(_HAS_PRIMARY_KEY, schema.id).fetchone() is None:
+        message = f"Table {schema.id}: Debezium cannot read the double quotes in a unique index's column {', '.join(names)}."
+        yield ChangeUndecodable(message, _REMEDY)
 
 
 def _names_alike(schema: TableSchema) -> Iterator[ChangeUndecodable]:
