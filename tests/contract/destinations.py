@@ -39,6 +39,9 @@ class DestinationKind(Protocol):
     def insert(self, target: TableId, columns: Sequence[str], row: TextRow) -> None:
         """Write a row that Rosetta did not write."""
 
+    def drop(self, target: TableId) -> None:
+        """Drop a table."""
+
     def printed_json(self, text: str) -> str:
         """How a value of the type json is read back by `rows`."""
 
@@ -84,6 +87,10 @@ class PostgresKind:
         with self._database.connect() as connection:
             connection.execute(query)
 
+    def drop(self, target: TableId) -> None:
+        with self._database.connect() as connection:
+            connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(*target)))
+
     def printed_json(self, text: str) -> str:
         return text
 
@@ -118,6 +125,9 @@ class SnowflakeKind:
         names = ", ".join(quoted(self._names.of(name)) for name in columns)
         marks = ", ".join("?" for _ in row)
         self._database.rows(f"INSERT INTO {quoted(*self._names.table(target))} ({names}) SELECT {marks}", *row)
+
+    def drop(self, target: TableId) -> None:
+        self._database.rows(f"DROP TABLE {quoted(*self._names.table(target))}")
 
     def printed_json(self, text: str) -> str:
         return json.dumps(json.loads(text))

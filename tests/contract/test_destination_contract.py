@@ -941,6 +941,32 @@ class TestTablesAndColumns:
         copy(second.destination, [ITEMS], b"2\tnew\t\\N\n")
         assert [("2", "new", None)] == second.rows(ITEMS)
 
+    def test_a_broken_off_copy_whose_table_was_dropped_starts_over(self, begin: Open, kind: DestinationKind) -> None:
+        first = begin(ITEMS, copied=False)
+        first.destination.start_copy([ITEMS], BEGINNING)
+        with first.destination.loader() as loader:
+            loader.load(ITEMS, pages(), [b"1\ta\t\\N\n"])
+        first.destination.close()
+        kind.drop(ITEMS.id)
+        second = begin(ITEMS, copied=False)
+        assert {ITEMS.id: BegunCopy(table=None, ranges=frozenset())} == second.held.begun
+        copy(second.destination, [ITEMS], b"2\tb\t\\N\n")
+        assert [("2", "b", None)] == second.rows(ITEMS)
+
+    def test_a_stream_does_not_continue_on_a_table_that_was_dropped(self, begin: Open, kind: DestinationKind) -> None:
+        first = begin(ITEMS, NOTES)
+        first.apply(insert(ITEMS, "1", "a", None), insert(NOTES, "x", "y"))
+        first.destination.close()
+        kind.drop(ITEMS.id)
+        with pytest.raises(DestinationRejected, match="is gone, and with it the rows") as caught:
+            begin(ITEMS, NOTES)
+        assert caught.value.broken is not None
+        assert ITEMS.id == caught.value.broken.table
+        first.destination.forget([ITEMS.id])
+        third = begin(ITEMS, NOTES, copied=False)
+        copy(third.destination, [ITEMS], b"2\tb\t\\N\n")
+        assert ([("2", "b", None)], [("x", "y")]) == (third.rows(ITEMS), third.rows(NOTES))
+
     def test_all_tables_go_to_the_namespace_of_the_destination(self, begin: Open, kind: DestinationKind) -> None:
         replica = begin(ITEMS, NOTES, namespace="Its Own")
         replica.apply(insert(ITEMS, "1", "a", None), insert(NOTES, "x", "y"))

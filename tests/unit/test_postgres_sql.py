@@ -49,6 +49,12 @@ def test_a_table_without_a_key_is_made_without_one() -> None:
     assert expected == text(sql.create_table(TARGET, KEYLESS))
 
 
+def test_the_key_is_set_in_the_place_of_another_one() -> None:
+    assert 'ALTER TABLE "mirror"."items" ADD PRIMARY KEY ("a""b")' == text(sql.set_primary_key(TARGET, None, STRANGE.key))
+    expected = 'ALTER TABLE "mirror"."items" DROP CONSTRAINT "old key", ADD PRIMARY KEY ("region", "id")'
+    assert expected == text(sql.set_primary_key(TARGET, "old key", ITEMS.key))
+
+
 def test_names_are_quoted_and_their_quotes_doubled() -> None:
     expected = """\
 CREATE TABLE IF NOT EXISTS "S.x"."T""y" (

@@ -1,8 +1,8 @@
 """The contract of a destination, and what a destination tells of what it already holds."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from rosetta_dagster.cdc.batch import Batch
@@ -48,6 +48,14 @@ class Held:
     set_aside: Mapping[TableId, str] = field(default_factory=dict)
     #: Up to where a run may have let the slot move.
     noted: Lsn | None = None
+
+    def without_copies(self, lost: Collection[TableId]) -> "Held":
+        """The same, with the copies of these tables begun and nothing of them there: they start over."""
+        return replace(
+            self,
+            begun={**self.begun, **{table: BegunCopy(table=None, ranges=frozenset()) for table in lost}},
+            schemas={table: schema for table, schema in self.schemas.items() if table not in lost},
+        )
 
     def is_continued_by(self, confirmed_flush_lsn: Lsn) -> bool:
         """Whether a slot that stands there can continue this. One that stands further was made anew, or read by others."""

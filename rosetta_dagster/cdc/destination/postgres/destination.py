@@ -104,7 +104,10 @@ class PostgresDestination:
             self._end_leftovers(self._connection)
             self._state = StreamState(self._connection, identity, self._targets.by_source)
             self._merger = Merger(self._connection, self._targets, self._state, self._translation)
-            return self._state.read()
+            held = self._state.read()
+            lost = [table for table in held.begun if not self._targets.exists(self._connection, table)]
+            self._state.lose(lost)
+            return held.without_copies(lost)
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
         for table in tables:

@@ -96,6 +96,12 @@ def drop_not_null(target: TableId, name: str) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(table(target), sql.Identifier(name))
 
 
+def set_primary_key(target: TableId, other: str | None, key: Iterable[str]) -> sql.Composed:
+    """Make these columns the primary key, instead of the one of that name when there is one. For a person to run."""
+    drop = sql.SQL("") if other is None else sql.SQL("DROP CONSTRAINT {}, ").format(sql.Identifier(other))
+    return sql.SQL("ALTER TABLE {} {}ADD PRIMARY KEY ({})").format(table(target), drop, _names(key))
+
+
 def truncate(target: TableId) -> sql.Composed:
     return sql.SQL("TRUNCATE {}").format(table(target))
 

@@ -71,6 +71,12 @@ class StreamState:
             noted=noted,
         )
 
+    def lose(self, tables: Iterable[TableId]) -> None:
+        """What was copied of these tables is not there any more: somebody has dropped the target."""
+        for table in tables:
+            self._connection.execute(state_sql.FORGET_RANGES, [self._identity.pipeline, *table])
+            self.schemas.pop(table, None)
+
     def begun_copies(self) -> frozenset[TableId]:
         """Tables whose copy was started, finished or not: their rows are ours."""
         return frozenset(copy.table for copy in self._copies())

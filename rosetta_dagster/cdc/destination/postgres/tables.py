@@ -25,6 +25,12 @@ from rosetta_dagster.cdc.schema import Column, TableId, TableSchema, missing_col
 #: Every connection here returns plain tuples.
 _Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
 
+#: The name of a table's primary key.
+_PRIMARY_KEY = """
+SELECT conname::text FROM pg_constraint
+WHERE conrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND contype = 'p'
+"""
+
 _COLUMNS = """
 SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
 WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attnum > 0 AND NOT attisdropped
@@ -101,6 +107,10 @@ class Targets:
 
     def of(self, source: TableId) -> TableId:
         return self.by_source[source]
+
+    def exists(self, connection: _Connection, source: TableId) -> bool:
+        """Whether the table is there; true for one that the pipeline has no more, of which nothing is asked."""
+        return source not in self.by_source or bool(self._types(connection, self.of(source)))
 
     def prepare(self, connection: _Connection, schema: TableSchema, before: TableSchema) -> None:
         """Let the columns of a table that is copied take what the source may hold by now.
@@ -243,8 +253,10 @@ class Targets:
             return
         parameters = {"namespace": target.namespace, "name": target.name, "key": list(schema.key)}
         if connection.execute(_HAS_KEY, parameters).fetchone() == (False,):
+            other = connection.execute(_PRIMARY_KEY, target).fetchone()
+            statement = sql.set_primary_key(target, None if other is None else str(other[0]), schema.key).as_string()
             key = ", ".join(schema.key)
             raise DestinationRejected(
                 f"Table {target} of the destination has no unique index on the key of {schema.id} ({key}).",
-                f"Run ALTER TABLE {target} ADD PRIMARY KEY ({key}) at the destination.",
+                f"Run {statement} at the destination, or drop the table there. Then let it be copied anew.",
             )

@@ -64,6 +64,9 @@ class SnowflakeDestination:
             self._session, self._targets, self._state, self._config.values, pipeline=self._pipeline, destination=self.name
         )
         held = self._state.read()
+        lost = [table for table in held.begun if not self._targets.exists(self._session, table)]
+        self._state.lose(lost)
+        held = held.without_copies(lost)
         drop_left_staging(self._session, self._pipeline)
         # What a run that broke off has left in the stage costs its storage and nothing else.
         with suppress(DestinationRejected):

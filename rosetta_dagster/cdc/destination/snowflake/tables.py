@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout, layout_of
 from rosetta_dagster.cdc.destination.snowflake.names import Names
 from rosetta_dagster.cdc.destination.snowflake.shape import Shape, every_column, names_after, shape_of, verify
-from rosetta_dagster.cdc.errors import TableNotOurs
+from rosetta_dagster.cdc.errors import DestinationRejected, TableNotOurs
 from rosetta_dagster.cdc.evolution import widens
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 
@@ -43,14 +43,22 @@ class Targets:
     def layout(self, schema: TableSchema, names: Mapping[int, str] | None = None) -> Layout:
         return layout_of(schema, self._targets[schema.id], self._config, names)
 
+    def exists(self, session: Session, source: TableId) -> bool:
+        """Whether the table is there; true for one that the pipeline has no more, of which nothing is asked."""
+        return source not in self._targets or bool(read_columns(session, self.of(source)))
+
     def prepare(self, session: Session, schema: TableSchema, before: TableSchema | None, ahead: Mapping[int, str]) -> None:
-        """Make the table when it is missing; else let its columns take what the source may hold by now.
+        """Make the table when nothing of it was copied yet; else let its columns take what the source may hold by now.
 
         `before` is the table as its last applied change had it; `ahead` are names that run ahead of it. Everything but
         wider types and NULL waits for the change that comes with it.
         """
         layout, place = self.layout(schema), f"table {schema.id}"
         present = read_columns(session, layout.id)
+        if not present and before is not None:
+            raise DestinationRejected(
+                f"Table {layout.id} of the destination is gone, and with it the rows of {schema.id}.", "Resync the table."
+            )
         if not present:
             session.execute(sql.create_namespace(layout.id.namespace), place=place)
             session.execute(sql.create_table(layout), place=place)
