@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 import dagster as dg
 
 from rosetta_dagster.cdc.comparison import compare_row_counts, schema_drift
-from rosetta_dagster.cdc.config import PipelineConfig
+from rosetta_dagster.cdc.config import PipelineConfig, TableState
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.health import observe, thresholds_of
 from rosetta_dagster.cdc.reconcile.reconcile import reconcile
@@ -22,6 +22,8 @@ from rosetta_dagster.orchestration.checks import (
 from rosetta_dagster.orchestration.naming import RECONCILIATION, ROW_COUNT, SCHEMA_DRIFT
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 
+_COMING = frozenset({TableState.PENDING, TableState.SNAPSHOT})
+
 
 def evaluate(store: Store, specs: PipelineSpecs, wanted: AbstractSet[str]) -> list[dg.AssetCheckEvaluation]:
     """These checks of a pipeline, in the order of their definition. `PipelineNotFound` when its row is gone."""
@@ -30,7 +32,7 @@ def evaluate(store: Store, specs: PipelineSpecs, wanted: AbstractSet[str]) -> li
         observation = observe(store, specs.shape.name)
         found += [each for each in evaluations(specs.stream.key, observation) if each.check_name in wanted]
     if SCHEMA_DRIFT in wanted:
-        found.append(_guarded(store, specs, SCHEMA_DRIFT, lambda config: _schema_drift(specs, config)))
+        found.append(_guarded(store, specs, SCHEMA_DRIFT, lambda config: _schema_drift(store, specs, config)))
     if ROW_COUNT in wanted:
         found.append(_guarded(store, specs, ROW_COUNT, lambda config: _row_count(store, specs, config)))
     if RECONCILIATION in wanted:
@@ -47,13 +49,19 @@ def _guarded(
         return not_evaluated(specs.stream.key, check, str(error))
 
 
-def _schema_drift(specs: PipelineSpecs, config: PipelineConfig) -> dg.AssetCheckEvaluation:
-    return schema_drift_evaluation(specs.stream.key, schema_drift(config))
+def _schema_drift(store: Store, specs: PipelineSpecs, config: PipelineConfig) -> dg.AssetCheckEvaluation:
+    return schema_drift_evaluation(specs.stream.key, schema_drift(_copied(store, config)))
 
 
 def _row_count(store: Store, specs: PipelineSpecs, config: PipelineConfig) -> dg.AssetCheckEvaluation:
     tolerance = thresholds_of(store, config.name).row_count_tolerance
-    return row_count_evaluation(specs.stream.key, compare_row_counts(config, tolerance), tolerance)
+    return row_count_evaluation(specs.stream.key, compare_row_counts(_copied(store, config), tolerance), tolerance)
+
+
+def _copied(store: Store, config: PipelineConfig) -> PipelineConfig:
+    """The pipeline without the tables that are still to be copied: what they lack is on its way."""
+    coming = {record.id for record in store.tables(config.name) if record.state in _COMING}
+    return config.model_copy(update={"tables": tuple(table for table in config.tables if table.id not in coming)})
 
 
 def _reconciliation(specs: PipelineSpecs, config: PipelineConfig) -> dg.AssetCheckEvaluation:

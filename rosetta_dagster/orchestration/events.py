@@ -151,6 +151,7 @@ class Events:
                 **spec.metadata,
                 "dagster/row_count": fact.row_count,
                 "dagster/column_schema": column_schema(fact.table),
+                "dagster/column_lineage": column_lineage(fact.table, self._specs.sources[fact.table.id].key),
                 **change_metadata(self._told.get(fact.table.id, TableCounts()), counts),
                 **({} if report.lag_seconds is None else {"lag_seconds": report.lag_seconds}),
             },
@@ -205,6 +206,11 @@ def change_metadata(before: TableCounts, now: TableCounts) -> dict[str, int | st
 def column_schema(table: TableSchema) -> dg.TableSchema:
     """The columns as the source describes them."""
     return dg.TableSchema(columns=[_column(column, is_key=column.name in table.key) for column in table.columns])
+
+
+def column_lineage(table: TableSchema, source: dg.AssetKey) -> dg.TableColumnLineage:
+    """Every column comes from the source's column of its name."""
+    return dg.TableColumnLineage({name: [dg.TableColumnDep(source, name)] for name in table.column_names})
 
 
 def _column(column: Column, *, is_key: bool) -> dg.TableColumn:

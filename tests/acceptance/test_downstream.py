@@ -14,6 +14,7 @@ query ($path: [String!]!) {
       label ... on IntMetadataEntry { intValue } ... on TextMetadataEntry { text }
       ... on TimestampMetadataEntry { timestamp }
       ... on TableSchemaMetadataEntry { schema { columns { name description } } }
+      ... on TableColumnLineageMetadataEntry { lineage { columnName columnDeps { assetKey { path } columnName } } }
     }
   } } }
 }
@@ -40,6 +41,9 @@ def test_an_asset_is_made_anew_only_when_one_of_its_tables_changed(deployment: D
     described = {entry["label"]: entry for entry in copied["metadataEntries"]}
     columns = described["dagster/column_schema"]["schema"]["columns"]
     assert ("name", "As on the label.") in [(column["name"], column["description"]) for column in columns]
+
+    lineage = {entry["columnName"]: entry["columnDeps"] for entry in described["dagster/column_lineage"]["lineage"]}
+    assert [{"assetKey": {"path": ["shop", "public", "products"]}, "columnName": "name"}] == lineage["name"]
 
     # Run anew, none of the tables has a materialization of this run: the one that stays quiet must not hold up the other.
     run_id = deployment.state(PIPELINE).run_id

@@ -93,7 +93,7 @@ def test_a_source_that_is_idle_is_not_stale_and_a_backlog_is(
 
 @pytest.fixture
 def shop(store: Store, settings: Settings, source: Database, destination: Database) -> str:
-    """A pipeline whose tables are the same on both sides. Its slot has to be of this test alone."""
+    """A pipeline whose tables are copied, and the same on both sides. Its slot has to be of this test alone."""
     for database in (source, destination):
         database.run(
             "CREATE TABLE orders (id int PRIMARY KEY, note varchar(40), at timestamptz NOT NULL)",
@@ -102,6 +102,8 @@ def shop(store: Store, settings: Settings, source: Database, destination: Databa
         )
     name = source.connection.database
     add_pipeline(store, name, source, destination, "orders", "items")
+    with store.connected() as connection:
+        connection.execute("UPDATE pipeline_tables SET state = 'STREAMING'")
     return name
 
 
@@ -168,6 +170,19 @@ def test_rows_that_lack_are_told_beyond_the_tolerance(
     with store.connected() as connection:
         connection.execute("""UPDATE pipelines SET thresholds = '{"row_count_tolerance": 0.02}'""")
     assert evaluated(store, settings, instance, shop, "row_count")["row_count"].passed
+
+
+def test_a_table_that_is_still_to_be_copied_is_not_called_different(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, shop: str, destination: Database
+) -> None:
+    destination.run("DROP TABLE items")
+    for waiting in (
+        "state = 'SNAPSHOT' WHERE table_name = 'items'", "state = 'PENDING' WHERE table_name = 'items'", "state = 'PENDING'"
+    ):  # fmt: skip
+        with store.connected() as connection:
+            connection.execute("UPDATE pipeline_tables SET " + waiting)
+        found = evaluated(store, settings, instance, shop, "schema_drift", "row_count")
+        assert {"schema_drift": True, "row_count": True} == {name: each.passed for name, each in found.items()}
 
 
 def test_what_cannot_be_looked_at_fails_the_check_with_the_reason(

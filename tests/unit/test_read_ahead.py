@@ -45,7 +45,7 @@ class FakeStream:
 
 def next_of(stream: ReadAhead) -> Delivery:
     """The next delivery, however long it takes."""
-    while (found := stream.next(5)) is None:
+    while (found := stream.next(0.1)) is None:
         pass
     return found
 
