@@ -69,8 +69,8 @@ class Part:
     since_xid: int | None = None
 
 
-def copy_statement(part: Part) -> sql.Composed:
-    """The statement that reads a part in COPY's text format."""
+def copy_statement(part: Part, *, binary: bool = False) -> sql.Composed:
+    """The statement that reads a part in COPY's text or binary format."""
     columns = sql.SQL(", ").join(map(sql.Identifier, part.table.column_names))
     relation, first_page, end_page = part.pages
     conditions: list[sql.Composable] = []
@@ -82,7 +82,10 @@ def copy_statement(part: Part) -> sql.Composed:
         # A transaction id of 32 bits has no order but its age.
         conditions.append(sql.SQL("age(xmin) <= age({}::xid)").format(sql.Literal(str(part.since_xid % (1 << 32)))))
     where = sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")
-    return sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT").format(columns, sql.Identifier(*relation.id), where)
+    options = sql.SQL(" (FORMAT binary)" if binary else "")
+    return sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT{}").format(
+        columns, sql.Identifier(*relation.id), where, options
+    )
 
 
 def keys_statement(table: TableSchema) -> sql.Composed:
@@ -192,6 +195,20 @@ def _as_read(table: TableSchema) -> Iterator[None]:
         raise _altered(table) from None
 
 
+class _Remaining:
+    """Counts the parts of each table that are not loaded yet. Asked by all copying threads."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._lock = threading.Lock()
+        self._counts = Counter(part.table.id for part in parts)
+
+    def is_last(self, loaded: Part) -> bool:
+        """Whether this was the last part of its table."""
+        with self._lock:
+            self._counts[loaded.table.id] -= 1
+            return not self._counts[loaded.table.id]
+
+
 class Copier:
     """What the copying threads share: from where to where, and whether to stop."""
 
@@ -212,35 +229,40 @@ class Copier:
 
     def copy(self, parts: Sequence[Part], snapshot_name: str, xmin: int, ledger: Ledger) -> None:
         """Copy the parts in parallel. A table is finished with the last of its parts."""
-        left = Counter(part.table.id for part in parts)
+        remaining = _Remaining(parts)
         with ThreadPoolExecutor(READER_COUNT, thread_name_prefix="snapshot") as pool:
-            copied = {pool.submit(self._copy_part, part, snapshot_name, xmin): part for part in parts}
+            copied = {pool.submit(self._copy_part, part, snapshot_name, xmin, remaining): part for part in parts}
             try:
                 for future in as_completed(copied):
-                    future.result()
-                    part = copied[future]
-                    left[part.table.id] -= 1
-                    if not left[part.table.id]:
-                        self._finish(part, snapshot_name, ledger)
+                    is_complete, table = future.result(), copied[future].table
+                    if is_complete:
+                        ledger.finish(table)
                     # Ranges of a table without a key cannot be continued, only the whole of it.
-                    self.is_lasting |= bool(part.table.key) or not left[part.table.id]
+                    self.is_lasting |= bool(table.key) or is_complete
             finally:
                 # After an error, let every thread end at its next block; else they have ended.
                 self._stopping.set()
 
-    def _finish(self, last: Part, snapshot_name: str, ledger: Ledger) -> None:
-        if last.replacing:
-            with self._connected(last.table, snapshot_name) as (reader, loader):
-                relations = [relation.id for relation, _ in snapshot_relations(reader, last.table.id)]
-                loader.keep(last.table, self._blocks(reader, keys_statement(last.table), last.table, relations))
-        ledger.finish(last.table)
+    def _copy_part(self, part: Part, snapshot_name: str, xmin: int, remaining: "_Remaining") -> bool:
+        """Copy one part; whether that completed its table.
 
-    def _copy_part(self, part: Part, snapshot_name: str, xmin: int) -> None:
-        """Copy one part. The loader's transaction ends with it, so it is there whole or not at all."""
+        The loader's transaction ends with the part, so it is there whole or not at all.
+        """
         if self._stopping.is_set():
-            return
+            return False
         with self._connected(part.table, snapshot_name) as (reader, loader):
             self._load(reader, loader, part, xmin)
+            is_complete = remaining.is_last(part)
+            if is_complete:
+                self._complete(reader, loader, part)
+            return is_complete
+
+    def _complete(self, reader: "psycopg.Connection[Any]", loader: Loader, last: Part) -> None:
+        """All parts of the table are loaded. While its key is built, other threads copy other tables."""
+        if last.replacing:
+            relations = [relation.id for relation, _ in snapshot_relations(reader, last.table.id)]
+            loader.keep(last.table, self._blocks(reader, keys_statement(last.table), last.table, relations))
+        loader.complete(last.table)
 
     @contextmanager
     def _connected(self, table: TableSchema, snapshot_name: str) -> "Iterator[tuple[psycopg.Connection[Any], Loader]]":
@@ -253,9 +275,10 @@ class Copier:
             yield reader, loader
 
     def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: Part, xmin: int) -> None:
-        blocks = self._blocks(reader, copy_statement(part), part.table, [part.pages.relation.id])
+        binary = loader.takes_binary(part.table)
+        blocks = self._blocks(reader, copy_statement(part, binary=binary), part.table, [part.pages.relation.id])
         copied = CopiedRange(part.pages, xmin)
-        row_count = loader.load(part.table, copied, blocks, replacing=part.replacing)
+        row_count = loader.load(part.table, copied, blocks, binary=binary, replacing=part.replacing)
         self._reporter.copied(part.table.id, row_count)
 
     def _blocks(

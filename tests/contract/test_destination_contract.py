@@ -110,7 +110,14 @@ def copy(destination: Destination, tables: Sequence[TableSchema], *blocks: bytes
     for schema in tables:
         with destination.loader() as loader:
             loader.load(schema, pages(), blocks)
-        destination.finish_copy(schema)
+        finish(destination, schema)
+
+
+def finish(destination: Destination, schema: TableSchema) -> None:
+    """All rows of the table are loaded."""
+    with destination.loader() as loader:
+        loader.complete(schema)
+    destination.finish_copy(schema)
 
 
 def with_columns(schema: TableSchema, **names: str) -> TableSchema:
@@ -668,7 +675,7 @@ class TestCopies:
         replica = begin(ITEMS, NOTES, copied=False)
         point = SnapshotPoint(Lsn.parse("1F/FFFFFFFF"), XidSnapshot(2**33, 2**33 + 9, frozenset({2**33 + 1, 2**33 + 7})))
         replica.destination.start_copy([ITEMS, NOTES], point)
-        replica.destination.finish_copy(ITEMS)
+        finish(replica.destination, ITEMS)
         assert {ITEMS.id: point} == begin(ITEMS, NOTES, copied=False).held.copied
 
     def test_a_copy_that_is_started_again_is_not_held_until_it_is_finished_again(self, begin: Open) -> None:
@@ -677,7 +684,7 @@ class TestCopies:
         later = SnapshotPoint(Lsn(32), XidSnapshot(200, 200, frozenset()))
         replica.destination.start_copy([ITEMS], later)
         assert {NOTES.id: BEGINNING} == begin(ITEMS, NOTES, copied=False).held.copied
-        replica.destination.finish_copy(ITEMS)
+        finish(replica.destination, ITEMS)
         assert {ITEMS.id: later, NOTES.id: BEGINNING} == begin(ITEMS, NOTES, copied=False).held.copied
 
     def test_an_interrupted_copy_is_emptied_and_done_again(self, begin: Open) -> None:
@@ -712,7 +719,7 @@ class TestCopies:
                 loader.load(ITEMS, part, [f"{number}\t\\N\t\\N\n".encode()])
         held = begin(ITEMS, copied=False).held
         assert {ITEMS.id: BegunCopy(table=ITEMS, ranges=frozenset(loaded))} == held.begun
-        replica.destination.finish_copy(ITEMS)
+        finish(replica.destination, ITEMS)
         assert {} == begin(ITEMS).held.begun
 
     def test_rows_that_may_be_there_are_replaced(self, begin: Open) -> None:
@@ -721,6 +728,8 @@ class TestCopies:
         part = pages()
         with replica.destination.loader() as loader:
             loader.load(ITEMS, part, [b"1\ta\tx\n2\tb\ty\n"])
+        replica.destination.resume_copy([ITEMS], BEGINNING)
+        with replica.destination.loader() as loader:
             assert 2 == loader.load(ITEMS, part, [b"2\tB\t\\N\n3\tc\tz\n"], replacing=True)
         assert [("1", "a", "x"), ("2", "B", None), ("3", "c", "z")] == replica.rows(ITEMS)
 
@@ -736,7 +745,7 @@ class TestCopies:
         with second.destination.loader() as loader:
             loader.load(ITEMS, pages(), [b"4\td\t\\N\n2\tB\ty\n"], replacing=True)
             loader.keep(ITEMS, [b"2\n", b"3\n4\n"])
-        second.destination.finish_copy(ITEMS)
+        finish(second.destination, ITEMS)
         assert {ITEMS.id: later} == begin(ITEMS).held.copied
         assert [("2", "B", "y"), ("3", "c", "z"), ("4", "d", None)] == second.rows(ITEMS)
 

@@ -108,23 +108,41 @@ class Drift:
 class Loader(Protocol):
     """One connection that loads copied rows; used by one thread."""
 
-    def load(self, table: TableSchema, copied: CopiedRange, blocks: Iterable[bytes], *, replacing: bool = False) -> int:
-        """Add the rows of a range, in COPY's text format, and note that it is copied, at once; the number of rows.
+    def takes_binary(self, table: TableSchema) -> bool:
+        """Whether rows of this table may come in COPY's binary format, which costs both servers less than text."""
 
-        Durable on return. With `replacing`, a row takes the place of one that has its key; the table has one then, and
-        the range may be noted already.
+    def load(
+        self,
+        table: TableSchema,
+        copied: CopiedRange,
+        blocks: Iterable[bytes],
+        *,
+        binary: bool = False,
+        replacing: bool = False,
+    ) -> int:
+        """Add the rows of a range, in COPY's text or binary format, and note that it is copied; the number of rows.
+
+        Both at once, durable on return. With `replacing`, a row takes the place of one that has its key; only in a copy
+        that was resumed, of a table that has a key. The range may be noted already then.
         """
 
     def keep(self, table: TableSchema, blocks: Iterable[bytes]) -> None:
         """Remove all rows but those with these keys: the key's columns in its order, in COPY's text format."""
+
+    def complete(self, table: TableSchema) -> None:
+        """All ranges of the table are loaded: build what is cheaper to build at once, as the index of its key is.
+
+        Durable on return; done again, it does nothing.
+        """
 
 
 class Destination(Protocol):
     """A database that changes are applied to.
 
     Order: `open`, then `prepare`; then, for tables that are not copied yet, `start_copy` or `resume_copy`, any number of
-    loaders, `finish_copy`; then `apply` for each batch. Tables may be copied while others are applied to. All but `loader`
-    are called from one thread. Errors are `RosettaError`s, `broken` when they are about one table.
+    loaders, one of which does `complete` at last, and `finish_copy`; then `apply` for each batch. Tables may be copied while
+    others are applied to. All but `loader` are called from one thread. Errors are `RosettaError`s, `broken` when they are
+    about one table.
 
     Exactly once: `apply` makes the batch and the watermark durable in one transaction, or neither. It refuses
     (`WatermarkMoved`) when the stored watermark is not the one that it wrote or read last: then another run writes.

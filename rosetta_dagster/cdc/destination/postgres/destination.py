@@ -40,15 +40,27 @@ class PostgresLoader:
         self._translation = translation
         self._pipeline = pipeline
 
-    def load(self, table: TableSchema, copied: CopiedRange, blocks: Iterable[bytes], *, replacing: bool = False) -> int:
+    def takes_binary(self, table: TableSchema) -> bool:
+        with translated(self._translation):
+            return self._targets.takes_binary(self._connection, table)
+
+    def load(
+        self,
+        table: TableSchema,
+        copied: CopiedRange,
+        blocks: Iterable[bytes],
+        *,
+        binary: bool = False,
+        replacing: bool = False,
+    ) -> int:
         target = self._targets.of(table.id)
         with translated(self._translation), self._connection.transaction():
             if replacing:
                 self._connection.execute(sql.create_load_staging(_STAGING, target))
-                row_count = self._copy(sql.copy_into(TableId("pg_temp", _STAGING), table), blocks)
+                row_count = self._copy(sql.copy_into(TableId("pg_temp", _STAGING), table, binary=binary), blocks)
                 self._connection.execute(sql.replace_from(_STAGING, target, table))
             else:
-                row_count = self._copy(sql.copy_into(target, table), blocks)
+                row_count = self._copy(sql.copy_into(target, table, binary=binary), blocks)
             add_range(self._connection, self._pipeline, table.id, copied)
         return row_count
 
@@ -58,6 +70,10 @@ class PostgresLoader:
             self._connection.execute(sql.create_load_staging(_STAGING, target))
             self._copy(sql.copy_keys_into(TableId("pg_temp", _STAGING), table), blocks)
             self._connection.execute(sql.delete_others(_STAGING, target, table))
+
+    def complete(self, table: TableSchema) -> None:
+        with translated(self._translation), self._connection.transaction():
+            self._targets.complete(self._connection, table)
 
     def _copy(self, statement: Composed, blocks: Iterable[bytes]) -> int:
         with self._connection.cursor() as cursor:
@@ -112,7 +128,7 @@ class PostgresDestination:
     def prepare(self, tables: Sequence[TableSchema]) -> None:
         for table in tables:
             before = self._stream.schemas.get(table.id)
-            if before is not None:
+            if before is not None and table.id not in self._stream.unfinished:
                 with breaking(table.id, self.name), translated(self._translation), self._live.transaction():
                     self._targets.prepare(self._live, table, before)
 
@@ -120,18 +136,21 @@ class PostgresDestination:
         with translated(self._translation), self._live.transaction():
             # What cannot be made tells of the whole destination, as a rule: of a privilege that is missing. It comes first,
             # since whoever makes something takes a lock that pipelines which begin together wait for.
-            for table in tables:
-                self._targets.make(self._live, table)
-            begun = self._stream.begun_copies()
+            made = {table.id for table in tables if self._targets.make(self._live, table)}
+            ours = made | self._stream.begun_copies()
             for table in tables:
                 with breaking(table.id, self.name), translated(self._translation):
-                    self._targets.empty(self._live, table.id, ours=table.id in begun)
-                    self._targets.reshape(self._live, table, self._stream.schemas.get(table.id))
+                    self._targets.empty(self._live, table.id, ours=table.id in ours)
+                    before = self._stream.schemas.get(table.id)
+                    self._targets.reshape(self._live, table, before, ours=table.id in ours)
                     self._stream.start_copy(table, point)
 
     def resume_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
         with translated(self._translation), self._live.transaction():
             for table in tables:
+                # From now on rows take the place of others, which their keys tell.
+                with breaking(table.id, self.name), translated(self._translation):
+                    self._targets.complete(self._live, table)
                 self._stream.resume_copy(table.id, point)
 
     @contextmanager

@@ -97,7 +97,7 @@ def drop_not_null(target: TableId, name: str) -> sql.Composed:
 
 
 def set_primary_key(target: TableId, other: str | None, key: Iterable[str]) -> sql.Composed:
-    """Make these columns the primary key, instead of the one of that name when there is one. For a person to run."""
+    """Make these columns the primary key, instead of the one of that name when there is one."""
     drop = sql.SQL("") if other is None else sql.SQL("DROP CONSTRAINT {}, ").format(sql.Identifier(other))
     return sql.SQL("ALTER TABLE {} {}ADD PRIMARY KEY ({})").format(table(target), drop, _names(key))
 
@@ -106,8 +106,9 @@ def truncate(target: TableId) -> sql.Composed:
     return sql.SQL("TRUNCATE {}").format(table(target))
 
 
-def copy_into(target: TableId, schema: TableSchema) -> sql.Composed:
-    return sql.SQL("COPY {} ({}) FROM STDIN").format(table(target), _names(schema.column_names))
+def copy_into(target: TableId, schema: TableSchema, *, binary: bool = False) -> sql.Composed:
+    options = sql.SQL(" (FORMAT binary)" if binary else "")
+    return sql.SQL("COPY {} ({}) FROM STDIN{}").format(table(target), _names(schema.column_names), options)
 
 
 def create_staging(staging: str, types: Iterable[str]) -> sql.Composed:

@@ -47,6 +47,8 @@ class StreamState:
         self._watermark: Watermark | None = None
         #: What the tables looked like at the source when their last change was applied.
         self.schemas: dict[TableId, TableSchema] = {}
+        #: Tables whose copy was started and is not finished.
+        self.unfinished: set[TableId] = set()
 
     def read(self) -> Held:
         """What is held of the stream; the state tables are made when they are missing."""
@@ -58,6 +60,7 @@ class StreamState:
             self._note_targets()
             copies, ranges = self._copies(), self._ranges()
         self.schemas = {copy.table: copy.schema for copy in copies if copy.schema is not None}
+        self.unfinished = {copy.table for copy in copies if not copy.is_finished}
         return Held(
             watermark=self._watermark,
             copied={copy.table: copy.point for copy in copies if copy.is_finished},
@@ -87,6 +90,7 @@ class StreamState:
         self._connection.execute(state_sql.START_COPY, parameters)
         self._connection.execute(state_sql.FORGET_RANGES, [pipeline, *table.id])
         self.schemas[table.id] = table
+        self.unfinished.add(table.id)
 
     def resume_copy(self, table: TableId, point: SnapshotPoint) -> None:
         self._connection.execute(state_sql.RESUME_COPY, [str(point.lsn), str(point.xids), self._identity.pipeline, *table])
@@ -94,6 +98,7 @@ class StreamState:
     def finish_copy(self, table: TableId) -> None:
         self._connection.execute(state_sql.FINISH_COPY, [self._identity.pipeline, *table])
         self._connection.execute(state_sql.FORGET_RANGES, [self._identity.pipeline, *table])
+        self.unfinished.discard(table)
 
     def remember(self, table: TableSchema) -> None:
         """Changes that are applied from now on are of a table that looks like this."""

@@ -8,6 +8,7 @@ import psycopg
 
 from rosetta_dagster.cdc.config import SchemaPolicy
 from rosetta_dagster.cdc.destination.postgres import sql, state_sql
+from rosetta_dagster.cdc.destination.postgres.binary import BINARY_TYPES
 from rosetta_dagster.cdc.errors import DestinationRejected, SchemaChangeRefused, TableNotOurs
 from rosetta_dagster.cdc.evolution import (
     AddColumn,
@@ -144,13 +145,26 @@ class Targets:
         self._follow(connection, target, changes)
         self._verify_key(connection, target, schema)
 
-    def make(self, connection: _Connection, schema: TableSchema) -> None:
-        """Make the table when it is missing."""
+    def make(self, connection: _Connection, schema: TableSchema) -> bool:
+        """Make the table when it is missing; whether it was. It gets its key when its rows are there."""
         target = self.of(schema.id)
-        if not self._types(connection, target):
-            self._create(connection, target, schema)
+        is_missing = not self._types(connection, target)
+        if is_missing:
+            self._create(connection, target, replace(schema, key=()))
+        return is_missing
 
-    def reshape(self, connection: _Connection, schema: TableSchema, before: TableSchema | None) -> None:
+    def takes_binary(self, connection: _Connection, schema: TableSchema) -> bool:
+        """Whether the values' binary form is the same at both sides: types that are equal, and that stay what they are."""
+        types = self._types(connection, self.of(schema.id))
+        return all(column.type_oid in BINARY_TYPES and types.get(column.name) == column.type for column in schema.columns)
+
+    def complete(self, connection: _Connection, schema: TableSchema) -> None:
+        """Give a table whose rows are there its key. An index that is built at once costs a third of one that grows."""
+        target = self.of(schema.id)
+        if schema.key and not self._has_key(connection, target, schema):
+            connection.execute(sql.set_primary_key(target, None, schema.key))
+
+    def reshape(self, connection: _Connection, schema: TableSchema, before: TableSchema | None, *, ours: bool) -> None:
         """Give a table without rows the columns of the source. Columns that the source has no more stay, as NULL.
 
         Types that differ from the source's since somebody made the table so are left: only what changed or came at the
@@ -168,7 +182,8 @@ class Targets:
             was = column.type if before is None else old_types.get(column.number) if column.name not in blocked else None
             if was != column.type != types.get(column.name, column.type):
                 connection.execute(sql.change_type_of_nothing(target, column))
-        self._verify_key(connection, target, schema)
+        if not ours or connection.execute(_PRIMARY_KEY, target).fetchone() is not None:
+            self._verify_key(connection, target, schema)
         required = {column.name for column in schema.columns if column.not_null}
         for (name,) in connection.execute(_NOT_NULL, target).fetchall():
             if before and name not in required:
@@ -249,10 +264,7 @@ class Targets:
         connection.execute(sql.create_table(target, schema))
 
     def _verify_key(self, connection: _Connection, target: TableId, schema: TableSchema) -> None:
-        if not schema.key:
-            return
-        parameters = {"namespace": target.namespace, "name": target.name, "key": list(schema.key)}
-        if connection.execute(_HAS_KEY, parameters).fetchone() == (False,):
+        if schema.key and not self._has_key(connection, target, schema):
             other = connection.execute(_PRIMARY_KEY, target).fetchone()
             statement = sql.set_primary_key(target, None if other is None else str(other[0]), schema.key).as_string()
             key = ", ".join(schema.key)
@@ -260,3 +272,7 @@ class Targets:
                 f"Table {target} of the destination has no unique index on the key of {schema.id} ({key}).",
                 f"Run {statement} at the destination, or drop the table there. Then let it be copied anew.",
             )
+
+    def _has_key(self, connection: _Connection, target: TableId, schema: TableSchema) -> bool:
+        parameters = {"namespace": target.namespace, "name": target.name, "key": list(schema.key)}
+        return connection.execute(_HAS_KEY, parameters).fetchone() == (True,)

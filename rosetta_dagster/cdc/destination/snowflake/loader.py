@@ -35,7 +35,19 @@ class SnowflakeLoader:
         self._policy = policy
         self._pipeline = pipeline
 
-    def load(self, table: TableSchema, copied: CopiedRange, blocks: Iterable[bytes], *, replacing: bool = False) -> int:
+    def takes_binary(self, table: TableSchema) -> bool:  # noqa: ARG002 - no table's
+        return False
+
+    def load(
+        self,
+        table: TableSchema,
+        copied: CopiedRange,
+        blocks: Iterable[bytes],
+        *,
+        binary: bool = False,
+        replacing: bool = False,
+    ) -> int:
+        assert not binary, "it was not offered"
         layout, touched = self._targets.layout(table), Counter[Touched]()
         with Upload(self._session, pipeline_token(self._pipeline)) as upload:
             direct = is_direct(layout) and not replacing
@@ -65,6 +77,9 @@ class SnowflakeLoader:
                 # Without a single key, no row is to stay.
                 statement = sql.delete_others(layout, staging) if upload.row_count else sql.empty(layout.id)
                 self._session.execute(statement, place=place)
+
+    def complete(self, table: TableSchema) -> None:
+        """Nothing: tables have no index here."""
 
     def _write(self, layout: Layout, upload: Upload, staging: str | None, place: str, *, replacing: bool) -> None:
         if staging is None:
