@@ -90,11 +90,10 @@ class Replica:
             self._passed = delivery.watermark
         if self.latecomers is not None:
             changes = self.latecomers.divert(changes)
-        self._wait(changes)
+        counts, self._late_counts = self._late_counts, Counter()
+        counts.update(self._wait(changes))
         self._taken = number
         self._settle()
-        counts, self._late_counts = self._late_counts, Counter()
-        counts.update(_counts(changes))
         return counts
 
     def look(self) -> None:
@@ -141,9 +140,8 @@ class Replica:
 
     def apply_late(self, changes: Sequence[Change]) -> None:
         """Apply changes that waited for a late table, with all that waits: the watermark is of both."""
-        self._wait(changes)
+        self._late_counts.update(self._wait(changes))
         self.flush()
-        self._late_counts.update(_counts(changes))
 
     def serve(self) -> bool:
         """Do what the copying of tables waits for; whether there is more of it to do at once."""
@@ -153,11 +151,12 @@ class Replica:
         """Wait until the thread has ended. Not for what waits: that is in the slot."""
         self._thread.shutdown()
 
-    def _wait(self, changes: Sequence[Change]) -> None:
+    def _wait(self, changes: Sequence[Change]) -> Counter[tuple[TableId, str]]:
+        """Fold the changes into what waits; how many there are of each table and kind."""
         if changes and not self._waiting.change_count:
             self._waiting_since = time.monotonic()
-        self._waiting.add(changes)
         self._waiting_bytes += _estimated_size(changes)
+        return self._waiting.add(changes)
 
     def _is_full(self) -> bool:
         policy = self.destination.flush
@@ -167,19 +166,6 @@ class Replica:
         """With nothing on its way, the destination holds all that was taken."""
         if self._applying is None and not self._waiting.change_count:
             self.settled = self._taken
-
-
-def _counts(changes: Sequence[Change]) -> Counter[tuple[TableId, str]]:
-    """How many changes there are of each table and kind."""
-    # By what costs nothing to hash; several objects may describe one table.
-    tables = [change.table for change in changes]
-    identities = list(map(id, tables))
-    schemas = dict(zip(identities, tables, strict=True))
-    operations = [change.operation for change in changes]
-    counts: Counter[tuple[TableId, str]] = Counter()
-    for (identity, operation), count in Counter(zip(identities, operations, strict=True)).items():
-        counts[schemas[identity].id, operation.value] += count
-    return counts
 
 
 def _estimated_size(changes: Sequence[Change]) -> int:

@@ -64,11 +64,16 @@ def relations_of(
     return Relations({each.id: each for each in tables}, {}, read_schema, type_name)
 
 
+def schema_of(relations: Relations, oid: int) -> TableSchema | None:
+    found = relations.find(oid)
+    return found and found[0]
+
+
 def reader_of(*messages: bytes) -> Reader:
     """A reader that knows two tables and has read these messages."""
     reader = Reader(relations_of(ITEMS, NOTES))
     for message in (ITEMS_MESSAGE, NOTES_MESSAGE, OTHER_MESSAGE, *messages):
-        reader.read_some(deque([message]))
+        reader.read_some([message])
     return reader
 
 
@@ -145,7 +150,7 @@ def test_nothing_of_a_transaction_is_complete_before_its_commit() -> None:
     reader = reader_of(begin(500, 77), *inserts(10, 3))
     was_between_transactions = reader.is_between_transactions
     assert [] == reader.take_complete()
-    reader.read_some(deque([commit(500, 505)]))
+    reader.read_some([commit(500, 505)])
     assert (False, True) == (was_between_transactions, reader.is_between_transactions)
     assert 3 == len(reader.take_complete())
     assert [] == reader.take_complete()
@@ -155,7 +160,7 @@ def test_the_complete_transactions_are_taken_and_the_last_one_stays() -> None:
     reader = reader_of(*transaction(1, 500, *inserts(10, 2)), begin(600, 2), *inserts(510, 1))
     assert [(500, 10, 0), (500, 11, 0)] == places(reader.take_complete())
     assert [] == reader.take_complete()
-    reader.read_some(deque([commit(600, 605)]))
+    reader.read_some([commit(600, 605)])
     assert [(600, 510, 0)] == places(reader.take_complete())
 
 
@@ -170,7 +175,7 @@ def test_rows_of_one_lsn_are_numbered() -> None:
 def test_the_numbers_of_one_lsn_go_on_over_a_cut() -> None:
     reader = reader_of(begin(500, 1), insert(ITEMS_OID, b"1", b"a", lsn=10), insert(ITEMS_OID, b"2", b"a", lsn=10))
     first = reader.take_part()
-    reader.read_some(deque([insert(ITEMS_OID, b"3", b"a", lsn=10)]))
+    reader.read_some([insert(ITEMS_OID, b"3", b"a", lsn=10)])
     assert [(500, 10, 0), (500, 10, 1), (500, 10, 2)] == places([*first, *reader.take_part()])
 
 
@@ -209,11 +214,11 @@ def test_the_reader_stands_at_the_end_of_the_last_commit() -> None:
 
 def test_a_keepalive_moves_the_reader_only_between_transactions() -> None:
     reader = reader_of(keepalive(200), begin(500, 1), *inserts(210, 1))
-    reader.read_some(deque([keepalive(900)]))
+    reader.read_some([keepalive(900)])
     assert 200 == reader.lsn
-    reader.read_some(deque([commit(500, 505)]))
+    reader.read_some([commit(500, 505)])
     assert 505 == reader.lsn
-    reader.read_some(deque([keepalive(900)]))
+    reader.read_some([keepalive(900)])
     assert 900 == reader.lsn
 
 
@@ -226,7 +231,7 @@ def test_the_reader_knows_when_the_last_complete_transaction_was_committed() -> 
     later = COMMITTED_AT + timedelta(hours=1)
     reader = reader_of(*transaction(1, 500, *inserts(10, 1)), begin(600, 2, committed_at=later), *inserts(510, 1))
     assert COMMITTED_AT == reader.complete_at
-    reader.read_some(deque([commit(600, 605)]))
+    reader.read_some([commit(600, 605)])
     assert later == reader.complete_at
 
 
@@ -253,7 +258,7 @@ def test_a_replay_gives_equal_changes_wherever_the_first_reading_was_cut() -> No
         reader = reader_of(*messages[:cut])
         first = reader.take_part()
         for message in messages[cut:]:
-            reader.read_some(deque([message]))
+            reader.read_some([message])
         assert whole == [*first, *reader.take_part()]
 
 
@@ -494,28 +499,28 @@ def test_tables_of_others_that_never_rest_do_not_keep_the_stream_from_coming_bac
 def test_a_table_that_is_as_the_catalog_said_is_not_looked_up() -> None:
     relations = relations_of(ITEMS)
     relations.learn(Relation(7, "public", "items", "d", (ID, NAME)))
-    assert ITEMS is relations.schema(7)
+    assert ITEMS is schema_of(relations, 7)
 
 
 @pytest.mark.parametrize(("namespace", "name"), [("public", "other"), ("other", "items")])
 def test_a_table_of_another_name_or_namespace_is_not_of_the_pipeline(namespace: str, name: str) -> None:
     relations = relations_of(ITEMS)
     relations.learn(Relation(7, namespace, name, "d", (ID, NAME)))
-    assert relations.schema(7) is None
+    assert schema_of(relations, 7) is None
 
 
 def test_a_table_that_was_replaced_by_one_of_its_name_is_known_by_both_numbers() -> None:
     relations = relations_of(ITEMS)
     relations.learn(Relation(7, "public", "items", "d", (ID, NAME)))
     relations.learn(Relation(8, "public", "items", "d", (ID, NAME)))
-    assert (ITEMS, ITEMS) == (relations.schema(7), relations.schema(8))
+    assert (ITEMS, ITEMS) == (schema_of(relations, 7), schema_of(relations, 8))
 
 
 def test_a_table_that_was_renamed_is_no_longer_of_the_pipeline() -> None:
     relations = relations_of(ITEMS)
     relations.learn(Relation(7, "public", "items", "d", (ID, NAME)))
     relations.learn(Relation(7, "public", "renamed", "d", (ID, NAME)))
-    assert relations.schema(7) is None
+    assert schema_of(relations, 7) is None
 
 
 def test_an_altered_table_is_as_its_message_says_and_the_catalog_tells_the_rest() -> None:
@@ -529,7 +534,7 @@ def test_an_altered_table_is_as_its_message_says_and_the_catalog_tells_the_rest(
     )  # fmt: skip
     relations = relations_of(ITEMS, read_schema={ITEMS.id: catalog}.get, type_name=spelled)
     relations.learn(Relation(7, "public", "items", "d", (ID, column("gone", 20, modifier=44), column("tags", 9000))))
-    schema = relations.schema(7)
+    schema = schema_of(relations, 7)
     assert schema is not None
     assert ("id", "gone", "tags") == schema.column_names
     assert (("id",), Identity.KEY, "about items") == (schema.key, schema.identity, schema.comment)
@@ -541,7 +546,7 @@ def test_a_column_whose_type_the_catalog_knows_differently_is_of_the_type_in_the
     catalog = table("id", "name", "price")
     relations = relations_of(ITEMS, read_schema={ITEMS.id: catalog}.get, type_name=spelled)
     relations.learn(Relation(7, "public", "items", "d", (ID, NAME, column("price", 1700, modifier=9))))
-    schema = relations.schema(7)
+    schema = schema_of(relations, 7)
     assert schema is not None
     assert ("type 1700 of 9", 1700, 1700, 9, 3) == attrgetter("type", "type_oid", "base_oid", "type_modifier", "number")(
         schema.columns[2]
@@ -551,7 +556,7 @@ def test_a_column_whose_type_the_catalog_knows_differently_is_of_the_type_in_the
 def test_an_altered_table_that_is_gone_is_read_as_it_was() -> None:
     relations = relations_of(ITEMS, read_schema=lambda _: None, type_name=spelled)
     relations.learn(Relation(7, "public", "items", "d", (ID, column("other", 20))))
-    schema = relations.schema(7)
+    schema = schema_of(relations, 7)
     assert schema is not None
     assert (("id", "other"), ("id",)) == (schema.column_names, schema.key)
 
@@ -567,7 +572,7 @@ def test_what_is_said_twice_is_the_same_table_unless_the_catalog_tells_otherwise
     schemas = []
     for oid in (7, 7, 8):
         relations.learn(Relation(oid, "public", "items", "d", (ID, NAME, column("more"))))
-        schemas.append(relations.schema(oid))
+        schemas.append(schema_of(relations, oid))
     # The third one has another number, so the same name is of a table that was not there before.
     assert [ITEMS.id] * 2 == asked
     assert schemas[0] is schemas[1] is schemas[2]
@@ -595,7 +600,7 @@ def test_the_message_tells_what_identifies_a_row(
 ) -> None:
     relations = relations_of(ITEMS, read_schema=lambda _: ITEMS, type_name=spelled)
     relations.learn(Relation(7, "public", "items", identity, columns))
-    schema = relations.schema(7)
+    schema = schema_of(relations, 7)
     assert schema is not None
     assert (expected, key) == (schema.identity, schema.key)
 
@@ -605,7 +610,7 @@ def test_a_key_of_many_columns_keeps_the_order_of_the_catalog() -> None:
     relations = relations_of(known, read_schema=lambda _: known, type_name=spelled)
     columns = (column("a", identifies=True), column("c", identifies=True))
     relations.learn(Relation(7, "public", "items", "d", columns))
-    schema = relations.schema(7)
+    schema = schema_of(relations, 7)
     assert schema is not None
     assert (("c", "a"), (1, 0)) == (schema.key, schema.key_indexes)
 
@@ -618,7 +623,7 @@ def test_changes_before_an_alteration_keep_the_old_schema_and_those_after_it_hav
         relation(ITEMS_OID, "public", "items", "d", ID, NAME, column("more")), insert(ITEMS_OID, b"2", b"b", b"c", lsn=20),
     )  # fmt: skip
     for message in messages:
-        reader.read_some(deque([message]))
+        reader.read_some([message])
     before, after = reader.take_complete()
     assert (ITEMS, row("1", "a")) == (before.table, before.row)
     assert (altered, row("2", "b", "c")) == (after.table, after.row)
@@ -628,9 +633,9 @@ def test_the_log_may_be_older_than_the_catalog_and_catches_up_with_it() -> None:
     altered = table("id", "name", "more")
     relations = relations_of(altered, read_schema=lambda _: altered, type_name=lambda *_: "text")
     relations.learn(Relation(7, "public", "items", "d", (ID, NAME)))
-    assert ITEMS == relations.schema(7)
+    assert ITEMS == schema_of(relations, 7)
     relations.learn(Relation(7, "public", "items", "d", (ID, NAME, column("more"))))
-    assert altered == relations.schema(7)
+    assert altered == schema_of(relations, 7)
 
 
 # --- what a watermark covers ---

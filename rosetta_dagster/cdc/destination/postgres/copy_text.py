@@ -8,34 +8,56 @@ from collections.abc import Iterator, Sequence
 from rosetta_dagster.cdc.event import UNCHANGED, Row
 
 #: What separates fields and rows, and stands for NULL, until the values are escaped. No text of PostgreSQL holds a zero
-#: byte: so thousands of rows can be joined first and then escaped as one, which costs a twentieth of value by value.
+#: byte: so many rows can be joined first and then escaped as one, which costs a twentieth of value by value.
 _FIELD_END, _ROW_END, _NULL = b"\0t", b"\0n", b"\0N"
 
 _ESCAPES = (
     (b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\t", b"\\t"), (b"\r", b"\\r"),
-    (_FIELD_END, b"\t"), (_ROW_END, b"\n"), (_NULL, b"\\N"),
+    (_FIELD_END, b"\t"), (_ROW_END, b"\n"),
 )  # fmt: skip
 
-#: Rows that are written at a time.
+#: Rows that are escaped as one, and rows that are written at a time.
+_PIECE_ROWS = 128
 _BLOCK_ROWS = 4096
 
 
 def lines(rows: Sequence[Row]) -> bytes:
-    """The rows, each with its newline. A value that was not sent is written as NULL; what it means is for the statement."""
+    """The rows, each with its newline. A value that was not sent is written as NULL; what it means is for the statement.
+
+    All rows are of the same number of values, at least one.
+    """
     try:
-        text = _ROW_END.join(map(_FIELD_END.join, rows))  # type: ignore[arg-type]  # what is no text is told by the error
+        return _lines(rows)  # type: ignore[arg-type]  # what is no text is told by the error
     except TypeError:
-        text = _ROW_END.join([_FIELD_END.join(_fields(row)) for row in rows])
+        return _lines([_fields(row) for row in rows])
+
+
+def _lines(rows: Sequence[Sequence[bytes]]) -> bytes:
+    text = b"\n".join(map(b"\t".join, rows))
+    # Most pieces hold nothing to escape. To look for it first saves a third.
+    if (
+        b"\\" in text
+        or b"\r" in text
+        or text.count(b"\n") >= len(rows)
+        or text.count(b"\t") > len(rows) * (len(rows[0]) - 1)
+    ):
+        text = _escaped(rows)
+    return text.replace(_NULL, b"\\N") + b"\n"
+
+
+def _escaped(rows: Sequence[Sequence[bytes]]) -> bytes:
+    text = _ROW_END.join(map(_FIELD_END.join, rows))
     for special, escape in _ESCAPES:
         text = text.replace(special, escape)
-    return text + b"\n"
+    return text
 
 
-def _fields(row: Row) -> list[bytes]:
-    return [_NULL if value is None or value is UNCHANGED else value for value in row]
+def _fields(row: Row) -> tuple[bytes, ...]:
+    return tuple([_NULL if value is None or value is UNCHANGED else value for value in row])
 
 
 def blocks(rows: Sequence[Row]) -> Iterator[bytes]:
     """The rows in pieces that are worth a call."""
     for start in range(0, len(rows), _BLOCK_ROWS):
-        yield lines(rows[start : start + _BLOCK_ROWS])
+        end = min(len(rows), start + _BLOCK_ROWS)
+        yield b"".join([lines(rows[at : min(end, at + _PIECE_ROWS)]) for at in range(start, end, _PIECE_ROWS)])

@@ -20,13 +20,16 @@ KEEPALIVE: Final = b"k"[0]
 BEGIN, COMMIT, RELATION, TRUNCATE = b"B"[0], b"C"[0], b"R"[0], b"T"[0]
 INSERT, UPDATE, DELETE = b"I"[0], b"U"[0], b"D"[0]
 
-#: Where the message begins within WAL data: after the kind, two LSNs and a time.
+#: Where the message begins within WAL data: after the kind, two LSNs and a time. And where, in the message of a row, the
+#: first image of the row is told, after the kind and the relation.
 BODY: Final = 25
+IMAGE: Final = BODY + 5
 
 #: Bytes of a message whose values are cut one by one.
 _LONG: Final = 512
 
-_NEW_ROW = b"N"[0]
+#: The kind of an image that is the row after the change.
+NEW_ROW: Final = b"N"[0]
 _TEXT, _UNSENT = b"t"[0], b"u"[0]
 
 _u16 = struct.Struct(">H").unpack_from
@@ -36,6 +39,9 @@ _begin = struct.Struct(">QqI").unpack_from
 
 #: The row before and the row after a change; what was not logged is None.
 Images: TypeAlias = tuple[Row | None, Row | None]
+
+#: Reads the row that ends with a message and begins there.
+RowReader: TypeAlias = Callable[[bytes, int], Row]
 
 #: Of a change: where it was logged and, for one of a row, the number of the relation.
 read_head: "Callable[[bytes], tuple[int, int]]" = struct.Struct(">xQ17xI").unpack_from
@@ -108,20 +114,17 @@ def read_relation(message: bytes) -> Relation:
     return Relation(oid, namespace or "pg_catalog", name, identity, tuple(columns))
 
 
-def read_insert(message: bytes) -> Images:
-    return None, _last_row(message, BODY + 6)
+def read_images(message: bytes, read_row: RowReader) -> Images:
+    """The rows of an insert, update or delete.
 
-
-def read_update(message: bytes) -> Images:
-    """The old row is there when the key changed, or under REPLICA IDENTITY FULL."""
-    if message[BODY + 5] == _NEW_ROW:
-        return None, _last_row(message, BODY + 6)
-    old_row, at = _row(message, BODY + 6)
-    return old_row, _last_row(message, at + 1)
-
-
-def read_delete(message: bytes) -> Images:
-    return _last_row(message, BODY + 6), None
+    An update has its old row when the key changed, or under REPLICA IDENTITY FULL.
+    """
+    if message[IMAGE] == NEW_ROW:
+        return None, read_row(message, IMAGE + 1)
+    if message[BODY] == DELETE:
+        return read_row(message, IMAGE + 1), None
+    old_row, at = _row(message, IMAGE + 1)
+    return old_row, read_row(message, at + 1)
 
 
 def read_truncate(message: bytes) -> list[int]:
@@ -136,41 +139,46 @@ def status_update(lsn: int, at: datetime) -> bytes:
     return struct.pack(">cQQQqB", b"r", lsn, lsn, lsn, microseconds, 0)
 
 
-def _last_row(message: bytes, at: int) -> Row:
-    """The row that ends with the message."""
-    count = message[at] << 8 | message[at + 1]
-    # In a long row values are not what costs, and a search that fails looks at every byte.
-    if len(message) < _LONG:
-        texts = _texts(count)(message, at + 2)
-        if texts is not None:
-            return texts.groups()
-    return _row(message, at)[0]
-
-
 @cache
-def _texts(count: int) -> "Callable[[bytes, int], re.Match[bytes] | None]":
-    """Finds the values of a row that is nothing but texts, as most are.
+def row_reader(column_count: int) -> RowReader:
+    """What reads the rows of a table with so many columns; those of any other table, too, but not as fast.
 
     Half of the engine's time would go into cutting values one by one. No text holds a zero byte, and the length before a
-    text begins with one (below 16 MiB), so one search finds where each ends.
+    text begins with one (below 16 MiB), so one search finds where each value of a row ends that is nothing but texts.
     """
-    return re.compile(rb"(?s:t\0...)([^\0]*)" * count).fullmatch
+    texts_of = re.compile(re.escape(struct.pack(">H", column_count)) + rb"(?s:t\0...)([^\0]*)" * column_count).fullmatch
+
+    def read_row(message: bytes, at: int) -> Row:
+        # In a long row values are not what costs, and a search that fails looks at every byte.
+        if len(message) < _LONG:
+            texts = texts_of(message, at)
+            if texts is not None:
+                return texts.groups()
+        return _row(message, at)[0]
+
+    return read_row
 
 
 def _row(message: bytes, at: int) -> tuple[Row, int]:
     """Any row, and where it ends."""
-    (count,) = _u16(message, at)
+    (left,) = _u16(message, at)
     at += 2
     values: list[Value] = []
-    for _ in range(count):
+    while left:
         kind = message[at]
         if kind == _TEXT:
-            end = at + 5 + _u32(message, at + 1)[0]
-            values.append(message[at + 5 : end])
-            at = end
+            start = at + 5
+            at = start + _u32(message, at + 1)[0]
+            values.append(message[start:at])
+            left -= 1
+        elif len(message) - at == left:
+            # One byte for each: as behind the key of a row that was deleted.
+            values += [UNCHANGED if kind == _UNSENT else None for kind in message[at:]]
+            return tuple(values), len(message)
         else:
             values.append(UNCHANGED if kind == _UNSENT else None)
             at += 1
+            left -= 1
     return tuple(values), at
 
 

@@ -5,8 +5,7 @@ changes that share it, as the rows of one COPY page do.
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -34,17 +33,21 @@ ENOUGH_BYTES = 16 * 1024 * 1024
 #: How long the connection may take to end, in seconds, before the process has to.
 CLOSE_TIMEOUT = 20.0
 
-_READERS: dict[int, tuple[Operation, Callable[[bytes], protocol.Images]]] = {
-    protocol.INSERT: (Operation.INSERT, protocol.read_insert),
-    protocol.UPDATE: (Operation.UPDATE, protocol.read_update),
-    protocol.DELETE: (Operation.DELETE, protocol.read_delete),
+#: What a message about a row tells.
+_OPERATIONS = {
+    protocol.INSERT: Operation.INSERT,
+    protocol.UPDATE: Operation.UPDATE,
+    protocol.DELETE: Operation.DELETE,
 }
-
 
 #: Make a position and a change from their fields, in order: the generated constructors take twice as long.
 _position = partial(tuple.__new__, Position)
 _change = partial(tuple.__new__, Change)
-read_head = protocol.read_head
+
+
+#: What the loop over all messages looks at, nearer at hand.
+_WAL_DATA, _BODY, _IMAGE, _NEW_ROW = protocol.WAL_DATA, protocol.BODY, protocol.IMAGE, protocol.NEW_ROW
+_head, _images, _operation = protocol.read_head, protocol.read_images, _OPERATIONS.get
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class Reader:
         self._is_cut = False
         self._lsn = 0
         self._ordinal = 0
+        self._change_limit, self._byte_limit = CHANGE_LIMIT, BYTE_LIMIT
 
     @property
     def is_between_transactions(self) -> bool:
@@ -79,13 +83,7 @@ class Reader:
     @property
     def is_full(self) -> bool:
         """Whether the changes are as many as a delivery is to hold."""
-        change_limit, byte_limit = self._limits()
-        return len(self.changes) >= change_limit or self.byte_count >= byte_limit
-
-    def _limits(self) -> tuple[int, int]:
-        if self.complete_count or self._is_cut:
-            return min(ENOUGH_CHANGES, CHANGE_LIMIT), min(ENOUGH_BYTES, BYTE_LIMIT)
-        return CHANGE_LIMIT, BYTE_LIMIT
+        return len(self.changes) >= self._change_limit or self.byte_count >= self._byte_limit
 
     @property
     def complete_at(self) -> datetime | None:
@@ -97,36 +95,40 @@ class Reader:
         """When the transaction that is being read was committed at the source."""
         return None if self._transaction is None else self._transaction.committed_at
 
-    def read_some(self, messages: deque[bytes]) -> None:
-        """Read messages until there are none left, or a delivery is full."""
-        while messages and not self.is_full:
+    def read_some(self, messages: Sequence[bytes], at: int = 0) -> int:
+        """Read messages from there on until there are none left, or a delivery is full; where it stopped."""
+        while at < len(messages) and not self.is_full:
             if self._transaction is not None:
-                self._read_rows(messages, self._transaction)
-            if messages and not self.is_full:
-                self._read_other(messages.popleft())
+                at = self._read_rows(messages, at, self._transaction)
+            if at < len(messages) and not self.is_full:
+                self._read_other(messages[at])
+                at += 1
+        return at
 
-    def _read_rows(self, messages: deque[bytes], transaction: protocol.Begin) -> None:
+    def _read_rows(self, messages: Sequence[bytes], at: int, transaction: protocol.Begin) -> int:
         """Read the changes of rows that come next. Millions pass here: one loop, and no more calls than it takes."""
         changes, byte_count, before, ordinal = self.changes, self.byte_count, self._lsn, self._ordinal
-        commit_lsn, xid, take, schema = transaction.commit_lsn, transaction.xid, messages.popleft, self._relations.schema
-        change_limit, byte_limit = self._limits()
-        while messages and len(changes) < change_limit and byte_count < byte_limit:
-            message = take()
-            reader = _READERS.get(message[protocol.BODY]) if message[0] == protocol.WAL_DATA else None
-            if reader is None:
-                messages.appendleft(message)
+        (commit_lsn, _, xid), find, byte_limit = transaction, self._relations.find, self._byte_limit
+        end = min(len(messages), at + self._change_limit - len(changes))
+        while at < end and byte_count < byte_limit:
+            message = messages[at]
+            if message[0] != _WAL_DATA or (operation := _operation(message[_BODY])) is None:
                 break
-            lsn, oid = read_head(message)
-            table = schema(oid)
-            if table is not None:
-                operation, read_images = reader
-                old_row, row = read_images(message)
+            at += 1
+            lsn, oid = _head(message)
+            found = find(oid)
+            if found is not None:
+                table, read_row = found
+                # What most messages hold, read without a further call.
+                is_new = message[_IMAGE] == _NEW_ROW
+                old_row, row = (None, read_row(message, _IMAGE + 1)) if is_new else _images(message, read_row)
                 # The rows of one COPY page share their LSN.
                 ordinal = ordinal + 1 if lsn == before else 0
                 before = lsn
                 changes.append(_change((_position((commit_lsn, lsn, ordinal)), xid, operation, table, row, old_row)))
                 byte_count += len(message)
         self.byte_count, self._lsn, self._ordinal = byte_count, before, ordinal
+        return at
 
     def _read_other(self, message: bytes) -> None:
         if message[0] == protocol.KEEPALIVE:
@@ -143,9 +145,9 @@ class Reader:
             self._relations.learn(protocol.read_relation(message))
         elif kind == protocol.TRUNCATE:
             for oid in protocol.read_truncate(message):
-                table = self._relations.schema(oid)
-                if table is not None:
-                    self._add_truncate(read_head(message)[0], table)
+                found = self._relations.find(oid)
+                if found is not None:
+                    self._add_truncate(_head(message)[0], found[0])
 
     def take_complete(self) -> list[Change]:
         """The changes of complete transactions."""
@@ -161,6 +163,7 @@ class Reader:
         self.byte_count = self.byte_count * left // max(1, len(self.changes))
         taken, self.changes = self.changes[:count], self.changes[count:]
         self.complete_count = 0
+        self._set_limits()
         return taken
 
     def _end(self, commit_end: Lsn) -> None:
@@ -169,6 +172,14 @@ class Reader:
         self._transaction, self._is_cut = None, False
         self.complete_count = len(self.changes)
         self.lsn = max(self.lsn, commit_end)
+        self._set_limits()
+
+    def _set_limits(self) -> None:
+        """Only a transaction that was not cut is worth a larger delivery."""
+        if self.complete_count or self._is_cut:
+            self._change_limit, self._byte_limit = min(ENOUGH_CHANGES, CHANGE_LIMIT), min(ENOUGH_BYTES, BYTE_LIMIT)
+        else:
+            self._change_limit, self._byte_limit = CHANGE_LIMIT, BYTE_LIMIT
 
     def _add_truncate(self, lsn: int, table: TableSchema) -> None:
         transaction = self._transaction
@@ -185,15 +196,17 @@ class PgoutputStream:
     def __init__(self, walsender: Walsender, reader: Reader, confirmed_flush_lsn: Lsn) -> None:
         self._walsender = walsender
         self._reader = reader
-        self._messages: deque[bytes] = deque()
+        #: A run of messages, and how many of them are read.
+        self._messages: Sequence[bytes] = ()
+        self._at = 0
         #: Up to where deliveries were made.
         self._delivered = confirmed_flush_lsn
 
     def next(self, timeout: float) -> Delivery | None:
         deadline = time.monotonic() + timeout
         self._fetch(timeout)
-        while self._messages or self._fetch(0 if self._reader.is_between_transactions else timeout):
-            self._reader.read_some(self._messages)
+        while self._fetch(0 if self._reader.is_between_transactions else timeout):
+            self._at = self._reader.read_some(self._messages, self._at)
             if self._reader.is_full or self._has_waited(deadline):
                 break
         return self._cut()
@@ -211,9 +224,9 @@ class PgoutputStream:
 
     def _fetch(self, timeout: float) -> bool:
         """Whether messages are at hand, waiting for them at most so many seconds."""
-        if not self._messages:
-            self._messages.extend(self._walsender.receive(timeout) or ())
-        return bool(self._messages)
+        if self._at == len(self._messages):
+            self._messages, self._at = self._walsender.receive(timeout) or (), 0
+        return self._at < len(self._messages)
 
     def _has_waited(self, deadline: float) -> bool:
         """Whether nothing but changes of other tables came for long enough: the slot has to move, and the run may stop."""
