@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import LiteralString
 
 from bench import parts
 from bench.face import face
-from bench.parts import Scale
+from bench.field import Scale
+from bench.parts import Changes
 from bench.results import PartResult, table, write_json
 from bench.servers import Servers, running_servers
 from bench.snowflake import copy_and_backlog
@@ -17,23 +19,14 @@ from bench.snowflake import copy_and_backlog
 Part = Callable[[Servers, Scale], PartResult]
 
 
-def _backlog(servers: Servers, scale: Scale, *, million: bool) -> PartResult:
-    name = "backlog 2,000,000" if million else "backlog 400,000"
-    calls = ("CALL write_mixed(150000, 500000)", "CALL write_large(500000)") if million else (
-        "CALL write_mixed(30000, 500000)", "CALL write_large(100000)")  # fmt: skip
-    return parts.backlog(servers, scale, name, calls, 2_000_000 if million else 400_000)
+def _mixed_backlog(servers: Servers, scale: Scale, *, count: int) -> PartResult:
+    """Three quarters in small transactions, one in a large one."""
+    calls = (f"CALL write_mixed({count * 3 // 40}, {scale.accounts})", f"CALL write_large({count // 4})")
+    return parts.backlog(servers, scale, scale.mixed(), Changes(name=f"backlog {count:,}", calls=calls, count=count))
 
 
-def _hot(servers: Servers, scale: Scale) -> PartResult:
-    return parts.backlog(servers, scale, "hot rows", ("CALL write_hot(20000, 20)",), 400_000)
-
-
-def _inserts(servers: Servers, scale: Scale) -> PartResult:
-    return parts.backlog(servers, scale, "inserts only", ("CALL write_inserts(40000)",), 400_000)
-
-
-def _large(servers: Servers, scale: Scale) -> PartResult:
-    return parts.backlog(servers, scale, "one transaction", ("CALL write_large(1000000)",), 1_000_000)
+def _backlog(servers: Servers, scale: Scale, *, name: str, call: LiteralString, count: int) -> PartResult:
+    return parts.backlog(servers, scale, scale.mixed(), Changes(name=name, calls=(call,), count=count))
 
 
 def _snapshot(servers: Servers, scale: Scale) -> PartResult:
@@ -47,16 +40,16 @@ def _snowflake(servers: Servers, scale: Scale) -> PartResult:
 #: In the order they run in; `backlog-2m` takes the longest.
 PARTS: dict[str, Part] = {
     "snapshot": _snapshot,
-    "backlog": partial(_backlog, million=False),
-    "hot": _hot,
-    "inserts": _inserts,
-    "large": _large,
+    "backlog": partial(_mixed_backlog, count=400_000),
+    "hot": partial(_backlog, name="hot rows", call="CALL write_hot(20000, 20)", count=400_000),
+    "inserts": partial(_backlog, name="inserts only", call="CALL write_inserts(40000)", count=400_000),
+    "large": partial(_backlog, name="one transaction", call="CALL write_large(1000000)", count=1_000_000),
     "latency": parts.latency,
     "start": parts.start,
     "idle": parts.idle,
     "face": face,
     "snowflake": _snowflake,
-    "backlog-2m": partial(_backlog, million=True),
+    "backlog-2m": partial(_mixed_backlog, count=2_000_000),
 }
 
 #: What fits into five minutes.
