@@ -12,9 +12,10 @@ from bench import parts
 from bench.face import face
 from bench.field import Scale
 from bench.parts import Changes
-from bench.results import PartResult, table, write_json
+from bench.results import PartResult, write_json
 from bench.servers import Servers, running_servers
 from bench.snowflake import copy_and_backlog
+from bench.table import table
 
 Part = Callable[[Servers, Scale], PartResult]
 
@@ -40,6 +41,7 @@ def _snowflake(servers: Servers, scale: Scale) -> PartResult:
 #: In the order they run in; `backlog-2m` takes the longest.
 PARTS: dict[str, Part] = {
     "snapshot": _snapshot,
+    "backlog-100k": partial(_mixed_backlog, count=100_000),
     "backlog": partial(_mixed_backlog, count=400_000),
     "hot": partial(_backlog, name="hot rows", call="CALL write_hot(20000, 20)", count=400_000),
     "inserts": partial(_backlog, name="inserts only", call="CALL write_inserts(40000)", count=400_000),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.contenders import Contender, Native, Rosetta, stop_watching, wait_until
+from bench.process import Usage
 from bench.results import Measurement
 from bench.servers import Servers, drop_database, settle
 from bench.verify import verify
@@ -124,13 +125,15 @@ def wait_for(contender: Contender, condition: Callable[[], bool]) -> float:
     return time.perf_counter() - began
 
 
-def measured(contender: Contender, seconds: float, amount: int | None) -> Measurement:
+def measured(contender: Contender, seconds: float, amount: int | None, at_start: Usage | None = None) -> Measurement:
+    """What the contender has used in these seconds; `at_start` is what it had when its stream was opened."""
     usage = contender.usage()
     return Measurement(
         contender=contender.name,
         seconds=seconds,
         amount=amount,
         cpu_seconds=usage and usage.cpu_seconds,
+        start_cpu_seconds=at_start and at_start.cpu_seconds,
         peak_rss_bytes=usage and usage.peak_rss_bytes,
         rss_bytes=usage and usage.rss_bytes,
     )

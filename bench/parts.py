@@ -63,8 +63,10 @@ def backlog(servers: Servers, scale: Scale, workload: Workload, changes: Changes
 def _catch_up(place: Field, contender: Contender, marker: int, change_count: int) -> Measurement:
     began = time.perf_counter()
     contender.start()
+    wait_for(contender, contender.is_streaming)
+    at_start = contender.usage()
     wait_for(contender, lambda: has_marker(contender.destination, marker))
-    caught_up = measured(contender, time.perf_counter() - began, change_count)
+    caught_up = measured(contender, time.perf_counter() - began, change_count, at_start)
     contender.stop()
     place.verify(contender)
     return caught_up
@@ -108,7 +110,7 @@ def start(servers: Servers, scale: Scale) -> PartResult:
 def idle(servers: Servers, scale: Scale) -> PartResult:
     """What an idle worker uses: CPU seconds within the seconds told, and memory."""
     workload = scale.mixed()
-    result = PartResult(part="idle")
+    result = PartResult(part="idle", is_timed=False)
     with copied(servers, workload, everyone(servers, scale, workload)) as place:
         for contender in place.contenders:
             contender.start()
