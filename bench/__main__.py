@@ -16,6 +16,7 @@ from bench.results import PartResult, write_json
 from bench.servers import Servers, running_servers
 from bench.snowflake import copy_and_backlog
 from bench.table import table
+from bench.wide import wide
 
 Part = Callable[[Servers, Scale], PartResult]
 
@@ -46,6 +47,7 @@ PARTS: dict[str, Part] = {
     "hot": partial(_backlog, name="hot rows", call="CALL write_hot(20000, 20)", count=400_000),
     "inserts": partial(_backlog, name="inserts only", call="CALL write_inserts(40000)", count=400_000),
     "large": partial(_backlog, name="one transaction", call="CALL write_large(1000000)", count=1_000_000),
+    "wide": wide,
     "latency": parts.latency,
     "start": parts.start,
     "idle": parts.idle,
