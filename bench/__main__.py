@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,11 @@ from bench.parts import Changes
 from bench.results import PartResult, write_json
 from bench.servers import Servers, running_servers
 from bench.snowflake import copy_and_backlog
+from bench.spread import over_tables
 from bench.table import table
 from bench.wide import wide
 
-Part = Callable[[Servers, Scale], PartResult]
+Part = Callable[[Servers, Scale], PartResult | Iterator[PartResult]]
 
 
 def _mixed_backlog(servers: Servers, scale: Scale, *, count: int) -> PartResult:
@@ -48,6 +49,7 @@ PARTS: dict[str, Part] = {
     "inserts": partial(_backlog, name="inserts only", call="CALL write_inserts(40000)", count=400_000),
     "large": partial(_backlog, name="one transaction", call="CALL write_large(1000000)", count=1_000_000),
     "wide": wide,
+    "tables": over_tables,
     "latency": parts.latency,
     "start": parts.start,
     "idle": parts.idle,
@@ -68,11 +70,16 @@ def main() -> int:
     results: list[PartResult] = []
     with running_servers() as servers:
         for name in names:
-            results.append(PARTS[name](servers, scale))
-            sys.stdout.write(f"{table(results[-1])}\n\n")
-            sys.stdout.flush()
-            write_json(arguments.json, results)
+            for result in _results(PARTS[name](servers, scale)):
+                results.append(result)
+                sys.stdout.write(f"{table(result)}\n\n")
+                sys.stdout.flush()
+                write_json(arguments.json, results)
     return 0
+
+
+def _results(measured: PartResult | Iterator[PartResult]) -> Iterable[PartResult]:
+    return [measured] if isinstance(measured, PartResult) else measured
 
 
 def _arguments() -> argparse.Namespace:
