@@ -10,12 +10,13 @@ from typing import LiteralString
 
 from bench import parts
 from bench.face import face
-from bench.field import Scale
+from bench.field import CONTENDERS, Scale
 from bench.parts import Changes
 from bench.results import PartResult, write_json
 from bench.servers import Servers, running_servers
 from bench.snowflake import copy_and_backlog
 from bench.spread import over_tables
+from bench.sustained import sustained
 from bench.table import table
 from bench.wide import wide
 
@@ -51,6 +52,7 @@ PARTS: dict[str, Part] = {
     "wide": wide,
     "tables": over_tables,
     "latency": parts.latency,
+    "sustained": sustained,
     "start": parts.start,
     "idle": parts.idle,
     "face": face,
@@ -66,6 +68,8 @@ def main() -> int:
     arguments = _arguments()
     repetitions = arguments.repetitions or (1 if arguments.quick else 5)
     scale = Scale(repetitions=repetitions, contenders=frozenset(arguments.contender))
+    if arguments.rate:
+        scale = replace(scale, rates=tuple(arguments.rate))
     names = arguments.part or (QUICK if arguments.quick else PARTS)
     results: list[PartResult] = []
     with running_servers() as servers:
@@ -87,8 +91,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("part", nargs="*", metavar="PART", help=f"which parts; default: all ({', '.join(PARTS)})")
     parser.add_argument("--quick", action="store_true", help="one repetition of the parts that fit into five minutes")
     parser.add_argument("--repetitions", type=int, help="medians of so many; default: 5, with --quick 1")
+    parser.add_argument("--contender", action="append", default=[], choices=CONTENDERS, help="only these")
     parser.add_argument(
-        "--contender", action="append", default=[], choices=["native", "pgoutput", "debezium"], help="only these"
+        "--rate", action="append", type=int, default=[], help="rows/s of the part `sustained`; default: 20000 and 30000"
     )
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the measurements are written")
     arguments = parser.parse_args()

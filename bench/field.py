@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bench.contenders import Contender, Native, Rosetta, stop_watching, wait_until
 from bench.process import Usage
@@ -19,6 +20,9 @@ from bench.servers import Servers, drop_database, settle
 from bench.verify import verify
 from bench.workload import Workload, create_source, mixed
 from rosetta_dagster.cdc.position import Engine
+
+#: The names of the contenders, as the command takes them.
+CONTENDERS: Final = ("native", "pgoutput", "debezium")
 
 _NUMBERS = itertools.count(1)
 
@@ -33,6 +37,13 @@ class Scale:
     events: int = 200_000
     #: Which contenders take part, by name; empty for all.
     contenders: frozenset[str] = frozenset()
+    #: Rows per second, where they are written steadily, and for how many seconds.
+    rates: tuple[int, ...] = (20_000, 30_000)
+    seconds: int = 60
+
+    def names(self) -> list[str]:
+        """Who takes part."""
+        return [name for name in CONTENDERS if not self.contenders or name in self.contenders]
 
     def mixed(self) -> Workload:
         return mixed(accounts=self.accounts, events=self.events)
@@ -85,11 +96,7 @@ def everyone(servers: Servers, scale: Scale, workload: Workload) -> Lineup:
             "pgoutput": lambda url: Rosetta(source, url, number, engine=Engine.PGOUTPUT, logs=logs, tables=tables),
             "debezium": lambda url: Rosetta(source, url, number, engine=Engine.DEBEZIUM, logs=logs, tables=tables),
         }
-        return [
-            make(servers.destination.create_database(f"{name}_{number}"))
-            for name, make in makers.items()
-            if not scale.contenders or name in scale.contenders
-        ]
+        return [makers[name](servers.destination.create_database(f"{name}_{number}")) for name in scale.names()]
 
     return lineup
 

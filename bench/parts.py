@@ -17,6 +17,9 @@ from bench.workload import Workload, write
 _IDLE_SECONDS: Final = 10.0
 _REST_SECONDS: Final = 3.0
 
+#: How long the last of the small transactions may take, in seconds.
+_PATIENCE: Final = 30.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
@@ -84,7 +87,7 @@ def latency(servers: Servers, scale: Scale) -> PartResult:
                 contender.start()
                 wait_for(contender, contender.is_streaming)
                 time.sleep(_REST_SECONDS)
-                seen = latencies(place.source, contender.destination, next(first))
+                seen = latencies(place.source, contender.destination, next(first), rate=500, seconds=10, patience=_PATIENCE)
                 result.measurements.append(
                     Measurement(contender=contender.name, p50_ms=percentile(seen, 50), p99_ms=percentile(seen, 99))
                 )

@@ -23,6 +23,12 @@ def microseconds_each(measurement: Measurement) -> float | None:
     return 1_000_000 * (measurement.cpu_seconds - (measurement.start_cpu_seconds or 0.0)) / measurement.amount
 
 
+def lag_growth(measurement: Measurement) -> float | None:
+    """By how many milliseconds the lag grew each second, after the first ten: about none when the contender keeps up."""
+    early, end, seconds = measurement.early_lag_ms, measurement.end_lag_ms, measurement.seconds
+    return (end - early) / (seconds - 10) if early is not None and end is not None and seconds and seconds > 10 else None
+
+
 _COLUMNS: Final = (
     _Column("seconds", 2, lambda it: it.seconds),
     _Column("per second", 0, lambda it: _quotient(it.amount, it.seconds)),
@@ -30,6 +36,7 @@ _COLUMNS: Final = (
     _Column("p99 ms", 1, lambda it: it.p99_ms),
     _Column("10 s ms", 1, lambda it: it.early_lag_ms),
     _Column("end ms", 1, lambda it: it.end_lag_ms),
+    _Column("more ms/s", 1, lag_growth),
     _Column("CPU s", 2, lambda it: it.cpu_seconds),
     _Column("CPU %", 1, lambda it: _percent(_quotient(it.cpu_seconds, it.seconds))),
     _Column("µs each", 2, microseconds_each),
