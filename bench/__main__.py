@@ -12,6 +12,7 @@ from bench import parts
 from bench.face import face
 from bench.field import CONTENDERS, Scale
 from bench.parts import Changes
+from bench.pipelines import pipelines
 from bench.results import PartResult, write_json
 from bench.servers import Servers, running_servers
 from bench.snowflake import copy_and_backlog
@@ -51,6 +52,7 @@ PARTS: dict[str, Part] = {
     "large": partial(_backlog, name="one transaction", call="CALL write_large(1000000)", count=1_000_000),
     "wide": wide,
     "tables": over_tables,
+    "pipelines": pipelines,
     "latency": parts.latency,
     "sustained": sustained,
     "start": parts.start,

@@ -95,7 +95,7 @@ class Rosetta:
         self,
         source: str,
         destination: str,
-        number: int,
+        label: str,
         *,
         engine: Engine,
         logs: Path,
@@ -107,7 +107,7 @@ class Rosetta:
         self.destination = destination
         self.tables: Sequence[str] = tables
         self._source = source
-        name = f"bench_{engine.lower()}_{number}"
+        name = f"bench_{engine.lower()}_{label}"
         self._config = _pipeline(source, destination, name, engine, tables=tables, publication=publication)
         self._log = logs / f"{self._config.name}.log"
         self._worker: WorkerProcess | None = None

@@ -93,8 +93,8 @@ def everyone(servers: Servers, scale: Scale, workload: Workload) -> Lineup:
         tables = workload.tables
         makers: dict[str, Callable[[str], Contender]] = {
             "native": lambda url: Native(source, url, number, workload),
-            "pgoutput": lambda url: Rosetta(source, url, number, engine=Engine.PGOUTPUT, logs=logs, tables=tables),
-            "debezium": lambda url: Rosetta(source, url, number, engine=Engine.DEBEZIUM, logs=logs, tables=tables),
+            "pgoutput": lambda url: Rosetta(source, url, str(number), engine=Engine.PGOUTPUT, logs=logs, tables=tables),
+            "debezium": lambda url: Rosetta(source, url, str(number), engine=Engine.DEBEZIUM, logs=logs, tables=tables),
         }
         return [makers[name](servers.destination.create_database(f"{name}_{number}")) for name in scale.names()]
 
