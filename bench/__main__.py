@@ -11,6 +11,7 @@ from typing import LiteralString
 from bench import parts
 from bench.face import face
 from bench.field import CONTENDERS, Scale
+from bench.idle_fleet import idle_fleet
 from bench.parts import Changes
 from bench.pipelines import pipelines
 from bench.results import PartResult, write_json
@@ -57,6 +58,7 @@ PARTS: dict[str, Part] = {
     "sustained": sustained,
     "start": parts.start,
     "idle": parts.idle,
+    "idle-30": idle_fleet,
     "face": face,
     "snowflake": _snowflake,
     "backlog-2m": partial(_mixed_backlog, count=2_000_000),
