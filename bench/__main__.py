@@ -43,7 +43,7 @@ def _snowflake(servers: Servers, scale: Scale) -> PartResult:
     return copy_and_backlog(servers.source, repetitions=scale.repetitions, rows=1_000_000, transactions=40_000)
 
 
-#: In the order they run in; `backlog-2m` takes the longest.
+#: In the order they run in; `sustained` takes the longest: about a minute and a half for each contender and rate.
 PARTS: dict[str, Part] = {
     "snapshot": _snapshot,
     "backlog-100k": partial(_mixed_backlog, count=100_000),
