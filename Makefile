@@ -31,8 +31,9 @@ check: .venv/dev            ## The gate: format, lint, types, import contracts, 
 	@.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	@$(RUN) pytest
 
-bench: .venv/dev            ## Against native replication: medians of five. PARTS="backlog hot" runs only these.
+bench: .venv/dev            ## Against native replication: medians of five, and their plot. PARTS="backlog hot" runs only these, without it.
 	@$(RUN) bench $(PARTS)
+	@$(if $(PARTS),,$(RUN) bench.plot bench.json docs/performance.svg)
 
 bench-quick: .venv/dev      ## Once, in less than five minutes.
 	@$(RUN) bench --quick $(PARTS)

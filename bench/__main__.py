@@ -2,38 +2,37 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import LiteralString
 
 from bench import parts
 from bench.face import face
-from bench.parts import Scale
-from bench.results import PartResult, table, write_json
+from bench.field import CONTENDERS, Scale
+from bench.idle_fleet import idle_fleet
+from bench.parts import Changes
+from bench.pipelines import pipelines
+from bench.results import PartResult, write_json
 from bench.servers import Servers, running_servers
 from bench.snowflake import copy_and_backlog
+from bench.spread import over_tables
+from bench.sustained import sustained
+from bench.table import table
+from bench.wide import wide
 
-Part = Callable[[Servers, Scale], PartResult]
-
-
-def _backlog(servers: Servers, scale: Scale, *, million: bool) -> PartResult:
-    name = "backlog 2,000,000" if million else "backlog 400,000"
-    calls = ("CALL write_mixed(150000, 500000)", "CALL write_large(500000)") if million else (
-        "CALL write_mixed(30000, 500000)", "CALL write_large(100000)")  # fmt: skip
-    return parts.backlog(servers, scale, name, calls, 2_000_000 if million else 400_000)
+Part = Callable[[Servers, Scale], PartResult | Iterator[PartResult]]
 
 
-def _hot(servers: Servers, scale: Scale) -> PartResult:
-    return parts.backlog(servers, scale, "hot rows", ("CALL write_hot(20000, 20)",), 400_000)
+def _mixed_backlog(servers: Servers, scale: Scale, *, count: int) -> PartResult:
+    """Three quarters in small transactions, one in a large one."""
+    calls = (f"CALL write_mixed({count * 3 // 40}, {scale.accounts})", f"CALL write_large({count // 4})")
+    return parts.backlog(servers, scale, scale.mixed(), Changes(name=f"backlog {count:,}", calls=calls, count=count))
 
 
-def _inserts(servers: Servers, scale: Scale) -> PartResult:
-    return parts.backlog(servers, scale, "inserts only", ("CALL write_inserts(40000)",), 400_000)
-
-
-def _large(servers: Servers, scale: Scale) -> PartResult:
-    return parts.backlog(servers, scale, "one transaction", ("CALL write_large(1000000)",), 1_000_000)
+def _backlog(servers: Servers, scale: Scale, *, name: str, call: LiteralString, count: int) -> PartResult:
+    return parts.backlog(servers, scale, scale.mixed(), Changes(name=name, calls=(call,), count=count))
 
 
 def _snapshot(servers: Servers, scale: Scale) -> PartResult:
@@ -44,19 +43,25 @@ def _snowflake(servers: Servers, scale: Scale) -> PartResult:
     return copy_and_backlog(servers.source, repetitions=scale.repetitions, rows=1_000_000, transactions=40_000)
 
 
-#: In the order they run in; `backlog-2m` takes the longest.
+#: In the order they run in; `sustained` takes the longest: about a minute and a half for each contender and rate.
 PARTS: dict[str, Part] = {
     "snapshot": _snapshot,
-    "backlog": partial(_backlog, million=False),
-    "hot": _hot,
-    "inserts": _inserts,
-    "large": _large,
+    "backlog-100k": partial(_mixed_backlog, count=100_000),
+    "backlog": partial(_mixed_backlog, count=400_000),
+    "hot": partial(_backlog, name="hot rows", call="CALL write_hot(20000, 20)", count=400_000),
+    "inserts": partial(_backlog, name="inserts only", call="CALL write_inserts(40000)", count=400_000),
+    "large": partial(_backlog, name="one transaction", call="CALL write_large(1000000)", count=1_000_000),
+    "wide": wide,
+    "tables": over_tables,
+    "pipelines": pipelines,
     "latency": parts.latency,
+    "sustained": sustained,
     "start": parts.start,
     "idle": parts.idle,
+    "idle-30": idle_fleet,
     "face": face,
     "snowflake": _snowflake,
-    "backlog-2m": partial(_backlog, million=True),
+    "backlog-2m": partial(_mixed_backlog, count=2_000_000),
 }
 
 #: What fits into five minutes.
@@ -67,15 +72,22 @@ def main() -> int:
     arguments = _arguments()
     repetitions = arguments.repetitions or (1 if arguments.quick else 5)
     scale = Scale(repetitions=repetitions, contenders=frozenset(arguments.contender))
+    if arguments.rate:
+        scale = replace(scale, rates=tuple(arguments.rate))
     names = arguments.part or (QUICK if arguments.quick else PARTS)
     results: list[PartResult] = []
     with running_servers() as servers:
         for name in names:
-            results.append(PARTS[name](servers, scale))
-            sys.stdout.write(f"{table(results[-1])}\n\n")
-            sys.stdout.flush()
-            write_json(arguments.json, results)
+            for result in _results(PARTS[name](servers, scale)):
+                results.append(result)
+                sys.stdout.write(f"{table(result)}\n\n")
+                sys.stdout.flush()
+                write_json(arguments.json, results)
     return 0
+
+
+def _results(measured: PartResult | Iterator[PartResult]) -> Iterable[PartResult]:
+    return [measured] if isinstance(measured, PartResult) else measured
 
 
 def _arguments() -> argparse.Namespace:
@@ -83,8 +95,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("part", nargs="*", metavar="PART", help=f"which parts; default: all ({', '.join(PARTS)})")
     parser.add_argument("--quick", action="store_true", help="one repetition of the parts that fit into five minutes")
     parser.add_argument("--repetitions", type=int, help="medians of so many; default: 5, with --quick 1")
+    parser.add_argument("--contender", action="append", default=[], choices=CONTENDERS, help="only these")
     parser.add_argument(
-        "--contender", action="append", default=[], choices=["native", "pgoutput", "debezium"], help="only these"
+        "--rate", action="append", type=int, default=[], help="rows/s of the part `sustained`; default: 20000 and 30000"
     )
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the measurements are written")
     arguments = parser.parse_args()

@@ -1,17 +1,17 @@
 """What is compared: Rosetta with each of its engines, and PostgreSQL's native logical replication, behind one protocol."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, LiteralString, Protocol
+from typing import Any, Final, Protocol
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
-from bench import workload
 from bench.process import Usage, WorkerProcess
+from bench.workload import Statement, Workload
 from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, PostgresConnection, SourceConfig, TableConfig
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
@@ -28,6 +28,7 @@ class Contender(Protocol):
 
     name: str
     destination: str
+    tables: Sequence[str]
 
     def begin(self) -> None:
         """Make the slot and start, from nothing, with the copy of the tables."""
@@ -52,12 +53,13 @@ class Contender(Protocol):
 class Native:
     """PostgreSQL's native logical replication, with the settings that it has by itself."""
 
-    def __init__(self, source: str, destination: str, number: int) -> None:
+    def __init__(self, source: str, destination: str, number: int, workload: Workload) -> None:
         self.name = "native"
         self.destination = destination
+        self.tables: Sequence[str] = workload.tables
         self._source = source
         self._slot = f"bench_native_{number}"
-        _run(destination, workload.CREATE_TABLES)
+        _run(destination, workload.create)
 
     def begin(self) -> None:
         command = sql.SQL("CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION bench")
@@ -65,7 +67,7 @@ class Native:
 
     def is_copied(self) -> bool:
         query = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate IN ('f', 's', 'r')"
-        return bool(_value(self.destination, query) == len(workload.TABLES))
+        return bool(_value(self.destination, query) == len(self.tables))
 
     def start(self) -> None:
         _run(self.destination, sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(sql.Identifier(self._slot)))
@@ -78,7 +80,7 @@ class Native:
 
     def stop(self) -> None:
         ready = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate = 'r'"
-        wait_until(lambda: _value(self.destination, ready) == len(workload.TABLES))
+        wait_until(lambda: _value(self.destination, ready) == len(self.tables))
         _run(self.destination, sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(self._slot)))
         wait_until(lambda: not is_active(self._source, self._slot))
 
@@ -89,11 +91,24 @@ class Native:
 class Rosetta:
     """A worker of Rosetta in a process of its own, over one engine."""
 
-    def __init__(self, source: str, destination: str, number: int, *, engine: Engine, logs: Path) -> None:
+    def __init__(
+        self,
+        source: str,
+        destination: str,
+        label: str,
+        *,
+        engine: Engine,
+        logs: Path,
+        tables: Sequence[str],
+        publication: str | None = "bench",
+    ) -> None:
+        """Without the name of a publication the worker makes one of its own."""
         self.name = f"rosetta {engine.lower()}"
         self.destination = destination
+        self.tables: Sequence[str] = tables
         self._source = source
-        self._config = _pipeline(source, destination, f"bench_{engine.lower()}_{number}", engine)
+        name = f"bench_{engine.lower()}_{label}"
+        self._config = _pipeline(source, destination, name, engine, tables=tables, publication=publication)
         self._log = logs / f"{self._config.name}.log"
         self._worker: WorkerProcess | None = None
 
@@ -104,7 +119,7 @@ class Rosetta:
         if _value(self.destination, "SELECT count(*) FROM pg_class WHERE oid = to_regclass('rosetta.copies')") == 0:
             return False
         query = "SELECT count(*) FROM rosetta.copies WHERE finished_at IS NOT NULL"
-        return bool(_value(self.destination, query) == len(workload.TABLES))
+        return bool(_value(self.destination, query) == len(self.tables))
 
     def start(self) -> None:
         self._worker = WorkerProcess(self._config, self._log)
@@ -136,7 +151,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(POLL)
 
 
-def _pipeline(source: str, destination: str, name: str, engine: Engine) -> PipelineConfig:
+def _pipeline(
+    source: str, destination: str, name: str, engine: Engine, *, tables: Sequence[str], publication: str | None
+) -> PipelineConfig:
     target = connection_of(destination)
     assert target.password is not None, "the embedded server has one"
     config = {**target.model_dump(exclude={"password"}), "password": target.password.get_secret_value()}
@@ -144,9 +161,9 @@ def _pipeline(source: str, destination: str, name: str, engine: Engine) -> Pipel
         id=1,
         name=name,
         engine=engine,
-        source=SourceConfig(name="source", connection=connection_of(source), publication_name="bench"),
+        source=SourceConfig(name="source", connection=connection_of(source), publication_name=publication),
         destinations=(DestinationConfig(name="destination", type="POSTGRES", config=config),),
-        tables=tuple(TableConfig(id=TableId("public", table)) for table in workload.TABLES),
+        tables=tuple(TableConfig(id=TableId("public", table)) for table in tables),
     )
 
 
@@ -165,12 +182,18 @@ def connection_of(url: str) -> PostgresConnection:
 _watchers: dict[str, "psycopg.Connection[Any]"] = {}
 
 
-def _value(url: str, query: sql.Composed | LiteralString) -> Any:
+def _value(url: str, query: Statement) -> Any:
     if url not in _watchers:
         _watchers[url] = psycopg.connect(url, autocommit=True)
     row = _watchers[url].execute(query).fetchone()
     assert row is not None, "each of these queries returns a row"
     return row[0]
+
+
+def stop_watching(url: str) -> None:
+    """Close the connection for looking into a database."""
+    if url in _watchers:
+        _watchers.pop(url).close()
 
 
 def has_marker(url: str, marker: int) -> bool:
@@ -183,6 +206,6 @@ def is_active(url: str, slot: str) -> bool:
     return bool(_value(url, query.format(sql.Literal(slot))))
 
 
-def _run(url: str, statement: sql.Composed | LiteralString) -> None:
+def _run(url: str, statement: Statement) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)

@@ -21,7 +21,7 @@ from typing import Any
 
 import psycopg
 
-from bench.parts import Scale
+from bench.field import Scale
 from bench.results import Measurement, PartResult
 from bench.servers import Servers
 from rosetta_dagster.embedded.postgres import free_port

@@ -7,23 +7,20 @@ from typing import Final
 
 import psycopg
 
-#: Transactions per second, and for how many seconds.
-_RATE: Final = 500
-_SECONDS: Final = 10
-
 #: How often the destination is looked at, in seconds.
 _POLL: Final = 0.001
 
-_TIMEOUT: Final = 30.0
 
+def latencies(source: str, destination: str, first: int, *, rate: int, seconds: int, patience: float) -> list[float]:
+    """Milliseconds from the answer to each COMMIT until the change is seen. Markers are numbered from `first`.
 
-def latencies(source: str, destination: str, first: int) -> list[float]:
-    """Milliseconds from the answer to each COMMIT until the change is seen. Markers are numbered from `first`."""
+    So many are written each second. `patience` is how many seconds the last may take.
+    """
     committed: list[float] = []
-    writer = threading.Thread(target=_write, args=(source, first, committed), name="writer")
+    writer = threading.Thread(target=_write, args=(source, first, rate, rate * seconds, committed), name="writer")
     writer.start()
     try:
-        seen = _watch(destination, first, _RATE * _SECONDS)
+        seen = _watch(destination, first, rate * seconds, seconds + patience)
     finally:
         writer.join()
     return [1000 * max(0.0, at - begun) for at, begun in zip(seen, committed, strict=True)]
@@ -33,20 +30,20 @@ def percentile(figures: Sequence[float], percent: float) -> float:
     return sorted(figures)[min(len(figures) - 1, int(len(figures) * percent / 100))]
 
 
-def _write(source: str, first: int, committed: list[float]) -> None:
+def _write(source: str, first: int, rate: int, count: int, committed: list[float]) -> None:
     """Commits wait for the disk, as they do by default: a walsender sends nothing that has not reached it."""
     with psycopg.connect(source, autocommit=True) as connection:
         began = time.perf_counter()
-        for number in range(_RATE * _SECONDS):
-            time.sleep(max(0.0, began + number / _RATE - time.perf_counter()))
+        for number in range(count):
+            time.sleep(max(0.0, began + number / rate - time.perf_counter()))
             connection.execute("INSERT INTO marker VALUES (%s)", [first + number])
             committed.append(time.perf_counter())
 
 
-def _watch(destination: str, first: int, count: int) -> list[float]:
+def _watch(destination: str, first: int, count: int, timeout: float) -> list[float]:
     """When each of so many markers was seen."""
     seen: list[float] = []
-    deadline = time.perf_counter() + _SECONDS + _TIMEOUT
+    deadline = time.perf_counter() + timeout
     with psycopg.connect(destination, autocommit=True) as connection:
         while len(seen) < count:
             row = connection.execute("SELECT max(number) FROM marker").fetchone()

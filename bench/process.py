@@ -4,8 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+import psycopg
 
 from rosetta_dagster.cdc.config import PipelineConfig
 
@@ -62,13 +66,43 @@ def usage_of(pid: int) -> Usage:
     """What a process has used since it was started."""
     proc = Path("/proc") / str(pid)
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
-    # After the name, which may hold spaces: the 14th and 15th fields of all.
-    ticks = (proc / "stat").read_text().rpartition(")")[2].split()[11:13]
     return Usage(
-        cpu_seconds=sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"),
+        cpu_seconds=_stat_of(pid).cpu_seconds,
         peak_rss_bytes=_bytes(status["VmHWM"]),
         rss_bytes=_bytes(status["VmRSS"]),
     )
+
+
+def server_cpu_seconds(url: str) -> float:
+    """What all processes of the PostgreSQL server have used since it was started, those that ended included."""
+    with psycopg.connect(url) as connection:
+        postmaster = _stat_of(connection.info.backend_pid).parent
+    stat = _stat_of(postmaster)
+    return stat.cpu_seconds + stat.ended_cpu_seconds + sum(_children_cpu_seconds(postmaster))
+
+
+def _children_cpu_seconds(parent: int) -> Iterator[float]:
+    for directory in Path("/proc").glob("[0-9]*"):
+        # A process may end between the two looks; its time is its parent's then.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            stat = _stat_of(int(directory.name))
+            if stat.parent == parent:
+                yield stat.cpu_seconds
+
+
+class _Stat(NamedTuple):
+    parent: int
+    cpu_seconds: float
+    #: That of its children that have ended.
+    ended_cpu_seconds: float
+
+
+def _stat_of(pid: int) -> _Stat:
+    # What comes after the name, which may hold spaces, begins with the 3rd field of all.
+    fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    ticks = os.sysconf("SC_CLK_TCK")
+    own, ended = sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
+    return _Stat(parent=int(fields[1]), cpu_seconds=own / ticks, ended_cpu_seconds=ended / ticks)
 
 
 def _bytes(kilobytes: str) -> int:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 
@@ -16,6 +18,7 @@ _SETTINGS = {
     "shared_buffers": "512MB",
     "max_wal_size": "32GB",
     "checkpoint_timeout": "1h",
+    "max_connections": "200",
     "max_wal_senders": "40",
     "max_replication_slots": "40",
     "max_logical_replication_workers": "16",
@@ -42,3 +45,10 @@ def settle(*urls: str) -> None:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("VACUUM (ANALYZE)")
             connection.execute("CHECKPOINT")
+
+
+def drop_database(url: str) -> None:
+    """Give back the disk of a database that has been measured."""
+    name = str(conninfo_to_dict(url)["dbname"])
+    with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

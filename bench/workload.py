@@ -1,17 +1,33 @@
-"""The tables and the changes that are replicated, as SQL that runs inside the source.
+"""The tables and the changes that are replicated, as SQL that runs inside the source; here those of most parts.
 
 `accounts` is that of pgbench; `events` has the types that applications use. A backlog is written in transactions of 10
 changes, except for the one large transaction. Its last change is a row of `marker`: once that is seen at a destination,
 everything is.
 """
 
+from dataclasses import dataclass
 from typing import Final, LiteralString
 
 import psycopg
+from psycopg import sql
 
-TABLES: Final = ("accounts", "events", "marker")
+Statement = LiteralString | sql.Composed
 
-CREATE_TABLES: Final[LiteralString] = """
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Tables, what is in them at first, and the procedures that change them. One of the tables is `marker`."""
+
+    tables: tuple[str, ...]
+    #: Makes the tables: at the source, and where native replication is to find them.
+    create: Statement
+    #: Makes the procedures and fills the tables.
+    prepare: tuple[Statement, ...]
+    #: Rows in all tables at first.
+    row_count: int
+
+
+_CREATE: Final[LiteralString] = """
 CREATE TABLE accounts (aid int PRIMARY KEY, bid int NOT NULL, abalance int NOT NULL, filler text NOT NULL);
 CREATE TABLE events (
     id bigint PRIMARY KEY, ref uuid NOT NULL, amount numeric(12, 2), at timestamptz NOT NULL, body jsonb, note text,
@@ -20,13 +36,13 @@ CREATE TABLE events (
 CREATE TABLE marker (number bigint PRIMARY KEY);
 """
 
-_FILL: Final[LiteralString] = """
-INSERT INTO accounts SELECT n, n %% 100, 0, repeat('x', 64) FROM generate_series(1, %(accounts)s) AS n;
+_FILL: Final[sql.SQL] = sql.SQL("""
+INSERT INTO accounts SELECT n, n % 100, 0, repeat('x', 64) FROM generate_series(1, {accounts}) AS n;
 INSERT INTO events
-SELECT n, md5(n::text)::uuid, n %% 100000 / 100.0, timestamptz '2026-01-01 00:00Z' + n * interval '1 second',
-       jsonb_build_object('number', n, 'kind', 'first'), 'event ' || n, n %% 2 = 0
-FROM generate_series(1, %(events)s) AS n;
-"""
+SELECT n, md5(n::text)::uuid, n % 100000 / 100.0, timestamptz '2026-01-01 00:00Z' + n * interval '1 second',
+       jsonb_build_object('number', n, 'kind', 'first'), 'event ' || n, n % 2 = 0
+FROM generate_series(1, {events}) AS n;
+""")
 
 #: What one transaction of ten changes does: 60 % updates, 30 % inserts, 10 % deletes, over both tables.
 _MIXED: Final[LiteralString] = """
@@ -95,15 +111,24 @@ END $$;
 """
 
 
-def create_source(url: str, *, accounts: int, events: int) -> None:
-    """The tables with this many rows each, and the procedures that change them."""
+def mixed(*, accounts: int, events: int) -> Workload:
+    """Both tables with this many rows each."""
+    fill = _FILL.format(accounts=sql.Literal(accounts), events=sql.Literal(events))
+    return Workload(
+        tables=("accounts", "events", "marker"),
+        create=_CREATE,
+        prepare=(_MIXED, _HOT, _INSERTS, _LARGE, fill),
+        row_count=accounts + events,
+    )
+
+
+def create_source(url: str, workload: Workload) -> None:
+    """The tables as they are at first, all of them published."""
+    tables = sql.SQL(", ").join(map(sql.Identifier, workload.tables))
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(CREATE_TABLES)
-        for procedure in (_MIXED, _HOT, _INSERTS, _LARGE):
-            connection.execute(procedure)
-        with psycopg.ClientCursor(connection) as cursor:
-            cursor.execute(_FILL, {"accounts": accounts, "events": events})
-        connection.execute("CREATE PUBLICATION bench FOR TABLE accounts, events, marker")
+        for statement in (workload.create, *workload.prepare):
+            connection.execute(statement)
+        connection.execute(sql.SQL("CREATE PUBLICATION bench FOR TABLE {}").format(tables))
 
 
 def write(url: str, call: LiteralString, marker: int) -> None:
