@@ -13,13 +13,11 @@ from bench.results import PartResult
 from bench.servers import Servers
 from bench.workload import Workload
 
-#: EXTERNAL: out of line and not compressed, so that each text is read and sent in full.
 _CREATE: Final[LiteralString] = """
 CREATE TABLE documents (
     id bigint PRIMARY KEY, title text NOT NULL, views int NOT NULL, is_open boolean NOT NULL, at timestamptz NOT NULL,
     body text NOT NULL, source text NOT NULL
 );
-ALTER TABLE documents ALTER body SET STORAGE EXTERNAL, ALTER source SET STORAGE EXTERNAL;
 CREATE TABLE marker (number bigint PRIMARY KEY);
 """
 

@@ -92,9 +92,15 @@ def test_copied_rows_name_their_columns() -> None:
 def test_a_staging_table_has_a_column_for_each_of_the_source_by_number() -> None:
     expected = """\
 CREATE TEMPORARY TABLE "stage" (
-    op "char" DEFAULT 'u', unchanged text, copies bigint, "c0" numeric(12,2), "c1" bigint
-) ON COMMIT DELETE ROWS"""
-    assert expected == text(sql.create_staging("stage", ["numeric(12,2)", "bigint"]))
+    op "char" DEFAULT 'u', unchanged text, copies bigint, "c0" text, "c1" bigint, "c2" bytea
+) ON COMMIT DELETE ROWS;
+ALTER TABLE pg_temp."stage" ALTER "c0" SET STORAGE EXTERNAL, ALTER "c2" SET STORAGE EXTERNAL"""
+    types = [sql.StagingType("text", True), sql.StagingType("bigint", False), sql.StagingType("bytea", True)]
+    assert expected == text(sql.create_staging("stage", types))
+
+
+def test_a_staging_table_without_large_values_is_left_as_it_is() -> None:
+    assert text(sql.create_staging("stage", [sql.StagingType("bigint", False)])).endswith("ON COMMIT DELETE ROWS")
 
 
 def test_a_staging_table_is_filled_emptied_and_dropped_by_its_own_name() -> None:

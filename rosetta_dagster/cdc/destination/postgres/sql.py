@@ -6,7 +6,8 @@ the user can clash with one of ours. Its first columns say what a row is for: `o
 table without a key.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from psycopg import sql
 
@@ -111,13 +112,30 @@ def copy_into(target: TableId, schema: TableSchema, *, binary: bool = False) -> 
     return sql.SQL("COPY {} ({}) FROM STDIN{}").format(table(target), _names(schema.column_names), options)
 
 
-def create_staging(staging: str, types: Iterable[str]) -> sql.Composed:
-    """A temporary table with a column of each type, emptied at each commit."""
-    cells = _COMMA.join(sql.SQL("{} {}").format(sql.Identifier(f"c{n}"), sql.SQL(name)) for n, name in enumerate(types))
-    return sql.SQL(
+class StagingType(NamedTuple):
+    """The type of a column of a staging table."""
+
+    name: str
+    #: Whether values may be so large that they are stored apart from their row.
+    may_be_large: bool
+
+
+def create_staging(staging: str, types: Sequence[StagingType]) -> sql.Composed:
+    """A temporary table with a column of each type, emptied at each commit.
+
+    Large values are not compressed: what is read once more and thrown away is not worth the time.
+    """
+    cells = [sql.Identifier(f"c{number}") for number in range(len(types))]
+    columns = _COMMA.join(sql.SQL("{} {}").format(cell, sql.SQL(each.name)) for cell, each in zip(cells, types, strict=True))
+    create = sql.SQL(
         "CREATE TEMPORARY TABLE {} (\n"
         "    op \"char\" DEFAULT 'u', unchanged text, copies bigint, {}\n) ON COMMIT DELETE ROWS"
-    ).format(sql.Identifier(staging), cells)
+    ).format(sql.Identifier(staging), columns)
+    large = [cell for cell, each in zip(cells, types, strict=True) if each.may_be_large]
+    if not large:
+        return create
+    external = _COMMA.join(sql.SQL("ALTER {} SET STORAGE EXTERNAL").format(cell) for cell in large)
+    return sql.SQL("{};\nALTER TABLE pg_temp.{} {}").format(create, sql.Identifier(staging), external)
 
 
 def drop_staging(staging: str) -> sql.Composed:

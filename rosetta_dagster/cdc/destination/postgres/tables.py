@@ -65,7 +65,8 @@ WITH RECURSIVE resolved AS (
     UNION ALL
     SELECT attname, typbasetype, typtypmod FROM resolved JOIN pg_type ON oid = type WHERE typtype = 'd'
 )
-SELECT attname::text, format_type(type, modifier) FROM resolved JOIN pg_type ON oid = type WHERE typtype <> 'd'
+SELECT attname::text, format_type(type, modifier), typstorage <> 'p'
+FROM resolved JOIN pg_type ON oid = type WHERE typtype <> 'd'
 """
 
 #: Larger tables are not counted row by row: the planner's estimate serves.
@@ -189,9 +190,10 @@ class Targets:
             if before and name not in required:
                 connection.execute(sql.drop_not_null(target, str(name)))
 
-    def staging_types(self, connection: _Connection, schema: TableSchema) -> list[str]:
+    def staging_types(self, connection: _Connection, schema: TableSchema) -> list[sql.StagingType]:
         """For each column of the source, the type that its values are staged in."""
-        types = {str(name): str(kind) for name, kind in connection.execute(_TYPES, self.of(schema.id))}
+        rows = connection.execute(_TYPES, self.of(schema.id))
+        types = {str(name): sql.StagingType(str(kind), bool(is_large)) for name, kind, is_large in rows}
         return [types[name] for name in schema.column_names]
 
     def empty(self, connection: _Connection, source: TableId, *, ours: bool) -> None:
