@@ -166,7 +166,7 @@ class PostgresDestination:
         assert self._merger is not None, "open comes first"
         with translated(self._translation):
             with self._live.transaction():
-                for table in batch.tables:
+                for table in self._merger.merge_small(batch.tables):
                     with breaking(table.table.id, self.name), translated(self._translation):
                         self._merger.merge(table)
                 self._stream.move(watermark)
@@ -243,5 +243,5 @@ class PostgresDestination:
 SESSION = """
 SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET lc_monetary = 'C';
 SET extra_float_digits = 1; SET xmloption = 'content'; SET client_min_messages = 'warning';
-SET temp_buffers = '64MB'; SET work_mem = '64MB';
+SET temp_buffers = '64MB'; SET work_mem = '64MB'; SET standard_conforming_strings = on;
 """

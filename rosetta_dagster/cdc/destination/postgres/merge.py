@@ -11,6 +11,7 @@ from psycopg.sql import Composed
 from rosetta_dagster.cdc.batch import Merge, Move, Recount, Step, TableBatch, Truncate
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.destination.postgres.copy_text import blocks
+from rosetta_dagster.cdc.destination.postgres.direct import DirectWriter
 from rosetta_dagster.cdc.destination.postgres.state import StreamState
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.event import UNCHANGED, Row
@@ -35,8 +36,13 @@ class Merger:
         self._targets = targets
         self._state = state
         self._translation = translation
+        self._direct = DirectWriter(connection, targets, state)
         #: For each table the schema that its staging table was made for, and the staging table's name.
         self._staging: dict[TableId, tuple[TableSchema, str]] = {}
+
+    def merge_small(self, batches: Sequence[TableBatch]) -> Sequence[TableBatch]:
+        """Write the small ones among the batches of different tables at once; those that are still to be merged."""
+        return self._direct.write(batches)
 
     def merge(self, batch: TableBatch) -> None:
         """Do all of the table's steps in order."""

@@ -163,7 +163,7 @@ def replace_from(staging: str, target: TableId, schema: TableSchema) -> sql.Comp
         _names(schema.column_names),
         sql.Identifier(staging),
         _names(schema.key),
-        _on_conflict(schema),
+        _when_there(schema),
     )
 
 
@@ -214,15 +214,32 @@ def upsert(target: TableId, staging: str, schema: TableSchema) -> sql.Composed:
         sql.Identifier(staging),
         _staged(schema.key_indexes),
         _names(schema.key),
-        _on_conflict(schema),
+        _when_there(schema),
     )
 
 
-def _on_conflict(schema: TableSchema) -> sql.Composable:
+def _when_there(schema: TableSchema) -> sql.Composable:
     assignments = _COMMA.join(
         sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in schema.column_names if name not in schema.key
     )
     return sql.SQL("DO UPDATE SET {}").format(assignments) if assignments.as_string() else sql.SQL("DO NOTHING")
+
+
+def insert_values(target: TableId, schema: TableSchema) -> sql.Composed:
+    """Insert whole rows, up to where they follow; after them comes `on_conflict`."""
+    return sql.SQL("INSERT INTO {} AS t ({})\nOVERRIDING SYSTEM VALUE\nVALUES").format(
+        table(target), _names(schema.column_names)
+    )
+
+
+def on_conflict(schema: TableSchema) -> sql.Composed:
+    """Put the rows in the place of those that have their keys."""
+    return sql.SQL("ON CONFLICT ({}) {}").format(_names(schema.key), _when_there(schema))
+
+
+def delete_keys(target: TableId, schema: TableSchema) -> sql.Composed:
+    """Delete the rows with these keys, up to where the list of keys follows."""
+    return sql.SQL("DELETE FROM {} WHERE ({}) IN").format(table(target), _names(schema.key))
 
 
 def update_in_part(target: TableId, staging: str, schema: TableSchema, unsent: Collection[int]) -> sql.Composed:

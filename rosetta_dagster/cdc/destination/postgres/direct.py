@@ -1,0 +1,137 @@
+"""Decides which batches are written without a staging table, and how: by statements that hold their rows, in one message.
+
+To make a staging table, to fill it over COPY and to empty it at the commit costs as much as a few hundred rows. When many
+tables change, or one row at a time, that is most of the work.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Self, TypeGuard
+
+import psycopg
+
+from rosetta_dagster.cdc.batch import Merge, Step, TableBatch
+from rosetta_dagster.cdc.destination.postgres import sql
+from rosetta_dagster.cdc.destination.postgres.state import StreamState
+from rosetta_dagster.cdc.destination.postgres.tables import Targets
+from rosetta_dagster.cdc.event import UNCHANGED, Key, Row, Value
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+
+#: Rows and deleted keys of a step, beyond which a staging table costs less.
+ROW_LIMIT: Final = 200
+
+#: Bytes of a message.
+BYTE_LIMIT: Final = 16 * 1024 * 1024
+
+_SAVEPOINT: Final = b"SAVEPOINT rosetta_direct"
+_RELEASE: Final = b"RELEASE rosetta_direct"
+_ROLLBACK: Final = b"ROLLBACK TO rosetta_direct"
+
+
+@dataclass(frozen=True, slots=True)
+class _Statements:
+    """The statements of one table, around their rows."""
+
+    table: TableSchema
+    delete: bytes
+    insert: bytes
+    on_conflict: bytes
+
+    @classmethod
+    def of(cls, target: TableId, table: TableSchema) -> Self:
+        return cls(
+            table,
+            sql.delete_keys(target, table).as_bytes(),
+            sql.insert_values(target, table).as_bytes(),
+            sql.on_conflict(table).as_bytes(),
+        )
+
+    def text(self, steps: Iterable[Merge]) -> bytes:
+        """The steps in order."""
+        return b";\n".join([text for step in steps for text in self._step(step)])
+
+    def _step(self, step: Merge) -> Iterable[bytes]:
+        if step.deleted:
+            yield b"%b (%b)" % (self.delete, _listed(step.deleted))
+        if step.rows:
+            yield b"%b %b\n%b" % (self.insert, _listed(step.rows), self.on_conflict)
+
+
+class DirectWriter:
+    """Writes small batches over a connection that others use as well. The caller owns the transaction."""
+
+    def __init__(
+        self,
+        connection: "psycopg.Connection[tuple[object, ...]]",
+        targets: Targets,
+        state: StreamState,
+    ) -> None:
+        self._connection = connection
+        self._targets = targets
+        self._state = state
+        self._statements: dict[TableId, _Statements] = {}
+
+    def write(self, batches: Sequence[TableBatch]) -> Sequence[TableBatch]:
+        """Write those batches that are small; the others, which are still to be done.
+
+        When a statement fails nothing was done, and all are: a staging table says better what is wrong with a row.
+        """
+        texts = self._texts(batches)
+        if texts and self._execute(list(texts.values())):
+            return [batch for batch in batches if batch.table.id not in texts]
+        return batches
+
+    def _texts(self, batches: Sequence[TableBatch]) -> dict[TableId, bytes]:
+        """The statements of the small ones; a table with several batches is altered between them."""
+        appearances = Counter(batch.table.id for batch in batches)
+        texts: dict[TableId, bytes] = {}
+        size = 0
+        for batch in batches:
+            if appearances[batch.table.id] == 1 and _are_small(batch.steps) and self._is_known(batch.table):
+                text = self._statements[batch.table.id].text(batch.steps)
+                size += len(text)
+                if size > BYTE_LIMIT:
+                    break
+                texts[batch.table.id] = text
+        return texts
+
+    def _is_known(self, table: TableSchema) -> bool:
+        """Whether the destination's table follows this schema already; then its statements are made."""
+        known = self._statements.get(table.id)
+        if known is not None and known.table is table:
+            return True
+        if not table.key or self._state.schemas.get(table.id) != table:
+            return False
+        self._statements[table.id] = _Statements.of(self._targets.of(table.id), table)
+        return True
+
+    def _execute(self, texts: Sequence[bytes]) -> bool:
+        try:
+            self._connection.execute(b";\n".join([_SAVEPOINT, *texts, _RELEASE]))
+        except psycopg.OperationalError:
+            raise
+        except psycopg.DatabaseError:
+            self._connection.execute(_ROLLBACK)
+            return False
+        return True
+
+
+def _are_small(steps: Sequence[Step]) -> TypeGuard[Sequence[Merge]]:
+    """Whether they are merges of few rows, each of them sent whole."""
+    return all(
+        isinstance(step, Merge)
+        and len(step.rows) + len(step.deleted) <= ROW_LIMIT
+        and not any(UNCHANGED in row for row in step.rows)
+        for step in steps
+    )
+
+
+def _listed(rows: Sequence[Row] | Sequence[Key]) -> bytes:
+    """The rows as a list of SQL; the server reads each value as the type of its column."""
+    return b", ".join([b"(%b)" % b", ".join(map(_literal, row)) for row in rows])
+
+
+def _literal(value: Value) -> bytes:
+    """A value's text in quotes. The session has `standard_conforming_strings` on, so that a backslash is nothing else."""
+    return b"'%b'" % value.replace(b"'", b"''") if isinstance(value, bytes) else b"NULL"
