@@ -885,6 +885,23 @@ class TestTablesAndColumns:
         copy(second.destination, [after], b"2\t7\tx\n")
         assert [("2", "7", "x")] == second.rows(after)
 
+    @pytest.mark.parametrize("is_dropped_before", [False, True], ids=["dropped with it", "dropped before"])
+    def test_a_key_that_took_the_name_of_a_dropped_column_is_copied_anew(
+        self, begin: Open, *, is_dropped_before: bool
+    ) -> None:
+        before = typed({"id": "text", "value": "integer"}, "id")
+        first = begin(before)
+        first.apply(insert(before, "a", "1"))
+        if is_dropped_before:
+            first.apply(insert(only(before, "id"), "b"))
+        first.destination.close()
+        first.destination.forget([before.id])
+        after = replace(before, columns=(replace(before.columns[0], name="value"),), key=("value",))
+        second = begin(after, copied=False)
+        copy(second.destination, [after], b"c\n")
+        second.apply(insert(after, "d"), delete(after, "c"))
+        assert [("d",)] == second.rows(after)
+
     def test_a_table_goes_to_its_target(self, begin: Open, kind: DestinationKind) -> None:
         target = TableId("the replica", 'the "items"')
         replica = begin(ITEMS, NOTES, copied=False, targets={ITEMS.id: target})

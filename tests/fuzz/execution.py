@@ -159,13 +159,6 @@ class _Execution:
             self._tally.set_aside += len(errors)
             self._runs.again(everything, forgotten=errors)
             self._touch()
-        # A column of the key may have taken a name that a dropped column left at the destination (LIMITATIONS.md).
-        unkeyed = [index for index, reason in self._runs.errors().items() if "no unique index on the key" in reason]
-        for index in unkeyed:
-            self._runs.drop_target(index)
-        if unkeyed:
-            self._runs.again(everything, forgotten=unkeyed)
-            self._touch()
         if left := self._runs.errors():
             raise Failure("set aside again", str(left))
 

@@ -17,7 +17,6 @@ from rosetta_dagster.cdc.worker import Worker
 from tests.conftest import Database
 
 from .limits import set_limits
-from .names import quoted
 from .stage import Stage, end
 from .workloads import Ending, Workload
 
@@ -83,12 +82,6 @@ class Runs:
         self.end(Ending.STOP)
         self.forget(forgotten)
         self.start(self._engine, Ending.STOP, tables)
-
-    def drop_target(self, table: int) -> None:
-        """End the run, and drop the table at the destination, as a person would whose table cannot be mended."""
-        self.end(Ending.STOP)
-        namespace, name = self._workload.tables[table].id
-        self._stage.destination.run(f"DROP TABLE {quoted(namespace, name)}")
 
     def errors(self) -> dict[int, str]:
         """The tables that are set aside, and why, as the run reports it."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import strategies as st
 
 from rosetta_dagster.cdc import pages, pipeline, spool
 from rosetta_dagster.cdc.position import Engine
@@ -11,12 +12,15 @@ from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.debezium import stream as debezium
 from rosetta_dagster.cdc.source.pgoutput import stream as pgoutput
 
+from .alterations import DropColumn, RenameColumn, may_be_set_aside
 from .comparison import difference
 from .description import described
 from .execution import Tally, execute
 from .runs import Failure
 from .seeds import drawn
 from .stage import Stage
+from .tables import Column, Identification, Table
+from .types import Type
 from .workloads import Workload, workloads
 
 
@@ -66,6 +70,27 @@ def test_a_seed_is_one_workload() -> None:
     first, again, other = (workload(seed, Engine.PGOUTPUT) for seed in (7, 7, 8))
     assert described(first) == described(again)
     assert described(first) != described(other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "may_be"),
+    [
+        ([RenameColumn(mark=1, name="b"), RenameColumn(mark=0, name="a"), DropColumn(mark=1)], True),
+        ([RenameColumn(mark=1, name="b"), RenameColumn(mark=0, name="a")], False),
+        ([RenameColumn(mark=0, name="b"), RenameColumn(mark=1, name="key"), DropColumn(mark=1)], False),
+    ],
+    ids=["of one that is dropped", "of one that stays", "by the one that is dropped"],
+)
+def test_a_table_may_be_set_aside_when_a_name_is_taken(changes: list[RenameColumn | DropColumn], *, may_be: bool) -> None:
+    kind = Type(sql="text", texts=st.text(), debezium_texts=None)
+    table = Table(
+        id=TableId("public", "t"),
+        columns=(Column(mark=0, name="key", type=kind), Column(mark=1, name="a", type=kind)),
+        key=(0,),
+        identification=Identification.PRIMARY_KEY,
+    )
+    assert may_be is may_be_set_aside(table, changes, "holds a column a already, as of one that was dropped.")
+    assert not may_be_set_aside(table, changes, "anything else")
 
 
 @pytest.mark.parametrize(
