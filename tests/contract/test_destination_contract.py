@@ -966,9 +966,31 @@ class TestTablesAndColumns:
         first.destination.close()
         kind.drop(ITEMS.id)
         second = begin(ITEMS, copied=False)
-        assert {ITEMS.id: BegunCopy(table=None, ranges=frozenset())} == second.held.begun
+        assert ({ITEMS.id: BegunCopy(table=None, ranges=frozenset())}, {}) == (second.held.begun, second.held.schemas)
         copy(second.destination, [ITEMS], b"2\tb\t\\N\n")
         assert [("2", "b", None)] == second.rows(ITEMS)
+
+    def test_ranges_of_a_table_that_was_dropped_are_not_held_of_one_that_somebody_made_then(
+        self, begin: Open, kind: DestinationKind
+    ) -> None:
+        first = begin(ITEMS, copied=False)
+        first.destination.start_copy([ITEMS], BEGINNING)
+        with first.destination.loader() as loader:
+            loader.load(ITEMS, pages(), [b"1\ta\t\\N\n"])
+        first.destination.close()
+        kind.drop(ITEMS.id)
+        # A run that gets no further than to open.
+        begin(ITEMS, copied=False).destination.close()
+        begin(ITEMS, identity=replace(IDENTITY, pipeline="other")).destination.close()
+        assert frozenset() == begin(ITEMS, copied=False).held.begun[ITEMS.id].ranges
+
+    def test_a_broken_off_copy_of_a_table_that_the_pipeline_has_no_more_is_not_asked_for(self, begin: Open) -> None:
+        first = begin(ITEMS, NOTES, copied=False)
+        first.destination.start_copy([ITEMS], BEGINNING)
+        first.destination.close()
+        second = begin(NOTES)
+        second.apply(insert(NOTES, "x", "y"))
+        assert [("x", "y")] == second.rows(NOTES)
 
     def test_a_stream_does_not_continue_on_a_table_that_was_dropped(self, begin: Open, kind: DestinationKind) -> None:
         first = begin(ITEMS, NOTES)
