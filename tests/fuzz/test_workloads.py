@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from rosetta_dagster.cdc import pages, pipeline, spool
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.source import heartbeat
 from rosetta_dagster.cdc.source.debezium import stream as debezium
 from rosetta_dagster.cdc.source.pgoutput import stream as pgoutput
 
 from .alterations import DropColumn, RenameColumn, may_be_set_aside
 from .comparison import difference
 from .description import described
-from .execution import Tally, execute
+from .execution import Tally, execute, execute_twice
 from .runs import Failure
 from .seeds import drawn
 from .stage import Stage
@@ -40,7 +41,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a workload sets is undone."""
     for module, name in (
         (pgoutput, "CHANGE_LIMIT"), (debezium, "CHANGE_LIMIT"), (pages, "PAGES_PER_RANGE"), (spool, "MEMORY_LIMIT"),
-        (pipeline, "COMMIT_INTERVAL"), (pipeline, "DELIVERY_WAIT"),
+        (pipeline, "COMMIT_INTERVAL"), (pipeline, "DELIVERY_WAIT"), (heartbeat, "BEAT_INTERVAL"),
         (pgoutput.PgoutputStream, "commit"), (debezium.DebeziumStream, "commit"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, getattr(module, name))
@@ -60,6 +61,16 @@ def test_the_destination_equals_the_source(stage: Stage, tally: Tally, engine: E
         execute(stage, found, tally)
     except Failure as failure:
         pytest.fail(f"make fuzz SEED={seed} ENGINE={engine}\n{failure}\n{described(found)}")
+
+
+@pytest.mark.parametrize("seed", [3, 9, 13, 23, 27, 34, 37, 50, 71])
+def test_both_engines_leave_the_same(stage: Stage, tally: Tally, seed: int) -> None:
+    # Of types and names that Debezium can read. Each of the two pipelines has its own engine throughout.
+    found = workload(seed, Engine.DEBEZIUM)
+    try:
+        execute_twice(stage, found, tally)
+    except Failure as failure:
+        pytest.fail(f"{failure}\n{described(found)}")
 
 
 def test_most_of_what_workloads_do_is_not_refused_by_the_source(tally: Tally) -> None:
