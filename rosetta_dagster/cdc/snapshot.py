@@ -29,7 +29,7 @@ from psycopg import sql
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Loader
-from rosetta_dagster.cdc.errors import SourceUnavailable, TableAltered, breaking
+from rosetta_dagster.cdc.errors import DestinationRejected, SourceUnavailable, TableAltered, breaking
 from rosetta_dagster.cdc.pages import CopiedRange, PageRange, page_ranges, uncovered
 from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.schema import TableId, TableSchema
@@ -272,7 +272,12 @@ class Copier:
             source_errors(self.source),
             _reader(self.source, snapshot_name) as reader,
         ):
-            yield reader, loader
+            try:
+                yield reader, loader
+            except DestinationRejected:
+                # A destination may refuse values before all are read: of a column that has got the name of another, say.
+                self._verify_schema(table)
+                raise
 
     def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: Part, xmin: int) -> None:
         binary = loader.takes_binary(part.table)
@@ -299,11 +304,12 @@ class Copier:
 
     def _verify(self, reader: "psycopg.Connection[Any]", table: TableSchema, relations: Sequence[TableId]) -> None:
         """Refuse rows that were read after the table was altered; nothing of them is durable yet."""
+        self._verify_schema(table)
+        if any(is_written_anew(reader, relation) for relation in relations):
+            raise _altered(table)
+
+    def _verify_schema(self, table: TableSchema) -> None:
         with connect(self.source) as catalog:
             now = read_schemas(catalog, [table.id]).get(table.id)
-        if (
-            now is None
-            or (now.columns, now.key) != (table.columns, table.key)
-            or any(is_written_anew(reader, relation) for relation in relations)
-        ):
+        if now is None or (now.columns, now.key) != (table.columns, table.key):
             raise _altered(table)

@@ -894,6 +894,23 @@ class TestTablesAndColumns:
         copy(second.destination, [after], b"2\t7\tx\n")
         assert [("2", "7", "x")] == second.rows(after)
 
+    @pytest.mark.parametrize("is_dropped_before", [False, True], ids=["dropped with it", "dropped before"])
+    def test_a_key_that_took_the_name_of_a_dropped_column_is_copied_anew(
+        self, begin: Open, *, is_dropped_before: bool
+    ) -> None:
+        before = typed({"id": "text", "value": "integer"}, "id")
+        first = begin(before)
+        first.apply(insert(before, "a", "1"))
+        if is_dropped_before:
+            first.apply(insert(only(before, "id"), "b"))
+        first.destination.close()
+        first.destination.forget([before.id])
+        after = replace(before, columns=(replace(before.columns[0], name="value"),), key=("value",))
+        second = begin(after, copied=False)
+        copy(second.destination, [after], b"c\n")
+        second.apply(insert(after, "d"), delete(after, "c"))
+        assert [("d",)] == second.rows(after)
+
     def test_a_table_goes_to_its_target(self, begin: Open, kind: DestinationKind) -> None:
         target = TableId("the replica", 'the "items"')
         replica = begin(ITEMS, NOTES, copied=False, targets={ITEMS.id: target})
@@ -958,9 +975,31 @@ class TestTablesAndColumns:
         first.destination.close()
         kind.drop(ITEMS.id)
         second = begin(ITEMS, copied=False)
-        assert {ITEMS.id: BegunCopy(table=None, ranges=frozenset())} == second.held.begun
+        assert ({ITEMS.id: BegunCopy(table=None, ranges=frozenset())}, {}) == (second.held.begun, second.held.schemas)
         copy(second.destination, [ITEMS], b"2\tb\t\\N\n")
         assert [("2", "b", None)] == second.rows(ITEMS)
+
+    def test_ranges_of_a_table_that_was_dropped_are_not_held_of_one_that_somebody_made_then(
+        self, begin: Open, kind: DestinationKind
+    ) -> None:
+        first = begin(ITEMS, copied=False)
+        first.destination.start_copy([ITEMS], BEGINNING)
+        with first.destination.loader() as loader:
+            loader.load(ITEMS, pages(), [b"1\ta\t\\N\n"])
+        first.destination.close()
+        kind.drop(ITEMS.id)
+        # A run that gets no further than to open.
+        begin(ITEMS, copied=False).destination.close()
+        begin(ITEMS, identity=replace(IDENTITY, pipeline="other")).destination.close()
+        assert frozenset() == begin(ITEMS, copied=False).held.begun[ITEMS.id].ranges
+
+    def test_a_broken_off_copy_of_a_table_that_the_pipeline_has_no_more_is_not_asked_for(self, begin: Open) -> None:
+        first = begin(ITEMS, NOTES, copied=False)
+        first.destination.start_copy([ITEMS], BEGINNING)
+        first.destination.close()
+        second = begin(NOTES)
+        second.apply(insert(NOTES, "x", "y"))
+        assert [("x", "y")] == second.rows(NOTES)
 
     def test_a_stream_does_not_continue_on_a_table_that_was_dropped(self, begin: Open, kind: DestinationKind) -> None:
         first = begin(ITEMS, NOTES)

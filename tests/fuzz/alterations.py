@@ -149,6 +149,8 @@ def may_be_set_aside(table: Table, changes: Iterable[Alteration], reason: str) -
         isinstance(change, ChangeType) and change.using is not None for change in changes
     ):
         return True
+    if _takes_name_of_lost(table, changes) and "as of one that was dropped" in reason:
+        return True
     if _loses_defaults(changes) and "not in the stream" in reason:
         return True
     return len(changes) > 1 and any(text in reason for text in _AGAIN)
@@ -165,6 +167,26 @@ def has_name_again(table: Table, changes: Iterable[Alteration]) -> bool:
         ):
             return True
         table = altered(table, change)
+    return False
+
+
+def _takes_name_of_lost(table: Table, changes: Iterable[Alteration]) -> bool:
+    """Whether a column takes a name that one had which is dropped later, under another name.
+
+    When all of it happens before a change of the table is read, the destination has the dropped one under its first name.
+    """
+    changes = list(changes)
+    lost = {change.mark for change in changes if isinstance(change, DropColumn)}
+    had = {(column.name, column.mark) for column in table.columns}
+    for change in changes:
+        if not isinstance(change, AddColumn | RenameColumn):
+            continue
+        name, mark = (
+            (change.column.name, change.column.mark) if isinstance(change, AddColumn) else (change.name, change.mark)
+        )
+        if any(other == name and owner != mark and owner in lost for other, owner in had):
+            return True
+        had.add((name, mark))
     return False
 
 

@@ -21,14 +21,19 @@ _Connection: TypeAlias = "psycopg.Connection[Any]"
 _SHOWN = 200
 
 
-def difference(source: _Connection, destination: _Connection, table: TableId) -> str | None:
-    """What is not the same; None when all is."""
-    expected, found = (dict(connection.execute(_COLUMNS, table).fetchall()) for connection in (source, destination))
+def difference(
+    source: _Connection, destination: _Connection, table: TableId, *, as_of: "psycopg.Connection[Any] | None" = None
+) -> str | None:
+    """What is not the same; None when all is. Of two destinations the columns count that the table has at the source."""
+    wanted, expected, found = (
+        dict(connection.execute(_COLUMNS, table).fetchall()) for connection in (as_of or source, source, destination)
+    )
+    expected = {name: kind for name, kind in expected.items() if name in wanted}
     wrong = {name: (kind, found.get(name)) for name, kind in expected.items() if found.get(name) != kind}
     if wrong:
         return f"columns differ: {wrong}"
     # The destination keeps columns that were dropped.
-    if expected == found and digest(source, table) == digest(destination, table):
+    if as_of is None and expected == found and digest(source, table) == digest(destination, table):
         return None
     return _rows_difference(source, destination, table, sorted(expected))
 

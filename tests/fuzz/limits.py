@@ -1,6 +1,7 @@
-"""Makes batches, ranges of a copy, and the time between commits small, so that little data crosses many boundaries."""
+"""Makes batches, ranges of a copy, and the times between commits and beats small: little data crosses many boundaries."""
 
 from rosetta_dagster.cdc import pages, pipeline, spool
+from rosetta_dagster.cdc.source import heartbeat
 from rosetta_dagster.cdc.source.debezium import stream as debezium
 from rosetta_dagster.cdc.source.pgoutput import stream as pgoutput
 
@@ -20,6 +21,8 @@ def set_limits(change_limit: int | None, *, is_confirmed: bool) -> None:
     pages.PAGES_PER_RANGE = 1
     spool.MEMORY_LIMIT = 1000
     pipeline.COMMIT_INTERVAL = 0.02
+    # A run of Debezium may tell only with the next beat that it has caught up.
+    heartbeat.BEAT_INTERVAL = 0.2
     # How soon a run sees that it is to stop.
     pipeline.DELIVERY_WAIT = 0.02
 

@@ -17,7 +17,6 @@ from rosetta_dagster.cdc.worker import Worker
 from tests.conftest import Database
 
 from .limits import set_limits
-from .names import quoted
 from .stage import Stage, end
 from .workloads import Ending, Workload
 
@@ -47,10 +46,13 @@ class Failure(Exception):
 class Runs:
     """The runs of one workload's pipeline. Owns the run that goes on: a thread, or a process that is to be killed."""
 
-    def __init__(self, stage: Stage, workload: Workload) -> None:
+    def __init__(self, stage: Stage, workload: Workload, *, only: Engine | None = None, place: int = 0) -> None:
+        """The workload's engines, or only this one; into the stage's destination at this place."""
         self._stage = stage
         self._workload = workload
+        self._only = only
         self._source = stage.source(workload.engines)
+        self.destination = stage.destinations[place]
         stage.count += 1
         self._name = f"fuzz_{stage.count}"
         #: The tables that the run has, and its engine.
@@ -66,7 +68,7 @@ class Runs:
             name=self._name,
             engine=engine,
             source=SourceConfig(name="the_source", connection=self._source.connection),
-            destinations=(DestinationConfig(name="replica", type="POSTGRES", config=self._stage.destination.config),),
+            destinations=(DestinationConfig(name="replica", type="POSTGRES", config=self.destination.config),),
             tables=tuple(TableConfig(id=table) for table in (self._workload.anchor, *self._ids(self.tables))),
         )
 
@@ -84,12 +86,6 @@ class Runs:
         self.forget(forgotten)
         self.start(self._engine, Ending.STOP, tables)
 
-    def drop_target(self, table: int) -> None:
-        """End the run, and drop the table at the destination, as a person would whose table cannot be mended."""
-        self.end(Ending.STOP)
-        namespace, name = self._workload.tables[table].id
-        self._stage.destination.run(f"DROP TABLE {quoted(namespace, name)}")
-
     def errors(self) -> dict[int, str]:
         """The tables that are set aside, and why, as the run reports it."""
         if self._worker is None:
@@ -100,8 +96,8 @@ class Runs:
 
     def start(self, engine: Engine, ending: Ending, tables: Iterable[int]) -> None:
         """Begin a run of these tables that is to end like this."""
-        self.tables, self._engine, self._attempts = tuple(tables), engine, 0
-        config, limit, is_confirmed = self.config(engine), self._workload.change_limit, self._workload.is_confirmed
+        self.tables, self._engine, self._attempts = tuple(tables), self._only or engine, 0
+        config, limit, is_confirmed = self.config(self._engine), self._workload.change_limit, self._workload.is_confirmed
         if ending is Ending.KILL:
             given: dict[str, object] = {
                 "config": _with_password(config, self._source),
@@ -180,13 +176,13 @@ class Runs:
             f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot}'",
             f"DROP PUBLICATION IF EXISTS {slot}",
         )
-        if self._stage.destination.rows("SELECT to_regclass('rosetta.copies')") != [(None,)]:
-            self._stage.destination.run(f"DELETE FROM rosetta.streams WHERE pipeline = '{self._name}'")
+        if self.destination.rows("SELECT to_regclass('rosetta.copies')") != [(None,)]:
+            self.destination.run(f"DELETE FROM rosetta.streams WHERE pipeline = '{self._name}'")
 
     def _cut(self) -> None:
         """The server ends the run's connections, first or last those of the destination."""
         assert self._worker is not None
-        databases = [self._source, self._stage.destination]
+        databases = [self._source, self.destination]
         for database in databases if self._workload.number % 2 else reversed(databases):
             database.run(_CUT)
         deadline = time.monotonic() + 1
@@ -208,6 +204,48 @@ class Runs:
         except RosettaError as error:
             if not error.transient or isinstance(error, Unexpected):
                 raise Failure(type(error).__name__, str(error)) from error
+
+
+class Twins:
+    """Two pipelines that do the same at the same time, one of each engine, each into a destination of its own."""
+
+    def __init__(self, stage: Stage, workload: Workload) -> None:
+        self._each = tuple(Runs(stage, workload, only=engine, place=place) for place, engine in enumerate(Engine))
+
+    @property
+    def tables(self) -> tuple[int, ...]:
+        return self._each[0].tables
+
+    def forget(self, tables: Iterable[int]) -> None:
+        for runs in self._each:
+            runs.forget(tables)
+
+    def again(self, tables: Iterable[int], *, forgotten: Iterable[int] = ()) -> None:
+        for runs in self._each:
+            runs.again(tables, forgotten=forgotten)
+
+    def errors(self) -> dict[int, str]:
+        """The tables that are set aside by one of them, and why."""
+        return {table: reason for runs in self._each for table, reason in runs.errors().items()}
+
+    def start(self, engine: Engine, ending: Ending, tables: Iterable[int]) -> None:
+        for runs in self._each:
+            runs.start(engine, ending, tables)
+
+    def end(self, ending: Ending) -> None:
+        for runs in self._each:
+            runs.end(ending)
+
+    def is_starting(self) -> bool:
+        return any(runs.is_starting() for runs in self._each)
+
+    def catch_up(self) -> None:
+        for runs in self._each:
+            runs.catch_up()
+
+    def clean(self) -> None:
+        for runs in self._each:
+            runs.clean()
 
 
 def _with_password(config: PipelineConfig, source: Database) -> dict[str, object]:

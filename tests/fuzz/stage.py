@@ -25,7 +25,7 @@ _SETTINGS: Final = {
 
 
 class Stage:
-    """One server with databases for sources and a destination; owns it, and a process that is ready to be a worker."""
+    """One server with databases for sources and destinations; owns it, and a process that is ready to be a worker."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -40,16 +40,21 @@ class Stage:
                 is_shared: Database(url=server.create_database("shared" if is_shared else "pgoutput_only"))
                 for is_shared in (True, False)
             }
-            self.destination = Database(url=server.create_database("destination"))
+            self.destinations = tuple(Database(url=server.create_database(name)) for name in ("destination", "other"))
             self._sources[True].run(TYPES)
             self._sources[False].run(TYPES, PGOUTPUT_TYPES)
-            self.destination.run(TYPES, PGOUTPUT_TYPES)
+            for destination in self.destinations:
+                destination.run(TYPES, PGOUTPUT_TYPES)
             stack.callback(self._end_spare)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
+
+    @property
+    def destination(self) -> Database:
+        return self.destinations[0]
 
     def source(self, engines: set[Engine]) -> Database:
         """The database to replicate from with these engines."""

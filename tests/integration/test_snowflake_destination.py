@@ -19,6 +19,7 @@ from rosetta_dagster.cdc.errors import (
     DestinationRejected,
     DestinationUnavailable,
     SchemaChangeRefused,
+    TableAltered,
     WatermarkMoved,
 )
 from rosetta_dagster.cdc.event import UNCHANGED, Change
@@ -39,7 +40,7 @@ from tests.contract.test_destination_contract import (
     watermark,
     with_columns,
 )
-from tests.integration.test_replication import running, wait_until
+from tests.integration.test_replication import failure, running, slow_down, wait_until
 from tests.snowflake_database import SnowflakeDatabase
 from tests.unit.changes import column, delete, delete_whole, insert, rekey, truncate, update
 
@@ -438,21 +439,51 @@ def test_a_large_copy_goes_in_several_files_and_leaves_none_behind(
     assert [] == snowflake_database.rows("LIST @ROSETTA.STAGE")
 
 
+def _pipeline(source: Database, database: SnowflakeDatabase) -> PipelineConfig:
+    return PipelineConfig(
+        id=1,
+        name=source.connection.database,
+        engine=Engine.PGOUTPUT,
+        source=SourceConfig(name="the_source", connection=source.connection),
+        destinations=(DestinationConfig(name="dw", type="SNOWFLAKE", config={**database.config, "flush_seconds": 0.2}),),
+        tables=(TableConfig(id=TableId("public", "orders")),),
+    )
+
+
+def test_values_that_are_refused_before_all_are_read_may_be_of_a_column_that_took_the_name(
+    source: Database, snowflake_database: SnowflakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.run(
+        "CREATE TABLE orders (id int PRIMARY KEY, amount int, note text)",
+        "INSERT INTO orders SELECT n, n, repeat('x', 1000) FROM generate_series(1, 1000) AS n",
+    )
+    monkeypatch.setattr("rosetta_dagster.cdc.destination.snowflake.copy_text.PIECE_SIZE", 2000)
+
+    def swap() -> None:
+        source.run(
+            "BEGIN; ALTER TABLE orders RENAME amount TO a; ALTER TABLE orders RENAME note TO amount;"
+            "ALTER TABLE orders RENAME a TO note; COMMIT"
+        )
+
+    config = _pipeline(source, snowflake_database)
+    with monkeypatch.context() as patched:
+        slow_down(patched, swap)
+        with pytest.raises(TableAltered):
+            failure(config)
+    with running(config) as worker:
+        _await(
+            worker,
+            snowflake_database,
+            lambda: [(1000, 500500)] == snowflake_database.rows('SELECT COUNT(*), SUM(NOTE) FROM "PUBLIC".ORDERS'),
+        )
+
+
 def test_a_pipeline_copies_and_streams_to_snowflake(source: Database, snowflake_database: SnowflakeDatabase) -> None:
     source.run(
         "CREATE TABLE orders (id int PRIMARY KEY, note text, placed_at timestamptz, amount numeric(10,2))",
         "INSERT INTO orders SELECT n, 'copied ' || n, now(), n FROM generate_series(1, 100) AS n",
     )
-    config = PipelineConfig(
-        id=1,
-        name=source.connection.database,
-        engine=Engine.PGOUTPUT,
-        source=SourceConfig(name="the_source", connection=source.connection),
-        destinations=(
-            DestinationConfig(name="dw", type="SNOWFLAKE", config={**snowflake_database.config, "flush_seconds": 0.2}),
-        ),
-        tables=(TableConfig(id=TableId("public", "orders")),),
-    )
+    config = _pipeline(source, snowflake_database)
 
     def arrived(count: int, total: int) -> Callable[[], bool]:
         return lambda: [(count, total)] == snowflake_database.rows('SELECT COUNT(*), SUM(AMOUNT) FROM "PUBLIC".ORDERS')

@@ -611,6 +611,7 @@ class TestSchemaChanges:
             "ALTER TABLE orders ADD COLUMN body text",
             "ALTER TABLE orders ADD COLUMN body int DEFAULT 7",
             "ALTER TABLE orders RENAME COLUMN amount TO body",
+            "ALTER TABLE orders RENAME COLUMN id TO body",
         ],
     )
     def test_a_name_that_the_destination_still_has_of_a_dropped_column_sets_the_table_aside(

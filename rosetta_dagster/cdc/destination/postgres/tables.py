@@ -93,6 +93,13 @@ def _staying(names: Iterable[str], renames: Iterable[RenameColumn]) -> set[str]:
     return set(names) - {rename.old for rename in renames}
 
 
+def _making_way(names: Iterable[str], renames: Sequence[RenameColumn]) -> list[RenameColumn]:
+    """Let columns whose names are taken have those that become free. There are enough: a rename takes one and frees one."""
+    taken = {rename.new for rename in renames} & _staying(names, renames)
+    free = {rename.old for rename in renames} - {rename.new for rename in renames}
+    return [RenameColumn(name, other) for name, other in zip(sorted(taken), sorted(free), strict=False)]
+
+
 def _named_as(before: TableSchema, now: TableSchema) -> TableSchema:
     """The columns of now by the names that they had, and have at the destination until it gets to the change of that."""
     names = {column.number: column.name for column in before.columns}
@@ -169,18 +176,19 @@ class Targets:
         """Give a table without rows the columns of the source. Columns that the source has no more stay, as NULL.
 
         Types that differ from the source's since somebody made the table so are left: only what changed or came at the
-        source is changed here. A column that came may have found one of its name that was dropped.
+        source is changed here. A column that came may have found one of its name that was dropped. One that was renamed so
+        gives that one its own old name: without rows neither holds anything, and the key's index is on the one that came.
         """
         target = self.of(schema.id)
         types = self._types(connection, target)
-        renames = [change for change in schema_changes(before or schema, schema) if isinstance(change, RenameColumn)]
-        blocked = {rename.new for rename in renames} & _staying(types, renames)
-        self._rename(connection, target, types, [rename for rename in renames if rename.new not in blocked])
+        changes = schema_changes(before or schema, schema)
+        renames = [change for change in changes if isinstance(change, RenameColumn) and change.old in types]
+        self._rename(connection, target, types, [*renames, *_making_way(types, renames)])
         for column in missing_columns(list(types), schema):
             connection.execute(sql.add_column(target, replace(column, fill_value=None)))
         old_types = {column.number: column.type for column in before.columns} if before else {}
         for column in schema.columns:
-            was = column.type if before is None else old_types.get(column.number) if column.name not in blocked else None
+            was = column.type if before is None else old_types.get(column.number)
             if was != column.type != types.get(column.name, column.type):
                 connection.execute(sql.change_type_of_nothing(target, column))
         if not ours or connection.execute(_PRIMARY_KEY, target).fetchone() is not None:

@@ -88,15 +88,16 @@ class Targets:
         """Give a table without rows the columns of the source. Columns that the source has no more stay, as NULL.
 
         Types that differ from the source's since somebody made the table so are left: only what changed at the source is
-        changed here.
+        changed here. A column that has its name only since then may have found one of that name that was dropped.
         """
         layout, place = self.layout(schema), f"table {schema.id}"
         present = read_columns(session, layout.id)
-        old = {column.name: column for column in before.columns} if before else {}
+        old = {(column.number, column.name, column.type) for column in before.columns} if before else set()
         wanted = dict(zip(layout.columns, layout.types, strict=True))
         for column, (name, target) in zip(schema.columns, wanted.items(), strict=True):
             found = present.get(name)
-            if found is not None and column.name in old and old[column.name].type != column.type and not found.holds(target):
+            is_other = bool(old) and (column.number, column.name, column.type) not in old
+            if found is not None and is_other and not found.holds(target):
                 session.execute(sql.drop_column(layout.id, name), place=place)
                 found = None
             if found is None:
@@ -104,7 +105,7 @@ class Targets:
         if layout.deleted_at is not None and layout.deleted_at not in present:
             session.execute(sql.add_column(layout.id, layout.deleted_at, MARK_TYPE), place=place)
         required = {name for column, name in zip(schema.columns, layout.columns, strict=True) if column.not_null}
-        for name in {self._names.of(each) for each in old} - required:
+        for name in {self._names.of(name) for _, name, _ in old} - required:
             if name in present and present[name].not_null:
                 session.execute(sql.drop_not_null(layout.id, name), place=place)
 
