@@ -12,12 +12,12 @@ A snapshot keeps rows as they were, not columns: a table that is altered meanwhi
 written anew is empty. So each reader looks at the table once more after it has read, when its lock keeps others from
 altering it.
 
-Threads: a copy starts its workers and joins them before it returns or raises; each owns one connection to the source and
-one loader.
+Threads: a copy starts its workers and joins them before it returns or raises. A worker takes connections that are idle, or
+opens them; whoever starts the copy closes them once the workers have ended.
 """
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing, contextmanager
@@ -105,7 +105,7 @@ def copy_tables(
 
     `SnapshotStopped` when told to stop.
     """
-    with source_errors(copier.source), _reader(copier.source, point.snapshot_name) as connection:
+    with source_errors(copier.source), connect(copier.source) as connection, _seeing(connection, point.snapshot_name):
         _verify_columns(connection, tables)
         seen = SnapshotPoint(point.lsn, _transactions_seen(connection))
         resumed = [table for table in tables if can_resume(connection, table, begun.get(table.id))]
@@ -162,21 +162,19 @@ def _transactions_seen(connection: "psycopg.Connection[Any]") -> XidSnapshot:
     return XidSnapshot.parse(row[0])
 
 
-def _reader(source: PostgresConnection, snapshot_name: str) -> "psycopg.Connection[Any]":
-    """A connection that sees the source as of the snapshot, until it is closed."""
-    connection = connect(source)
-    with ExitStack() as unless_open:
-        unless_open.callback(connection.close)
-        try:
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_name)))
-        except _NO_SNAPSHOT:
-            raise SourceUnavailable(
-                f"The connection to {source.describe()} that held the snapshot of the copy was lost.",
-                "The run restarts by itself, and goes on with what is not finished.",
-            ) from None
-        unless_open.pop_all()
-    return connection
+@contextmanager
+def _seeing(connection: "psycopg.Connection[Any]", snapshot_name: str) -> Iterator[None]:
+    """The connection sees the source as of the snapshot. Its locks end with that."""
+    try:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_name)))
+    except _NO_SNAPSHOT:
+        raise SourceUnavailable(
+            "The connection to the source that held the snapshot of the copy was lost.",
+            "The run restarts by itself, and goes on with what is not finished.",
+        ) from None
+    yield
+    connection.execute("ROLLBACK")
 
 
 def _altered(table: TableSchema) -> TableAltered:
@@ -193,6 +191,18 @@ def _as_read(table: TableSchema) -> Iterator[None]:
         yield
     except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
         raise _altered(table) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Connections:
+    """What a worker needs to copy a part."""
+
+    #: Sees the source as of the snapshot, while a part is copied.
+    reader: "psycopg.Connection[Any]"
+    #: Sees it as it is.
+    catalog: "psycopg.Connection[Any]"
+    loader: Loader
+    close: Callable[[], None]
 
 
 class _Remaining:
@@ -226,11 +236,13 @@ class Copier:
         self._reporter = reporter
         self._stopped = stopped
         self._stopping = threading.Event()
+        self._idle: deque[_Connections] = deque()
 
     def copy(self, parts: Sequence[Part], snapshot_name: str, xmin: int, ledger: Ledger) -> None:
         """Copy the parts in parallel. A table is finished with the last of its parts."""
         remaining = _Remaining(parts)
-        with ThreadPoolExecutor(READER_COUNT, thread_name_prefix="snapshot") as pool:
+        with ExitStack() as at_last, ThreadPoolExecutor(READER_COUNT, thread_name_prefix="snapshot") as pool:
+            at_last.callback(self._close_idle)
             copied = {pool.submit(self._copy_part, part, snapshot_name, xmin, remaining): part for part in parts}
             try:
                 for future in as_completed(copied):
@@ -250,66 +262,82 @@ class Copier:
         """
         if self._stopping.is_set():
             return False
-        with self._connected(part.table, snapshot_name) as (reader, loader):
-            self._load(reader, loader, part, xmin)
-            is_complete = remaining.is_last(part)
-            if is_complete:
-                self._complete(reader, loader, part)
-            return is_complete
-
-    def _complete(self, reader: "psycopg.Connection[Any]", loader: Loader, last: Part) -> None:
-        """All parts of the table are loaded. While its key is built, other threads copy other tables."""
-        if last.replacing:
-            relations = [relation.id for relation, _ in snapshot_relations(reader, last.table.id)]
-            loader.keep(last.table, self._blocks(reader, keys_statement(last.table), last.table, relations))
-        loader.complete(last.table)
-
-    @contextmanager
-    def _connected(self, table: TableSchema, snapshot_name: str) -> "Iterator[tuple[psycopg.Connection[Any], Loader]]":
-        with (
-            breaking(table.id, self._destination.name),
-            self._destination.loader() as loader,
-            source_errors(self.source),
-            _reader(self.source, snapshot_name) as reader,
-        ):
+        with breaking(part.table.id, self._destination.name), self._connected() as connections:
             try:
-                yield reader, loader
+                return self._load(connections, part, snapshot_name, xmin, remaining)
             except DestinationRejected:
                 # A destination may refuse values before all are read: of a column that has got the name of another, say.
-                self._verify_schema(table)
+                self._verify_schema(connections, part.table)
                 raise
 
-    def _load(self, reader: "psycopg.Connection[Any]", loader: Loader, part: Part, xmin: int) -> None:
-        binary = loader.takes_binary(part.table)
-        blocks = self._blocks(reader, copy_statement(part, binary=binary), part.table, [part.pages.relation.id])
-        copied = CopiedRange(part.pages, xmin)
-        row_count = loader.load(part.table, copied, blocks, binary=binary, replacing=part.replacing)
-        self._reporter.copied(part.table.id, row_count)
+    @contextmanager
+    def _connected(self) -> Iterator[_Connections]:
+        """Connections that nobody else uses until the block ends; they are closed then if it failed."""
+        try:
+            connections = self._idle.pop()
+        except IndexError:
+            connections = self._connect()
+        with ExitStack() as unless_usable:
+            unless_usable.callback(connections.close)
+            yield connections
+            unless_usable.pop_all()
+            self._idle.append(connections)
+
+    def _connect(self) -> _Connections:
+        with ExitStack() as unless_open:
+            loader = unless_open.enter_context(self._destination.loader())
+            reader = unless_open.enter_context(closing(connect(self.source)))
+            catalog = unless_open.enter_context(closing(connect(self.source)))
+            return _Connections(reader, catalog, loader, unless_open.pop_all().close)
+
+    def _close_idle(self) -> None:
+        for connections in self._idle:
+            connections.close()
+
+    def _load(self, connections: _Connections, part: Part, snapshot_name: str, xmin: int, remaining: "_Remaining") -> bool:
+        """Load one part, and complete its table if it was the last one; whether it was."""
+        table, loader = part.table, connections.loader
+        with source_errors(self.source), _seeing(connections.reader, snapshot_name):
+            binary = loader.takes_binary(table)
+            blocks = self._blocks(connections, copy_statement(part, binary=binary), table, [part.pages.relation.id])
+            row_count = loader.load(table, CopiedRange(part.pages, xmin), blocks, binary=binary, replacing=part.replacing)
+            self._reporter.copied(table.id, row_count)
+            is_last = remaining.is_last(part)
+            if is_last and part.replacing:
+                self._keep(connections, table)
+        if is_last:
+            # Meanwhile other threads copy other tables.
+            loader.complete(table)
+        return is_last
+
+    def _keep(self, connections: _Connections, table: TableSchema) -> None:
+        """Of a copy that was resumed, rows may be gone since."""
+        relations = [relation.id for relation, _ in snapshot_relations(connections.reader, table.id)]
+        connections.loader.keep(table, self._blocks(connections, keys_statement(table), table, relations))
 
     def _blocks(
         self,
-        reader: "psycopg.Connection[Any]",
+        connections: _Connections,
         statement: sql.Composed,
         table: TableSchema,
         relations: Sequence[TableId],
     ) -> Iterator[bytes]:
         # The destination asks for these blocks, and takes what fails there for its own; so the source's errors end here.
         with source_errors(self.source), _as_read(table):
-            with closing(copy_out(reader, statement)) as blocks:
+            with closing(copy_out(connections.reader, statement)) as blocks:
                 for block in blocks:
                     if self._stopping.is_set() or self._stopped():
                         raise SnapshotStopped
                     yield block
-            self._verify(reader, table, relations)
+            self._verify(connections, table, relations)
 
-    def _verify(self, reader: "psycopg.Connection[Any]", table: TableSchema, relations: Sequence[TableId]) -> None:
+    def _verify(self, connections: _Connections, table: TableSchema, relations: Sequence[TableId]) -> None:
         """Refuse rows that were read after the table was altered; nothing of them is durable yet."""
-        self._verify_schema(table)
-        if any(is_written_anew(reader, relation) for relation in relations):
+        self._verify_schema(connections, table)
+        if any(is_written_anew(connections.reader, relation) for relation in relations):
             raise _altered(table)
 
-    def _verify_schema(self, table: TableSchema) -> None:
-        with connect(self.source) as catalog:
-            now = read_schemas(catalog, [table.id]).get(table.id)
+    def _verify_schema(self, connections: _Connections, table: TableSchema) -> None:
+        now = read_schemas(connections.catalog, [table.id]).get(table.id)
         if now is None or (now.columns, now.key) != (table.columns, table.key):
             raise _altered(table)

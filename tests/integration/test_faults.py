@@ -277,9 +277,9 @@ def test_a_copy_whose_snapshot_was_lost_when_another_table_was_finished_is_made_
         # Before the part has its own hold of the snapshot, which lasts as long as it is read.
         copy_part = snapshot.Copier._copy_part
 
-        def copy_late(copier: snapshot.Copier, *arguments: Any) -> None:
+        def copy_late(copier: snapshot.Copier, *arguments: Any) -> bool:
             lose_the_snapshot()
-            copy_part(copier, *arguments)
+            return copy_part(copier, *arguments)
 
         patched.setattr(snapshot.Copier, "_copy_part", copy_late)
         assert isinstance(end_of(started(config)), SourceUnavailable)

@@ -340,9 +340,9 @@ def slow_down(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], None]) -> None
     """Let each range of a copy wait before it is read."""
     load = snapshot.Copier._load
 
-    def slow(copier: snapshot.Copier, *arguments: Any) -> None:
+    def slow(copier: snapshot.Copier, *arguments: Any) -> bool:
         wait()
-        load(copier, *arguments)
+        return load(copier, *arguments)
 
     monkeypatch.setattr(snapshot.Copier, "_load", slow)
 

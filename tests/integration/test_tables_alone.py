@@ -319,11 +319,12 @@ class TestResumedCopies:
         limit = 3
         load = snapshot.Copier._load
 
-        def record(copier: snapshot.Copier, reader: Any, loader: Any, part: snapshot.Part, xmin: int) -> None:
+        def record(copier: snapshot.Copier, connections: Any, part: snapshot.Part, *arguments: Any) -> bool:
             if len(copied) == limit:
                 raise SnapshotStopped
-            load(copier, reader, loader, part, xmin)
+            is_last = load(copier, connections, part, *arguments)
             copied.append(part)
+            return is_last
 
         monkeypatch.setattr(snapshot.Copier, "_load", record)
         worker = Worker(config)

@@ -234,6 +234,8 @@ class Targets:
 
     def _follow(self, connection: _Connection, target: TableId, changes: Sequence[SchemaChange]) -> None:
         """Do what a person may have done already only where it is still to be done."""
+        if not changes:
+            return
         types = self._types(connection, target)
         self._rename(connection, target, types, [change for change in changes if isinstance(change, RenameColumn)])
         for change in changes:
