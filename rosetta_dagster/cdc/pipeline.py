@@ -33,8 +33,12 @@ def replicate(
     heartbeat: Heartbeat,
     reporter: Reporter,
     stopped: Callable[[], bool],
+    between: Callable[[], None] = lambda: None,
 ) -> None:
-    """Replicate until told to stop. Every commit to the source follows a durable apply at each destination."""
+    """Replicate until told to stop. Every commit to the source follows a durable apply at each destination.
+
+    `between` is called between two deliveries.
+    """
     commits = _Commits(stream, replicas)
     unsettled = _Unsettled(replicas)
     while not stopped():
@@ -52,6 +56,7 @@ def replicate(
         elif not any(replica.is_applying for replica in replicas):
             commits.idle()
             heartbeat.idle()
+        between()
     for replica in replicas:
         replica.flush()
     for replica in replicas:

@@ -12,6 +12,7 @@ from rosetta_dagster.cdc.copying import close_latecomers, copy_with_new_slot, la
 from rosetta_dagster.cdc.destination.base import StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import DestinationUnavailable, SlotInvalid, TerminalError
+from rosetta_dagster.cdc.garbage import RareCollections
 from rosetta_dagster.cdc.pipeline import replicate
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.replica import Replica
@@ -187,7 +188,15 @@ def _stream(
     try:
         reporter.enter(Phase.STREAMING)
         heartbeat = Heartbeat(config.source.connection, config.slot_name)
-        replicate(stream, replicas, heartbeat=heartbeat, reporter=reporter, stopped=stopped)
+        with RareCollections() as collections:
+            replicate(
+                stream,
+                replicas,
+                heartbeat=heartbeat,
+                reporter=reporter,
+                stopped=stopped,
+                between=collections.make_if_due,
+            )
     finally:
         stream.close()
 

@@ -1,6 +1,5 @@
 """Runs a pipeline in a thread of its own, so that the caller's thread stays free for signals and for the operator."""
 
-import gc
 import logging
 import threading
 import traceback
@@ -10,10 +9,6 @@ from rosetta_dagster.cdc.config import PipelineConfig
 from rosetta_dagster.cdc.errors import RosettaError, Unexpected
 from rosetta_dagster.cdc.report import Report, Reporter
 from rosetta_dagster.cdc.run import run_pipeline
-
-#: Container objects between two collections. Changes are made by the million and hold no cycles; by Python's own threshold
-#: (700) the collector would walk each of them several times, for a quarter of the worker's time.
-_COLLECTION_THRESHOLD = 1_000_000
 
 
 class Worker:
@@ -53,7 +48,6 @@ class Worker:
         return self._ended.wait(timeout)
 
     def _run(self) -> None:
-        gc.set_threshold(_COLLECTION_THRESHOLD)
         logging.getLogger("psycopg").addFilter(_is_ours_to_tell)
         try:
             run_pipeline(self._config, reporter=self._reporter, stopped=self._stopping.is_set)
