@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.destination.postgres import direct
 from rosetta_dagster.cdc.destination.postgres.direct import DirectWriter, _Statements
 from rosetta_dagster.cdc.destination.postgres.state import StreamState
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
-from rosetta_dagster.cdc.event import UNCHANGED, Change
+from rosetta_dagster.cdc.event import UNCHANGED, Change, Key
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 
 from .changes import delete, insert, rekey, row, table, truncate, update
@@ -50,6 +50,14 @@ def test_a_key_of_several_columns_is_compared_in_its_order() -> None:
     statements = text(PAIRS, Merge([row("b1", "v", "a1")], [(b"a2", b"b2"), (b"a3", b"b3")]))
     assert """DELETE FROM "mirror"."items" WHERE ("a", "b") IN (('a2', 'b2'), ('a3', 'b3'));""" in statements
     assert """VALUES ('b1', 'v', 'a1')\nON CONFLICT ("a", "b") DO UPDATE SET "value" = EXCLUDED."value\"""" in statements
+
+
+def test_few_keys_of_several_columns_are_deleted_at_once() -> None:
+    keys: list[Key] = [(b"a%d" % number, b"b") for number in range(9)]
+    statements = text(PAIRS, Merge([], keys)).split(";\n")
+    assert [4, 4, 1] == [statement.count("('a") for statement in statements]
+    assert all(f"('a{number}', 'b')" in ";".join(statements) for number in range(9))
+    assert 1 == text(ITEMS, Merge([], [(key,) for key, _ in keys])).count("DELETE")
 
 
 def test_a_table_of_nothing_but_its_key_keeps_the_row_that_is_there() -> None:

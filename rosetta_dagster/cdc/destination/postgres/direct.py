@@ -22,6 +22,10 @@ from rosetta_dagster.cdc.schema import TableId, TableSchema
 #: Rows and deleted keys of a step, beyond which a staging table costs less.
 ROW_LIMIT: Final = 200
 
+#: Keys of several columns that one statement deletes. They are alternatives to the planner, which weighs each for each
+#: partition: 200 of them in 200 partitions take it a third of a second, 4 at a time a hundredth.
+COMPOSITE_KEYS: Final = 4
+
 #: Bytes of a message.
 BYTE_LIMIT: Final = 16 * 1024 * 1024
 
@@ -56,8 +60,9 @@ class _Statements:
         return b";\n".join([text for step in steps for text in self._step(step)])
 
     def _step(self, step: Merge) -> Iterable[bytes]:
-        if step.deleted:
-            yield b"%b (%b)" % (self.delete, _listed(step.deleted))
+        count = ROW_LIMIT if len(self.table.key) == 1 else COMPOSITE_KEYS
+        for start in range(0, len(step.deleted), count):
+            yield b"%b (%b)" % (self.delete, _listed(step.deleted[start : start + count]))
         if step.rows:
             yield b"%b %b\n%b" % (self.insert, _listed(step.rows), self.on_conflict)
 
