@@ -108,6 +108,11 @@ def translate(error: psycopg.Error, translation: Translation) -> RosettaError:
     )
 
 
+def is_passing(error: psycopg.Error) -> bool:
+    """Whether it tells of the server or the connection, and nothing of what the statement asked for."""
+    return error.sqlstate is None or error.sqlstate.startswith(_TRANSIENT)
+
+
 def _of_the_connection(error: psycopg.Error, translation: Translation) -> RosettaError:
     reason = _last_line(str(error))
     # The base class itself is how psycopg calls what libpq says of a connection that broke under a command.

@@ -1,13 +1,14 @@
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 
 from rosetta_dagster.cdc.event import UNCHANGED, Row, Value
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.source.pgoutput import protocol
-from rosetta_dagster.cdc.source.pgoutput.protocol import Begin, Images, Relation, RelationColumn
+from rosetta_dagster.cdc.source.pgoutput.protocol import Begin, Images, Relation, RelationColumn, read_images, row_reader
 from tests.conftest import Database
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -179,6 +180,25 @@ def test_an_insert_may_have_no_values() -> None:
 def test_an_insert_may_have_more_columns_than_a_byte_counts() -> None:
     values = tuple(str(n).encode() for n in range(1600))
     assert (None, values) == images(insert(7, *values))
+
+
+#: Values that hold, or whose lengths are, what stands around values in a message.
+_MISLEADING: list[Value] = [
+    None, UNCHANGED, b"", b"t", b"n", b"u", b"N", b"tnu", b"nt", b"t" * ord("t"), b"n" * ord("t"), b"u" * ord("n"),
+    b"\x01\xff",
+]  # fmt: skip
+
+
+def test_rows_are_read_as_they_are_whatever_their_values_look_like() -> None:
+    random = Random(7)
+    for _ in range(3000):
+        new, old = ([random.choice(_MISLEADING) for _ in range(random.randrange(1, 5))] for _ in range(2))
+        expected = tuple(new)
+        # One for as many columns, and one for others.
+        for read_row in (row_reader(len(new)), row_reader(random.randrange(6))):
+            assert (None, expected) == read_images(insert(7, *new), read_row)
+            assert (expected, None) == read_images(delete(7, *new), read_row)
+            assert (tuple(old), expected) == read_images(update(7, *new, old=tuple(old)), read_row)
 
 
 def test_an_update_that_left_the_key_alone_has_no_old_row() -> None:

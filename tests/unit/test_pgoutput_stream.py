@@ -127,6 +127,20 @@ def deliveries(stream: PgoutputStream) -> list[Delivery]:
 # --- the reader ---
 
 
+def test_rows_of_other_tables_take_the_place_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of messages may be longer than the limit without filling it."""
+    for limit in range(1, 9):
+        monkeypatch.setattr(stream_module, "CHANGE_LIMIT", limit)
+        for others in itertools.product([False, True], repeat=6):
+            rows = [insert(OTHER_OID if other else ITEMS_OID, b"%d" % at, b"", lsn=at) for at, other in enumerate(others)]
+            reader = reader_of()
+            messages, at, read = transaction(7, 1000, *rows), 0, []
+            while at < len(messages):
+                at = reader.read_some(messages, at)
+                read += reader.take_part()
+            assert [at for at, other in enumerate(others) if not other] == [change.position.lsn for change in read]
+
+
 def test_changes_of_every_kind_become_changes_of_their_table() -> None:
     reader = reader_of(
         begin(500, 77),

@@ -80,6 +80,12 @@ SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(format('%%I.%%I',
 _RENAMED = "rosetta renames this "
 
 
+def _gone(target: TableId, schema: TableSchema) -> DestinationRejected:
+    return DestinationRejected(
+        f"Table {target} of the destination is gone, and with it the rows of {schema.id}.", "Resync the table."
+    )
+
+
 def _in_the_way(target: TableId, name: str) -> SchemaChangeRefused:
     return SchemaChangeRefused(
         f"A column of the source is called {name} now, but table {target} of the destination holds a column {name} "
@@ -129,9 +135,7 @@ class Targets:
         """
         target = self.of(schema.id)
         if not self._types(connection, target):
-            raise DestinationRejected(
-                f"Table {target} of the destination is gone, and with it the rows of {schema.id}.", "Resync the table."
-            )
+            raise _gone(target, schema)
         changes = [
             change
             for change in schema_changes(before, _named_as(before, schema))
@@ -200,8 +204,17 @@ class Targets:
 
     def staging_types(self, connection: _Connection, schema: TableSchema) -> list[sql.StagingType]:
         """For each column of the source, the type that its values are staged in."""
-        rows = connection.execute(_TYPES, self.of(schema.id))
+        target = self.of(schema.id)
+        rows = connection.execute(_TYPES, target)
         types = {str(name): sql.StagingType(str(kind), bool(is_large)) for name, kind, is_large in rows}
+        # Somebody may have dropped them since the run began.
+        if not types:
+            raise _gone(target, schema)
+        missing = ", ".join(name for name in schema.column_names if name not in types)
+        if missing:
+            raise DestinationRejected(
+                f"Table {target} of the destination lacks columns of {schema.id}: {missing}.", "Resync the table."
+            )
         return [types[name] for name in schema.column_names]
 
     def empty(self, connection: _Connection, source: TableId, *, ours: bool) -> None:

@@ -98,15 +98,18 @@ class Reader:
     def read_some(self, messages: Sequence[bytes], at: int = 0) -> int:
         """Read messages from there on until there are none left, or a delivery is full; where it stopped."""
         while at < len(messages) and not self.is_full:
-            if self._transaction is not None:
+            if self._transaction is not None and _tells_of_a_row(messages[at]):
                 at = self._read_rows(messages, at, self._transaction)
-            if at < len(messages) and not self.is_full:
+            else:
                 self._read_other(messages[at])
                 at += 1
         return at
 
     def _read_rows(self, messages: Sequence[bytes], at: int, transaction: protocol.Begin) -> int:
-        """Read the changes of rows that come next. Millions pass here: one loop, and no more calls than it takes."""
+        """Read the changes of rows that come next. Millions pass here: one loop, and no more calls than it takes.
+
+        Rows of other tables count for the loop and not for the limit: it may end before a row although there is room left.
+        """
         changes, byte_count, before, ordinal = self.changes, self.byte_count, self._lsn, self._ordinal
         (commit_lsn, _, xid), find, byte_limit = transaction, self._relations.find, self._byte_limit
         end = min(len(messages), at + self._change_limit - len(changes))
@@ -188,6 +191,10 @@ class Reader:
         self._lsn = lsn
         position = Position(transaction.commit_lsn, lsn, self._ordinal)
         self.changes.append(Change(position, transaction.xid, Operation.TRUNCATE, table, None, None))
+
+
+def _tells_of_a_row(message: bytes) -> bool:
+    return message[0] == _WAL_DATA and message[_BODY] in _OPERATIONS
 
 
 class PgoutputStream:

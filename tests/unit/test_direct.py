@@ -1,0 +1,213 @@
+"""Which batches are written without a staging table, and by what text."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import psycopg
+import pytest
+
+from rosetta_dagster.cdc.batch import Merge, TableBatch, compact
+from rosetta_dagster.cdc.config import SchemaPolicy
+from rosetta_dagster.cdc.destination.postgres import direct
+from rosetta_dagster.cdc.destination.postgres.direct import DirectWriter, _Statements
+from rosetta_dagster.cdc.destination.postgres.state import StreamState
+from rosetta_dagster.cdc.destination.postgres.tables import Targets
+from rosetta_dagster.cdc.event import UNCHANGED, Change, Key
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+
+from .changes import delete, insert, rekey, row, table, truncate, update
+
+TARGET = TableId("mirror", "items")
+ITEMS, NOTES = table("id", "name"), table("id", "name", name="notes")
+PAIRS = table("b", "value", "a", key=("a", "b"), name="pairs")
+KEYLESS = table("a", "b", key=(), name="keyless")
+
+
+def text(schema: TableSchema, *steps: Merge) -> str:
+    return _Statements.of(TARGET, schema, schema).text(steps).decode()
+
+
+# --- the statements ---
+
+
+def test_keys_are_deleted_before_rows_are_inserted_or_replaced() -> None:
+    expected = """\
+DELETE FROM "mirror"."items" WHERE ("id") IN (('3'), ('4'));
+INSERT INTO "mirror"."items" AS t ("id", "name")
+OVERRIDING SYSTEM VALUE
+VALUES ('1', 'a'), ('2', NULL)
+ON CONFLICT ("id") DO UPDATE SET "name" = EXCLUDED."name\""""
+    assert expected == text(ITEMS, Merge([row("1", "a"), row("2", None)], [(b"3",), (b"4",)]))
+
+
+def test_what_there_is_nothing_of_is_left_out() -> None:
+    assert "DELETE" not in text(ITEMS, Merge([row("1", "a")], []))
+    assert "INSERT" not in text(ITEMS, Merge([], [(b"1",)]))
+
+
+def test_a_key_of_several_columns_is_compared_in_its_order() -> None:
+    statements = text(PAIRS, Merge([row("b1", "v", "a1")], [(b"a2", b"b2"), (b"a3", b"b3")]))
+    assert """DELETE FROM "mirror"."items" WHERE ("a", "b") IN (('a2', 'b2'), ('a3', 'b3'));""" in statements
+    assert """VALUES ('b1', 'v', 'a1')\nON CONFLICT ("a", "b") DO UPDATE SET "value" = EXCLUDED."value\"""" in statements
+
+
+def test_few_keys_of_several_columns_are_deleted_at_once() -> None:
+    keys: list[Key] = [(b"a%d" % number, b"b") for number in range(9)]
+    statements = text(PAIRS, Merge([], keys)).split(";\n")
+    assert [4, 4, 1] == [statement.count("('a") for statement in statements]
+    assert all(f"('a{number}', 'b')" in ";".join(statements) for number in range(9))
+    assert 1 == text(ITEMS, Merge([], [(key,) for key, _ in keys])).count("DELETE")
+
+
+def test_a_table_of_nothing_but_its_key_keeps_the_row_that_is_there() -> None:
+    assert text(table("id"), Merge([row("1")], [])).endswith('ON CONFLICT ("id") DO NOTHING')
+
+
+@pytest.mark.parametrize(
+    ("value", "literal"),
+    [
+        ("", "''"),
+        ("it's", "'it''s'"),
+        ("'", "''''"),
+        ("\\'; DROP TABLE items; --", "'\\''; DROP TABLE items; --'"),
+        ("%s %(a)s {} $1 $$", "'%s %(a)s {} $1 $$'"),
+        ("a\nb\t\\N", "'a\nb\t\\N'"),
+        ("日本", "'日本'"),
+        ("NULL", "'NULL'"),
+        (None, "NULL"),
+    ],
+)
+def test_values_stand_in_quotes_as_they_are(value: str | None, literal: str) -> None:
+    assert f"VALUES ('1', {literal})\n" in text(ITEMS, Merge([row("1", value)], []))
+
+
+def test_names_are_quoted() -> None:
+    odd = table('a"b', "per%cent", key=('a"b',))
+    statements = text(odd, Merge([row("1", "%")], [(b"2",)]))
+    assert 'WHERE ("a""b") IN' in statements
+    assert 'ON CONFLICT ("a""b") DO UPDATE SET "per%cent" = EXCLUDED."per%cent"' in statements
+
+
+# --- which batches ---
+
+
+class FakeConnection:
+    """Takes every message."""
+
+    def __init__(self, encoding: str) -> None:
+        self.messages: list[str] = []
+        self.error: psycopg.Error | None = None
+        self.info = SimpleNamespace(parameter_status=lambda name: encoding if name == "server_encoding" else None)
+
+    def execute(self, message: bytes) -> None:
+        self.messages.append(message.decode())
+        if self.error is not None and "RELEASE" in self.messages[-1]:
+            raise self.error
+
+
+class Writing:
+    """A writer, what it has sent, and what it has left to be staged."""
+
+    def __init__(self, *held: TableSchema, encoding: str = "UTF8") -> None:
+        self.connection = FakeConnection(encoding)
+        self.schemas = {each.id: each for each in held}
+        targets = Targets({each.id: each.id for each in (ITEMS, NOTES, PAIRS, KEYLESS)}, SchemaPolicy.APPLY)
+        state = cast(StreamState, SimpleNamespace(schemas=self.schemas))
+        self.writer = DirectWriter(cast(Any, self.connection), targets, state)
+
+    def left(self, *changes: Change) -> list[str]:
+        """The tables that are still to be done."""
+        return names(self.writer.write(compact(changes).tables))
+
+
+def names(batches: Sequence[TableBatch]) -> list[str]:
+    return [batch.table.id.name for batch in batches]
+
+
+def test_small_batches_go_in_one_message_around_which_a_savepoint_is_kept() -> None:
+    writing = Writing(ITEMS, NOTES)
+    assert [] == writing.left(insert(ITEMS, "1", "a"), insert(NOTES, "1", "n"), delete(ITEMS, "2"))
+    (message,) = writing.connection.messages
+    first, *statements, last = message.split(";\n")
+    assert ("SAVEPOINT rosetta_direct", "RELEASE rosetta_direct") == (first, last)
+    tables = ['DELETE FROM "public"."items"', 'INSERT INTO "public"."items"', 'INSERT INTO "public"."notes"']
+    assert tables == [statement[: len(start)] for statement, start in zip(statements, tables, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [update(ITEMS, "1", UNCHANGED)],
+        [rekey(ITEMS, ("1",), "2", UNCHANGED)],
+        [truncate(ITEMS), insert(ITEMS, "1", "a")],
+        [insert(ITEMS, str(number), "a") for number in range(direct.ROW_LIMIT + 1)],
+        [delete(ITEMS, str(number)) for number in range(direct.ROW_LIMIT + 1)],
+        [insert(ITEMS, "1", "a"), insert(table("id", "name", "size"), "2", "b", "c")],
+        [insert(table("id", "name", "size"), "2", "b", "c")],
+    ],
+    ids=["unsent", "move", "truncate", "rows", "keys", "altered within", "altered before"],
+)
+def test_what_is_more_than_a_few_whole_rows_is_staged(changes: list[Change]) -> None:
+    writing = Writing(ITEMS, NOTES)
+    assert {"items"} == set(writing.left(insert(NOTES, "1", "n"), *changes))
+    assert "items" not in "".join(writing.connection.messages)
+
+
+def test_a_table_without_a_key_is_staged() -> None:
+    assert ["keyless"] == Writing(KEYLESS).left(insert(KEYLESS, "1", "a"))
+
+
+def test_a_table_of_which_the_destination_knows_nothing_is_staged() -> None:
+    assert ["items"] == Writing().left(insert(ITEMS, "1", "a"))
+
+
+def test_a_table_that_was_altered_since_its_statements_were_made_is_staged() -> None:
+    writing = Writing(ITEMS)
+    assert [] == writing.left(insert(ITEMS, "1", "a"))
+    writing.schemas[ITEMS.id] = table("id", "label")
+    assert ["items"] == writing.left(insert(ITEMS, "2", "b"))
+
+
+def test_tables_beyond_the_largest_message_are_staged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "BYTE_LIMIT", 400)
+    changes = [insert(ITEMS, "1", "a"), insert(NOTES, "1", "n" * 400)]
+    assert ["notes"] == Writing(ITEMS, NOTES).left(*changes)
+
+
+def test_nothing_is_sent_that_a_database_may_lack_the_characters_of() -> None:
+    writing = Writing(ITEMS, encoding="LATIN1")
+    assert ["items"] == writing.left(insert(ITEMS, "1", "a"))
+    assert [] == writing.connection.messages
+
+
+# --- errors ---
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [psycopg.errors.DataException, psycopg.errors.ProgramLimitExceeded, psycopg.errors.ObjectNotInPrerequisiteState],
+)
+def test_what_a_statement_asked_for_and_cannot_have_is_asked_for_through_staging_tables(kind: type[psycopg.Error]) -> None:
+    writing = Writing(ITEMS, NOTES)
+    writing.connection.error = kind()
+    assert ["items", "notes"] == writing.left(insert(ITEMS, "1", "a"), insert(NOTES, "1", "n"))
+    assert "ROLLBACK TO rosetta_direct" == writing.connection.messages[-1]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        psycopg.errors.QueryCanceled,
+        psycopg.errors.DeadlockDetected,
+        psycopg.errors.AdminShutdown,
+        psycopg.OperationalError,
+        psycopg.DatabaseError,
+    ],
+)
+def test_what_time_mends_is_not_asked_for_again(kind: type[psycopg.Error]) -> None:
+    writing = Writing(ITEMS)
+    writing.connection.error = kind()
+    with pytest.raises(kind):
+        writing.left(insert(ITEMS, "1", "a"))
+    assert 1 == len(writing.connection.messages)
