@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Final, TypeAlias, cast
 
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row
+from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row, UnreadableTable
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 
 
@@ -85,7 +85,10 @@ class Compaction:
         self._finished: list[TableBatch] = []
 
     def add(self, changes: Sequence[Change]) -> "Counter[tuple[TableId, str]]":
-        """Fold changes that follow those that were added before; how many there were of each table and kind."""
+        """Fold changes that follow those that were added before; how many there were of each table and kind.
+
+        The error of a change that cannot be read is raised.
+        """
         self.change_count += len(changes)
         counts: Counter[tuple[TableId, str]] = Counter()
         for run in _by_table(changes):
@@ -103,6 +106,8 @@ class Compaction:
         fold = self._current.get(table.id)
         if fold is not None and fold.table is table:
             return fold
+        if isinstance(table, UnreadableTable):
+            raise table.error
         # A changed schema begins a new fold: rows of different columns cannot share a staging table.
         if fold is not None:
             self._finished.append(fold.finish())

@@ -4,9 +4,11 @@ A value is PostgreSQL's own text form, as bytes in UTF-8: what COPY reads and wr
 PostgreSQL as it is, and a destination that wants another form converts whole columns at once.
 """
 
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from rosetta_dagster.cdc.errors import TerminalError
 from rosetta_dagster.cdc.position import Position
 from rosetta_dagster.cdc.schema import TableSchema
 
@@ -55,6 +57,18 @@ class Change(NamedTuple):
     #: The row before: whole under REPLICA IDENTITY FULL, else only its key columns hold values. Present for a delete,
     #: and for an update that changed the key or of a table with REPLICA IDENTITY FULL.
     old_row: Row | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableTable(TableSchema):
+    """Stands for the table in a change that could not be read; such a change has no rows.
+
+    A copy of the table may be of later, and what the table looked like before it is known no more. So it is left to whoever
+    knows what the destinations hold whether this is an error.
+    """
+
+    #: To be raised when a destination lacks the change.
+    error: TerminalError
 
 
 def key_of(table: TableSchema, row: Row) -> Key:

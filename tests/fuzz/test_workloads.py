@@ -53,7 +53,7 @@ def workload(seed: int, engine: Engine) -> Workload:
 
 @pytest.mark.parametrize(
     ("engine", "seed"),
-    [(Engine.PGOUTPUT, seed) for seed in range(1, 13)] + [(Engine.DEBEZIUM, seed) for seed in (4, 5)],
+    [(Engine.PGOUTPUT, seed) for seed in range(1, 13)] + [(Engine.DEBEZIUM, seed) for seed in (4, 5, 18)],
 )
 def test_the_destination_equals_the_source(stage: Stage, tally: Tally, engine: Engine, seed: int) -> None:
     found = workload(seed, engine)

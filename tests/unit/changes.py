@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import TypeAlias
 
-from rosetta_dagster.cdc.event import Change, Key, Operation, Row, Unchanged
+from rosetta_dagster.cdc.errors import TerminalError
+from rosetta_dagster.cdc.event import Change, Key, Operation, Row, Unchanged, UnreadableTable
 from rosetta_dagster.cdc.position import Position
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
 
@@ -28,6 +29,11 @@ def only(schema: TableSchema, *names: str) -> TableSchema:
     """The table after the other columns were dropped."""
     by_name = {column.name: column for column in schema.columns}
     return replace(schema, columns=tuple(by_name[name] for name in names))
+
+
+def unreadable(schema: TableSchema, error: TerminalError) -> UnreadableTable:
+    """What stands for the table in a change that cannot be read."""
+    return UnreadableTable(id=schema.id, columns=(), key=(), identity=Identity.NOTHING, error=error)
 
 
 def row(*texts: Text) -> Row:

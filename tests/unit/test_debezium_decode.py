@@ -3,14 +3,14 @@ from typing import Any
 
 import pytest
 
-from rosetta_dagster.cdc.errors import ChangeUndecodable
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation
+from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
+from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation, UnreadableTable
 from rosetta_dagster.cdc.position import Lsn, Position
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, Envelope, joined_key_change
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 
-from .changes import delete, insert, key_row, row, table, update
+from .changes import delete, insert, key_row, row, table, unreadable, update
 
 PLACEHOLDER = "rosetta-unchanged-0123"
 ITEMS = table("id", "name")
@@ -117,6 +117,48 @@ def test_a_column_that_neither_the_catalog_nor_the_schema_knows_is_refused_by_na
     assert "secret" not in str(refused.value)
 
 
+def refusal(read: Decoder, event: Envelope) -> ChangeUndecodable:
+    with pytest.raises(ChangeUndecodable) as refused:
+        read.change(event)
+    return refused.value
+
+
+def test_a_change_that_is_refused_leaves_what_is_known_of_its_table() -> None:
+    read = decoder(ITEMS, table("name", "id"))
+    first = read.change(envelope("c", None, {"id": "1", "name": "a"}))
+    refusal(read, envelope("c", None, {"name": 5, "id": "1"}))
+    assert first.table is read.change(envelope("c", None, {"id": "2", "name": "b"})).table
+
+
+def test_a_change_that_was_refused_is_told_in_its_place_with_the_error() -> None:
+    read, refused = decoder(ITEMS, ITEMS), envelope("c", None, {"id": "1", "name": 5})
+    error = refusal(read, refused)
+    found = read.unreadable(refused, error)
+    assert (Position(40, 50, 0), 7, Operation.INSERT) == found[:3]
+    assert isinstance(found.table, UnreadableTable)
+    assert (ITEMS.id, error, BrokenTable(ITEMS.id)) == (found.table.id, found.table.error, error.broken)
+    assert Position(40, 50, 1) == read.change(envelope("c", None, {"id": "2", "name": "b"})).position
+
+
+def test_changes_that_are_refused_for_one_reason_share_one_schema() -> None:
+    read, refused = decoder(ITEMS, ITEMS), envelope("c", None, {"id": "1", "name": 5})
+    first, second = (read.unreadable(refused, refusal(read, refused)) for _ in range(2))
+    assert first.table is second.table
+
+
+def test_the_catalog_is_read_once_in_a_transaction_whose_changes_are_refused() -> None:
+    read: list[TableId] = []
+
+    def read_schema(asked: TableId) -> TableSchema:
+        read.append(asked)
+        return ITEMS
+
+    decode = Decoder({ITEMS.id: ITEMS}, {}, read_schema, PositionCounter(Lsn(1), []), PLACEHOLDER)
+    for xid in (7, 7, 8):
+        refusal(decode, envelope("c", None, {"id": "1", "name": 5}, xid=xid))
+    assert [ITEMS.id, ITEMS.id] == read
+
+
 def test_a_delete_is_decoded_by_the_columns_of_its_old_row() -> None:
     wider = table("id", "name", "added")
     found = decoder(ITEMS, wider).change(envelope("d", {"id": "1", "name": None, "added": None}, None))
@@ -157,6 +199,14 @@ def test_a_delete_and_insert_of_one_log_record_are_an_update_of_the_key() -> Non
 def test_other_changes_are_not_joined(changed: Callable[[Change, Change], tuple[Change, Change]]) -> None:
     pair = changed(delete(ITEMS, "1", at=HALF), insert(ITEMS, "2", "a", at=HALF._replace(ordinal=1)))
     assert joined_key_change(*pair) is None
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_changed_key_of_which_one_half_cannot_be_read_is_one_change_that_cannot(half: int) -> None:
+    pair = [delete(ITEMS, "1", at=HALF), insert(ITEMS, "2", "a", at=HALF._replace(ordinal=1))]
+    broken = unreadable(ITEMS, ChangeUndecodable("It cannot be read.", ""))
+    pair[half] = pair[half]._replace(table=broken, row=None, old_row=None)
+    assert Change(HALF, 1, Operation.UPDATE, broken, None, None) == joined_key_change(*pair)
 
 
 def test_a_joined_change_keeps_an_old_row_that_was_logged_whole() -> None:

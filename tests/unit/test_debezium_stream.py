@@ -7,7 +7,8 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from rosetta_dagster.cdc.errors import StreamEnded
+from rosetta_dagster.cdc.batch import compact
+from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, StreamEnded
 from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.source.base import Delivery
@@ -330,6 +331,18 @@ def test_tombstones_and_logical_messages_are_passed_over(debezium: Debezium) -> 
     assert ["1"] == keys(delivery)
     debezium.stream.commit(delivery)
     assert [Beat(130)] == debezium.log.marked
+
+
+def test_a_change_that_does_not_fit_its_table_is_an_error_to_whoever_wants_it_only(debezium: Debezium) -> None:
+    unfit = event("c", "1", xid=1, before=100, lsn=110)
+    unfit["after"]["name"] = 5
+    debezium.sends(unfit, event("c", "2", xid=2, before=130, lsn=140), Beat(150))
+    first, second = delivered(debezium).changes
+    assert ([Position(100, 110, 0), Position(130, 140, 0)]) == [first.position, second.position]
+    assert compact([second]).tables
+    with pytest.raises(ChangeUndecodable, match=r"public\.items does not fit") as refused:
+        compact([first, second])
+    assert BrokenTable(ITEMS.id) == refused.value.broken
 
 
 def test_the_end_of_the_engine_is_told(debezium: Debezium) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rosetta_dagster.cdc import pipeline
 from rosetta_dagster.cdc.batch import Batch, compact
 from rosetta_dagster.cdc.destination.base import Destination, FlushPolicy, Held
-from rosetta_dagster.cdc.errors import DestinationUnavailable
+from rosetta_dagster.cdc.errors import ChangeUndecodable, DestinationUnavailable
 from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.pipeline import replicate
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
@@ -23,7 +23,7 @@ from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
 
-from .changes import delete, insert, table, update
+from .changes import delete, insert, table, unreadable, update
 
 ITEMS = table("id", "name")
 LONG_AGO = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -241,6 +241,42 @@ def test_changes_that_the_copy_holds_are_left_out() -> None:
     run.replicas[0].copied(ITEMS.id, SnapshotPoint(Lsn(200), XidSnapshot(2, 2, frozenset())))
     run.start()
     assert ["commit 0/82"] == run.journal
+
+
+def delivery_with_unreadable() -> Delivery:
+    """FIRST, of which the first change cannot be read."""
+    first, second = FIRST.changes
+    error = ChangeUndecodable("It cannot be read.", "")
+    return delivery_of(first._replace(table=unreadable(ITEMS, error), row=None), second)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        Held(watermark=watermark(at(100, 110))),
+        Held(watermark=FIRST.watermark),
+        Held(copied={ITEMS.id: SnapshotPoint(Lsn(200), XidSnapshot(2, 2, frozenset()))}),
+    ],
+    ids=["the watermark is at it", "the watermark is past it", "it is in the copy"],
+)
+def test_a_change_that_cannot_be_read_is_no_error_when_it_is_held(held: Held) -> None:
+    run = run_of([delivery_with_unreadable()], held)
+    run.start()
+    assert [FIRST.lsn] == run.stream.committed
+
+
+def test_a_change_that_cannot_be_read_is_no_error_when_its_table_is_left_out() -> None:
+    run = run_of([delivery_with_unreadable()])
+    run.replicas[0].left_out = {ITEMS.id: "It broke."}
+    run.start()
+    assert ["commit 0/82"] == run.journal
+
+
+def test_a_change_that_cannot_be_read_is_an_error_when_one_destination_lacks_it() -> None:
+    run = run_of([delivery_with_unreadable()], Held(watermark=FIRST.watermark), Held())
+    with pytest.raises(ChangeUndecodable):
+        run.start()
+    assert [] == run.journal
 
 
 def test_a_copy_is_noted_beside_those_before_it() -> None:

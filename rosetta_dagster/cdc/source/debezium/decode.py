@@ -4,9 +4,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from rosetta_dagster.cdc.errors import ChangeUndecodable
-from rosetta_dagster.cdc.event import Change, Operation, Row, key_of
-from rosetta_dagster.cdc.schema import Column, TableId, TableSchema, columns_named
+from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
+from rosetta_dagster.cdc.event import Change, Operation, Row, UnreadableTable, key_of
+from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.values import converter_for
 
@@ -70,18 +70,36 @@ class Decoder:
         self._tables = {
             (table.namespace, table.name): TableDecoder(schema, placeholder) for table, schema in schemas.items()
         }
+        #: What the catalog said of tables since the transaction was committed: read again, it tells no more of its changes.
+        self._catalog: dict[TableId, TableSchema | None] = {}
+        self._xid = 0
+        #: By table and message: equal ones are one object, as the schemas of changes are.
+        self._unreadable: dict[tuple[TableId, str], UnreadableTable] = {}
 
     def change(self, envelope: Envelope) -> Change:
         """The change that the envelope stands for. `ChangeUndecodable` when it does not fit its table."""
         source = envelope["source"]
         before, after = envelope.get("before"), envelope.get("after")
         xid, lsn = source["txId"], source["lsn"]
+        if xid != self._xid:
+            self._xid, self._catalog = xid, {}
         schema, old_row, row = self._rows(source, before, after)
         position = self._positions.position(xid, lsn, source["sequence"])
         return Change(position, xid, _OPERATIONS[envelope["op"]], schema, row, old_row)
 
+    def unreadable(self, envelope: Envelope, error: ChangeUndecodable) -> Change:
+        """The change that `change` has refused with this error, in its place."""
+        source = envelope["source"]
+        table = TableId(source["schema"], source["table"])
+        schema = self._unreadable.setdefault((table, str(error)), _unreadable(table, error))
+        position = self._positions.position(source["txId"], source["lsn"], source["sequence"])
+        return Change(position, source["txId"], _OPERATIONS[envelope["op"]], schema, None, None)
+
     def _rows(self, source: dict[str, Any], before: Image, after: Image) -> tuple[TableSchema, Row | None, Row | None]:
-        decoder = self._decoder(source, after or before)
+        decoder, image = self._tables[source["schema"], source["table"]], after or before
+        if image is not None and tuple(image) != decoder.names:
+            table = TableId(source["schema"], source["table"])
+            return self._rows_as(self._schema_of(table, tuple(image)), before, after)
         try:
             return decoder.schema, *decoder.rows(before, after)
         except ChangeUndecodable as unfit:
@@ -89,26 +107,22 @@ class Decoder:
             table = TableId(source["schema"], source["table"])
             for schema in (self._schema_of(table, decoder.names), self._before[table]):
                 with suppress(ChangeUndecodable):
-                    known = TableDecoder(schema, self._placeholder)
-                    rows = known.rows(before, after)
-                    self._tables[table], self._before[table] = known, schema
-                    return schema, *rows
+                    return self._rows_as(schema, before, after)
             raise unfit from None
 
-    def _decoder(self, source: dict[str, Any], image: dict[str, Any] | None) -> TableDecoder:
-        decoder = self._tables[source["schema"], source["table"]]
-        if image is None or tuple(image) == decoder.names:
-            return decoder
-        table = TableId(source["schema"], source["table"])
-        schema = self._schema_of(table, tuple(image))
-        self._before[table] = schema
-        decoder = self._tables[table] = TableDecoder(schema, self._placeholder)
-        return decoder
+    def _rows_as(self, schema: TableSchema, before: Image, after: Image) -> tuple[TableSchema, Row | None, Row | None]:
+        """The rows of the table as it looks from now on. What is known of it stays when they are not of such a table."""
+        decoder = TableDecoder(schema, self._placeholder)
+        rows = decoder.rows(before, after)
+        self._tables[schema.id], self._before[schema.id] = decoder, schema
+        return schema, *rows
 
     def _schema_of(self, table: TableId, names: tuple[str, ...]) -> TableSchema:
         """The table as it was when the change was logged: the catalog may be ahead of the stream by now."""
         known = self._before[table]
-        current = self._read_schema(table) or known
+        if table not in self._catalog:
+            self._catalog[table] = self._read_schema(table)
+        current = self._catalog[table] or known
         columns = columns_named(names, known, current)
         unknown = [name for name, column in zip(names, columns, strict=True) if column is None]
         if unknown:
@@ -117,6 +131,11 @@ class Decoder:
                 "They were added and dropped again before their changes were read. Resync the table.",
             )
         return _schema_with(current, known, tuple(column for column in columns if column is not None))
+
+
+def _unreadable(table: TableId, error: ChangeUndecodable) -> UnreadableTable:
+    error.broken = BrokenTable(table)
+    return UnreadableTable(id=table, columns=(), key=(), identity=Identity.NOTHING, error=error)
 
 
 def _unfit(table: TableId) -> ChangeUndecodable:
@@ -155,9 +174,14 @@ def joined_key_change(deleted: Change, inserted: Change) -> Change | None:
     if not (
         deleted.operation is Operation.DELETE
         and inserted.operation is Operation.INSERT
-        and deleted.table is inserted.table
+        and deleted.table.id == inserted.table.id
         and deleted.position.lsn == inserted.position.lsn
         and deleted.xid == inserted.xid
     ):
+        return None
+    for half in (deleted, inserted):
+        if isinstance(half.table, UnreadableTable):
+            return Change(deleted.position, deleted.xid, Operation.UPDATE, half.table, None, None)
+    if deleted.table is not inserted.table:
         return None
     return inserted._replace(position=deleted.position, operation=Operation.UPDATE, old_row=deleted.old_row)

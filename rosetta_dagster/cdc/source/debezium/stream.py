@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.config import PostgresConnection
-from rosetta_dagster.cdc.errors import BrokenTable, StreamStalled, TerminalError
+from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, StreamStalled, TerminalError
 from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
@@ -135,6 +135,8 @@ class DebeziumStream:
     def _decoded(self, envelope: Envelope) -> Change:
         try:
             return self._decoder.change(envelope)
+        except ChangeUndecodable as error:
+            return self._decoder.unreadable(envelope, error)
         except TerminalError as error:
             source = envelope["source"]
             error.broken = BrokenTable(TableId(source["schema"], source["table"]))
