@@ -12,7 +12,7 @@ from psycopg.pq.abc import PGconn
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError, SlotInvalid, SourceUnavailable
 from rosetta_dagster.cdc.position import Lsn
-from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
+from rosetta_dagster.cdc.schema import Filling, Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source import slots
 from rosetta_dagster.cdc.source.catalog import read_schemas, snapshot_relations
 from rosetta_dagster.cdc.source.connections import connect, connect_for_replication, source_errors
@@ -206,6 +206,29 @@ def test_domains_and_arrays_are_resolved_to_what_they_are_made_of(source: Databa
     assert (1009, TEXT) == base["texts"]
     own = {c.name for c in schema.columns if c.type_oid >= 16384}
     assert {"whole", "small", "many", "smalls"} == own
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        ("text", 'it\'s "so", {\\}'),
+        ("text", ""),
+        ("box", "(1,2),(-3,0)"),
+        ("integer[]", "{1,NULL}"),
+        ("text[]", '{"a,b",NULL}'),
+        ("jsonb", '{"a": [1, "b"]}'),
+    ],
+)
+def test_what_older_rows_hold_in_a_column_is_told_as_it_is_printed(source: Database, type_: str, value: str) -> None:
+    text = value.replace("'", "''")
+    schema = schema_of(
+        source,
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "INSERT INTO t VALUES (1)",
+        f"ALTER TABLE t ADD COLUMN added {type_} DEFAULT '{text}'",
+    )
+    assert (Filling.CONSTANT, value) == (schema.columns[1].filling, schema.columns[1].fill_value)
+    assert [(value,)] == source.rows("SELECT added::text FROM t")
 
 
 def test_types_that_are_not_the_servers_own_are_spelled_with_their_namespace(source: Database) -> None:

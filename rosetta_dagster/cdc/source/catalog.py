@@ -10,7 +10,8 @@ from rosetta_dagster.cdc.schema import Column, Filling, Identity, TableId, Table
 
 #: One row for each column of the tables. A generated column is left out: its values are not logged.
 #: The key is the replica identity's index, else the primary key; of an index only its key columns, without those it
-#: includes. What older rows hold in a column is noted where the rows are: of a partitioned table, at its partitions.
+#: includes. What older rows hold in a column is noted where the rows are, as an array of one: of a partitioned table, at its
+#: partitions.
 #: PostgreSQL identifies no row by a deferrable primary key, nor by an index that was dropped.
 _COLUMNS = """
 WITH RECURSIVE wanted AS (
@@ -32,7 +33,8 @@ WITH RECURSIVE wanted AS (
     SELECT parts.root, inhrelid FROM parts JOIN wanted ON wanted.oid = parts.root AND wanted.relkind = 'p'
     JOIN pg_inherits ON inhparent = parts.part
 ), missing AS (
-    SELECT parts.root, attname, min(attmissingval::text) AS value, count(DISTINCT attmissingval::text) AS value_count
+    SELECT parts.root, attname, min(array_to_string(attmissingval, '')) AS value,
+           count(DISTINCT attmissingval::text) AS value_count
     FROM parts JOIN pg_attribute ON attrelid = parts.part
     WHERE atthasmissing AND NOT attisdropped
     GROUP BY parts.root, attname
@@ -46,7 +48,7 @@ SELECT wanted.nspname::text, wanted.relname::text,
        CASE WHEN missing.value_count = 1 THEN 'CONSTANT'
             WHEN missing.value_count > 1 OR attribute.atthasdef OR attribute.attidentity <> ''
             THEN 'UNKNOWN' ELSE 'NOTHING' END,
-       CASE WHEN missing.value_count = 1 THEN (missing.value::text[])[1] END
+       CASE WHEN missing.value_count = 1 THEN missing.value END
 FROM wanted
 JOIN pg_attribute AS attribute ON attribute.attrelid = wanted.oid
 LEFT JOIN keys ON keys.oid = wanted.oid
