@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, Envelope, joined_key_change
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 
-from .changes import delete, insert, key_row, row, table, unreadable, update
+from .changes import column, delete, insert, key_row, row, table, unreadable, update
 
 PLACEHOLDER = "rosetta-unchanged-0123"
 ITEMS = table("id", "name")
@@ -121,6 +122,14 @@ def refusal(read: Decoder, event: Envelope) -> ChangeUndecodable:
     with pytest.raises(ChangeUndecodable) as refused:
         read.change(event)
     return refused.value
+
+
+def test_a_text_in_what_was_a_boolean_is_read_by_the_catalogs_type() -> None:
+    columns = (ITEMS.columns[0], column("name", "boolean", oid=16))
+    known = replace(ITEMS, columns=columns)
+    found = decoder(known, ITEMS).change(envelope("c", None, {"id": "1", "name": "no"}))
+    assert (ITEMS, row("1", "no")) == (found.table, found.row)
+    assert "no" not in str(refusal(decoder(known, known), envelope("c", None, {"id": "1", "name": "no"}))).split()
 
 
 def test_a_change_that_is_refused_leaves_what_is_known_of_its_table() -> None:

@@ -33,7 +33,7 @@ class TableDecoder:
         try:
             old_row = self.row(before) if before else None
             row = self.row(after) if after else None
-        except (TypeError, ValueError, AttributeError):
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
             # Without the cause, which may quote the value.
             raise _unfit(self.schema.id) from None
         if old_row is not None and None in key_of(self.schema, old_row):
