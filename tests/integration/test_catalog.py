@@ -304,12 +304,20 @@ def test_a_publication_is_made_once_and_gets_the_tables_that_it_lacks(
     assert [(True,)] == source.rows("SELECT pubviaroot FROM pg_publication")
 
 
-def test_a_publication_that_somebody_else_makes_in_the_same_moment_is_taken(
-    source: Database, catalog: "psycopg.Connection[tuple[object, ...]]"
+@pytest.mark.parametrize(
+    ("before", "meanwhile"),
+    [
+        ("SELECT", "CREATE PUBLICATION rosetta_x"),
+        ("CREATE PUBLICATION rosetta_x", "ALTER PUBLICATION rosetta_x ADD TABLE t"),
+    ],
+    ids=["made", "given the table"],
+)
+def test_a_publication_that_somebody_else_changes_in_the_same_moment_is_taken(
+    source: Database, catalog: "psycopg.Connection[tuple[object, ...]]", before: str, meanwhile: str
 ) -> None:
-    source.run("CREATE TABLE t (id int)")
+    source.run("CREATE TABLE t (id int)", before)
     with psycopg.connect(source.url) as other, ThreadPoolExecutor(1) as pool:
-        other.execute("CREATE PUBLICATION rosetta_x")
+        other.execute(meanwhile)
         made = pool.submit(ensure_publication, catalog, "rosetta_x", [T])
         while not source.rows("SELECT FROM pg_locks WHERE NOT granted"):
             assert not made.done()

@@ -65,14 +65,14 @@ def read_publication(connection: "psycopg.Connection[Any]", name: str) -> Public
 def ensure_publication(connection: "psycopg.Connection[Any]", name: str, tables: Sequence[TableId]) -> None:
     """Make the publication when it is missing; add what one of Rosetta's own lacks. Others are not touched."""
     publication = read_publication(connection, name)
-    if publication is None:
-        try:
+    try:
+        if publication is None:
             connection.execute(create_publication(name, tables))
-        except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject):
-            # A run that was killed had asked for it, and the server went on with that.
-            ensure_publication(connection, name, tables)
-    elif (missing := publication.lacks(tables)) and name.startswith(OWN_PREFIX):
-        connection.execute(add_tables(name, missing))
+        elif (missing := publication.lacks(tables)) and name.startswith(OWN_PREFIX):
+            connection.execute(add_tables(name, missing))
+    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject):
+        # A run that was killed had asked for it, and the server went on with that.
+        ensure_publication(connection, name, tables)
 
 
 def create_publication(name: str, tables: Sequence[TableId]) -> sql.Composed:
