@@ -1,9 +1,11 @@
 """Whole pipelines between real databases: a worker, its real Debezium engine, and what arrives at the other end."""
 
+import gc
 import logging
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rosetta_dagster.cdc import pages, snapshot
+from rosetta_dagster.cdc import garbage, pages, snapshot
 from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
 from rosetta_dagster.cdc.errors import ChangeUndecodable, DestinationRejected, PreflightFailed, SlotInvalid, TableNotOurs
 from rosetta_dagster.cdc.position import Engine, Lsn
@@ -653,6 +655,21 @@ class TestRuns:
             failure(config)
         assert [(1,)] == destination.rows("SELECT id FROM items")
         assert [] == source.rows("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+
+    def test_garbage_is_collected_by_the_run_alone_while_it_streams(
+        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source.run("CREATE TABLE items (id int PRIMARY KEY)")
+        with running(pipeline(source, [destination], "items")) as worker:
+            wait_until(worker, lambda: is_streaming(worker) and not gc.isenabled())
+            circle: list[Any] = [threading.Event()]
+            circle.append(circle)
+            left = weakref.ref(circle[0])
+            del circle
+            assert left() is not None
+            monkeypatch.setattr(garbage, "INTERVAL", 0)
+            wait_until(worker, lambda: left() is None)
+        assert gc.isenabled()
 
     def test_a_slot_that_was_made_anew_is_noticed(self, source: Database, destination: Database) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (0)")
