@@ -65,6 +65,8 @@ _FLAGS = (
     # The heap is bounded, so that a large transaction waits in PostgreSQL instead of in memory.
     "-Xms64m",
     "-Xmx256m",
+    # What waits in queues survives several collections: a larger young generation copies it less often.
+    "-Xmn96m",
     # Of the collectors the one with the smallest footprint; it is as fast as the others on this work.
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
