@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -11,13 +12,14 @@ from rosetta_dagster.cdc.destination.postgres.binary import BINARY_TYPES
 from rosetta_dagster.cdc.errors import DestinationRejected
 from rosetta_dagster.cdc.pages import CopiedRange, PageRange, Relation
 from rosetta_dagster.cdc.position import Engine, Lsn
+from rosetta_dagster.cdc.schema import TableSchema
 from rosetta_dagster.cdc.snapshot import Part
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
 from tests.conftest import Database
 from tests.contract.destinations import PostgresKind, make
 from tests.integration import test_replication as replication
 from tests.integration.test_debezium_values import EXACT
-from tests.unit.changes import table
+from tests.unit.changes import column, table
 
 ITEMS = table("id", "name")
 IDENTITY = StreamIdentity(pipeline="shop", system_identifier="7", slot_name="rosetta_shop")
@@ -192,3 +194,53 @@ def test_another_primary_key_of_ours_is_never_replaced(destination: Database) ->
     destination.run("ALTER TABLE items ADD PRIMARY KEY (name)")
     with opened(destination) as (replica, _), pytest.raises(DestinationRejected, match="DROP CONSTRAINT"):
         replica.start_copy([ITEMS], POINT)
+
+
+def with_column(kind: str, oid: int, *, not_null: bool) -> TableSchema:
+    """The table with a second column of this type."""
+    return replace(ITEMS, columns=(ITEMS.columns[0], column("name", kind, oid=oid, not_null=not_null, number=2)))
+
+
+@contextmanager
+def started(destination: Database, schema: TableSchema) -> Iterator[Destination]:
+    """A destination that is opened for the table as it is at the source by now."""
+    made = make(PostgresKind(destination), [schema])
+    try:
+        made.open(IDENTITY)
+        made.prepare([schema])
+        yield made
+    finally:
+        made.close()
+
+
+def copy_of(destination: Database, schema: TableSchema) -> None:
+    with started(destination, schema) as replica:
+        replica.start_copy([schema], POINT)
+        with replica.loader() as loader:
+            loader.complete(schema)
+        replica.finish_copy(schema)
+
+
+def test_a_table_that_lost_its_key_since_it_was_copied_is_refused_at_the_next_start(destination: Database) -> None:
+    copy_of(destination, ITEMS)
+    destination.run("ALTER TABLE items DROP CONSTRAINT items_pkey")
+    with pytest.raises(DestinationRejected, match="no unique index on the key"), started(destination, ITEMS):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        (with_column("integer", 23, not_null=True), with_column("integer", 23, not_null=False), ("integer", False)),
+        (with_column("integer", 23, not_null=False), with_column("bigint", 20, not_null=False), ("bigint", False)),
+    ],
+    ids=["NULL", "a wider type"],
+)
+def test_a_copied_table_takes_at_a_start_what_the_source_may_hold_by_now(
+    destination: Database, before: TableSchema, now: TableSchema, expected: tuple[str, bool]
+) -> None:
+    copy_of(destination, before)
+    with started(destination, now):
+        pass
+    query = "SELECT atttypid::regtype::text, attnotnull FROM pg_attribute WHERE attrelid = 'items'::regclass AND attnum = 2"
+    assert [expected] == destination.rows(query)
