@@ -120,6 +120,20 @@ def columns_named(names: Sequence[str], known: TableSchema, current: TableSchema
     return tuple(column and replace(column, number=0) for column in newest)
 
 
+def key_among(columns: Sequence[Column], schema: TableSchema) -> tuple[str, ...]:
+    """The key of the schema by the names that its columns have among these; nothing when one is not there.
+
+    A key column may have another name here, and another column the key's. Where numbers are not known, names have to do.
+    """
+    keyed = [schema.columns[index] for index in schema.key_indexes]
+    if all(column.number for column in (*columns, *keyed)):
+        names = {column.number: column.name for column in columns}
+        key = tuple(names.get(column.number, "") for column in keyed)
+    else:
+        key = schema.key
+    return key if {column.name for column in columns}.issuperset(key) else ()
+
+
 def _ascends(columns: Sequence[Column | None]) -> bool:
     """Whether the numbers ascend, as they do in every table."""
     numbers = [column.number for column in columns if column is not None]

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
 from rosetta_dagster.cdc.event import Change, Operation, Row, UnreadableTable, key_of
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named
+from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.values import converter_for
 
@@ -148,22 +148,8 @@ def _unfit(table: TableId) -> ChangeUndecodable:
 def _schema_with(current: TableSchema, known: TableSchema, columns: tuple[Column, ...]) -> TableSchema:
     if columns == current.columns:
         return current
-    key = next((key for schema in (current, known) if (key := _key_among(columns, schema))), ())
+    key = key_among(columns, current) or key_among(columns, known)
     return TableSchema(id=current.id, columns=columns, key=key, identity=current.identity, comment=current.comment)
-
-
-def _key_among(columns: tuple[Column, ...], schema: TableSchema) -> tuple[str, ...]:
-    """The key of the schema by the names that its columns have among these; nothing when one is not there.
-
-    A key column may have another name here, and another column the key's. Where numbers are not known, names have to do.
-    """
-    keyed = [schema.columns[index] for index in schema.key_indexes]
-    if all(column.number for column in (*columns, *keyed)):
-        names = {column.number: column.name for column in columns}
-        key = tuple(names.get(column.number, "") for column in keyed)
-    else:
-        key = schema.key
-    return key if {column.name for column in columns}.issuperset(key) else ()
 
 
 def joined_key_change(deleted: Change, inserted: Change) -> Change | None:
