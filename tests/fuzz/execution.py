@@ -13,7 +13,7 @@ import psycopg
 from rosetta_dagster.cdc.position import Engine
 from tests.conftest import Database
 
-from .alterations import AddColumn, has_name_again, may_be_set_aside
+from .alterations import AddColumn, ChangeType, has_name_again, may_be_set_aside
 from .columns import Columns
 from .comparison import difference
 from .names import quoted
@@ -211,8 +211,10 @@ class _Execution:
 
     def _is_noticed_late(self, index: int) -> bool:
         """Whether something of the table is noticed at the next start only (LIMITATIONS.md)."""
-        return Engine.DEBEZIUM in self._workload.engines and has_name_again(
-            self._workload.tables[index], self._workload.alterations(index)
+        changes = self._workload.alterations(index)
+        return Engine.DEBEZIUM in self._workload.engines and (
+            has_name_again(self._workload.tables[index], changes)
+            or any(isinstance(change, ChangeType) for change in changes)
         )
 
     def _errors(self) -> list[int]:
