@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
-from rosetta_dagster.cdc.event import Change, Operation, Row, UnreadableTable, key_of
+from rosetta_dagster.cdc.event import Change, Operation, Row, UnreadableTable, Value, key_of
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.values import converter_for
@@ -27,12 +27,18 @@ class TableDecoder:
         self.schema = schema
         self.names = schema.column_names
         self._converters = [converter_for(column, placeholder) for column in schema.columns]
+        #: Only the key is logged of an old row, unless all of it is. For another column that may not be NULL Debezium makes
+        #: up a value, which may be one that it does not tell exactly.
+        self._old_converters = [
+            convert if schema.identity is Identity.FULL or not schema.key or column.name in schema.key else _nothing
+            for column, convert in zip(schema.columns, self._converters, strict=True)
+        ]
 
     def rows(self, before: Image, after: Image) -> tuple[Row | None, Row | None]:
         """The old row and the new one. `ChangeUndecodable` when they are not of this table, as it is known here."""
         try:
-            old_row = self.row(before) if before else None
-            row = self.row(after) if after else None
+            old_row = _row(self._old_converters, before) if before else None
+            row = _row(self._converters, after) if after else None
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
             # Without the cause, which may quote the value.
             raise _unfit(self.schema.id) from None
@@ -41,14 +47,16 @@ class TableDecoder:
             raise _unfit(self.schema.id)
         return old_row, row
 
-    def row(self, image: dict[str, Any]) -> Row:
-        """The row of a before or after image that has just the schema's columns, in its order."""
-        return tuple(
-            [
-                None if value is None else convert(value)
-                for convert, value in zip(self._converters, image.values(), strict=True)
-            ]
-        )
+
+def _nothing(_: object) -> None:
+    return None
+
+
+def _row(converters: list[Callable[[Any], Value]], image: dict[str, Any]) -> Row:
+    """The row of a before or after image that has just the columns of these converters, in their order."""
+    return tuple(
+        [None if value is None else convert(value) for convert, value in zip(converters, image.values(), strict=True)]
+    )
 
 
 class Decoder:
