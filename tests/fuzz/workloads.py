@@ -187,7 +187,7 @@ def workloads(draw: st.DrawFn, number: int, engine: Engine | None) -> Workload:
     )
     script = _Script(list(made), draw, choices, for_debezium=for_debezium)
     first = tuple(script.insert(0, draw(st.integers(0, len(made) - 1))) for _ in range(draw(st.integers(0, 4))))
-    begins_with, acts = script.some_tables(), tuple(script.acts(draw(st.integers(3, 60))))
+    begins_with, acts = script.some_tables(), tuple(script.acts(draw(st.integers(10, 60))))
     return Workload(
         number=number,
         engine=draw(st.sampled_from(choices)),
@@ -444,7 +444,10 @@ class _Script:
 
     def _update(self, session: int, table: int) -> Update:
         columns = self._tables[table].columns
-        chosen = self._draw(st.lists(st.sampled_from(columns), max_size=3, unique_by=lambda column: column.mark))
+        least = self._draw(st.sampled_from([0, 1, 1, 1]))
+        chosen = self._draw(
+            st.lists(st.sampled_from(columns), min_size=least, max_size=3, unique_by=lambda column: column.mark)
+        )
         key = set(self._tables[table].key)
         row = {c.mark: self._draw(value(c, may_be_null=may_be_null(self._tables[table], c))) for c in chosen}
         count = 1 if key & set(row) else self._few()
