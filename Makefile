@@ -4,7 +4,7 @@ RUN = .venv/bin/python -m
 PIP = $(RUN) pip install --quiet --disable-pip-version-check
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo demo-check test test-long fuzz screenshots check bench bench-quick format clean
+.PHONY: demo demo-check test test-long fuzz screenshots check bench bench-quick bridge format clean
 
 demo: .venv/demo            ## Replicate a small shop to a warehouse under Dagster, until Ctrl-C.
 	@$(RUN) rosetta_dagster demo $(if $(PORT),--port $(PORT))
@@ -37,6 +37,9 @@ bench: .venv/dev            ## Against native replication: medians of five, and 
 
 bench-quick: .venv/dev      ## Once, in less than five minutes.
 	@$(RUN) bench --quick $(PARTS)
+
+bridge: .venv/dev           ## Compile bridge/ into the jar that the package carries; the only target that needs a JDK.
+	@$(RUN) bridge.build
 
 format: .venv/dev           ## Format the code, and mend what lint can mend.
 	@$(RUN) ruff check --fix-only .

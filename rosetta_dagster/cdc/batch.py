@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Final, TypeAlias, cast
 
 from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row, UnreadableTable
@@ -55,7 +55,6 @@ class Truncate:
 #: Looking these up in their class for each change would cost as much as folding it.
 _INSERT: Final = Operation.INSERT
 _TRUNCATE: Final = Operation.TRUNCATE
-_operation: "Callable[[Change], Operation]" = attrgetter("operation")
 
 Step: TypeAlias = Merge | Move | Recount | Truncate
 
@@ -94,8 +93,10 @@ class Compaction:
         for run in _by_table(changes):
             table = run[0].table
             self._fold_of(table).fold(run)
-            for operation, count in Counter(map(_operation, run)).items():
-                counts[table.id, operation.value] += count
+            operations = [change.operation for change in run]
+            # Runs are short when many tables change; to make a counter of each would cost as much as folding it.
+            for operation in set(operations):
+                counts[table.id, operation.value] += operations.count(operation)
         return counts
 
     def finish(self) -> Batch:

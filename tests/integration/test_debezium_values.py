@@ -17,7 +17,8 @@ from rosetta_dagster.cdc.errors import ChangeUndecodable
 from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation, Value
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
-from rosetta_dagster.cdc.source.debezium.decode import Decoder, Envelope
+from rosetta_dagster.cdc.source.debezium.decode import Decoder
+from rosetta_dagster.cdc.source.debezium.events import Event
 from rosetta_dagster.cdc.source.debezium.stream import DebeziumSource, DebeziumStream
 from rosetta_dagster.cdc.source.debezium.values import converter_for
 from rosetta_dagster.embedded.postgres import USER, EmbeddedPostgres
@@ -325,13 +326,15 @@ class _Forgiving(Decoder):
 
     refused: dict[tuple[str, int], ChangeUndecodable]
 
-    def change(self, envelope: Envelope) -> Change:
+    def change(self, event: Event) -> Change:
         try:
-            return super().change(envelope)
+            return super().change(event)
         except ChangeUndecodable as error:
-            image = envelope["after"]
-            self.refused[envelope["source"]["table"], image["id"]] = error
-            return super().change({**envelope, "after": {**image, "v": None}})
+            assert event.after is not None, "only rows are refused"
+            key, _, *others = event.after
+            assert isinstance(key, bytes), "keys are numbers"
+            self.refused[event.layout.table.name, int(key)] = error
+            return super().change(event._replace(after=[key, None, *others]))
 
 
 @pytest.fixture(scope="module")

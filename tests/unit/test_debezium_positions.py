@@ -12,11 +12,7 @@ STREAM: list[Event] = [(7, 1010, None), (7, 1020, None), (5, 1005, 1100), (9, 12
 
 def positions(events: list[Event], *watermarks: Watermark, flushed: Lsn = FLUSHED) -> list[Position]:
     counter = PositionCounter(flushed, watermarks)
-    return [counter.position(xid, lsn, sequence(before, lsn)) for xid, lsn, before in events]
-
-
-def sequence(before: int | None, lsn: int) -> str:
-    return f'[{"null" if before is None else chr(34) + str(before) + chr(34)},"{lsn}"]'
+    return [counter.position(xid, lsn, before) for xid, lsn, before in events]
 
 
 def watermark(position: Position, xid: int) -> Watermark:

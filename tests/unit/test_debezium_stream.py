@@ -2,22 +2,23 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
-import orjson
 import pytest
 
 from rosetta_dagster.cdc.batch import compact
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, StreamEnded
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation
+from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation, Value
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.debezium import stream as stream_module
 from rosetta_dagster.cdc.source.debezium.decode import Decoder
 from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
+from rosetta_dagster.cdc.source.debezium.events import Beat, Event
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream, TransactionBuffer
 
+from . import debezium_batches
 from .changes import delete, insert, key_row, row, table, update
 
 ITEMS = table("id", "name")
@@ -113,52 +114,18 @@ def test_no_part_is_taken_of_nothing_or_of_a_single_change() -> None:
 # --- the stream ---
 
 
-def event(op: str, key: str, *, xid: int, before: int, lsn: int, at: int = 0, name: str | None = "a") -> dict[str, Any]:
-    """Debezium's envelope; `before` is the LSN of the COMMIT before the transaction, `at` the second of its commit."""
-    source = {
-        "schema": "public",
-        "table": "items",
-        "txId": xid,
-        "lsn": lsn,
-        "sequence": f'["{before}","{lsn}"]',
-        "ts_us": at * 1_000_000,
-    }
+def event(op: str, key: str, *, xid: int, before: int, lsn: int, at: int = 0, name: str | Value = "a") -> Event:
+    """Debezium's event; `before` is the LSN of the COMMIT before the transaction, `at` the second of its commit."""
     image = {"id": key, "name": name}
-    return {"op": op, "before": image if op == "d" else None, "after": None if op == "d" else image, "source": source}
-
-
-@dataclass(frozen=True)
-class Beat:
-    """A heartbeat; its offset says up to which COMMIT everything came before it."""
-
-    commit_lsn: int | None
+    images = (image, None) if op == "d" else (None, image)
+    return debezium_batches.event(op, *images, xid=xid, lsn=lsn, commit_before=before, committed_at=at * 1_000_000)
 
 
 @dataclass
 class Log:
-    """What Debezium was told to commit."""
+    """The last beats of the batches that Debezium was told to commit."""
 
-    marked: list[Any] = field(default_factory=list)
-    finished_count: int = 0
-
-    def finish(self) -> None:
-        self.finished_count += 1
-
-
-@dataclass(frozen=True)
-class JavaEvents:
-    """Java's list of events, of which only the offsets are looked at."""
-
-    items: tuple[Any, ...]
-
-    def get(self, index: int) -> SimpleNamespace:
-        item = self.items[index]
-        offset = {"lsn_commit": item.commit_lsn} if isinstance(item, Beat) else {}
-        return SimpleNamespace(item=item, sourceRecord=lambda: SimpleNamespace(sourceOffset=lambda: offset))
-
-
-def committer(log: Log) -> SimpleNamespace:
-    return SimpleNamespace(markProcessed=lambda event: log.marked.append(event.item), markBatchFinished=log.finish)
+    committed: list[Beat] = field(default_factory=list)
 
 
 @dataclass
@@ -189,14 +156,11 @@ class Debezium:
     stream: DebeziumStream
     log: Log
 
-    def sends(self, *items: Any) -> None:
-        """One more batch: envelopes, heartbeats, tombstones."""
-        self.engine.batches.append(batch(self.log, *items))
-
-
-def batch(log: Log, *items: Any) -> Records:
-    envelopes = [{"ts_ms": 1} if isinstance(item, Beat) else item for item in items]
-    return Records(orjson.dumps(envelopes), JavaEvents(items), committer(log))
+    def sends(self, *items: Event | Beat) -> None:
+        """One more batch."""
+        beats = [item for item in items if isinstance(item, Beat)]
+        handle = SimpleNamespace(commit=lambda: self.log.committed.append(beats[-1]))
+        self.engine.batches.append(Records(debezium_batches.batch_of(items), handle))
 
 
 @pytest.fixture
@@ -261,7 +225,7 @@ def test_a_transaction_that_a_later_one_follows_is_delivered_without_a_receipt(d
 def test_a_delivery_without_a_receipt_commits_nothing(debezium: Debezium) -> None:
     debezium.sends(event("c", "1", xid=1, before=100, lsn=110), event("c", "2", xid=2, before=130, lsn=140))
     debezium.stream.commit(delivered(debezium))
-    assert ([], 0) == (debezium.log.marked, debezium.log.finished_count)
+    assert [] == debezium.log.committed
 
 
 def test_a_beat_alone_is_a_delivery_without_changes(debezium: Debezium) -> None:
@@ -275,16 +239,16 @@ def test_a_beat_alone_is_a_delivery_without_changes(debezium: Debezium) -> None:
 def test_a_beat_is_committed_only_on_request_and_once(debezium: Debezium) -> None:
     debezium.sends(event("c", "1", xid=1, before=100, lsn=110), Beat(130))
     delivery = delivered(debezium)
-    assert [] == debezium.log.marked
+    assert [] == debezium.log.committed
     debezium.stream.commit(delivery)
-    assert ([Beat(130)], 1) == (debezium.log.marked, debezium.log.finished_count)
+    assert [Beat(130)] == debezium.log.committed
 
 
 def test_of_several_beats_the_last_one_is_committed(debezium: Debezium) -> None:
     debezium.sends(Beat(110), event("c", "1", xid=1, before=110, lsn=120), Beat(130))
     debezium.sends(Beat(140), Beat(150))
     debezium.stream.commit(delivered(debezium))
-    assert [Beat(150)] == debezium.log.marked
+    assert [Beat(150)] == debezium.log.committed
 
 
 @pytest.mark.parametrize("commit_lsn", [None, 99, 100])
@@ -312,7 +276,7 @@ def test_a_beat_between_the_halves_of_a_changed_key_does_not_part_them(debezium:
     # Transaction 2 was logged before the one in front of it committed at 130; the beat tells of that commit.
     debezium.sends(event("d", "2", xid=2, before=130, lsn=115), Beat(130))
     first = delivered(debezium)
-    debezium.sends(event("c", "3", xid=2, before=130, lsn=115, name=PLACEHOLDER), Beat(150))
+    debezium.sends(event("c", "3", xid=2, before=130, lsn=115, name=UNCHANGED), Beat(150))
     changes = [*first.changes, *delivered(debezium).changes]
     assert [Operation.UPDATE] == [each.operation for each in changes]
 
@@ -324,18 +288,8 @@ def test_a_key_change_is_joined_across_batches(debezium: Debezium) -> None:
     assert (Operation.UPDATE, row("2", "a"), row("1", None)) == (only.operation, only.row, only.old_row)
 
 
-def test_tombstones_and_logical_messages_are_passed_over(debezium: Debezium) -> None:
-    message = {"op": "m", "source": {"lsn": 115, "txId": 1}, "message": {}}
-    debezium.sends(None, message, event("c", "1", xid=1, before=100, lsn=120), None, Beat(130))
-    delivery = delivered(debezium)
-    assert ["1"] == keys(delivery)
-    debezium.stream.commit(delivery)
-    assert [Beat(130)] == debezium.log.marked
-
-
 def test_a_change_that_does_not_fit_its_table_is_an_error_to_whoever_wants_it_only(debezium: Debezium) -> None:
-    unfit = event("c", "1", xid=1, before=100, lsn=110)
-    unfit["after"]["name"] = 5
+    unfit = event("c", "1", xid=1, before=100, lsn=110, name=b"5")
     debezium.sends(unfit, event("c", "2", xid=2, before=130, lsn=140), Beat(150))
     first, second = delivered(debezium).changes
     assert ([Position(100, 110, 0), Position(130, 140, 0)]) == [first.position, second.position]

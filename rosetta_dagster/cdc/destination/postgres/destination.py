@@ -126,9 +126,12 @@ class PostgresDestination:
             return held.without_copies(lost)
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
-        for table in tables:
-            before = self._stream.schemas.get(table.id)
-            if before is not None and table.id not in self._stream.unfinished:
+        known = [(table, self._stream.schemas.get(table.id)) for table in tables]
+        copied = [(table, before) for table, before in known if before and table.id not in self._stream.unfinished]
+        with translated(self._translation):
+            ready = self._targets.ready(self._live, copied)
+        for table, before in copied:
+            if table.id not in ready:
                 with breaking(table.id, self.name), translated(self._translation), self._live.transaction():
                     self._targets.prepare(self._live, table, before)
 

@@ -7,7 +7,7 @@ tables change, or one row at a time, that is most of the work.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Self, TypeGuard
+from typing import Final, Self, TypeGuard, cast
 
 import psycopg
 
@@ -142,7 +142,16 @@ def _are_small(steps: Sequence[Step]) -> TypeGuard[Sequence[Merge]]:
 
 def _listed(rows: Sequence[Row] | Sequence[Key]) -> bytes:
     """The rows as a list of SQL; the server reads each value as the type of its column."""
-    return b", ".join([b"(%b)" % b", ".join(map(_literal, row)) for row in rows])
+    return b", ".join(map(_tuple, rows))
+
+
+def _tuple(row: Row | Key) -> bytes:
+    """The row's literals in brackets. Most rows hold neither NULL nor quotes, and are joined at once."""
+    if None not in row:
+        text = b"', '".join(cast("tuple[bytes, ...]", row))
+        if text.count(b"'") == 2 * (len(row) - 1):
+            return b"('%b')" % text
+    return b"(%b)" % b", ".join(map(_literal, row))
 
 
 def _literal(value: Value) -> bytes:

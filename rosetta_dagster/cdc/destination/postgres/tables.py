@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 import psycopg
+from psycopg.types.json import Json
 
 from rosetta_dagster.cdc.config import SchemaPolicy
 from rosetta_dagster.cdc.destination.postgres import sql, state_sql
@@ -45,14 +46,18 @@ WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attnum >
   AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = attrelid AND indisprimary AND attnum = ANY (indkey))
 """
 
-_HAS_KEY = """
-SELECT EXISTS (
+#: Which of the wanted tables are there with a unique index on just the columns of their key, if they have one.
+_READY = """
+SELECT number FROM json_to_recordset(%s) AS wanted (number integer, namespace text, name text, key text[]),
+    LATERAL (SELECT to_regclass(format('%%I.%%I', namespace, name)) AS target) AS found
+WHERE EXISTS (SELECT FROM pg_attribute WHERE attrelid = target AND attnum > 0 AND NOT attisdropped)
+  AND (cardinality(key) = 0 OR EXISTS (
     SELECT FROM pg_index
-    WHERE indrelid = to_regclass(format('%%I.%%I', %(namespace)s::text, %(name)s::text))
-      AND indisunique AND indpred IS NULL AND indexprs IS NULL AND indnkeyatts = cardinality(%(key)s::text[])
+    WHERE indrelid = target
+      AND indisunique AND indpred IS NULL AND indexprs IS NULL AND indnkeyatts = cardinality(key)
       AND (SELECT array_agg(attname::text ORDER BY attname::text) FROM pg_attribute
            WHERE attrelid = indrelid AND attnum = ANY (indkey[0:indnkeyatts - 1]))
-          = (SELECT array_agg(name ORDER BY name) FROM unnest(%(key)s::text[]) AS name))
+          = (SELECT array_agg(each ORDER BY each) FROM unnest(key) AS each)))
 """
 
 
@@ -113,6 +118,11 @@ def _named_as(before: TableSchema, now: TableSchema) -> TableSchema:
     return replace(now, columns=tuple(columns), key=())
 
 
+def _keyed(schema: TableSchema, before: TableSchema) -> TableSchema:
+    """The schema whose key the destination's table has, until it gets to the changes of the columns' names."""
+    return schema if schema.column_names == before.column_names else before
+
+
 class Targets:
     """The destination's tables by the source's. The caller owns the transaction."""
 
@@ -136,7 +146,18 @@ class Targets:
         target = self.of(schema.id)
         if not self._types(connection, target):
             raise _gone(target, schema)
-        changes = [
+        self._follow(connection, target, self._advance_changes(schema, before))
+        self._verify_key(connection, target, _keyed(schema, before))
+
+    def ready(self, connection: _Connection, tables: Sequence[tuple[TableSchema, TableSchema]]) -> set[TableId]:
+        """The tables that `prepare` would leave as they are, each given with its schema before. One look at all of them."""
+        quiet = [(schema, before) for schema, before in tables if not self._advance_changes(schema, before)]
+        keyed = [_keyed(schema, before) for schema, before in quiet]
+        found = self._with_their_keys(connection, keyed)
+        return {schema.id for schema in keyed if schema.id in found}
+
+    def _advance_changes(self, schema: TableSchema, before: TableSchema) -> list[SchemaChange]:
+        return [
             change
             for change in schema_changes(before, _named_as(before, schema))
             if isinstance(change, DropNotNull)
@@ -146,8 +167,6 @@ class Targets:
                 and widens(change.old_type, change.column.type)
             )
         ]
-        self._follow(connection, target, changes)
-        self._verify_key(connection, target, schema if schema.column_names == before.column_names else before)
 
     def adapt(self, connection: _Connection, schema: TableSchema, before: TableSchema) -> None:
         """Follow what happened to the columns from one schema to the next. `SchemaChangeRefused` when that cannot be."""
@@ -173,7 +192,7 @@ class Targets:
     def complete(self, connection: _Connection, schema: TableSchema) -> None:
         """Give a table whose rows are there its key. An index that is built at once costs a third of one that grows."""
         target = self.of(schema.id)
-        if schema.key and not self._has_key(connection, target, schema):
+        if schema.key and not self._has_key(connection, schema):
             connection.execute(sql.set_primary_key(target, None, schema.key))
 
     def reshape(self, connection: _Connection, schema: TableSchema, before: TableSchema | None, *, ours: bool) -> None:
@@ -289,7 +308,7 @@ class Targets:
         connection.execute(sql.create_table(target, schema))
 
     def _verify_key(self, connection: _Connection, target: TableId, schema: TableSchema) -> None:
-        if schema.key and not self._has_key(connection, target, schema):
+        if schema.key and not self._has_key(connection, schema):
             other = connection.execute(_PRIMARY_KEY, target).fetchone()
             statement = sql.set_primary_key(target, None if other is None else str(other[0]), schema.key).as_string()
             key = ", ".join(schema.key)
@@ -298,6 +317,12 @@ class Targets:
                 f"Run {statement} at the destination, or drop the table there. Then let it be copied anew.",
             )
 
-    def _has_key(self, connection: _Connection, target: TableId, schema: TableSchema) -> bool:
-        parameters = {"namespace": target.namespace, "name": target.name, "key": list(schema.key)}
-        return connection.execute(_HAS_KEY, parameters).fetchone() == (True,)
+    def _has_key(self, connection: _Connection, schema: TableSchema) -> bool:
+        return bool(self._with_their_keys(connection, [schema]))
+
+    def _with_their_keys(self, connection: _Connection, schemas: Sequence[TableSchema]) -> set[TableId]:
+        """Those of the tables that are there, with an index that tells their keys apart."""
+        wanted = [
+            {"number": number, **self.of(schema.id)._asdict(), "key": schema.key} for number, schema in enumerate(schemas)
+        ]
+        return {schemas[int(str(number))].id for (number,) in connection.execute(_READY, [Json(wanted)])}

@@ -1,66 +1,79 @@
-"""Turns Debezium's envelopes into changes."""
+"""Turns Debezium's events into changes."""
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeAlias
+from functools import partial
+from typing import TypeAlias
 
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
 from rosetta_dagster.cdc.event import Change, Operation, Row, UnreadableTable, Value, key_of
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
+from rosetta_dagster.cdc.source.debezium.events import Event, Image, Layout
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
-from rosetta_dagster.cdc.source.debezium.values import converter_for
+from rosetta_dagster.cdc.source.debezium.values import reader_for
 
-#: One event as Debezium's JSON converter prints it, parsed.
-Envelope: TypeAlias = dict[str, Any]
-#: The columns of a row before or after a change.
-Image: TypeAlias = dict[str, Any] | None
 #: Reads what the catalog says of a table now; None when the table is gone.
 ReadSchema: TypeAlias = Callable[[TableId], TableSchema | None]
 
 _OPERATIONS = {"c": Operation.INSERT, "u": Operation.UPDATE, "d": Operation.DELETE, "t": Operation.TRUNCATE}
 
+#: Looked at for each change.
+_DELETE, _INSERT = Operation.DELETE, Operation.INSERT
+
+#: Makes a change from its fields, in order: the generated constructor takes twice as long.
+_change = partial(tuple.__new__, Change)
+
 
 class TableDecoder:
-    """Reads the rows of one table as long as its columns stay the same."""
+    """Reads the rows of one table as long as they are laid out the same."""
 
-    def __init__(self, schema: TableSchema, placeholder: str) -> None:
+    def __init__(self, schema: TableSchema, layout: Layout, placeholder: str) -> None:
+        """The layout has the schema's columns."""
         self.schema = schema
-        self.names = schema.column_names
-        self._converters = [converter_for(column, placeholder) for column in schema.columns]
+        self.layout = layout
+        readers = [reader_for(column, form, placeholder) for column, form in zip(schema.columns, layout.forms, strict=True)]
+        self._readers = [(index, read) for index, read in enumerate(readers) if read is not None]
         #: Only the key is logged of an old row, unless all of it is. For another column that may not be NULL Debezium makes
         #: up a value, which may be one that it does not tell exactly.
-        self._old_converters = [
-            convert if schema.identity is Identity.FULL or not schema.key or column.name in schema.key else _nothing
-            for column, convert in zip(schema.columns, self._converters, strict=True)
-        ]
+        is_whole = schema.identity is Identity.FULL or not schema.key
+        self._unlogged = [] if is_whole else [at for at in range(len(readers)) if at not in schema.key_indexes]
 
     def rows(self, before: Image, after: Image) -> tuple[Row | None, Row | None]:
         """The old row and the new one. `ChangeUndecodable` when they are not of this table, as it is known here."""
         try:
-            old_row = _row(self._old_converters, before) if before else None
-            row = _row(self._converters, after) if after else None
+            row = None if after is None else self._row(after)
+            if before is None:
+                return None, row
+            old_row = self._old_row(before)
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
             # Without the cause, which may quote the value.
             raise _unfit(self.schema.id) from None
-        if old_row is not None and None in key_of(self.schema, old_row):
+        if None in key_of(self.schema, old_row):
             # No key holds NULL: the table is told by other columns by now.
             raise _unfit(self.schema.id)
         return old_row, row
 
+    def _old_row(self, image: list[Value]) -> Row:
+        if not self._unlogged:
+            return self._row(image)
+        logged = image.copy()
+        for index in self._unlogged:
+            logged[index] = None
+        return self._row(logged)
 
-def _nothing(_: object) -> None:
-    return None
-
-
-def _row(converters: list[Callable[[Any], Value]], image: dict[str, Any]) -> Row:
-    """The row of a before or after image that has just the columns of these converters, in their order."""
-    return tuple(
-        [None if value is None else convert(value) for convert, value in zip(converters, image.values(), strict=True)]
-    )
+    def _row(self, image: list[Value]) -> Row:
+        if not self._readers:
+            return tuple(image)
+        values = image.copy()
+        for index, read in self._readers:
+            value = values[index]
+            if value.__class__ is bytes:
+                values[index] = read(value)
+        return tuple(values)
 
 
 class Decoder:
-    """Turns the envelopes of one stream into changes, in order. Tables whose columns changed are read anew."""
+    """Turns the events of one stream into changes, in order. Tables whose columns changed are read anew."""
 
     def __init__(
         self,
@@ -74,65 +87,81 @@ class Decoder:
         self._read_schema = read_schema
         self._positions = positions
         self._placeholder = placeholder
+        self._schemas = dict(schemas)
         self._before = {**schemas, **held_schemas}
-        self._tables = {
-            (table.namespace, table.name): TableDecoder(schema, placeholder) for table, schema in schemas.items()
-        }
+        self._decoders: dict[TableId, TableDecoder] = {}
         #: What the catalog said of tables since the transaction was committed: read again, it tells no more of its changes.
         self._catalog: dict[TableId, TableSchema | None] = {}
         self._xid = 0
         #: By table and message: equal ones are one object, as the schemas of changes are.
         self._unreadable: dict[tuple[TableId, str], UnreadableTable] = {}
 
-    def change(self, envelope: Envelope) -> Change:
-        """The change that the envelope stands for. `ChangeUndecodable` when it does not fit its table."""
-        source = envelope["source"]
-        before, after = envelope.get("before"), envelope.get("after")
-        xid, lsn = source["txId"], source["lsn"]
+    def change(self, event: Event) -> Change:
+        """The change that the event stands for. `ChangeUndecodable` when it does not fit its table."""
+        letter, xid, lsn, commit_before, _, layout, before, after = event
         if xid != self._xid:
             self._xid, self._catalog = xid, {}
-        schema, old_row, row = self._rows(source, before, after)
-        position = self._positions.position(xid, lsn, source["sequence"])
-        return Change(position, xid, _OPERATIONS[envelope["op"]], schema, row, old_row)
+        if letter == "t":
+            schema, old_row, row = self._schemas[layout.table], None, None
+        else:
+            schema, old_row, row = self._rows(layout, before, after)
+        position = self._positions.position(xid, lsn, commit_before)
+        return _change((position, xid, _OPERATIONS[letter], schema, row, old_row))
 
-    def unreadable(self, envelope: Envelope, error: ChangeUndecodable) -> Change:
+    def unreadable(self, event: Event, error: ChangeUndecodable) -> Change:
         """The change that `change` has refused with this error, in its place."""
-        source = envelope["source"]
-        table = TableId(source["schema"], source["table"])
+        table = event.layout.table
         schema = self._unreadable.setdefault((table, str(error)), _unreadable(table, error))
-        position = self._positions.position(source["txId"], source["lsn"], source["sequence"])
-        return Change(position, source["txId"], _OPERATIONS[envelope["op"]], schema, None, None)
+        position = self._positions.position(event.xid, event.lsn, event.commit_before)
+        return Change(position, event.xid, _OPERATIONS[event.letter], schema, None, None)
 
-    def _rows(self, source: dict[str, Any], before: Image, after: Image) -> tuple[TableSchema, Row | None, Row | None]:
-        decoder, image = self._tables[source["schema"], source["table"]], after or before
-        if image is not None and tuple(image) != decoder.names:
-            table = TableId(source["schema"], source["table"])
-            return self._rows_as(self._schema_of(table, tuple(image)), before, after)
+    def _rows(self, layout: Layout, before: Image, after: Image) -> tuple[TableSchema, Row | None, Row | None]:
+        decoder = self._decoders.get(layout.table)
+        if decoder is None or decoder.layout is not layout:
+            return self._rows_in(layout, before, after)
         try:
             return decoder.schema, *decoder.rows(before, after)
         except ChangeUndecodable as unfit:
-            # Types and keys change under the same names.
-            table = TableId(source["schema"], source["table"])
-            for schema in (self._schema_of(table, decoder.names), self._before[table]):
-                with suppress(ChangeUndecodable):
-                    return self._rows_as(schema, before, after)
-            raise unfit from None
+            return self._rows_again(layout, before, after, unfit)
 
-    def _rows_as(self, schema: TableSchema, before: Image, after: Image) -> tuple[TableSchema, Row | None, Row | None]:
+    def _rows_in(self, layout: Layout, before: Image, after: Image) -> tuple[TableSchema, Row | None, Row | None]:
+        """The rows of a layout that was not met before."""
+        schema = self._schemas[layout.table]
+        if layout.columns != schema.column_names:
+            return self._rows_as(self._schema_of(layout), layout, before, after)
+        try:
+            return self._rows_as(schema, layout, before, after)
+        except ChangeUndecodable as unfit:
+            return self._rows_again(layout, before, after, unfit)
+
+    def _rows_again(
+        self, layout: Layout, before: Image, after: Image, unfit: ChangeUndecodable
+    ) -> tuple[TableSchema, Row | None, Row | None]:
+        """The rows by what else the table may have been: types and keys change under the same names."""
+        for schema in (self._schema_of(layout), self._before[layout.table]):
+            if schema.column_names == layout.columns:
+                with suppress(ChangeUndecodable):
+                    return self._rows_as(schema, layout, before, after)
+        raise unfit from None
+
+    def _rows_as(
+        self, schema: TableSchema, layout: Layout, before: Image, after: Image
+    ) -> tuple[TableSchema, Row | None, Row | None]:
         """The rows of the table as it looks from now on. What is known of it stays when they are not of such a table."""
-        decoder = TableDecoder(schema, self._placeholder)
+        decoder = TableDecoder(schema, layout, self._placeholder)
         rows = decoder.rows(before, after)
-        self._tables[schema.id], self._before[schema.id] = decoder, schema
+        self._decoders[schema.id], self._schemas[schema.id], self._before[schema.id] = decoder, schema, schema
         return schema, *rows
 
-    def _schema_of(self, table: TableId, names: tuple[str, ...]) -> TableSchema:
+    def _schema_of(self, layout: Layout) -> TableSchema:
         """The table as it was when the change was logged: the catalog may be ahead of the stream by now."""
+        table = layout.table
         known = self._before[table]
         if table not in self._catalog:
             self._catalog[table] = self._read_schema(table)
         current = self._catalog[table] or known
-        columns = columns_named(names, known, current)
-        unknown = [name for name, column in zip(names, columns, strict=True) if column is None]
+        columns = columns_named(layout.columns, known, current)
+        unknown = [name for name, column in zip(layout.columns, columns, strict=True) if column is None]
         if unknown:
             raise ChangeUndecodable(
                 f"Table {table} had columns that are in the catalog no more: {', '.join(unknown)}.",
@@ -166,8 +195,8 @@ def joined_key_change(deleted: Change, inserted: Change) -> Change | None:
     Both halves carry the LSN of the one WAL record that the update wrote, and no two statements share one.
     """
     if not (
-        deleted.operation is Operation.DELETE
-        and inserted.operation is Operation.INSERT
+        deleted.operation is _DELETE
+        and inserted.operation is _INSERT
         and deleted.table.id == inserted.table.id
         and deleted.position.lsn == inserted.position.lsn
         and deleted.xid == inserted.xid

@@ -32,8 +32,8 @@ _FIXED: Mapping[str, str] = {
     # The beat behind a COMMIT tells that the transaction is complete, at a fraction of the cost of Debezium's
     # transaction metadata, which adds two events to each transaction.
     "heartbeat.interval.ms": "20",
-    "max.batch.size": "4096",
-    "max.queue.size": "16384",
+    "max.batch.size": "2048",
+    "max.queue.size": "4096",
     # Wide rows: the heap is bounded, so the queue must be.
     "max.queue.size.in.bytes": str(48 * 1024 * 1024),
     "status.update.interval.ms": "5000",
@@ -44,6 +44,8 @@ _FIXED: Mapping[str, str] = {
     "record.processing.threads": "1",
     # A slot's catalog horizon is no use to us and costs a query.
     "xmin.fetch.interval.ms": "0",
+    # What a change tells of its source: the table.
+    "sourceinfo.struct.maker": "io.debezium.connector.postgresql.TableSourceInfoStructMaker",
 }
 
 

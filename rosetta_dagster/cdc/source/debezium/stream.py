@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, StreamStalled, TerminalError
@@ -17,8 +17,9 @@ from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
-from rosetta_dagster.cdc.source.debezium.decode import Decoder, Envelope, ReadSchema, joined_key_change
-from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records, parse
+from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchema, joined_key_change
+from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
+from rosetta_dagster.cdc.source.debezium.events import Beat, Event, read
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.properties import connector_properties
 
@@ -33,12 +34,10 @@ CLOSE_TIMEOUT = 20.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class _Beat(NamedTuple):
-    """A heartbeat that may be committed once everything before it is durable."""
+class _Receipt(NamedTuple):
+    """A batch whose last heartbeat may be committed once everything before it is durable."""
 
     records: Records
-    record_index: int
-    commit_lsn: Lsn
 
 
 @dataclass(slots=True)
@@ -52,14 +51,14 @@ class TransactionBuffer:
     commit_times: dict[int, int] = field(default_factory=dict)
 
     def add(self, change: Change, commit_time: int) -> None:
-        self.commit_times[change.xid] = commit_time
-        if self.changes:
-            last = self.changes[-1]
-            if last.xid != change.xid:
-                self.complete_count = len(self.changes)
-            elif (joined := joined_key_change(last, change)) is not None:
-                self.changes[-1] = joined
-                return
+        if not self.changes:
+            self.commit_times[change.xid] = commit_time
+        elif self.changes[-1].xid != change.xid:
+            self.commit_times[change.xid] = commit_time
+            self.complete_count = len(self.changes)
+        elif (joined := joined_key_change(self.changes[-1], change)) is not None:
+            self.changes[-1] = joined
+            return
         self.changes.append(change)
 
     def committed(self, commit_lsn: Lsn) -> None:
@@ -98,7 +97,7 @@ class DebeziumStream:
         self._decoder = decoder
         self._buffer = TransactionBuffer()
         self._buffered_bytes = 0
-        self._beat: _Beat | None = None
+        self._receipt: _Receipt | None = None
         self._lsn = confirmed_flush_lsn
 
     def next(self, timeout: float) -> Delivery | None:
@@ -111,8 +110,8 @@ class DebeziumStream:
         return self._cut()
 
     def commit(self, delivery: Delivery) -> None:
-        if isinstance(delivery.receipt, _Beat):
-            delivery.receipt.records.commit(delivery.receipt.record_index)
+        if isinstance(delivery.receipt, _Receipt):
+            delivery.receipt.records.commit()
 
     def close(self) -> None:
         if not self._engine.close(CLOSE_TIMEOUT):
@@ -122,34 +121,29 @@ class DebeziumStream:
             )
 
     def _read(self, records: Records) -> None:
-        envelopes = parse(records)
-        beat_index = next((i for i in reversed(range(len(envelopes))) if _is_heartbeat(envelopes[i])), None)
-        for index, envelope in enumerate(envelopes):
-            if index == beat_index:
-                self._read_beat(records, index)
-            if envelope is not None and envelope.get("op", "m") != "m":
-                self._buffer.add(self._decoded(envelope), envelope["source"]["ts_us"])
+        for event in read(records.batch):
+            if isinstance(event, Beat):
+                self._read_beat(records, event)
+            else:
+                self._buffer.add(self._decoded(event), event.committed_at)
         if self._buffer.changes:
-            self._buffered_bytes += len(records.json)
+            self._buffered_bytes += records.batch.size
 
-    def _decoded(self, envelope: Envelope) -> Change:
+    def _decoded(self, event: Event) -> Change:
         try:
-            return self._decoder.change(envelope)
+            return self._decoder.change(event)
         except ChangeUndecodable as error:
-            return self._decoder.unreadable(envelope, error)
+            return self._decoder.unreadable(event, error)
         except TerminalError as error:
-            source = envelope["source"]
-            error.broken = BrokenTable(TableId(source["schema"], source["table"]))
+            error.broken = BrokenTable(event.layout.table)
             raise
 
-    def _read_beat(self, records: Records, index: int) -> None:
-        """Only the last beat of a batch is looked at: it covers the others."""
-        commit_lsn = records.offset(index, "lsn_commit")
-        if commit_lsn is None or commit_lsn <= self._lsn:
+    def _read_beat(self, records: Records, beat: Beat) -> None:
+        if beat.commit_lsn is None or beat.commit_lsn <= self._lsn:
             return
-        self._lsn = Lsn(commit_lsn)
+        self._lsn = Lsn(beat.commit_lsn)
         self._buffer.committed(self._lsn)
-        self._beat = _Beat(records, index, self._lsn)
+        self._receipt = _Receipt(records)
 
     def _is_full(self) -> bool:
         return len(self._buffer.changes) >= CHANGE_LIMIT or self._buffered_bytes >= BYTE_LIMIT
@@ -159,9 +153,9 @@ class DebeziumStream:
             changes = self._buffer.take_complete()
         else:
             changes = self._buffer.take_part()
-        if not changes and self._beat is None:
+        if not changes and self._receipt is None:
             return None
-        beat, self._beat = self._beat, None
+        receipt, self._receipt = self._receipt, None
         committed_at = self._buffer.committed_at(changes[-1]) if changes else None
         self._buffer.forget_times()
         left = len(self._buffer.changes)
@@ -171,12 +165,8 @@ class DebeziumStream:
             watermark=_watermark(changes),
             lsn=self._lsn,
             committed_at=committed_at,
-            receipt=beat,
+            receipt=receipt,
         )
-
-
-def _is_heartbeat(envelope: dict[str, Any] | None) -> bool:
-    return envelope is not None and "op" not in envelope
 
 
 def _watermark(changes: Sequence[Change]) -> Watermark | None:
@@ -211,4 +201,4 @@ class DebeziumSource:
         )
         positions = PositionCounter(self.confirmed_flush_lsn, watermarks)
         decoder = Decoder(self.schemas, self.held_schemas, self.read_schema, positions, placeholder)
-        return DebeziumStream(EngineThread(properties), decoder, self.confirmed_flush_lsn)
+        return DebeziumStream(EngineThread(properties, placeholder), decoder, self.confirmed_flush_lsn)

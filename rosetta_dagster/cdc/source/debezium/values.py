@@ -1,4 +1,4 @@
-"""Decides how each value in Debezium's JSON becomes PostgreSQL's own text form, and which types cannot.
+"""Decides how each value that Debezium tells becomes PostgreSQL's own text form, and which types cannot.
 
 Debezium reads most types into Java's and prints those. Where that keeps everything, the text is restored exactly. Where
 it does not, the column or the value is refused with `ChangeUndecodable`. The few losses that leave no trace are named
@@ -10,10 +10,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
+import orjson
+
 from rosetta_dagster.cdc.errors import ChangeUndecodable
 from rosetta_dagster.cdc.event import UNCHANGED, Value
 from rosetta_dagster.cdc.schema import Column
 from rosetta_dagster.cdc.source.debezium.arrays import array_converter, quoted
+from rosetta_dagster.cdc.source.debezium.events import BOOLEAN, INTEGER, JSON, TEXT
 from rosetta_dagster.cdc.source.debezium.temporal import (
     date_text,
     interval_text,
@@ -58,6 +61,18 @@ _TEXTS: Final = (
     18, 19, 25, 114, 142, 650, 869, 774, 829, 1042, 1043, 2950, 3614, 3802, 3904, 3906, 3908, 3910, 3912, 3926,
 )  # fmt: skip
 
+_EXACT_FORMS: Final[Mapping[int, str]] = {
+    _BOOL: BOOLEAN, **dict.fromkeys(_INTEGERS, INTEGER), **dict.fromkeys(_TEXTS, TEXT),
+}  # fmt: skip
+
+#: The Python value of each form, as the converters take it.
+_PARSERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
+    INTEGER: int,
+    BOOLEAN: {b"t": True, b"f": False}.__getitem__,
+    TEXT: bytes.decode,
+    JSON: orjson.loads,
+}
+
 #: Types without their zone, their length or all of their elements by the time Debezium prints them.
 _LOST: Final = {
     1266: "its offset from UTC",
@@ -86,10 +101,29 @@ _NEGATIVE_SCALE: Final = re.compile(r"numeric\(\d+,-\d+\)(?:\[\])*", re.ASCII)
 _LENGTH: Final = re.compile(r"bit\((\d+)\)", re.ASCII)
 
 
+def reader_for(column: Column, form: str, placeholder: str) -> Callable[[bytes], Value] | None:
+    """What makes PostgreSQL's text of the column's values, which are of this form; None when they are that already."""
+    if form == _exact_form(column):
+        return None
+    parse, convert = _PARSERS[form], converter_for(column, placeholder)
+
+    def read(value: bytes) -> Value:
+        return convert(parse(value))
+
+    return read
+
+
+def _exact_form(column: Column) -> str | None:
+    """The form that is PostgreSQL's own text, for the types that nearly all columns have."""
+    if column.element_oid or column.base_oid in _LOST:
+        return None
+    return _EXACT_FORMS.get(column.base_oid)
+
+
 def converter_for(column: Column, placeholder: str) -> Convert:
     """The conversion of the column's values that are not NULL. `ChangeUndecodable` when Debezium cannot tell them.
 
-    The placeholder is Debezium's for a value that was not sent again.
+    The placeholder is Debezium's for a value that was not sent again; Java has looked for it where it stands alone.
     """
     if column.base_oid in _LOST:
         raise _refusal(column, f"Debezium does not tell {_LOST[column.base_oid]}")
@@ -97,8 +131,7 @@ def converter_for(column: Column, placeholder: str) -> Convert:
         return _guarded(column, _array(column, placeholder))
     if column.base_oid >= _FIRST_USER_OID:
         return _user_type(column, placeholder)
-    exact = _exact_type(column, placeholder)
-    return exact if exact is not None else _guarded(column, _builtin_type(column, placeholder))
+    return _exact_type(column) or _guarded(column, _builtin_type(column))
 
 
 def _refusal(column: Column, reason: str) -> ChangeUndecodable:
@@ -118,8 +151,8 @@ def _guarded(column: Column, convert: Convert) -> Convert:
     return guarded
 
 
-def _exact_type(column: Column, placeholder: str) -> Convert | None:
-    """The types that nearly all columns have, by the fewest calls."""
+def _exact_type(column: Column) -> Convert | None:
+    """The types whose values need no guard: of the right form, each is told exactly."""
     oid = column.base_oid
     if oid in _INTEGERS:
         # A bound method of bytes: no Python frame for each integer.
@@ -127,58 +160,37 @@ def _exact_type(column: Column, placeholder: str) -> Convert | None:
     if oid == _BOOL:
         return {True: b"t", False: b"f"}.__getitem__
     if oid in _TEXTS:
-        return _text(placeholder)
+        return str.encode
     if oid == _NUMERIC:
-        return _numeric(column, placeholder)
+        return _whole_numeric if _NEGATIVE_SCALE.fullmatch(column.type) else _numeric
     return None
 
 
-def _text(placeholder: str) -> Convert:
-    def convert(value: str) -> Value:
-        return UNCHANGED if value == placeholder else value.encode()
-
-    return convert
+def _numeric(value: str) -> bytes:
+    return _SPECIAL_NUMERICS.get(value) or value.encode()
 
 
-def _numeric(column: Column, placeholder: str) -> Convert:
-    special: dict[str, Value] = {**_SPECIAL_NUMERICS, placeholder: UNCHANGED}
-
-    def convert(value: str) -> Value:
-        return special.get(value) or value.encode()
-
-    def convert_whole(value: str) -> Value:
-        # Debezium takes a negative scale for one of two thousand digits.
-        return convert(value.partition(".")[0])
-
-    return convert_whole if _NEGATIVE_SCALE.fullmatch(column.type) else convert
+def _whole_numeric(value: str) -> bytes:
+    """Debezium takes a negative scale for one of two thousand digits."""
+    return _numeric(value.partition(".")[0])
 
 
-def _builtin_type(column: Column, placeholder: str) -> Convert:
+def _builtin_type(column: Column) -> Convert:
     oid = column.base_oid
-    if oid == _BYTEA:
-        return _bytea(placeholder)
     if oid == _BIT:
         return _bit(column)
-    return _CONVERSIONS.get(oid) or _hex(_GEOMETRIES.get(oid), placeholder)
+    return _CONVERSIONS.get(oid) or _hex(_GEOMETRIES.get(oid))
 
 
-def _bytea(placeholder: str) -> Convert:
-    def convert(value: str) -> Value:
-        return UNCHANGED if value == placeholder else b"\\x" + value.encode()
-
-    return convert
+def _bytea(value: str) -> bytes:
+    return b"\\x" + value.encode()
 
 
-def _hex(finish: Callable[[bytes], bytes] | None, placeholder: str) -> Convert:
-    """Types that Debezium does not know: PostgreSQL's text in hex. The placeholder is no hex, so it costs nothing."""
+def _hex(finish: Callable[[bytes], bytes] | None) -> Convert:
+    """Types that Debezium does not know: PostgreSQL's text in hex."""
 
     def convert(value: str) -> Value:
-        try:
-            text = bytes.fromhex(value)
-        except ValueError:
-            if value == placeholder:
-                return UNCHANGED
-            raise
+        text = bytes.fromhex(value)
         return finish(text) if finish else text
 
     return convert
@@ -252,6 +264,7 @@ def _array_timestamptz(text: str) -> bytes:
 
 
 _CONVERSIONS: Final[Mapping[int, Convert]] = {
+    _BYTEA: _bytea,
     700: _real,
     701: _double,
     790: _money,
@@ -286,11 +299,11 @@ def _element(column: Column, placeholder: str) -> Convert:
         return _user_type(column, placeholder)
     if column.base_oid >= _FIRST_USER_OID:
         # Elements of a domain: Debezium does not look through it.
-        return _hex(None, placeholder)
+        return _hex(None)
     if oid in _IN_ARRAYS:
         return _IN_ARRAYS[oid]
     element = Column(name=column.name, type=column.type, type_oid=oid, base_oid=oid)
-    return _exact_type(element, placeholder) or _builtin_type(element, placeholder)
+    return _exact_type(element) or _builtin_type(element)
 
 
 def _user_type(column: Column, placeholder: str) -> Convert:
@@ -299,18 +312,18 @@ def _user_type(column: Column, placeholder: str) -> Convert:
     if name == "hstore":
         return _guarded(column, _hstore(placeholder))
     if name in ("citext", "ltree", "isbn"):
-        return _text(placeholder)
-    return _label_or_hex(column, placeholder)
+        return str.encode
+    return _label_or_hex(column)
 
 
-def _label_or_hex(column: Column, placeholder: str) -> Convert:
+def _label_or_hex(column: Column) -> Convert:
     """Enums come as their labels, composites and ranges in hex: the value tells which, or it is refused."""
 
     def convert(value: Any) -> Value:
         if not isinstance(value, str):
             raise _refusal(column, "Debezium tells its values in a form of its own")
         if not _HEX.fullmatch(value):
-            return UNCHANGED if value == placeholder else value.encode()
+            return value.encode()
         text = bytes.fromhex(value)
         if _is_composite_or_range(text):
             return text

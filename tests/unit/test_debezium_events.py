@@ -1,0 +1,34 @@
+from rosetta_dagster.cdc.event import UNCHANGED
+from rosetta_dagster.cdc.source.debezium.events import Beat, Event, read
+
+from .debezium_batches import batch_of, event
+
+
+def test_events_and_beats_are_read_in_their_order() -> None:
+    items: list[Event | Beat] = [
+        Beat(None),
+        event("c", None, {"id": "1", "name": "a"}, xid=1, lsn=10, commit_before=None, committed_at=5),
+        Beat(20),
+        event("t", None, None),
+        event("c", None, {"id": "2", "total": b"[1]"}, table="orders"),
+    ]
+    assert items == list(read(batch_of(items)))
+
+
+def test_both_images_of_a_row_are_read() -> None:
+    both = event("u", {"id": "1", "name": "a"}, {"id": "2", "name": "b"})
+    assert [both] == list(read(batch_of([both])))
+
+
+def test_null_the_empty_text_and_what_was_not_sent_are_told_apart_in_each_image() -> None:
+    items = [
+        event("u", {"a": None, "b": "", "c": "x"}, {"a": "", "b": UNCHANGED, "c": None}),
+        event("d", {"a": "1", "b": None, "c": None}, None),
+        event("c", None, {"a": "1", "b": "2", "c": None}),
+    ]
+    assert items == list(read(batch_of(items)))
+
+
+def test_a_table_without_columns_has_empty_rows() -> None:
+    items = [event("c", None, {}), event("c", None, {"id": "1"})]
+    assert items == list(read(batch_of(items)))
