@@ -101,16 +101,64 @@ def missing_columns(known: Sequence[str], schema: TableSchema) -> tuple[Column, 
 def columns_named(names: Sequence[str], known: TableSchema, current: TableSchema) -> tuple[Column | None, ...]:
     """The columns that a table had when a change was logged, by their names; None for one that neither schema has.
 
-    The change was logged after the table was as in `known`, and not after it was as in `current`. A name that was dropped
-    and given again stands for a column of each. Numbers ascend in a table, so columns that do not are of no table: then
-    the numbers are not known.
+    The change was logged after the table was as in `known`, and not after it was as in `current`. A name may stand for a
+    column of each: one that was dropped and given again, or names that columns took from each other. Where the table can
+    have been one only, it was that one. Where it can have been several, it has the columns of now if that is one of them:
+    then it shows that one was dropped and added again. Else the numbers are not known.
     """
     for schema in (current, known):
         if tuple(names) == schema.column_names:
             return schema.columns
+    possible = _tables_between(names, known, current)
     by_name = {column.name: column for column in (*known.columns, *current.columns)}
-    found = tuple(by_name.get(name) for name in names)
-    numbers = [column.number for column in found if column is not None]
-    if numbers == sorted(set(numbers)):
-        return found
-    return tuple(column and replace(column, number=0) for column in found)
+    newest = tuple(by_name.get(name) for name in names)
+    if len(possible) == 1:
+        return possible[0]
+    # With none, a name was of a third column; or `known` is what one destination holds, and the change older.
+    if newest in possible or (not possible and _ascends(newest)):
+        return newest
+    return tuple(column and replace(column, number=0) for column in newest)
+
+
+def key_among(columns: Sequence[Column], schema: TableSchema) -> tuple[str, ...]:
+    """The key of the schema by the names that its columns have among these; nothing when one is not there.
+
+    A key column may have another name here, and another column the key's. Where numbers are not known, names have to do.
+    """
+    keyed = [schema.columns[index] for index in schema.key_indexes]
+    if all(column.number for column in (*columns, *keyed)):
+        names = {column.number: column.name for column in columns}
+        key = tuple(names.get(column.number, "") for column in keyed)
+    else:
+        key = schema.key
+    return key if {column.name for column in columns}.issuperset(key) else ()
+
+
+def _ascends(columns: Sequence[Column | None]) -> bool:
+    """Whether the numbers ascend, as they do in every table."""
+    numbers = [column.number for column in columns if column is not None]
+    return numbers == sorted(set(numbers))
+
+
+def _tables_between(names: Sequence[str], known: TableSchema, current: TableSchema) -> list[tuple[Column, ...]]:
+    """What columns of these names a table can have had on its way from one schema to the other.
+
+    A column keeps its number, and one that is added gets a greater one than all before. So the table began with columns of
+    `known`, those that are there now and maybe some that were dropped since, and ended with the first few of those added
+    since. Each is supposed to have had the name that it has in one of the two schemas.
+    """
+    now = {column.number: column for column in current.columns}
+    added = current.columns[sum(column.number in now for column in known.columns) :]
+    begun: list[tuple[Column, ...]] = [()]
+    for column in known.columns:
+        kept = now.get(column.number)
+        longer = [(*columns, found) for columns in begun for found in _next_of(names, columns, kept or column, column)]
+        begun = longer if kept else begun + longer
+    ended = [(*columns, *added[: max(0, len(names) - len(columns))]) for columns in begun]
+    return [columns for columns in ended if tuple(column.name for column in columns) == tuple(names)]
+
+
+def _next_of(names: Sequence[str], columns: tuple[Column, ...], *states: Column) -> list[Column]:
+    """The first of these states of one column that has the name which comes after these columns; none when none has."""
+    name = names[len(columns)] if len(columns) < len(names) else None
+    return [column for column in states if column.name == name][:1]

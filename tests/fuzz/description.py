@@ -29,6 +29,7 @@ def _lines(workload: Workload) -> Iterator[str]:
         yield statement(insert, tables)
     yield f"-- the pipeline has the tables {list(workload.begins_with)}"
     yield f"-- start {workload.engine}, change_limit {workload.change_limit}, is_confirmed {workload.is_confirmed}"
+    yield f"-- is_copied_first {workload.is_copied_first}"
     for act in workload.acts:
         match act:
             case Restart():

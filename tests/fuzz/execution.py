@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -13,7 +13,7 @@ import psycopg
 from rosetta_dagster.cdc.position import Engine
 from tests.conftest import Database
 
-from .alterations import AddColumn, has_name_again, may_be_set_aside
+from .alterations import AddColumn, ChangeType, has_name_again, may_be_set_aside
 from .columns import Columns
 from .comparison import difference
 from .names import quoted
@@ -48,6 +48,8 @@ def execute(stage: Stage, workload: Workload, tally: Tally) -> None:
 
 def execute_twice(stage: Stage, workload: Workload, tally: Tally) -> None:
     """Run the workload over both engines at once. `Failure` when the destinations differ from the source or each other."""
+    # So that the engines have to tell what the copies would hold otherwise.
+    workload = replace(workload, is_copied_first=True)
     _execute(stage, workload, tally, Twins(stage, workload), stage.destinations)
 
 
@@ -59,9 +61,8 @@ def _execute(stage: Stage, workload: Workload, tally: Tally, runs: Runs | Twins,
         admin.execute(f"CREATE TABLE {quoted(*workload.anchor)} (id integer PRIMARY KEY)")
         _make_tables(admin, workload)
         sessions = [stack.enter_context(_session(source.url)) for _ in range(SESSION_COUNT)]
-        _Execution(runs, workload, sessions, admin, tally).run()
-        readers = [stack.enter_context(destination.connect()) for destination in destinations]
-        _compare(admin, readers, workload)
+        readers = [stack.enter_context(_reader(database)) for database in (source, *destinations)]
+        _Execution(runs, workload, sessions, admin, readers=readers, tally=tally).run()
     tally.workloads += 1
 
 
@@ -73,17 +74,22 @@ def _make_tables(admin: "psycopg.Connection[Any]", workload: Workload) -> None:
             raise Failure("ddl", f"the source refuses {ddl}: {error}") from error
 
 
-def _compare(
-    source: "psycopg.Connection[Any]", destinations: "Sequence[psycopg.Connection[Any]]", workload: Workload
-) -> None:
-    for connection in (source, *destinations):
-        connection.execute("SET extra_float_digits = 1; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'")
-    for table in workload.tables:
+def _compare(readers: "Sequence[psycopg.Connection[Any]]", tables: Iterable[Table]) -> None:
+    """Look at the source, by its first reader, and at each destination. `Failure` when they differ."""
+    source, *destinations = readers
+    for table in tables:
         found = [difference(source, destination, table.id) for destination in destinations]
         found += [difference(*pair, table.id, as_of=source) for pair in pairwise(destinations)]
         if any(found):
             told = [str(each or "no difference") for each in found]
             raise Failure("difference", f"table {table.sql}: {'; '.join(told)}")
+
+
+@contextmanager
+def _reader(database: Database) -> Iterator["psycopg.Connection[Any]"]:
+    with database.connect() as connection:
+        connection.execute("SET extra_float_digits = 1; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'")
+        yield connection
 
 
 @contextmanager
@@ -121,14 +127,19 @@ class _Execution:
         workload: Workload,
         sessions: "list[psycopg.Connection[Any]]",
         admin: "psycopg.Connection[Any]",
+        *,
+        readers: "Sequence[psycopg.Connection[Any]]",
         tally: Tally,
     ) -> None:
         self._runs = runs
         self._workload = workload
         self._sessions = sessions
         self._admin = admin
+        self._readers = readers
         self._tally = tally
         self._columns = Columns(admin, workload.tables)
+        #: Tables whose columns changed and that took no last change, as when a column is left that may not be NULL.
+        self._untouched: set[int] = set()
 
     def run(self) -> None:
         for insert in self._workload.first:
@@ -136,9 +147,7 @@ class _Execution:
         self._commit_all()
         endings = [act.ending for act in self._workload.acts if isinstance(act, Restart)]
         self._runs.start(self._workload.engine, (*endings, Ending.STOP)[0], self._workload.begins_with)
-        if isinstance(self._runs, Twins) and Ending.KILL not in endings[:1]:
-            # So that the engines have to tell what the copies would hold otherwise.
-            self._runs.catch_up()
+        self._let_copy()
         for act in self._workload.acts:
             self._tally.acts[type(act.change if isinstance(act, Alter) else act).__name__] += 1
             if isinstance(act, Restart):
@@ -150,38 +159,72 @@ class _Execution:
         self._runs.catch_up()
         self._settle()
         self._runs.end(Ending.STOP)
+        self._compare(range(len(self._workload.tables)))
 
     def _restart(self, act: Restart, ending: Ending) -> None:
         time.sleep(act.delay / 1000)
         if self._runs.is_starting():
             # It cannot be stopped while it waits.
             self._commit_all()
+        streamed = set(self._runs.tables)
+        kept = streamed.intersection(act.tables).difference(act.forgotten)
+        self._look_at(streamed - kept)
         self._errors()
         self._runs.end(act.ending)
         self._tally.endings[act.ending] += 1
         self._runs.forget(act.forgotten)
         self._runs.start(act.engine, ending, act.tables)
+        if kept != set(act.tables):
+            self._let_copy()
+
+    def _let_copy(self) -> None:
+        """Wait for the copies, if the workload is one of those, so that what is written then has to come over the stream."""
+        if self._workload.is_copied_first:
+            # A copy begins when they have ended.
+            self._commit_all()
+            self._runs.await_copies()
+
+    def _look_at(self, indexes: Collection[int]) -> None:
+        """Compare these tables before a copy mends what the stream did to them; if the workload waited for it."""
+        if not indexes or not self._workload.is_copied_first or self._runs.is_process:
+            return
+        # One that takes inserts only can be touched only once.
+        touched = [index for index in indexes if self._workload.tables[index].may_change]
+        self._commit_all()
+        self._touch(touched)
+        left_out = [*self._errors(), *filter(self._is_noticed_late, indexes)]
+        left_out += [index for index in indexes if index not in touched and self._workload.alterations(index)]
+        self._compare(index for index in indexes if index not in left_out)
+
+    def _compare(self, indexes: Iterable[int]) -> None:
+        """Look at these tables at all ends. A table that took no last change may lack columns at a destination."""
+        tables = [self._workload.tables[index] for index in indexes if index not in self._untouched]
+        _compare(self._readers, tables)
 
     def _settle(self) -> None:
         """Let the pipeline have every table, each table a last change, and copy those anew that were set aside."""
         everything = range(len(self._workload.tables))
         if self._runs.tables != tuple(everything):
             self._runs.again(everything)
-        self._touch()
-        if Engine.DEBEZIUM in self._workload.engines and any(map(self._has_name_again, everything)):
-            # It is noticed at the next start (LIMITATIONS.md).
+        self._touch(everything)
+        if any(map(self._is_noticed_late, everything)):
             self._runs.again(everything)
-            self._touch()
+            self._touch(everything)
         errors = self._errors()
         if errors:
             self._tally.set_aside += len(errors)
             self._runs.again(everything, forgotten=errors)
-            self._touch()
+            self._touch(everything)
         if left := self._runs.errors():
             raise Failure("set aside again", str(left))
 
-    def _has_name_again(self, index: int) -> bool:
-        return has_name_again(self._workload.tables[index], self._workload.alterations(index))
+    def _is_noticed_late(self, index: int) -> bool:
+        """Whether something of the table is noticed at the next start only (LIMITATIONS.md)."""
+        changes = self._workload.alterations(index)
+        return Engine.DEBEZIUM in self._workload.engines and (
+            has_name_again(self._workload.tables[index], changes)
+            or any(isinstance(change, ChangeType) for change in changes)
+        )
 
     def _errors(self) -> list[int]:
         """The tables that are set aside. `Failure` when LIMITATIONS.md does not say that they may be."""
@@ -192,20 +235,25 @@ class _Execution:
                 raise Failure("set aside", f"table {table.sql}: {reason}")
         return list(errors)
 
-    def _touch(self) -> None:
-        for index, last in enumerate(self._workload.last):
-            table = self._workload.tables[index]
+    def _touch(self, indexes: Iterable[int]) -> None:
+        """A change of each of the tables: columns are followed with the next one."""
+        for index in indexes:
+            last, table = self._workload.last[index], self._workload.tables[index]
             needed = replace(
                 last, rows=({mark: text for mark, text in last.rows[0].items() if self._is_needed(table, mark)},)
             )
             again = Update(session=0, table=index, row={}, count=1, skip=0)
             acts: tuple[Act, ...] = (last, again, needed) if table.may_change else (last, needed)
-            for act in acts:
-                written = self._execute(act)
-                self._commit_all()
-                if written:
-                    break
+            self._untouched.discard(index)
+            if not any(map(self._committed, acts)) and self._workload.alterations(index):
+                self._untouched.add(index)
         self._runs.catch_up()
+
+    def _committed(self, act: Act) -> int:
+        """Do it and commit; how many rows were written."""
+        written = self._execute(act)
+        self._commit_all()
+        return written
 
     def _is_needed(self, table: Table, mark: int) -> bool:
         return any(column.mark == mark and not may_be_null(table, column) for column in table.columns)

@@ -35,6 +35,12 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
 
+_COPIED = """
+SELECT table_schema, table_name FROM rosetta.copies
+WHERE pipeline = '{}' AND (finished_at IS NOT NULL OR set_aside_at IS NOT NULL)
+"""
+
+
 class Failure(Exception):
     """What a workload shows to be wrong; the kind stays the same when the workload is made smaller."""
 
@@ -127,6 +133,27 @@ class Runs:
     def is_starting(self) -> bool:
         """Whether the run may wait for transactions of others: for a lock, or for the end of all to make a slot."""
         return self._worker is not None and self._worker.report().phase is not Phase.STREAMING
+
+    @property
+    def is_process(self) -> bool:
+        """Whether the run is one that is to be killed: it tells nothing of itself."""
+        return self._process is not None
+
+    def await_copies(self) -> None:
+        """Wait until the run's tables are copied, or set aside, by what the destination says."""
+        tables, deadline = set(self._ids(self.tables)), time.monotonic() + PATIENCE
+        while not self._copied().issuperset(tables):
+            self._look()
+            if self._process is None:
+                self._try_again()
+            if time.monotonic() > deadline:
+                raise Failure("late", f"the tables were not copied within {PATIENCE:.0f} seconds")
+            time.sleep(0.02)
+
+    def _copied(self) -> set[tuple[str, str]]:
+        if self.destination.rows("SELECT to_regclass('rosetta.copies')") == [(None,)]:
+            return set()
+        return set(self.destination.rows(_COPIED.format(self._name)))
 
     def catch_up(self) -> None:
         """Wait until the run has applied all that is committed now. Its tables are copied then, or set aside."""
@@ -238,6 +265,14 @@ class Twins:
 
     def is_starting(self) -> bool:
         return any(runs.is_starting() for runs in self._each)
+
+    @property
+    def is_process(self) -> bool:
+        return any(runs.is_process for runs in self._each)
+
+    def await_copies(self) -> None:
+        for runs in self._each:
+            runs.await_copies()
 
     def catch_up(self) -> None:
         for runs in self._each:

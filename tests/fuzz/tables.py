@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from hashlib import md5
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from hypothesis import strategies as st
 
@@ -27,6 +27,14 @@ class Identification(StrEnum):
     FULL = "FULL"
     #: Inserts only.
     NOTHING = "NOTHING"
+
+
+#: Those of tables, as often as they stand here.
+_IDENTIFICATIONS: Final = (
+    *Identification,
+    *Identification,
+    *(each for each in Identification if each is not Identification.NOTHING),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +171,7 @@ class Table:
 @st.composite
 def tables(draw: st.DrawFn, *, namespace: str, for_debezium: bool) -> Table:
     known = types(for_debezium=for_debezium)
-    identification = draw(st.sampled_from(Identification))
+    identification = draw(st.sampled_from(_IDENTIFICATIONS))
     is_keyed = identification not in {Identification.FULL, Identification.NOTHING}
     partition_count = draw(st.sampled_from([0, 0, 0, 2])) if identification is not Identification.INDEX else 0
     key_count = draw(st.sampled_from([1, 1, 1, 2, 3])) if is_keyed or partition_count else 0
@@ -207,7 +215,7 @@ def tables(draw: st.DrawFn, *, namespace: str, for_debezium: bool) -> Table:
 def _generated(draw: st.DrawFn, columns: tuple[Column, ...]) -> str:
     """A generated column over an integer, when there is one."""
     integers = [column.name for column in columns if column.type.sql in {"integer", "smallint", "bigint"}]
-    if not draw(st.booleans()):
+    if draw(st.integers(0, 3)):
         return ""
     expression = f"{quoted(draw(st.sampled_from(integers)))}::numeric * 2" if integers else "1 + 1"
     # A table with a virtual one is not partitioned by it, nor is it a key.

@@ -35,13 +35,28 @@ def test_an_update_of_other_columns_than_the_key_has_no_old_row() -> None:
 
 
 def test_an_update_whose_old_row_was_logged_has_both() -> None:
-    found = decoder().change(event("u", {"id": "1", "name": "a"}, {"id": "1", "name": "b"}))
+    whole = replace(ITEMS, identity=Identity.FULL)
+    found = decoder(whole).change(event("u", {"id": "1", "name": "a"}, {"id": "1", "name": "b"}))
     assert (row("1", "b"), row("1", "a")) == (found.row, found.old_row)
 
 
 def test_a_delete_has_only_the_old_row() -> None:
     found = decoder().change(event("d", {"id": "1", "name": None}, None))
     assert (Operation.DELETE, None, row("1", None)) == (found.operation, found.row, found.old_row)
+
+
+@pytest.mark.parametrize(("identity", "is_whole"), [(Identity.KEY, False), (Identity.FULL, True)])
+def test_of_an_old_row_only_what_was_logged_is_read_since_debezium_makes_up_the_rest(
+    identity: Identity, *, is_whole: bool
+) -> None:
+    # NULL is told as 0 in a column that may not be NULL, and 0 is an interval that is not told exactly.
+    lasting = column("lasting", "interval", oid=1186, not_null=True)
+    known = replace(ITEMS, columns=(ITEMS.columns[0], lasting), identity=identity)
+    deleted = event("d", {"id": "1", "lasting": "P0Y0M0DT0H0M0S"}, None)
+    if is_whole:
+        refusal(decoder(known), deleted)
+    else:
+        assert row("1", None) == decoder(known).change(deleted).old_row
 
 
 def test_a_truncate_has_no_rows() -> None:

@@ -629,6 +629,17 @@ def test_a_key_of_many_columns_keeps_the_order_of_the_catalog() -> None:
     assert (("c", "a"), (1, 0)) == (schema.key, schema.key_indexes)
 
 
+def test_a_key_column_that_the_catalog_has_renamed_already_stays_the_key_of_earlier_changes() -> None:
+    # With FULL the message marks every column. Another one has the name here that the key has by now.
+    renamed = table("name", "other", "added", key=("name",))
+    columns = tuple(column(name, identifies=True) for name in ("id", "name", "added"))
+    relations = relations_of(ITEMS, read_schema=lambda _: renamed, type_name=spelled)
+    relations.learn(Relation(7, "public", "items", "f", columns))
+    schema = schema_of(relations, 7)
+    assert schema is not None
+    assert ("id",) == schema.key
+
+
 def test_changes_before_an_alteration_keep_the_old_schema_and_those_after_it_have_the_new() -> None:
     altered = table("id", "name", "more")
     reader = Reader(relations_of(ITEMS, read_schema={ITEMS.id: altered}.get, type_name=lambda *_: "text"))

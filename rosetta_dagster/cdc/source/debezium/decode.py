@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
 from rosetta_dagster.cdc.event import Change, Operation, Row, UnreadableTable, Value, key_of
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named
+from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
 from rosetta_dagster.cdc.source.debezium.events import Event, Image, Layout
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.values import reader_for
@@ -33,6 +33,10 @@ class TableDecoder:
         self.layout = layout
         readers = [reader_for(column, form, placeholder) for column, form in zip(schema.columns, layout.forms, strict=True)]
         self._readers = [(index, read) for index, read in enumerate(readers) if read is not None]
+        #: Only the key is logged of an old row, unless all of it is. For another column that may not be NULL Debezium makes
+        #: up a value, which may be one that it does not tell exactly.
+        is_whole = schema.identity is Identity.FULL or not schema.key
+        self._unlogged = [] if is_whole else [at for at in range(len(readers)) if at not in schema.key_indexes]
 
     def rows(self, before: Image, after: Image) -> tuple[Row | None, Row | None]:
         """The old row and the new one. `ChangeUndecodable` when they are not of this table, as it is known here."""
@@ -40,7 +44,7 @@ class TableDecoder:
             row = None if after is None else self._row(after)
             if before is None:
                 return None, row
-            old_row = self._row(before)
+            old_row = self._old_row(before)
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
             # Without the cause, which may quote the value.
             raise _unfit(self.schema.id) from None
@@ -48,6 +52,14 @@ class TableDecoder:
             # No key holds NULL: the table is told by other columns by now.
             raise _unfit(self.schema.id)
         return old_row, row
+
+    def _old_row(self, image: list[Value]) -> Row:
+        if not self._unlogged:
+            return self._row(image)
+        logged = image.copy()
+        for index in self._unlogged:
+            logged[index] = None
+        return self._row(logged)
 
     def _row(self, image: list[Value]) -> Row:
         if not self._readers:
@@ -173,22 +185,8 @@ def _unfit(table: TableId) -> ChangeUndecodable:
 def _schema_with(current: TableSchema, known: TableSchema, columns: tuple[Column, ...]) -> TableSchema:
     if columns == current.columns:
         return current
-    key = next((key for schema in (current, known) if (key := _key_among(columns, schema))), ())
+    key = key_among(columns, current) or key_among(columns, known)
     return TableSchema(id=current.id, columns=columns, key=key, identity=current.identity, comment=current.comment)
-
-
-def _key_among(columns: tuple[Column, ...], schema: TableSchema) -> tuple[str, ...]:
-    """The key of the schema by the names that its columns have among these; nothing when one is not there.
-
-    A key column may have another name here, and another column the key's. Where numbers are not known, names have to do.
-    """
-    keyed = [schema.columns[index] for index in schema.key_indexes]
-    if all(column.number for column in (*columns, *keyed)):
-        names = {column.number: column.name for column in columns}
-        key = tuple(names.get(column.number, "") for column in keyed)
-    else:
-        key = schema.key
-    return key if {column.name for column in columns}.issuperset(key) else ()
 
 
 def joined_key_change(deleted: Change, inserted: Change) -> Change | None:

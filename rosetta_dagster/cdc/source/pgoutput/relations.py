@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named
+from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
 from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn, RowReader, row_reader
 
 #: Reads what the catalog says of a table now; None when the table is gone.
@@ -58,7 +58,7 @@ class Relations:
         return TableSchema(
             id=catalog.id,
             columns=columns,
-            key=_key(relation, catalog),
+            key=_key(relation, key_among(columns, catalog)),
             identity=_identity(relation),
             comment=catalog.comment,
         )
@@ -79,7 +79,7 @@ def _describes(known: TableSchema, relation: Relation) -> bool:
         [(column.name, column.type_oid, column.type_modifier) for column in known.columns]
         == [(column.name, column.type_oid, column.type_modifier) for column in relation.columns]
         and known.identity is _identity(relation)
-        and set(known.key) == set(_key(relation, known))
+        and set(known.key) == set(_key(relation, known.key))
     )
 
 
@@ -90,10 +90,9 @@ def _identity(relation: Relation) -> Identity:
     return identity
 
 
-def _key(relation: Relation, catalog: TableSchema) -> tuple[str, ...]:
-    """The key's columns; in the catalog's order, which the message does not tell."""
-    names = {column.name for column in relation.columns}
+def _key(relation: Relation, key: tuple[str, ...]) -> tuple[str, ...]:
+    """The key's columns; in the order that the catalog has, which the message does not tell."""
     identifying = tuple(column.name for column in relation.columns if column.identifies)
-    if relation.identity == "f" or not identifying or set(identifying) == set(catalog.key):
-        return catalog.key if names.issuperset(catalog.key) else ()
+    if relation.identity == "f" or not identifying or set(identifying) == set(key):
+        return key
     return identifying
