@@ -204,9 +204,9 @@ def _stream(
 def _source(config: PipelineConfig, prepared: _Prepared, replicas: Sequence[Replica]) -> Source:
     connection = config.source.connection
 
-    def read_schema(table: TableId) -> TableSchema | None:
+    def schemas_now(tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
         with source_errors(connection), connect(connection) as catalog:
-            return read_schemas(catalog, [table]).get(table)
+            return read_schemas(catalog, tables)
 
     def read_type_name(oid: int, modifier: int) -> str:
         with source_errors(connection), connect(connection) as catalog:
@@ -223,7 +223,7 @@ def _source(config: PipelineConfig, prepared: _Prepared, replicas: Sequence[Repl
             publication_name=config.publication_name,
             schemas=prepared.schemas,
             held_schemas=held_schemas,
-            read_schema=read_schema,
+            read_schema=lambda table: schemas_now([table]).get(table),
             type_name=read_type_name,
             confirmed_flush_lsn=slot.confirmed_flush_lsn,
         )
@@ -233,6 +233,6 @@ def _source(config: PipelineConfig, prepared: _Prepared, replicas: Sequence[Repl
         publication_name=config.publication_name,
         schemas=prepared.schemas,
         held_schemas=held_schemas,
-        read_schema=read_schema,
+        read_schemas=schemas_now,
         confirmed_flush_lsn=slot.confirmed_flush_lsn,
     )

@@ -10,10 +10,9 @@ from typing import Any
 
 import psycopg
 
-from rosetta_dagster.cdc.position import Engine
 from tests.conftest import Database
 
-from .alterations import AddColumn, ChangeType, has_name_again, may_be_set_aside
+from .alterations import AddColumn, may_be_set_aside
 from .columns import Columns
 from .comparison import difference
 from .names import quoted
@@ -192,7 +191,7 @@ class _Execution:
         touched = [index for index in indexes if self._workload.tables[index].may_change]
         self._commit_all()
         self._touch(touched)
-        left_out = [*self._errors(), *filter(self._is_noticed_late, indexes)]
+        left_out = self._errors()
         left_out += [index for index in indexes if index not in touched and self._workload.alterations(index)]
         self._compare(index for index in indexes if index not in left_out)
 
@@ -207,9 +206,6 @@ class _Execution:
         if self._runs.tables != tuple(everything):
             self._runs.again(everything)
         self._touch(everything)
-        if any(map(self._is_noticed_late, everything)):
-            self._runs.again(everything)
-            self._touch(everything)
         errors = self._errors()
         if errors:
             self._tally.set_aside += len(errors)
@@ -217,14 +213,6 @@ class _Execution:
             self._touch(everything)
         if left := self._runs.errors():
             raise Failure("set aside again", str(left))
-
-    def _is_noticed_late(self, index: int) -> bool:
-        """Whether something of the table is noticed at the next start only (LIMITATIONS.md)."""
-        changes = self._workload.alterations(index)
-        return Engine.DEBEZIUM in self._workload.engines and (
-            has_name_again(self._workload.tables[index], changes)
-            or any(isinstance(change, ChangeType) for change in changes)
-        )
 
     def _errors(self) -> list[int]:
         """The tables that are set aside. `Failure` when LIMITATIONS.md does not say that they may be."""

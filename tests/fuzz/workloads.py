@@ -295,8 +295,6 @@ class _Script:
     def _alter(self, session: int, table: int) -> list[Act]:
         """Changes of columns, in a session's own transaction or at once; others have mostly ended theirs before."""
         kind = self._draw(st.sampled_from(_ALTERATIONS))
-        if self._for_debezium and kind in {"widen", "narrow"}:
-            return self._alter_and_restart(kind, table)
         is_within = self._draw(st.integers(0, 2)) == 0
         before = self._end_all() if self._draw(st.integers(0, 2)) else []
         acts: list[Act] = []
@@ -312,14 +310,6 @@ class _Script:
             self._open.add(session)
             acts += self._end(session) if self._draw(st.integers(0, 3)) else []
         return [*before, *acts]
-
-    def _alter_and_restart(self, kind: str, table: int) -> list[Act]:
-        """Another type, of which Debezium tells nothing before its next start (LIMITATIONS.md)."""
-        acts = self._end_all()
-        for change in self._changes(kind, table):
-            self._tables[table] = altered(self._tables[table], change)
-            acts += [Alter(session=None, table=table, change=change), self._restart()]
-        return acts
 
     def _changes(self, kind: str, table: int) -> Sequence[Alteration]:
         columns = self._tables[table].columns

@@ -420,7 +420,7 @@ def _open(server: EmbeddedPostgres, connection: "psycopg.Connection[Any]", table
         publication_name="captured",
         schemas=schemas,
         held_schemas={},
-        read_schema=schemas.get,
+        read_schemas=lambda tables: {table: schemas[table] for table in tables},
         confirmed_flush_lsn=Lsn.parse(row[0]),
     ).open([])
 

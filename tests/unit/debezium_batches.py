@@ -50,7 +50,7 @@ def batch_of(items: Sequence[Event | Beat]) -> Batch:
         heads += _head(item, layouts.index(item.layout), flags, len(found) // 4)
         values += b"".join((value if isinstance(value, bytes) else b"") + b"\0" for image in images for value in image)
         marks += found
-    return Batch(heads, values, marks, dict(enumerate(layouts)))
+    return Batch(heads, values, marks, dict(enumerate(layouts)), tuple(layouts))
 
 
 def _head(item: Event | Beat, layout: int = 0, images: int = 0, mark_count: int = 0) -> bytes:

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -20,8 +20,11 @@ HALF = Position(1, 50, 0)
 
 
 def decoder(known: TableSchema = ITEMS, current: TableSchema | None = None) -> Decoder:
-    """A decoder that was started with one schema, while the catalog holds another by now; None: the table is gone."""
-    return Decoder({known.id: known}, {}, lambda _: current, PositionCounter(Lsn(1), []), PLACEHOLDER)
+    """A decoder that was started with one schema, and has seen that the catalog holds another by now; None: nothing."""
+    found = {} if current is None else {current.id: current}
+    made = Decoder({known.id: known}, {}, lambda _: found, PositionCounter(Lsn(1), []), PLACEHOLDER)
+    made.look_up([known.id])
+    return made
 
 
 def test_an_insert_is_decoded_with_its_place() -> None:
@@ -88,17 +91,19 @@ def test_an_added_column_is_read_from_the_catalog() -> None:
     assert row("1", "a", "x") == found.row
 
 
-def test_the_catalog_is_read_once_for_each_change_of_the_columns() -> None:
-    read: list[TableId] = []
+def test_another_type_under_the_same_name_is_that_of_the_catalog() -> None:
+    old, new = (
+        replace(ITEMS, columns=(ITEMS.columns[0], column("name", kind, oid=1700))) for kind in ("numeric(4,2)", "numeric")
+    )
+    found = decoder(old, new).change(event("c", None, {"id": "1", "name": "12.34567"}))
+    assert (new, row("1", "12.34567")) == (found.table, found.row)
 
-    def read_schema(asked: TableId) -> TableSchema:
-        read.append(asked)
-        return table("id", "name", "added")
 
-    decode = Decoder({ITEMS.id: ITEMS}, {}, read_schema, PositionCounter(Lsn(1), []), PLACEHOLDER)
-    for columns in (("id", "name"), ("id", "name", "added"), ("id", "name", "added")):
-        decode.change(event("c", None, dict.fromkeys(columns, "1")))
-    assert [ITEMS.id] == read
+def test_a_look_that_finds_nothing_new_leaves_the_schema_as_it_is() -> None:
+    read = decoder(ITEMS, table("id", "name"))
+    first = read.change(event("c", None, {"id": "1", "name": "a"}))
+    read.look_up([ITEMS.id])
+    assert first.table is ITEMS is read.change(event("c", None, {"id": "2", "name": "a"})).table
 
 
 def test_a_dropped_column_is_gone_from_the_schema() -> None:
@@ -166,11 +171,11 @@ def test_changes_that_are_refused_for_one_reason_share_one_schema() -> None:
 def test_the_catalog_is_read_once_in_a_transaction_whose_changes_are_refused() -> None:
     read: list[TableId] = []
 
-    def read_schema(asked: TableId) -> TableSchema:
-        read.append(asked)
-        return ITEMS
+    def read_schemas(asked: Sequence[TableId]) -> dict[TableId, TableSchema]:
+        read.extend(asked)
+        return {ITEMS.id: ITEMS}
 
-    decode = Decoder({ITEMS.id: ITEMS}, {}, read_schema, PositionCounter(Lsn(1), []), PLACEHOLDER)
+    decode = Decoder({ITEMS.id: ITEMS}, {}, read_schemas, PositionCounter(Lsn(1), []), PLACEHOLDER)
     for xid in (7, 7, 8):
         refusal(decode, event("c", None, {"id": "1", "name": b"5"}, xid=xid))
     assert [ITEMS.id, ITEMS.id] == read

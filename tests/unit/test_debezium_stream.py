@@ -1,5 +1,6 @@
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import cast
@@ -10,6 +11,7 @@ from rosetta_dagster.cdc.batch import compact
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, StreamEnded
 from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation, Value
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.debezium import stream as stream_module
 from rosetta_dagster.cdc.source.debezium.decode import Decoder
@@ -166,7 +168,7 @@ class Debezium:
 @pytest.fixture
 def debezium() -> Debezium:
     engine, log = FakeEngine(deque()), Log()
-    decoder = Decoder({ITEMS.id: ITEMS}, {}, lambda _: ITEMS, PositionCounter(START, []), PLACEHOLDER)
+    decoder = Decoder({ITEMS.id: ITEMS}, {}, lambda _: {ITEMS.id: ITEMS}, PositionCounter(START, []), PLACEHOLDER)
     return Debezium(engine, DebeziumStream(cast(EngineThread, engine), decoder, START), log)
 
 
@@ -297,6 +299,26 @@ def test_a_change_that_does_not_fit_its_table_is_an_error_to_whoever_wants_it_on
     with pytest.raises(ChangeUndecodable, match=r"public\.items does not fit") as refused:
         compact([first, second])
     assert BrokenTable(ITEMS.id) == refused.value.broken
+
+
+def test_a_table_that_debezium_has_read_anew_is_looked_up_before_its_changes_are_read() -> None:
+    asked: list[TableId] = []
+
+    def read_schemas(tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
+        asked.extend(tables)
+        return {ITEMS.id: replace(ITEMS, comment=f"look {len(asked)}")}
+
+    decoder = Decoder({ITEMS.id: ITEMS}, {}, read_schemas, PositionCounter(START, []), PLACEHOLDER)
+    engine = FakeEngine(deque())
+    made = Debezium(engine, DebeziumStream(cast(EngineThread, engine), decoder, START), Log())
+    # Two layouts of one table.
+    made.sends(
+        event("c", "1", xid=1, before=100, lsn=110), event("c", "2", xid=1, before=100, lsn=120, name=b'"b"'), Beat(130)
+    )
+    assert ["look 1", "look 1"] == [each.table.comment for each in delivered(made).changes]
+    assert [ITEMS.id] == asked
+    made.sends(Beat(150))
+    assert [ITEMS.id] == asked
 
 
 def test_the_end_of_the_engine_is_told(debezium: Debezium) -> None:

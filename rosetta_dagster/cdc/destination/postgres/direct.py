@@ -19,8 +19,8 @@ from rosetta_dagster.cdc.event import UNCHANGED, Key, Row, Value
 from rosetta_dagster.cdc.postgres_errors import is_passing
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 
-#: Rows and deleted keys of a step, beyond which a staging table costs less.
-ROW_LIMIT: Final = 200
+#: Rows and deleted keys of a step, beyond which a staging table costs less once it is there.
+ROW_LIMIT: Final = 1_000
 
 #: Keys of several columns that one statement deletes. They are alternatives to the planner, which weighs each for each
 #: partition: 200 of them in 200 partitions take it a third of a second, 4 at a time a hundredth.

@@ -1,6 +1,6 @@
 """Turns Debezium's events into changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeAlias
@@ -12,8 +12,8 @@ from rosetta_dagster.cdc.source.debezium.events import Event, Image, Layout
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.values import reader_for
 
-#: Reads what the catalog says of a table now; None when the table is gone.
-ReadSchema: TypeAlias = Callable[[TableId], TableSchema | None]
+#: Reads what the catalog says of tables now; those that are gone are missing.
+ReadSchemas: TypeAlias = Callable[[Sequence[TableId]], Mapping[TableId, TableSchema]]
 
 _OPERATIONS = {"c": Operation.INSERT, "u": Operation.UPDATE, "d": Operation.DELETE, "t": Operation.TRUNCATE}
 
@@ -79,30 +79,42 @@ class Decoder:
         self,
         schemas: dict[TableId, TableSchema],
         held_schemas: dict[TableId, TableSchema],
-        read_schema: ReadSchema,
+        read_schemas: ReadSchemas,
         positions: PositionCounter,
         placeholder: str,
     ) -> None:
         """The schemas are those of now; the held ones, of tables that have them, those where the stream begins."""
-        self._read_schema = read_schema
+        self._read_schemas = read_schemas
         self._positions = positions
         self._placeholder = placeholder
-        self._schemas = dict(schemas)
+        #: What the catalog said last.
+        self._current = dict(schemas)
+        #: What tables looked like when they changed last.
         self._before = {**schemas, **held_schemas}
         self._decoders: dict[TableId, TableDecoder] = {}
-        #: What the catalog said of tables since the transaction was committed: read again, it tells no more of its changes.
-        self._catalog: dict[TableId, TableSchema | None] = {}
+        #: Tables that were looked up since the transaction was committed: again, the catalog tells no more of its changes.
+        self._looked_up: set[TableId] = set()
         self._xid = 0
         #: By table and message: equal ones are one object, as the schemas of changes are.
         self._unreadable: dict[tuple[TableId, str], UnreadableTable] = {}
+
+    def look_up(self, tables: Sequence[TableId]) -> None:
+        """Read what the catalog says of these tables now. To be asked for whenever Debezium has read a table anew.
+
+        Types change under the same names, and what Debezium tells does not show it: a number has no more digits than before.
+        """
+        for table, schema in self._read_schemas(tables).items():
+            # Changes of one batch are told apart by whether they have the same object.
+            if schema != self._current[table]:
+                self._current[table] = schema
 
     def change(self, event: Event) -> Change:
         """The change that the event stands for. `ChangeUndecodable` when it does not fit its table."""
         letter, xid, lsn, commit_before, _, layout, before, after = event
         if xid != self._xid:
-            self._xid, self._catalog = xid, {}
+            self._xid, self._looked_up = xid, set()
         if letter == "t":
-            schema, old_row, row = self._schemas[layout.table], None, None
+            schema, old_row, row = self._current[layout.table], None, None
         else:
             schema, old_row, row = self._rows(layout, before, after)
         position = self._positions.position(xid, lsn, commit_before)
@@ -126,11 +138,8 @@ class Decoder:
 
     def _rows_in(self, layout: Layout, before: Image, after: Image) -> tuple[TableSchema, Row | None, Row | None]:
         """The rows of a layout that was not met before."""
-        schema = self._schemas[layout.table]
-        if layout.columns != schema.column_names:
-            return self._rows_as(self._schema_of(layout), layout, before, after)
         try:
-            return self._rows_as(schema, layout, before, after)
+            return self._rows_as(self._schema_of(layout), layout, before, after)
         except ChangeUndecodable as unfit:
             return self._rows_again(layout, before, after, unfit)
 
@@ -138,6 +147,9 @@ class Decoder:
         self, layout: Layout, before: Image, after: Image, unfit: ChangeUndecodable
     ) -> tuple[TableSchema, Row | None, Row | None]:
         """The rows by what else the table may have been: types and keys change under the same names."""
+        if layout.table not in self._looked_up:
+            self._looked_up.add(layout.table)
+            self.look_up([layout.table])
         for schema in (self._schema_of(layout), self._before[layout.table]):
             if schema.column_names == layout.columns:
                 with suppress(ChangeUndecodable):
@@ -150,21 +162,17 @@ class Decoder:
         """The rows of the table as it looks from now on. What is known of it stays when they are not of such a table."""
         decoder = TableDecoder(schema, layout, self._placeholder)
         rows = decoder.rows(before, after)
-        self._decoders[schema.id], self._schemas[schema.id], self._before[schema.id] = decoder, schema, schema
+        self._decoders[schema.id], self._before[schema.id] = decoder, schema
         return schema, *rows
 
     def _schema_of(self, layout: Layout) -> TableSchema:
         """The table as it was when the change was logged: the catalog may be ahead of the stream by now."""
-        table = layout.table
-        known = self._before[table]
-        if table not in self._catalog:
-            self._catalog[table] = self._read_schema(table)
-        current = self._catalog[table] or known
+        known, current = self._before[layout.table], self._current[layout.table]
         columns = columns_named(layout.columns, known, current)
         unknown = [name for name, column in zip(layout.columns, columns, strict=True) if column is None]
         if unknown:
             raise ChangeUndecodable(
-                f"Table {table} had columns that are in the catalog no more: {', '.join(unknown)}.",
+                f"Table {layout.table} had columns that are in the catalog no more: {', '.join(unknown)}.",
                 "They were added and dropped again before their changes were read. Resync the table.",
             )
         return _schema_with(current, known, tuple(column for column in columns if column is not None))

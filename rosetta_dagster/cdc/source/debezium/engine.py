@@ -59,12 +59,15 @@ class EngineThread:
         return self._engine is None
 
     def _records(self, batch: Any) -> Records:
-        for layout in batch.layouts():
-            table = TableId(str(layout.namespace()), str(layout.table()))
-            columns = tuple(str(name) for name in layout.columns())
-            self._layouts[int(layout.number())] = Layout(table, columns, str(layout.forms()))
-        events = Batch(bytes(batch.heads()), bytes(batch.values()), bytes(batch.marks()), self._layouts)
-        return Records(events, batch)
+        added = {int(layout.number()): _layout(layout) for layout in batch.layouts()}
+        self._layouts |= added
+        arrays = bytes(batch.heads()), bytes(batch.values()), bytes(batch.marks())
+        return Records(Batch(*arrays, self._layouts, tuple(added.values())), batch)
+
+
+def _layout(layout: Any) -> Layout:
+    table = TableId(str(layout.namespace()), str(layout.table()))
+    return Layout(table, tuple(str(name) for name in layout.columns()), str(layout.forms()))
 
 
 #: What Debezium says of a value that it cannot print; it names the table and column, or nothing, and sometimes the value.

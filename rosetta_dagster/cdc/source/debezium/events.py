@@ -58,6 +58,9 @@ class Batch(NamedTuple):
     marks: bytes
     #: By the numbers that events refer to; also those of earlier batches.
     layouts: dict[int, Layout]
+    #: Those of them that are new: Debezium has read what the table looks like, as it does before the first change of a
+    #: table, and again after the table was altered.
+    added: tuple[Layout, ...]
 
     @property
     def size(self) -> int:

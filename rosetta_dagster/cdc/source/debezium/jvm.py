@@ -63,7 +63,7 @@ _FLAGS = (
     # Java must not take SIGINT and SIGTERM: Dagster ends a run by them.
     "-Xrs",
     # The heap is bounded, so that a large transaction waits in PostgreSQL instead of in memory.
-    "-Xms64m",
+    "-Xms128m",
     "-Xmx256m",
     # What waits in queues survives several collections: a larger young generation copies it less often.
     "-Xmn96m",

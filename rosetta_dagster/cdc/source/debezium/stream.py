@@ -17,7 +17,7 @@ from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
-from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchema, joined_key_change
+from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas, joined_key_change
 from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
 from rosetta_dagster.cdc.source.debezium.events import Beat, Event, read
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
@@ -121,6 +121,9 @@ class DebeziumStream:
             )
 
     def _read(self, records: Records) -> None:
+        if records.batch.added:
+            # A table that was altered within the batch has several.
+            self._decoder.look_up(sorted({layout.table for layout in records.batch.added}))
         for event in read(records.batch):
             if isinstance(event, Beat):
                 self._read_beat(records, event)
@@ -185,7 +188,7 @@ class DebeziumSource:
     schemas: dict[TableId, TableSchema]
     #: What tables looked like when their last change was applied: the stream begins there.
     held_schemas: dict[TableId, TableSchema]
-    read_schema: ReadSchema
+    read_schemas: ReadSchemas
     #: The slot's `confirmed_flush_lsn`, read before the start.
     confirmed_flush_lsn: Lsn
 
@@ -200,5 +203,5 @@ class DebeziumSource:
             placeholder=placeholder,
         )
         positions = PositionCounter(self.confirmed_flush_lsn, watermarks)
-        decoder = Decoder(self.schemas, self.held_schemas, self.read_schema, positions, placeholder)
+        decoder = Decoder(self.schemas, self.held_schemas, self.read_schemas, positions, placeholder)
         return DebeziumStream(EngineThread(properties, placeholder), decoder, self.confirmed_flush_lsn)
