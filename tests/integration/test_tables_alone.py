@@ -707,7 +707,17 @@ class TestSchemaChanges:
             source.run("ALTER TABLE orders ALTER COLUMN code TYPE varchar(9)", "INSERT INTO orders VALUES (1, 'longer')")
             wait_until_equal(worker, source, destination, ORDERS)
 
-    @only_pgoutput
+    def test_digits_that_the_old_type_had_no_place_for_are_kept(self, source: Database, destination: Database) -> None:
+        source.run("CREATE TABLE orders (id int PRIMARY KEY, price numeric(4,2))", "CREATE TABLE notes (id int PRIMARY KEY)")
+        config = pipeline(source, [destination], ORDERS, NOTES)
+        replicate(config, source, destination)
+        with running(config) as worker:
+            wait_until(worker, lambda: is_streaming(worker))
+            source.run("INSERT INTO orders VALUES (1, 1.23)")
+            wait_until_equal(worker, source, destination, ORDERS)
+            source.run("ALTER TABLE orders ALTER COLUMN price TYPE numeric", "INSERT INTO orders VALUES (2, 12.34567)")
+            wait_until_equal(worker, source, destination, ORDERS)
+
     def test_a_column_that_took_the_place_of_one_that_was_dropped_is_told_from_it(
         self, both: PipelineConfig, source: Database, destination: Database
     ) -> None:
@@ -718,7 +728,6 @@ class TestSchemaChanges:
             source.run("INSERT INTO orders VALUES (0, 1, 'new')")
             wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.ERROR)
 
-    @only_pgoutput
     def test_another_key_sets_the_table_aside_until_the_destination_has_it_too(
         self, both: PipelineConfig, source: Database, destination: Database
     ) -> None:
