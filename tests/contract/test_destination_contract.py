@@ -852,6 +852,24 @@ class TestTablesAndColumns:
         replica.apply(insert(wide, "2", "b", "y", None), update(wide, "1", "A", UNCHANGED, UNCHANGED))
         assert [("1", "A", "x", "it's \\ red"), ("2", "b", "y", None)] == replica.rows(wide)
 
+    def test_columns_are_added_by_changes_that_cancel_each_other_out(self, begin: Open, kind: DestinationKind) -> None:
+        replica = begin(NOTES)
+        replica.apply(insert(NOTES, "x", "y"))
+        wide = keyless("text", "more", "colour")
+        colour = replace(wide.columns[2], filling=Filling.CONSTANT, fill_value="red")
+        wide = replace(wide, columns=(*wide.columns[:2], colour))
+        same = row("x", "y", "red")
+        replica.apply(update(wide, "x", "y", "red", old=same))
+        assert ["text", "more", "colour"] == kind.columns(NOTES.id)
+        assert [("x", "y", "red")] == replica.rows(wide)
+
+    def test_a_key_may_move_as_the_first_thing_after_a_column_came(self, begin: Open) -> None:
+        replica = begin(ITEMS)
+        replica.apply(insert(ITEMS, "1", "a", "x"))
+        wide = table("id", "name", "size", "colour")
+        replica.apply(rekey(wide, ("1",), "2", UNCHANGED, UNCHANGED, "red"))
+        assert [("2", "a", "x", "red")] == replica.rows(wide)
+
     def test_a_wider_type_takes_what_the_narrow_one_could_not(self, begin: Open) -> None:
         narrow = typed({"id": "integer", "value": "integer"}, "id")
         begin(narrow).apply(insert(narrow, "1", "2147483647"))

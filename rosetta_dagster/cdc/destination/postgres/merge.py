@@ -45,7 +45,8 @@ class Merger:
         return self._direct.write(batches)
 
     def merge(self, batch: TableBatch) -> None:
-        """Do all of the table's steps in order."""
+        """Do all of the table's steps in order. Its columns change with it also when its changes cancel each other out."""
+        self._adapt(batch.table)
         for number, step in enumerate(batch.steps):
             self._do(batch.table, step, is_first=number == 0)
 
@@ -124,7 +125,6 @@ class Merger:
         return self._make_staging(table, known[1] if known else f"rosetta_staging_{len(self._staging)}")
 
     def _make_staging(self, table: TableSchema, staging: str) -> str:
-        self._adapt(table)
         self._connection.execute(sql.drop_staging(staging))
         self._connection.execute(sql.create_staging(staging, self._targets.staging_types(self._connection, table)))
         self._staging[table.id] = (table, staging)
