@@ -70,6 +70,10 @@ _FLAGS = (
     # Of the collectors the one with the smallest footprint; it is as fast as the others on this work.
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
+    # By default Java's compiler takes most of a core for the first seconds, a third of all that a backlog of 400,000 changes
+    # costs. With less inlining it takes a third less, and that backlog a tenth; in the long run a change costs 3 % more.
+    "-XX:MaxInlineLevel=4",
+    "-XX:FreqInlineSize=100",
     # The PostgreSQL driver gives the server Java's time zone, and reads timestamps in it.
     "-Duser.timezone=UTC",
     # What JPype and Netty-free Kafka classes do is announced as deprecated on every start.
