@@ -104,6 +104,17 @@ def test_tables_and_their_alterations_are_told_apart_by_layouts(source: Database
     assert ("t", None, None) == (events[3].letter, events[3].before, events[3].after)
 
 
+def test_layouts_that_no_event_refers_to_any_more_are_forgotten(source: Database) -> None:
+    source.run("CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE u (id int PRIMARY KEY)")
+    with engine_of(source, "t", "u") as engine:
+        source.run("INSERT INTO u VALUES (1)")
+        for number in range(5):
+            source.run(f"ALTER TABLE t ADD c{number} int", f"INSERT INTO t (id) VALUES ({number})")
+            # One batch each.
+            batches = batches_of(engine, 2 if number == 0 else 1)
+    assert ["t", "t", "u"] == sorted(layout.table.name for layout in batches[-1].layouts.values())
+
+
 def test_batches_stay_small_however_wide_the_rows_are(source: Database) -> None:
     source.run("CREATE TABLE t (id int PRIMARY KEY, note text)")
     with engine_of(source, "t") as engine:

@@ -60,9 +60,16 @@ class EngineThread:
 
     def _records(self, batch: Any) -> Records:
         added = {int(layout.number()): _layout(layout) for layout in batch.layouts()}
-        self._layouts |= added
+        if added:
+            self._layouts = {**_latest(self._layouts), **added}
         arrays = bytes(batch.heads()), bytes(batch.values()), bytes(batch.marks())
         return Records(Batch(*arrays, self._layouts, tuple(added.values())), batch)
+
+
+def _latest(layouts: Mapping[int, Layout]) -> dict[int, Layout]:
+    """Those that events may still refer to: of each table the last. A table gets one whenever it was analyzed, too."""
+    numbers = {layout.table: number for number, layout in layouts.items()}
+    return {number: layouts[number] for number in numbers.values()}
 
 
 def _layout(layout: Any) -> Layout:
