@@ -34,8 +34,8 @@ _FIXED: Mapping[str, str] = {
     "heartbeat.interval.ms": "20",
     "max.batch.size": "2048",
     "max.queue.size": "4096",
-    # Wide rows: the heap is bounded, so the queue must be.
-    "max.queue.size.in.bytes": str(48 * 1024 * 1024),
+    # Wide rows: the heap is bounded, so the queue must be. As much again is on its way to Python.
+    "max.queue.size.in.bytes": str(16 * 1024 * 1024),
     "status.update.interval.ms": "5000",
     "database.tcpKeepAlive": "true",
     # Seconds that half a message, or an answer, is waited for. A network that went silent within a message would keep
