@@ -67,6 +67,13 @@ def test_a_truncate_has_no_rows() -> None:
     assert Change(Position(40, 50, 0), 7, Operation.TRUNCATE, ITEMS, None, None) == found
 
 
+def test_a_truncate_comes_with_the_columns_of_the_change_before_it() -> None:
+    read = decoder(ITEMS, table("id", "name", "added"))
+    first = read.change(event("c", None, {"id": "1", "name": "a"}))
+    assert first.table is read.change(event("t", None, None)).table
+    assert ("id", "name") == first.table.column_names
+
+
 def test_null_the_empty_string_and_a_value_not_sent_are_told_apart() -> None:
     read = decoder(table("id", "a", "b"))
     found = read.change(event("u", None, {"id": "", "a": None, "b": UNCHANGED}))

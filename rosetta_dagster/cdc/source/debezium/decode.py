@@ -114,7 +114,8 @@ class Decoder:
         if xid != self._xid:
             self._xid, self._looked_up = xid, set()
         if letter == "t":
-            schema, old_row, row = self._current[layout.table], None, None
+            # It tells nothing of the columns: they are those of the change before it, and not yet those of now.
+            schema, old_row, row = self._before[layout.table], None, None
         else:
             schema, old_row, row = self._rows(layout, before, after)
         position = self._positions.position(xid, lsn, commit_before)
