@@ -76,6 +76,15 @@ class DropNotNull:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetNotNull:
+    """A column that is NULL nowhere any more."""
+
+    mark: int
+    #: What takes the place of NULL, as SQL.
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetDefault:
     """A default that a column gets later; None: it loses it."""
 
@@ -83,7 +92,7 @@ class SetDefault:
     default: str | None
 
 
-Alteration: TypeAlias = AddColumn | RenameColumn | DropColumn | ChangeType | DropNotNull | SetDefault
+Alteration: TypeAlias = AddColumn | RenameColumn | DropColumn | ChangeType | DropNotNull | SetNotNull | SetDefault
 
 
 def constant(column: Column, text: str | None) -> str:
@@ -92,7 +101,16 @@ def constant(column: Column, text: str | None) -> str:
 
 def alter_statement(change: Alteration, table: Table) -> str:
     """`LookupError` when the column is not there."""
-    return f"ALTER TABLE {table.sql} {_action(change, table)}"
+    return f"{_replacement(change, table)}ALTER TABLE {table.sql} {_action(change, table)}"
+
+
+def _replacement(change: Alteration, table: Table) -> str:
+    """What has to happen to the rows before."""
+    if not isinstance(change, SetNotNull):
+        return ""
+    name = quoted(table.column(change.mark).name)
+    # IS NULL is also true of a composite value whose fields are all NULL.
+    return f"UPDATE {table.sql} SET {name} = {change.value} WHERE {name} IS NOT DISTINCT FROM NULL; "
 
 
 def _action(change: Alteration, table: Table) -> str:
@@ -109,8 +127,8 @@ def _action(change: Alteration, table: Table) -> str:
         case ChangeType():
             using = "" if change.using is None else f" USING {change.using.format(name)}"
             return f"ALTER COLUMN {name} TYPE {change.type.sql}{using}"
-        case DropNotNull():
-            return f"ALTER COLUMN {name} DROP NOT NULL"
+        case DropNotNull() | SetNotNull():
+            return f"ALTER COLUMN {name} {'SET' if isinstance(change, SetNotNull) else 'DROP'} NOT NULL"
         case SetDefault():
             return f"ALTER COLUMN {name} {'DROP DEFAULT' if change.default is None else f'SET DEFAULT {change.default}'}"
 
@@ -132,8 +150,8 @@ def _changed(column: Column, change: Alteration) -> Column | None:
             return replace(column, name=change.name)
         case ChangeType():
             return replace(column, type=change.type)
-        case DropNotNull():
-            return replace(column, not_null=False)
+        case DropNotNull() | SetNotNull():
+            return replace(column, not_null=isinstance(change, SetNotNull))
         case SetDefault():
             return column
 

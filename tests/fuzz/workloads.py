@@ -26,6 +26,7 @@ from .alterations import (
     DropNotNull,
     RenameColumn,
     SetDefault,
+    SetNotNull,
     altered,
     constant,
 )
@@ -44,7 +45,7 @@ _KINDS: Final = (
 #: How columns change, as often as it stands here.
 _ALTERATIONS: Final = (
     *["add"] * 6, *["rename"] * 4, *["widen"] * 4, *["drop"] * 3, *["swap"] * 2, *["chain"] * 2, *["drop and add"] * 1,
-    *["not null"] * 3, *["default"] * 2, *["narrow"] * 1, *["volatile"] * 1,
+    *["nullable"] * 3, *["not null"] * 2, *["default"] * 2, *["narrow"] * 1, *["volatile"] * 1,
 )  # fmt: skip
 
 
@@ -220,6 +221,8 @@ class _Script:
         self._names = [{column.name for column in table.columns} for table in made]
         #: Columns whose values were cut; another type would hide it (LIMITATIONS.md).
         self._cut: set[tuple[int, int]] = set()
+        #: Columns that have a wider type; at the destination it may stay when they are cut (LIMITATIONS.md).
+        self._wide: set[tuple[int, int]] = set()
 
     def some_tables(self) -> tuple[int, ...]:
         """Mostly all of them."""
@@ -322,7 +325,8 @@ class _Script:
             "narrow": lambda: self._narrowed(table),
             "swap": lambda: self._swapped(table, one, is_swap=True),
             "chain": lambda: self._swapped(table, one, is_swap=False),
-            "not null": lambda: [DropNotNull(mark=column.mark) for column in columns if column.not_null][:1],
+            "nullable": lambda: [DropNotNull(mark=column.mark) for column in columns if column.not_null][:1],
+            "not null": lambda: [self._not_null(one)] if self._tables[table].may_change else [],
             "default": lambda: [self._default(one)],
             "drop": lambda: self._dropped(table, is_added=False),
             "drop and add": lambda: self._dropped(table, is_added=True),
@@ -332,9 +336,6 @@ class _Script:
     def _swapped(self, table: int, one: Column, *, is_swap: bool) -> list[Alteration]:
         """Another column gets the name of this one, which gets the other's or a third."""
         others = [column for column in self._tables[table].columns if column is not one]
-        if self._for_debezium:
-            # It takes NULL for another value where the name is of one that may not be NULL (LIMITATIONS.md).
-            others = [column for column in others if self._may_be_null(table, column) == self._may_be_null(table, one)]
         if not others:
             return []
         other = self._draw(st.sampled_from(others))
@@ -342,25 +343,27 @@ class _Script:
         return [self._renamed(table, one), RenameColumn(mark=other.mark, name=one.name), *([third] if is_swap else [])]
 
     def _default(self, column: Column) -> SetDefault:
-        default = constant(column, self._draw(value(column, may_be_null=False, has_large=False)))
-        return SetDefault(mark=column.mark, default=self._draw(st.sampled_from([None, default])))
+        return SetDefault(mark=column.mark, default=self._draw(st.sampled_from([None, self._constant(column)])))
 
-    def _name(self, table: int, *, may_be_null: bool) -> str:
+    def _not_null(self, column: Column) -> SetNotNull:
+        return SetNotNull(mark=column.mark, value=self._constant(column))
+
+    def _constant(self, column: Column) -> str:
+        return constant(column, self._draw(value(column, may_be_null=False, has_large=False)))
+
+    def _name(self, table: int) -> str:
         """A name that no column has; a column that is gone or has another one may have had it."""
         identity = partial(told_apart, for_debezium=self._for_debezium)
         taken = {identity(column.name) for column in self._tables[table].columns}
         former = sorted(name for name in self._names[table] if identity(name) not in taken)
         fresh = names(for_debezium=self._for_debezium).filter(lambda found: identity(found) not in taken)
-        is_former = bool(former) and self._draw(st.integers(0, 3)) == 0 and (may_be_null or not self._for_debezium)
+        is_former = bool(former) and self._draw(st.integers(0, 3)) == 0
         name = self._draw(st.sampled_from(former) if is_former else fresh)
         self._names[table].add(name)
         return name
 
-    def _may_be_null(self, table: int, column: Column) -> bool:
-        return may_be_null(self._tables[table], column)
-
     def _renamed(self, table: int, column: Column) -> RenameColumn:
-        return RenameColumn(mark=column.mark, name=self._name(table, may_be_null=self._may_be_null(table, column)))
+        return RenameColumn(mark=column.mark, name=self._name(table))
 
     def _added(self, table: int, *, is_volatile: bool = False, name: str | None = None) -> AddColumn:
         known = types(for_debezium=self._for_debezium)
@@ -371,7 +374,7 @@ class _Script:
         not_null = default is not None and self._draw(st.integers(0, 2)) == 0
         column = Column(
             mark=self._marks[table],
-            name=self._name(table, may_be_null=not not_null) if name is None else name,
+            name=self._name(table) if name is None else name,
             type=chosen,
             not_null=not_null,
         )
@@ -389,7 +392,11 @@ class _Script:
             for wider in WIDER.get(column.type.sql, ())
             if wider in by_sql
         ]
-        return [self._draw(st.sampled_from(found))] if found else []
+        if not found:
+            return []
+        chosen = self._draw(st.sampled_from(found))
+        self._wide.add((table, chosen.mark))
+        return [chosen]
 
     def _narrowed(self, table: int) -> list[Alteration]:
         by_sql = {each.sql: each for each in types(for_debezium=self._for_debezium)}
@@ -397,6 +404,7 @@ class _Script:
             ChangeType(mark=column.mark, type=by_sql[narrower], using=using)
             for column in self._tables[table].columns
             if column.mark not in self._tables[table].key and column.type.sql in NARROWER
+            if (table, column.mark) not in self._wide
             for narrower, using in [NARROWER[column.type.sql]]
             if narrower in by_sql
         ]

@@ -698,6 +698,24 @@ class TestSchemaChanges:
             source.run("ALTER TABLE orders ALTER COLUMN amount DROP NOT NULL", "INSERT INTO orders VALUES (1, NULL)")
             wait_until_equal(worker, source, destination, ORDERS)
 
+    def test_rows_without_a_key_are_told_by_their_nulls_although_there_are_none_any_more(
+        self, source: Database, destination: Database
+    ) -> None:
+        source.run(
+            "CREATE TABLE orders (amount int, body text)",
+            "ALTER TABLE orders REPLICA IDENTITY FULL",
+            "CREATE TABLE notes (id int PRIMARY KEY)",
+            "INSERT INTO orders VALUES (1, NULL), (NULL, 'x')",
+        )
+        config = pipeline(source, [destination], ORDERS, NOTES)
+        replicate(config, source, destination)
+        source.run(
+            "UPDATE orders SET amount = 2 WHERE amount IS NULL",
+            "UPDATE orders SET body = 'y' WHERE body IS NULL",
+            "ALTER TABLE orders ALTER amount SET NOT NULL, ALTER body SET NOT NULL",
+        )
+        replicate(config, source, destination)
+
     def test_a_longer_text_fits_after_the_column_was_widened(self, source: Database, destination: Database) -> None:
         source.run("CREATE TABLE orders (id int PRIMARY KEY, code varchar(3))", "CREATE TABLE notes (id int PRIMARY KEY)")
         config = pipeline(source, [destination], ORDERS, NOTES)

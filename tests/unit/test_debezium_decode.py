@@ -48,20 +48,6 @@ def test_a_delete_has_only_the_old_row() -> None:
     assert (Operation.DELETE, None, row("1", None)) == (found.operation, found.row, found.old_row)
 
 
-@pytest.mark.parametrize(("identity", "is_whole"), [(Identity.KEY, False), (Identity.FULL, True)])
-def test_of_an_old_row_only_what_was_logged_is_read_since_debezium_makes_up_the_rest(
-    identity: Identity, *, is_whole: bool
-) -> None:
-    # NULL is told as 0 in a column that may not be NULL, and 0 is an interval that is not told exactly.
-    lasting = column("lasting", "interval", oid=1186, not_null=True)
-    known = replace(ITEMS, columns=(ITEMS.columns[0], lasting), identity=identity)
-    deleted = event("d", {"id": "1", "lasting": "P0Y0M0DT0H0M0S"}, None)
-    if is_whole:
-        refusal(decoder(known), deleted)
-    else:
-        assert row("1", None) == decoder(known).change(deleted).old_row
-
-
 def test_a_truncate_has_no_rows() -> None:
     found = decoder().change(event("t", None, None))
     assert Change(Position(40, 50, 0), 7, Operation.TRUNCATE, ITEMS, None, None) == found

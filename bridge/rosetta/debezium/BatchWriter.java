@@ -46,7 +46,7 @@ final class BatchWriter {
 
     BatchWriter(String placeholder) {
         this.placeholder = placeholder;
-        json.configure(Map.of("schemas.enable", "false", "replace.null.with.default", "false"), false);
+        json.configure(Map.of("schemas.enable", "false"), false);
     }
 
     void add(ChangeEvent<SourceRecord, SourceRecord> event) {
@@ -118,8 +118,7 @@ final class BatchWriter {
     private void writeRow(Layout layout, Struct row, int firstIndex) {
         for (int index = 0; index < layout.columns.length; index++) {
             Field column = layout.columns[index];
-            // A NULL would come as the column's default.
-            Object value = column.schema().defaultValue() == null ? row.get(column) : row.getWithoutDefault(column.name());
+            Object value = row.get(column);
             if (value == null) {
                 marks.putInt(firstIndex + index);
             } else if (value instanceof String text && text.equals(placeholder)) {

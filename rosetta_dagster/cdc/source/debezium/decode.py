@@ -33,10 +33,6 @@ class TableDecoder:
         self.layout = layout
         readers = [reader_for(column, form, placeholder) for column, form in zip(schema.columns, layout.forms, strict=True)]
         self._readers = [(index, read) for index, read in enumerate(readers) if read is not None]
-        #: Only the key is logged of an old row, unless all of it is. For another column that may not be NULL Debezium makes
-        #: up a value, which may be one that it does not tell exactly.
-        is_whole = schema.identity is Identity.FULL or not schema.key
-        self._unlogged = [] if is_whole else [at for at in range(len(readers)) if at not in schema.key_indexes]
 
     def rows(self, before: Image, after: Image) -> tuple[Row | None, Row | None]:
         """The old row and the new one. `ChangeUndecodable` when they are not of this table, as it is known here."""
@@ -44,7 +40,7 @@ class TableDecoder:
             row = None if after is None else self._row(after)
             if before is None:
                 return None, row
-            old_row = self._old_row(before)
+            old_row = self._row(before)
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
             # Without the cause, which may quote the value.
             raise _unfit(self.schema.id) from None
@@ -52,14 +48,6 @@ class TableDecoder:
             # No key holds NULL: the table is told by other columns by now.
             raise _unfit(self.schema.id)
         return old_row, row
-
-    def _old_row(self, image: list[Value]) -> Row:
-        if not self._unlogged:
-            return self._row(image)
-        logged = image.copy()
-        for index in self._unlogged:
-            logged[index] = None
-        return self._row(logged)
 
     def _row(self, image: list[Value]) -> Row:
         if not self._readers:

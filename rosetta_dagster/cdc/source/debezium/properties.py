@@ -20,10 +20,6 @@ _FIXED: Mapping[str, str] = {
     # A broken stream ends the engine; the run restarts it with backoff, after verifying the slot.
     "errors.max.retries": "0",
     "slot.max.retries": "0",
-    "value.converter.schemas.enable": "false",
-    "key.converter.schemas.enable": "false",
-    # By default a NULL is told as the column's default.
-    "value.converter.replace.null.with.default": "false",
     "tombstones.on.delete": "false",
     # By default Debezium leaves out TRUNCATE.
     "skipped.operations": "none",
@@ -46,6 +42,8 @@ _FIXED: Mapping[str, str] = {
     "xmin.fetch.interval.ms": "0",
     # What a change tells of its source: the table.
     "sourceinfo.struct.maker": "io.debezium.connector.postgresql.TableSourceInfoStructMaker",
+    # What it remembers of tables: a NULL stays one.
+    "memory.management.tables.class": "rosetta.debezium.NullableTables",
 }
 
 
