@@ -1,9 +1,9 @@
-"""Decides whether a run goes on when one of its tables breaks: without that table, as long as there is another."""
+"""Decides whether a run goes on after an error that time does not mend: as a rule without the table that broke."""
 
 from collections.abc import Callable
 
 from rosetta_dagster.cdc.config import PipelineConfig
-from rosetta_dagster.cdc.errors import BrokenTable, DestinationRejected, TerminalError
+from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, DestinationRejected, TerminalError
 from rosetta_dagster.cdc.schema import TableId
 
 
@@ -15,17 +15,17 @@ class BrokenTables:
         self._config = config
         self._set_aside = set_aside
         self._reasons: dict[tuple[str, TableId], str] = {}
-        self._tried: set[BrokenTable] = set()
+        #: None stands for an error that names no table.
+        self._tried: set[BrokenTable | None] = set()
 
     def outlives(self, error: TerminalError) -> bool:
         """Whether the run begins again after the error: with the table, or without it from now on."""
         broken = error.broken
-        if broken is None:
-            return False
-        if isinstance(error, DestinationRejected) and broken not in self._tried:
-            # Its columns may take wider values at the source by now. A new attempt begins with looking at them.
+        if broken not in self._tried and _may_pass(error):
             self._tried.add(broken)
             return True
+        if broken is None:
+            return False
         names = [row.name for row in self._config.destinations if broken.destination in (None, row.name)]
         self._reasons |= {(name, broken.table): str(error) for name in names}
         if self._are_all():
@@ -45,3 +45,12 @@ class BrokenTables:
 
     def _are_all(self) -> bool:
         return all(self.is_everywhere(table.id) for table in self._config.tables)
+
+
+def _may_pass(error: TerminalError) -> bool:
+    """Whether a new attempt may do without the error."""
+    # Columns may take wider values at the source by now. An attempt begins with looking at them.
+    is_of_columns = isinstance(error, DestinationRejected) and error.broken is not None
+    # Debezium asks the server about types while it prints values, and says the same when that hangs up.
+    is_of_printing = isinstance(error, ChangeUndecodable) and error.broken is None
+    return is_of_columns or is_of_printing

@@ -9,7 +9,7 @@ from functools import partial
 from rosetta_dagster.cdc.broken import BrokenTables
 from rosetta_dagster.cdc.config import PipelineConfig, TableState
 from rosetta_dagster.cdc.copying import close_latecomers, copy_with_new_slot, launch_latecomers
-from rosetta_dagster.cdc.destination.base import StreamIdentity
+from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import DestinationUnavailable, SlotInvalid, TerminalError
 from rosetta_dagster.cdc.garbage import RareCollections
@@ -33,6 +33,9 @@ from rosetta_dagster.cdc.source.slots import (
     release_slot,
     source_identity,
 )
+
+#: Beyond every LSN.
+_NEVER = 1 << 64
 
 #: Seconds that a run which is told to stop goes on with what it is doing at a destination. Its process ends after 30.
 STOP_PATIENCE = 10.0
@@ -201,6 +204,20 @@ def _stream(
         stream.close()
 
 
+def schemas_at_the_start(held: Sequence[Held]) -> dict[TableId, TableSchema]:
+    """What tables looked like where the stream begins: each as the destination has it that is furthest behind."""
+    behind_last = [(_known_up_to(each, table), number, table) for number, each in enumerate(held) for table in each.schemas]
+    return {table: held[number].schemas[table] for _, number, table in sorted(behind_last, reverse=True)}
+
+
+def _known_up_to(held: Held, table: TableId) -> int:
+    """The LSN that a table's columns at a destination are of."""
+    point = held.copied.get(table)
+    applied = held.watermark.position.transaction_lsn if held.watermark is not None else 0
+    # Of a copy that is not finished nothing is continued.
+    return _NEVER if point is None else max(point.lsn, applied)
+
+
 def _source(config: PipelineConfig, prepared: _Prepared, replicas: Sequence[Replica]) -> Source:
     connection = config.source.connection
 
@@ -215,7 +232,7 @@ def _source(config: PipelineConfig, prepared: _Prepared, replicas: Sequence[Repl
     with source_errors(connection), connect(connection) as catalog:
         slot = read_slot(catalog, config.slot_name)
     assert slot is not None, "it was made or found above"
-    held_schemas = {table: schema for replica in replicas for table, schema in replica.held.schemas.items()}
+    held_schemas = schemas_at_the_start([replica.held for replica in replicas])
     if config.engine is Engine.PGOUTPUT:
         return PgoutputSource(
             connection=connection,

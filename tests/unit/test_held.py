@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 from rosetta_dagster.cdc.destination.base import Held
 from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.run import schemas_at_the_start
 from rosetta_dagster.cdc.schema import TableSchema
 from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
 
@@ -83,3 +86,20 @@ def test_the_watermark_is_asked_before_the_copies() -> None:
     held = Held(watermark=watermark, copied={ITEMS.id: copied_at(100, "760:760:")})
     before, seen, lacked = change((50, 60, 0), xid=900), change((50, 61, 0), xid=755), change((50, 62, 0), xid=760)
     assert [lacked] == list(held.lacks([before, seen, lacked], Engine.DEBEZIUM))
+
+
+def test_the_stream_begins_with_the_columns_that_the_destination_furthest_behind_has() -> None:
+    now, before = table("id", "added"), table("id")
+    ahead, behind = (replace(held_up_to(lsn, lsn, 0), copied={ITEMS.id: copied_at(5, "1:1:")}) for lsn in (30, 20))
+    ahead, behind = replace(ahead, schemas={ITEMS.id: now}), replace(behind, schemas={ITEMS.id: before})
+    for order in ([ahead, behind], [behind, ahead]):
+        assert {ITEMS.id: before} == schemas_at_the_start(order)
+
+
+def test_the_columns_of_a_copy_are_of_when_it_was_made() -> None:
+    now, before = table("id", "added"), table("id")
+    behind = replace(held_up_to(20, 20, 0), copied={ITEMS.id: copied_at(5, "1:1:")}, schemas={ITEMS.id: before})
+    copied_later = Held(copied={ITEMS.id: copied_at(40, "1:1:")}, schemas={ITEMS.id: now})
+    unfinished = Held(schemas={ITEMS.id: now, ORDERS.id: ORDERS})
+    for order in ([behind, copied_later, unfinished], [unfinished, copied_later, behind]):
+        assert {ITEMS.id: before, ORDERS.id: ORDERS} == schemas_at_the_start(order)

@@ -1,0 +1,44 @@
+from rosetta_dagster.cdc.broken import BrokenTables
+from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, PostgresConnection, SourceConfig, TableConfig
+from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, DestinationRejected, SlotInvalid, TerminalError
+from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.schema import TableId
+
+ORDERS, NOTES = TableId("public", "orders"), TableId("public", "notes")
+CONFIG = PipelineConfig(
+    id=1,
+    name="shop",
+    engine=Engine.DEBEZIUM,
+    source=SourceConfig(
+        name="the_source", connection=PostgresConnection(host="nowhere", database="nothing", username="nobody")
+    ),
+    destinations=(DestinationConfig(name="replica", type="POSTGRES", config={}),),
+    tables=(TableConfig(id=ORDERS), TableConfig(id=NOTES)),
+)
+
+
+def outcomes(*errors: TerminalError) -> list[bool]:
+    """Whether a run outlives each of the errors, one after the other."""
+    broken = BrokenTables(CONFIG, lambda *_: None)
+    return [broken.outlives(error) for error in errors]
+
+
+def of(table: TableId, error: TerminalError) -> TerminalError:
+    error.broken = BrokenTable(table, "replica")
+    return error
+
+
+def test_what_no_table_is_to_blame_for_ends_the_run() -> None:
+    assert [False] == outcomes(SlotInvalid("It is gone.", "Resync."))
+
+
+def test_what_debezium_cannot_print_ends_the_run_the_second_time() -> None:
+    error = ChangeUndecodable("Debezium cannot print a value.", "Leave it out.")
+    assert [True, False] == outcomes(error, error)
+
+
+def test_what_a_destination_rejects_is_tried_again_before_the_table_is_set_aside() -> None:
+    error = of(ORDERS, DestinationRejected("It is too long.", "Widen it."))
+    other = of(NOTES, DestinationRejected("It is too long.", "Widen it."))
+    # The last table is not set aside: the run ends.
+    assert [True, True, True, False] == outcomes(error, error, other, other)
