@@ -178,8 +178,8 @@ class _KeyedFold(_Fold):
     """Keeps the last known state of each key: its row, or None when it was deleted."""
 
     states: dict[object, Row | None] = field(default_factory=dict)
-    #: Keys of which the first change was an insert.
-    inserted: set[object] = field(default_factory=set)
+    #: Keys of which the first change was an insert, in order; the values mean nothing.
+    inserted: dict[object, None] = field(default_factory=dict)
     #: Finds the key in a row. A key of one column is kept as its value, not as a tuple of one: millions are made.
     key_of: Callable[[Row], object] = field(init=False)
 
@@ -190,7 +190,7 @@ class _KeyedFold(_Fold):
         # Millions pass here: one loop, and no more calls than it takes.
         key_of, states, inserted = self.key_of, self.states, self.inserted
         for change in changes:
-            _, _, operation, _, row, old_row = change
+            _, _, _, _, operation, _, row, old_row = change
             if old_row is not None or row is None:
                 self._fold_with_old_row(change)
                 # A step may have ended with it.
@@ -199,7 +199,7 @@ class _KeyedFold(_Fold):
             key = key_of(row)
             if operation is _INSERT:
                 if key not in states:
-                    inserted.add(key)
+                    inserted[key] = None
             elif UNCHANGED in row:
                 row = complete(row, states.get(key))
             states[key] = row
@@ -234,15 +234,15 @@ class _KeyedFold(_Fold):
 
     def forget(self) -> None:
         self.states = {}
-        self.inserted = set()
+        self.inserted = {}
 
     def flush(self) -> None:
-        if self.states:
-            inserted = self.inserted
-            new = [row for key, row in self.states.items() if row is not None and key in inserted]
-            others = [row for key, row in self.states.items() if row is not None and key not in inserted]
-            deleted = [self._whole_key(key) for key, row in self.states.items() if row is None]
-            self.steps.append(Merge(new + others, deleted, len(new)))
+        states = self.states
+        if states:
+            deleted = [self._whole_key(key) for key, row in states.items() if row is None]
+            # No loop of Python's for the rest: `filter` leaves the rows of deleted keys out.
+            new = list(filter(None, map(states.pop, self.inserted)))
+            self.steps.append(Merge([*new, *filter(None, states.values())], deleted, len(new)))
             self.forget()
 
 

@@ -45,9 +45,11 @@ class Operation(Enum):
 
 
 class Change(NamedTuple):
-    """One change. A tuple, since millions of them are made."""
+    """One change. A flat tuple, since millions of them are made: its position is the first three fields."""
 
-    position: Position
+    transaction_lsn: int
+    lsn: int
+    ordinal: int
     #: The transaction's id, 32 bits as in the stream.
     xid: int
     operation: Operation
@@ -57,6 +59,10 @@ class Change(NamedTuple):
     #: The row before: whole under REPLICA IDENTITY FULL, else only its key columns hold values. Present for a delete,
     #: and for an update that changed the key or of a table with REPLICA IDENTITY FULL.
     old_row: Row | None
+
+    @property
+    def position(self) -> Position:
+        return Position(self.transaction_lsn, self.lsn, self.ordinal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

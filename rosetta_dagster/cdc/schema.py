@@ -114,8 +114,8 @@ def columns_named(names: Sequence[str], known: TableSchema, current: TableSchema
     newest = tuple(by_name.get(name) for name in names)
     if len(possible) == 1:
         return possible[0]
-    # With none, a name was of a third column; or `known` is what one destination holds, and the change older.
-    if newest in possible or (not possible and _ascends(newest)):
+    # With none, a column had a third name; or `known` is what one destination holds, and the change older.
+    if newest in possible or (not possible and _may_be_a_table(newest, current)):
         return newest
     return tuple(column and replace(column, number=0) for column in newest)
 
@@ -134,10 +134,14 @@ def key_among(columns: Sequence[Column], schema: TableSchema) -> tuple[str, ...]
     return key if {column.name for column in columns}.issuperset(key) else ()
 
 
-def _ascends(columns: Sequence[Column | None]) -> bool:
-    """Whether the numbers ascend, as they do in every table."""
+def _may_be_a_table(columns: Sequence[Column | None], current: TableSchema) -> bool:
+    """Whether the numbers ascend, as they do in every table, and no column is missing that is older than one of these.
+
+    What is there now was there as soon as a column of a greater number was.
+    """
     numbers = [column.number for column in columns if column is not None]
-    return numbers == sorted(set(numbers))
+    older = {column.number for column in current.columns if column.number <= max(numbers, default=0)}
+    return numbers == sorted(set(numbers)) and older.issubset(numbers)
 
 
 def _tables_between(names: Sequence[str], known: TableSchema, current: TableSchema) -> list[tuple[Column, ...]]:

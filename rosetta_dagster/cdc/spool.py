@@ -26,7 +26,7 @@ class Spool:
     def put(self, changes: Sequence[Change]) -> None:
         if not changes:
             return
-        data = pickle.dumps([(*change[:3], self._number_of(change.table), *change[4:]) for change in changes])
+        data = pickle.dumps([(*change[:5], self._number_of(change.table), *change[6:]) for change in changes])
         self._file.seek(self._end)
         self._file.write(data)
         self._runs.append((self._end, len(data)))
@@ -40,7 +40,7 @@ class Spool:
         self._file.seek(start)
         # The file has no name, so nobody else can have written what is read here.
         run = pickle.loads(self._file.read(size))  # noqa: S301
-        return [Change._make((*fields[:3], self._schemas[fields[3]], *fields[4:])) for fields in run]
+        return [Change._make((*fields[:5], self._schemas[fields[5]], *fields[6:])) for fields in run]
 
     def close(self) -> None:
         self._file.close()

@@ -173,7 +173,7 @@ def test_values_of_every_type_are_those_that_a_staging_table_gives(
     values: Values, begin: Begin, outcomes: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = [
-        Change(SOMEWHERE, 1, Operation.INSERT, schema, (str(number).encode(), text), None)
+        Change(*SOMEWHERE, 1, Operation.INSERT, schema, (str(number).encode(), text), None)
         for schema in values.tables
         for number, text in enumerate([*values.of(schema), None])
     ]
@@ -195,12 +195,12 @@ def test_keys_of_every_type_are_found(values: Values, begin: Begin, outcomes: li
     for _ in range(2):
         for at in range(max(map(len, keys.values()))):
             some = [(each, texts[at]) for each, texts in keys.items() if at < len(texts)]
-            replica.apply(*(Change(SOMEWHERE, 1, Operation.INSERT, each, (text,), None) for each, text in some))
+            replica.apply(*(Change(*SOMEWHERE, 1, Operation.INSERT, each, (text,), None) for each, text in some))
     held = printed(values.database, "keyed", tables, "0")
     assert {each.id.name for each in tables} == {name for name, *_ in held}
     for only_one in (True, False):
         pairs = [(each, text) for each, texts in keys.items() for text in (texts[:1] if only_one else texts)]
-        replica.apply(*(Change(SOMEWHERE, 1, Operation.DELETE, each, None, (text,)) for each, text in pairs))
+        replica.apply(*(Change(*SOMEWHERE, 1, Operation.DELETE, each, None, (text,)) for each, text in pairs))
         assert len(printed(values.database, "keyed", tables, "0")) < len(held)
     assert [] == printed(values.database, "keyed", tables, "0")
     assert all(outcomes)
@@ -212,8 +212,8 @@ def test_keys_that_are_compared_as_another_type_are_found(values: Values, begin:
     replica = begin(*tables, namespace="compared", database=values.database)
     for schema in tables:
         text = values.of(schema)[0]
-        replica.apply(Change(SOMEWHERE, 1, Operation.INSERT, schema, (text,), None))
-        replica.apply(Change(SOMEWHERE, 1, Operation.DELETE, schema, None, (text,)))
+        replica.apply(Change(*SOMEWHERE, 1, Operation.INSERT, schema, (text,), None))
+        replica.apply(Change(*SOMEWHERE, 1, Operation.DELETE, schema, None, (text,)))
         assert [True, False] == outcomes[-2:]
     assert [] == printed(values.database, "compared", tables, "0")
 

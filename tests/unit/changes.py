@@ -47,11 +47,11 @@ def key_row(schema: TableSchema, key: Key) -> Row:
 
 
 def insert(schema: TableSchema, *texts: Text, at: Position = SOMEWHERE, xid: int = 1) -> Change:
-    return Change(at, xid, Operation.INSERT, schema, row(*texts), None)
+    return Change(*at, xid, Operation.INSERT, schema, row(*texts), None)
 
 
 def update(schema: TableSchema, *texts: Text, old: Row | None = None, at: Position = SOMEWHERE, xid: int = 1) -> Change:
-    return Change(at, xid, Operation.UPDATE, schema, row(*texts), old)
+    return Change(*at, xid, Operation.UPDATE, schema, row(*texts), old)
 
 
 def rekey(schema: TableSchema, old_key: tuple[str, ...], *texts: Text) -> Change:
@@ -61,13 +61,13 @@ def rekey(schema: TableSchema, old_key: tuple[str, ...], *texts: Text) -> Change
 
 def delete(schema: TableSchema, *key: str, at: Position = SOMEWHERE, xid: int = 1) -> Change:
     """A delete of which only the key was logged."""
-    return Change(at, xid, Operation.DELETE, schema, None, key_row(schema, row(*key)))
+    return Change(*at, xid, Operation.DELETE, schema, None, key_row(schema, row(*key)))
 
 
 def delete_whole(schema: TableSchema, *texts: Text) -> Change:
     """A delete of which the whole row was logged."""
-    return Change(SOMEWHERE, 1, Operation.DELETE, schema, None, row(*texts))
+    return Change(*SOMEWHERE, 1, Operation.DELETE, schema, None, row(*texts))
 
 
 def truncate(schema: TableSchema) -> Change:
-    return Change(SOMEWHERE, 1, Operation.TRUNCATE, schema, None, None)
+    return Change(*SOMEWHERE, 1, Operation.TRUNCATE, schema, None, None)

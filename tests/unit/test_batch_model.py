@@ -66,16 +66,16 @@ def keyed_histories(draw: st.DrawFn, schema: TableSchema) -> tuple[KeyedRows, li
     for _ in range(draw(st.integers(min_value=0, max_value=12))):
         key = draw(KEYS)
         if draw(st.integers(min_value=0, max_value=19)) == 0:
-            changes.append(Change(SOMEWHERE, 1, Operation.TRUNCATE, schema, None, None))
+            changes.append(Change(*SOMEWHERE, 1, Operation.TRUNCATE, schema, None, None))
             rows = {}
         elif key not in rows:
             rows[key] = keyed_row(key, draw(TEXTS), draw(TEXTS))
-            changes.append(Change(SOMEWHERE, 1, Operation.INSERT, schema, rows[key], None))
+            changes.append(Change(*SOMEWHERE, 1, Operation.INSERT, schema, rows[key], None))
         elif draw(st.booleans()):
             changes.append(draw(updates(schema, rows, key)))
         else:
             old = rows.pop(key)
-            changes.append(Change(SOMEWHERE, 1, Operation.DELETE, schema, None, logged(schema, old)))
+            changes.append(Change(*SOMEWHERE, 1, Operation.DELETE, schema, None, logged(schema, old)))
     return start, changes, rows
 
 
@@ -95,7 +95,7 @@ def updates(draw: st.DrawFn, schema: TableSchema, rows: KeyedRows, key: Key) -> 
     rows[new_key] = new
     is_old_logged = new_key != key or schema.identity is Identity.FULL
     old_row = logged(schema, old) if is_old_logged else None
-    return Change(SOMEWHERE, 1, Operation.UPDATE, schema, tuple(sent), old_row)
+    return Change(*SOMEWHERE, 1, Operation.UPDATE, schema, tuple(sent), old_row)
 
 
 def logged(schema: TableSchema, old: Row) -> Row:
@@ -157,11 +157,11 @@ def keyless_histories(draw: st.DrawFn) -> tuple[Counter[Row], list[Change], Coun
     rows, changes = list(start.elements()), list[Change]()
     for _ in range(draw(st.integers(min_value=0, max_value=12))):
         if draw(st.integers(min_value=0, max_value=19)) == 0:
-            changes.append(Change(SOMEWHERE, 1, Operation.TRUNCATE, KEYLESS, None, None))
+            changes.append(Change(*SOMEWHERE, 1, Operation.TRUNCATE, KEYLESS, None, None))
             rows = []
         elif not rows or draw(st.booleans()):
             rows.append(draw(new_rows))
-            changes.append(Change(SOMEWHERE, 1, Operation.INSERT, KEYLESS, rows[-1], None))
+            changes.append(Change(*SOMEWHERE, 1, Operation.INSERT, KEYLESS, rows[-1], None))
         else:
             old = rows.pop(draw(st.integers(min_value=0, max_value=len(rows) - 1)))
             changes.append(draw(keyless_ends(rows, old)))
@@ -172,11 +172,11 @@ def keyless_histories(draw: st.DrawFn) -> tuple[Counter[Row], list[Change], Coun
 def keyless_ends(draw: st.DrawFn, rows: list[Row], old: Row) -> Change:
     """A delete of the old row, or an update of it, which is added to `rows`."""
     if draw(st.booleans()):
-        return Change(SOMEWHERE, 1, Operation.DELETE, KEYLESS, None, old)
+        return Change(*SOMEWHERE, 1, Operation.DELETE, KEYLESS, None, old)
     new = draw(st.tuples(TEXTS, TEXTS))
     rows.append(new)
     is_body_sent = new[1] is None or new[1] != old[1] or draw(st.booleans())
-    return Change(SOMEWHERE, 1, Operation.UPDATE, KEYLESS, new if is_body_sent else (new[0], UNCHANGED), old)
+    return Change(*SOMEWHERE, 1, Operation.UPDATE, KEYLESS, new if is_body_sent else (new[0], UNCHANGED), old)
 
 
 @given(keyless_histories())

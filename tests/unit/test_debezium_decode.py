@@ -12,7 +12,7 @@ from rosetta_dagster.cdc.source.debezium.events import Event
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 
 from .changes import column, delete, insert, key_row, row, table, unreadable, update
-from .debezium_batches import event
+from .debezium_batches import event, layout_of
 
 PLACEHOLDER = "rosetta-unchanged-0123"
 ITEMS = table("id", "name")
@@ -29,7 +29,7 @@ def decoder(known: TableSchema = ITEMS, current: TableSchema | None = None) -> D
 
 def test_an_insert_is_decoded_with_its_place() -> None:
     found = decoder().change(event("c", None, {"id": "1", "name": "a"}))
-    assert Change(Position(40, 50, 0), 7, Operation.INSERT, ITEMS, row("1", "a"), None) == found
+    assert Change(40, 50, 0, 7, Operation.INSERT, ITEMS, row("1", "a"), None) == found
 
 
 def test_an_update_of_other_columns_than_the_key_has_no_old_row() -> None:
@@ -50,7 +50,7 @@ def test_a_delete_has_only_the_old_row() -> None:
 
 def test_a_truncate_has_no_rows() -> None:
     found = decoder().change(event("t", None, None))
-    assert Change(Position(40, 50, 0), 7, Operation.TRUNCATE, ITEMS, None, None) == found
+    assert Change(40, 50, 0, 7, Operation.TRUNCATE, ITEMS, None, None) == found
 
 
 def test_a_truncate_comes_with_the_columns_of_the_change_before_it() -> None:
@@ -138,6 +138,15 @@ def test_a_text_in_what_was_a_boolean_is_read_by_the_catalogs_type() -> None:
     assert "no" not in str(refusal(decoder(known, known), event("c", None, {"id": "1", "name": "no"}))).split()
 
 
+def test_values_of_an_earlier_type_are_not_taken_for_those_of_now_although_the_first_one_is_null() -> None:
+    known = replace(ITEMS, columns=(ITEMS.columns[0], column("size", "integer", oid=23)))
+    current = replace(ITEMS, columns=(ITEMS.columns[0], column("size", "numeric", oid=1700)))
+    read, integers = decoder(known, current), layout_of("items", ("id", "size"), "si")
+    first, second = (event("c", None, {"id": "1", "size": size})._replace(layout=integers) for size in (None, b"5"))
+    for change in map(read.change, (first, second)):
+        assert "integer" == change.table.columns[1].type
+
+
 def test_a_change_that_is_refused_leaves_what_is_known_of_its_table() -> None:
     read = decoder(ITEMS, table("name", "id"))
     first = read.change(event("c", None, {"id": "1", "name": "a"}))
@@ -149,7 +158,7 @@ def test_a_change_that_was_refused_is_told_in_its_place_with_the_error() -> None
     read, refused = decoder(ITEMS, ITEMS), event("c", None, {"id": "1", "name": b"5"})
     error = refusal(read, refused)
     found = read.unreadable(refused, error)
-    assert (Position(40, 50, 0), 7, Operation.INSERT) == found[:3]
+    assert (40, 50, 0, 7, Operation.INSERT) == found[:5]
     assert isinstance(found.table, UnreadableTable)
     assert (ITEMS.id, error, BrokenTable(ITEMS.id)) == (found.table.id, found.table.error, error.broken)
     assert Position(40, 50, 1) == read.change(event("c", None, {"id": "2", "name": "b"})).position
@@ -200,9 +209,7 @@ def test_a_delete_and_insert_of_one_log_record_are_an_update_of_the_key() -> Non
         pytest.param(lambda deleted, inserted: (inserted, deleted), id="the insert is first"),
         pytest.param(lambda deleted, inserted: (deleted, deleted), id="two deletes"),
         pytest.param(lambda deleted, inserted: (inserted, inserted), id="two inserts"),
-        pytest.param(
-            lambda deleted, inserted: (deleted, inserted._replace(position=HALF._replace(lsn=51))), id="another record"
-        ),
+        pytest.param(lambda deleted, inserted: (deleted, inserted._replace(lsn=51)), id="another record"),
         pytest.param(lambda deleted, inserted: (deleted, inserted._replace(xid=2)), id="another transaction"),
         pytest.param(
             lambda deleted, inserted: (deleted, inserted._replace(table=table("id", "name", name="orders"))),
@@ -221,7 +228,7 @@ def test_a_changed_key_of_which_one_half_cannot_be_read_is_one_change_that_canno
     pair = [delete(ITEMS, "1", at=HALF), insert(ITEMS, "2", "a", at=HALF._replace(ordinal=1))]
     broken = unreadable(ITEMS, ChangeUndecodable("It cannot be read.", ""))
     pair[half] = pair[half]._replace(table=broken, row=None, old_row=None)
-    assert Change(HALF, 1, Operation.UPDATE, broken, None, None) == joined_key_change(*pair)
+    assert Change(*HALF, 1, Operation.UPDATE, broken, None, None) == joined_key_change(*pair)
 
 
 def test_a_joined_change_keeps_an_old_row_that_was_logged_whole() -> None:

@@ -152,11 +152,11 @@ def test_changes_of_every_kind_become_changes_of_their_table() -> None:
         commit(500, 505),
     )
     assert [
-        Change(Position(500, 10, 0), 77, Operation.INSERT, ITEMS, row("1", None), None),
-        Change(Position(500, 20, 0), 77, Operation.UPDATE, ITEMS, row("1", UNCHANGED), None),
-        Change(Position(500, 30, 0), 77, Operation.UPDATE, NOTES, row("2", "b"), row("1", None)),
-        Change(Position(500, 40, 0), 77, Operation.DELETE, NOTES, None, row("2", None)),
-        Change(Position(500, 50, 0), 77, Operation.TRUNCATE, NOTES, None, None),
+        Change(500, 10, 0, 77, Operation.INSERT, ITEMS, row("1", None), None),
+        Change(500, 20, 0, 77, Operation.UPDATE, ITEMS, row("1", UNCHANGED), None),
+        Change(500, 30, 0, 77, Operation.UPDATE, NOTES, row("2", "b"), row("1", None)),
+        Change(500, 40, 0, 77, Operation.DELETE, NOTES, None, row("2", None)),
+        Change(500, 50, 0, 77, Operation.TRUNCATE, NOTES, None, None),
     ] == reader.take_complete()
 
 

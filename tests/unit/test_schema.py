@@ -119,6 +119,11 @@ def test_numbers_are_not_known_where_none_is_possible_and_they_do_not_ascend() -
     assert [0, 0, None] == numbers_of("bax", numbered(a=1, b=2), numbered(a=1, b=2, n=3))
 
 
+def test_a_name_is_not_that_of_a_column_which_came_after_one_that_is_missing() -> None:
+    # b was added as 2 and had its name before c, added as 3, and it took each other's.
+    assert [0, 0] == numbers_of("ab", numbered(a=1), numbered(a=1, c=2, b=3))
+
+
 def test_a_change_from_before_what_is_known_has_the_columns_of_its_names() -> None:
     # As when another destination is ahead.
     assert [1] == numbers_of("a", numbered(a=1, b=2), numbered(a=1, b=2, n=3))

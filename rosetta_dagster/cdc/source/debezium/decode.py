@@ -10,7 +10,7 @@ from rosetta_dagster.cdc.event import Change, Operation, Row, UnreadableTable, V
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
 from rosetta_dagster.cdc.source.debezium.events import Event, Image, Layout
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
-from rosetta_dagster.cdc.source.debezium.values import reader_for
+from rosetta_dagster.cdc.source.debezium.values import may_be_of, reader_for
 
 #: Reads what the catalog says of tables now; those that are gone are missing.
 ReadSchemas: TypeAlias = Callable[[Sequence[TableId]], Mapping[TableId, TableSchema]]
@@ -28,7 +28,9 @@ class TableDecoder:
     """Reads the rows of one table as long as they are laid out the same."""
 
     def __init__(self, schema: TableSchema, layout: Layout, placeholder: str) -> None:
-        """The layout has the schema's columns."""
+        """The layout has the schema's columns, by name. `ChangeUndecodable` when they cannot be those by their values."""
+        if not all(map(may_be_of, schema.columns, layout.forms)):
+            raise _unfit(schema.id)
         self.schema = schema
         self.layout = layout
         readers = [reader_for(column, form, placeholder) for column, form in zip(schema.columns, layout.forms, strict=True)]
@@ -107,14 +109,14 @@ class Decoder:
         else:
             schema, old_row, row = self._rows(layout, before, after)
         position = self._positions.position(xid, lsn, commit_before)
-        return _change((position, xid, _OPERATIONS[letter], schema, row, old_row))
+        return _change((*position, xid, _OPERATIONS[letter], schema, row, old_row))
 
     def unreadable(self, event: Event, error: ChangeUndecodable) -> Change:
         """The change that `change` has refused with this error, in its place."""
         table = event.layout.table
         schema = self._unreadable.setdefault((table, str(error)), _unreadable(table, error))
         position = self._positions.position(event.xid, event.lsn, event.commit_before)
-        return Change(position, event.xid, _OPERATIONS[event.letter], schema, None, None)
+        return Change(*position, event.xid, _OPERATIONS[event.letter], schema, None, None)
 
     def _rows(self, layout: Layout, before: Image, after: Image) -> tuple[TableSchema, Row | None, Row | None]:
         decoder = self._decoders.get(layout.table)
@@ -195,13 +197,13 @@ def joined_key_change(deleted: Change, inserted: Change) -> Change | None:
         deleted.operation is _DELETE
         and inserted.operation is _INSERT
         and deleted.table.id == inserted.table.id
-        and deleted.position.lsn == inserted.position.lsn
+        and deleted.lsn == inserted.lsn
         and deleted.xid == inserted.xid
     ):
         return None
     for half in (deleted, inserted):
         if isinstance(half.table, UnreadableTable):
-            return Change(deleted.position, deleted.xid, Operation.UPDATE, half.table, None, None)
+            return Change(*deleted.position, deleted.xid, Operation.UPDATE, half.table, None, None)
     if deleted.table is not inserted.table:
         return None
-    return inserted._replace(position=deleted.position, operation=Operation.UPDATE, old_row=deleted.old_row)
+    return Change(*deleted.position, deleted.xid, Operation.UPDATE, deleted.table, inserted.row, deleted.old_row)

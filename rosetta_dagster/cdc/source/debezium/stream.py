@@ -63,7 +63,7 @@ class TransactionBuffer:
 
     def committed(self, commit_lsn: Lsn) -> None:
         """The last COMMIT that has been read is at this LSN; before the last transaction's own, it is its predecessor's."""
-        if self.changes and self.changes[-1].position.transaction_lsn < commit_lsn:
+        if self.changes and self.changes[-1].transaction_lsn < commit_lsn:
             self.complete_count = len(self.changes)
 
     def take_complete(self) -> list[Change]:

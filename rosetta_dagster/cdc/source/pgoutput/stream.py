@@ -13,7 +13,7 @@ from functools import partial
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
 from rosetta_dagster.cdc.event import Change, Operation
-from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.pgoutput import protocol
@@ -40,8 +40,7 @@ _OPERATIONS = {
     protocol.DELETE: Operation.DELETE,
 }
 
-#: Make a position and a change from their fields, in order: the generated constructors take twice as long.
-_position = partial(tuple.__new__, Position)
+#: Makes a change from its fields, in order: the generated constructor takes twice as long.
 _change = partial(tuple.__new__, Change)
 
 
@@ -128,7 +127,7 @@ class Reader:
                 # The rows of one COPY page share their LSN.
                 ordinal = ordinal + 1 if lsn == before else 0
                 before = lsn
-                changes.append(_change((_position((commit_lsn, lsn, ordinal)), xid, operation, table, row, old_row)))
+                changes.append(_change((commit_lsn, lsn, ordinal, xid, operation, table, row, old_row)))
                 byte_count += len(message)
         self.byte_count, self._lsn, self._ordinal = byte_count, before, ordinal
         return at
@@ -189,8 +188,9 @@ class Reader:
         assert transaction is not None, "a change stands between BEGIN and COMMIT"
         self._ordinal = self._ordinal + 1 if lsn == self._lsn else 0
         self._lsn = lsn
-        position = Position(transaction.commit_lsn, lsn, self._ordinal)
-        self.changes.append(Change(position, transaction.xid, Operation.TRUNCATE, table, None, None))
+        self.changes.append(
+            Change(transaction.commit_lsn, lsn, self._ordinal, transaction.xid, Operation.TRUNCATE, table, None, None)
+        )
 
 
 def _tells_of_a_row(message: bytes) -> bool:
