@@ -98,6 +98,11 @@ def missing_columns(known: Sequence[str], schema: TableSchema) -> tuple[Column, 
     return tuple(column for column in schema.columns if column.name not in known)
 
 
+def without_columns(schema: TableSchema) -> TableSchema:
+    """The table when it is gone."""
+    return replace(schema, columns=(), key=())
+
+
 def columns_named(names: Sequence[str], known: TableSchema, current: TableSchema) -> tuple[Column | None, ...]:
     """The columns that a table had when a change was logged, by their names; None for one that neither schema has.
 

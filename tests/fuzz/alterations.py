@@ -156,9 +156,8 @@ def _changed(column: Column, change: Alteration) -> Column | None:
             return column
 
 
-#: What Rosetta says of columns that have changed more than once between two changes of the table. The last one it says of a
-#: value that it takes for one of another column.
-_AGAIN = ("changed again before", "in the catalog no more", "altered more than once", "does not tell it exactly")
+#: What Rosetta says of columns that have changed more than once between two changes of the table.
+_AGAIN = ("changed again before", "in the catalog no more", "altered more than once")
 
 
 def may_be_set_aside(table: Table, changes: Iterable[Alteration], reason: str) -> bool:

@@ -86,7 +86,8 @@ def test_an_added_column_is_read_from_the_catalog() -> None:
 
 def test_another_type_under_the_same_name_is_that_of_the_catalog() -> None:
     old, new = (
-        replace(ITEMS, columns=(ITEMS.columns[0], column("name", kind, oid=1700))) for kind in ("numeric(4,2)", "numeric")
+        replace(ITEMS, columns=(ITEMS.columns[0], column("name", kind, oid=1700, number=2)))
+        for kind in ("numeric(4,2)", "numeric")
     )
     found = decoder(old, new).change(event("c", None, {"id": "1", "name": "12.34567"}))
     assert (new, row("1", "12.34567")) == (found.table, found.row)
@@ -106,9 +107,8 @@ def test_a_dropped_column_is_gone_from_the_schema() -> None:
 
 
 def test_a_column_that_the_catalog_has_dropped_already_is_known_from_before() -> None:
-    found = decoder(table("id", "name", "old"), table("id", "new")).change(
-        event("c", None, {"id": "1", "old": "x", "new": "y"})
-    )
+    current = replace(ITEMS, columns=(ITEMS.columns[0], column("new", number=4)))
+    found = decoder(table("id", "name", "old"), current).change(event("c", None, {"id": "1", "old": "x", "new": "y"}))
     assert (("id", "old", "new"), row("1", "x", "y")) == (found.table.column_names, found.row)
     assert ("id",) == found.table.key
 
@@ -131,7 +131,7 @@ def refusal(read: Decoder, refused_event: Event) -> ChangeUndecodable:
 
 
 def test_a_text_in_what_was_a_boolean_is_read_by_the_catalogs_type() -> None:
-    columns = (ITEMS.columns[0], column("name", "boolean", oid=16))
+    columns = (ITEMS.columns[0], column("name", "boolean", oid=16, number=2))
     known = replace(ITEMS, columns=columns)
     found = decoder(known, ITEMS).change(event("c", None, {"id": "1", "name": "no"}))
     assert (ITEMS, row("1", "no")) == (found.table, found.row)
@@ -139,12 +139,19 @@ def test_a_text_in_what_was_a_boolean_is_read_by_the_catalogs_type() -> None:
 
 
 def test_values_of_an_earlier_type_are_not_taken_for_those_of_now_although_the_first_one_is_null() -> None:
-    known = replace(ITEMS, columns=(ITEMS.columns[0], column("size", "integer", oid=23)))
-    current = replace(ITEMS, columns=(ITEMS.columns[0], column("size", "numeric", oid=1700)))
+    known = replace(ITEMS, columns=(ITEMS.columns[0], column("size", "integer", oid=23, number=2)))
+    current = replace(ITEMS, columns=(ITEMS.columns[0], column("size", "numeric", oid=1700, number=2)))
     read, integers = decoder(known, current), layout_of("items", ("id", "size"), "si")
     first, second = (event("c", None, {"id": "1", "size": size})._replace(layout=integers) for size in (None, b"5"))
     for change in map(read.change, (first, second)):
         assert "integer" == change.table.columns[1].type
+
+
+def test_columns_whose_numbers_are_not_known_are_refused_before_their_values_are_read() -> None:
+    size = column("size", "integer", oid=23, number=2)
+    current = replace(ITEMS, columns=(ITEMS.columns[0], replace(size, name="other"), replace(size, number=3)))
+    error = refusal(decoder(ITEMS, current), event("c", None, {"id": "1", "size": b"5"}))
+    assert "changed again before" in str(error)
 
 
 def test_a_change_that_is_refused_leaves_what_is_known_of_its_table() -> None:

@@ -313,7 +313,8 @@ def test_a_table_that_debezium_has_read_anew_is_looked_up_before_its_changes_are
     made = Debezium(engine, DebeziumStream(cast(EngineThread, engine), decoder, START), Log())
     # Two layouts of one table.
     first, second = (event("c", key, xid=1, before=100, lsn=lsn) for key, lsn in (("1", 110), ("2", 120)))
-    made.sends(first, second._replace(layout=second.layout._replace(columns=("name", "id"))), Beat(130))
+    second = second._replace(layout=debezium_batches.layout_of("items", ("id",), "s"), after=[b"2"])
+    made.sends(first, second, Beat(130))
     assert ["look 1", "look 1"] == [each.table.comment for each in delivered(made).changes]
     assert [ITEMS.id] == asked
     made.sends(Beat(150))

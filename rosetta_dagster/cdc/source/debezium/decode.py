@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
 from rosetta_dagster.cdc.event import Change, Operation, Row, UnreadableTable, Value, key_of
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
+from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among, without_columns
 from rosetta_dagster.cdc.source.debezium.events import Event, Image, Layout
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 from rosetta_dagster.cdc.source.debezium.values import may_be_of, reader_for
@@ -93,7 +93,9 @@ class Decoder:
 
         Types change under the same names, and what Debezium tells does not show it: a number has no more digits than before.
         """
-        for table, schema in self._read_schemas(tables).items():
+        found = self._read_schemas(tables)
+        for table in tables:
+            schema = found.get(table) or without_columns(self._current[table])
             # Changes of one batch are told apart by whether they have the same object.
             if schema != self._current[table]:
                 self._current[table] = schema
@@ -165,6 +167,11 @@ class Decoder:
             raise ChangeUndecodable(
                 f"Table {layout.table} had columns that are in the catalog no more: {', '.join(unknown)}.",
                 "They were added and dropped again before their changes were read. Resync the table.",
+            )
+        if any(column is not None and not column.number for column in columns):
+            # Values would be read as those of other columns.
+            raise ChangeUndecodable(
+                f"Columns of table {layout.table} were changed again before its changes were read.", "Resync the table."
             )
         return _schema_with(current, known, tuple(column for column in columns if column is not None))
 
