@@ -71,6 +71,7 @@ def test_each_form_of_value_is_told_and_what_is_not_there_is_told_apart(source: 
         )
         first, second, _, updated, deleted = changes_of(engine, 5)
     assert ("iibsjj", ("id", "big", "yes", "note", "tags", "size")) == (first.layout.forms, first.layout.columns)
+    assert (23, 20, 16, 25, 1009, 701) == first.layout.types
     assert TableId("public", "t") == first.layout.table
     assert (None, [b"1", b"-5", b"t", "żółw".encode(), b'["a",null]', b"1.0E300"]) == (first.before, first.after)
     assert [b"2", None, b"f", b"", None, b'"NaN"'] == second.after

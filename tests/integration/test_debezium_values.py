@@ -303,8 +303,8 @@ _COLUMNS: Final = """
 def columns_of(connection: "psycopg.Connection[Any]", table: str) -> tuple[Column, ...]:
     rows = connection.execute(_COLUMNS, [table]).fetchall()
     return tuple(
-        Column(name=name, type=type_, type_oid=oid, base_oid=base_oid, element_oid=element_oid)
-        for name, type_, oid, base_oid, element_oid in rows
+        Column(name=name, type=type_, type_oid=oid, base_oid=base_oid, element_oid=element_oid, number=number)
+        for number, (name, type_, oid, base_oid, element_oid) in enumerate(rows, 1)
     )
 
 

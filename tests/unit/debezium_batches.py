@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from rosetta_dagster.cdc.event import UNCHANGED, Value
 from rosetta_dagster.cdc.schema import TableId
-from rosetta_dagster.cdc.source.debezium.events import JSON, TEXT, Batch, Beat, Event, Image, Layout
+from rosetta_dagster.cdc.source.debezium.events import JSON, TEXT, UNKNOWN_TYPE, Batch, Beat, Event, Image, Layout
 
 #: What the rows of `items` hold, by the names of their columns; a `str` is a text, a `bytes` is JSON.
 Given = Mapping[str, "str | bytes | Value"]
 
-_layouts: dict[tuple[TableId, tuple[str, ...], str], Layout] = {}
+_layouts: dict[tuple[TableId, tuple[str, ...], str, tuple[int, ...]], Layout] = {}
 
 
 def event(
@@ -29,9 +29,9 @@ def event(
     return Event(letter, xid, lsn, commit_before, committed_at, layout, _image(before), _image(after))
 
 
-def layout_of(table: str, columns: tuple[str, ...], forms: str) -> Layout:
-    """The layout; equal ones are one object, as Java's are."""
-    key = TableId("public", table), columns, forms
+def layout_of(table: str, columns: tuple[str, ...], forms: str, types: tuple[int, ...] = ()) -> Layout:
+    """The layout, of types that Debezium does not know if none are given; equal ones are one object, as Java's are."""
+    key = TableId("public", table), columns, forms, types or (UNKNOWN_TYPE,) * len(columns)
     return _layouts.setdefault(key, Layout(*key))
 
 

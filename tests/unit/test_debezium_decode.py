@@ -138,13 +138,25 @@ def test_a_text_in_what_was_a_boolean_is_read_by_the_catalogs_type() -> None:
     assert "no" not in str(refusal(decoder(known, known), event("c", None, {"id": "1", "name": "no"}))).split()
 
 
-def test_values_of_an_earlier_type_are_not_taken_for_those_of_now_although_the_first_one_is_null() -> None:
-    known = replace(ITEMS, columns=(ITEMS.columns[0], column("size", "integer", oid=23, number=2)))
-    current = replace(ITEMS, columns=(ITEMS.columns[0], column("size", "numeric", oid=1700, number=2)))
-    read, integers = decoder(known, current), layout_of("items", ("id", "size"), "si")
-    first, second = (event("c", None, {"id": "1", "size": size})._replace(layout=integers) for size in (None, b"5"))
-    for change in map(read.change, (first, second)):
-        assert "integer" == change.table.columns[1].type
+@pytest.mark.parametrize(
+    ("before", "oid", "now", "value", "expected"),
+    [
+        ("integer", 23, ("numeric", 1700), None, None),
+        ("numeric", 1700, ("text", 25), "NAN", "NaN"),
+        ("text", 25, ("text", 16400), "a", "a"),
+    ],
+)
+def test_a_change_is_of_the_type_that_it_was_logged_with(
+    before: str, oid: int, now: tuple[str, int], value: str | None, expected: str | None
+) -> None:
+    known, current = (
+        replace(ITEMS, columns=(ITEMS.columns[0], column("size", kind, oid=number, number=2)))
+        for kind, number in ((before, oid), now)
+    )
+    logged = event("c", None, {"id": "1", "size": value})
+    logged = logged._replace(layout=layout_of("items", ("id", "size"), "ss", (25, oid)))
+    found = decoder(known, current).change(logged)
+    assert (known, row("1", expected)) == (found.table, found.row)
 
 
 def test_columns_whose_numbers_are_not_known_are_refused_before_their_values_are_read() -> None:

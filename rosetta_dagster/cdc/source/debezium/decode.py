@@ -8,9 +8,9 @@ from typing import TypeAlias
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
 from rosetta_dagster.cdc.event import Change, Operation, Row, UnreadableTable, Value, key_of
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among, without_columns
-from rosetta_dagster.cdc.source.debezium.events import Event, Image, Layout
+from rosetta_dagster.cdc.source.debezium.events import UNKNOWN_TYPE, Event, Image, Layout
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
-from rosetta_dagster.cdc.source.debezium.values import may_be_of, reader_for
+from rosetta_dagster.cdc.source.debezium.values import reader_for
 
 #: Reads what the catalog says of tables now; those that are gone are missing.
 ReadSchemas: TypeAlias = Callable[[Sequence[TableId]], Mapping[TableId, TableSchema]]
@@ -28,8 +28,8 @@ class TableDecoder:
     """Reads the rows of one table as long as they are laid out the same."""
 
     def __init__(self, schema: TableSchema, layout: Layout, placeholder: str) -> None:
-        """The layout has the schema's columns, by name. `ChangeUndecodable` when they cannot be those by their values."""
-        if not all(map(may_be_of, schema.columns, layout.forms)):
+        """The layout has the schema's columns, by name. `ChangeUndecodable` when their types are others."""
+        if not all(map(_may_be, schema.columns, layout.types)):
             raise _unfit(schema.id)
         self.schema = schema
         self.layout = layout
@@ -174,6 +174,11 @@ class Decoder:
                 f"Columns of table {layout.table} were changed again before its changes were read.", "Resync the table."
             )
         return _schema_with(current, known, tuple(column for column in columns if column is not None))
+
+
+def _may_be(column: Column, type_oid: int) -> bool:
+    """Whether a change with values of this type may be of the column as it is known here."""
+    return type_oid in (column.base_oid, UNKNOWN_TYPE)
 
 
 def _unreadable(table: TableId, error: ChangeUndecodable) -> UnreadableTable:

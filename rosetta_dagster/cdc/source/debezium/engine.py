@@ -74,7 +74,8 @@ def _latest(layouts: Mapping[int, Layout]) -> dict[int, Layout]:
 
 def _layout(layout: Any) -> Layout:
     table = TableId(str(layout.namespace()), str(layout.table()))
-    return Layout(table, tuple(str(name) for name in layout.columns()), str(layout.forms()))
+    names, types = layout.columns(), layout.types()
+    return Layout(table, tuple(map(str, names)), str(layout.forms()), tuple(map(int, types)))
 
 
 #: What Debezium says of a value that it cannot print; it names the table and column, or nothing, and sometimes the value.

@@ -15,6 +15,9 @@ from rosetta_dagster.cdc.schema import TableId
 #: The forms of values: decimal digits; `t` and `f`; the text itself; JSON.
 INTEGER, BOOLEAN, TEXT, JSON = "ibsj"
 
+#: As Java tells it.
+UNKNOWN_TYPE: Final = -1
+
 #: The values of a row before or after a change, each in its form; None when there is no such row.
 Image: TypeAlias = list[Value] | None
 
@@ -26,6 +29,8 @@ class Layout(NamedTuple):
     columns: tuple[str, ...]
     #: The form of each column's values.
     forms: str
+    #: The OID of each column's type, or of the type behind a domain; `UNKNOWN_TYPE` when it is none of PostgreSQL's own.
+    types: tuple[int, ...]
 
 
 class Event(NamedTuple):

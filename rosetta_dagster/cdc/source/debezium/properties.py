@@ -42,8 +42,8 @@ _FIXED: Mapping[str, str] = {
     "xmin.fetch.interval.ms": "0",
     # What a change tells of its source: the table.
     "sourceinfo.struct.maker": "io.debezium.connector.postgresql.TableSourceInfoStructMaker",
-    # What it remembers of tables: a NULL stays one.
-    "memory.management.tables.class": "rosetta.debezium.NullableTables",
+    # What it remembers of tables: a NULL stays one, and types are told by their numbers.
+    "memory.management.tables.class": "rosetta.debezium.RememberedTables",
 }
 
 

@@ -65,12 +65,6 @@ _EXACT_FORMS: Final[Mapping[int, str]] = {
     _BOOL: BOOLEAN, **dict.fromkeys(_INTEGERS, INTEGER), **dict.fromkeys(_TEXTS, TEXT),
 }  # fmt: skip
 
-#: The forms of types whose values have always the same one.
-_FORMS: Final[Mapping[int, str]] = {
-    **_EXACT_FORMS, _NUMERIC: TEXT, _BYTEA: TEXT, 700: JSON, 701: JSON, 790: TEXT,
-    1082: INTEGER, 1083: INTEGER, 1114: INTEGER, 1184: TEXT, 1186: TEXT,
-}  # fmt: skip
-
 #: The Python value of each form, as the converters take it.
 _PARSERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
     INTEGER: int,
@@ -105,13 +99,6 @@ _JAVA_DOUBLE: Final = re.compile(r"\d+\.\d+(?:E-?\d+)?", re.ASCII)
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
 _NEGATIVE_SCALE: Final = re.compile(r"numeric\(\d+,-\d+\)(?:\[\])*", re.ASCII)
 _LENGTH: Final = re.compile(r"bit\((\d+)\)", re.ASCII)
-
-
-def may_be_of(column: Column, form: str) -> bool:
-    """Whether values of this form can be the column's: it may have had another type when they were written."""
-    if column.base_oid in _LOST:
-        return True
-    return form == (JSON if column.element_oid else _FORMS.get(column.base_oid, form))
 
 
 def reader_for(column: Column, form: str, placeholder: str) -> Callable[[bytes], Value] | None:
