@@ -159,6 +159,15 @@ def test_a_change_is_of_the_type_that_it_was_logged_with(
     assert (known, row("1", expected)) == (found.table, found.row)
 
 
+def test_of_columns_that_got_other_types_each_is_of_the_one_that_it_was_logged_with() -> None:
+    earlier = column("size", "numeric", oid=1700, number=2), column("at", "timestamptz(0)", oid=1184, number=3)
+    later = column("size", "text", number=2), column("at", "timestamptz", oid=1184, number=3)
+    known, current = (replace(ITEMS, columns=(ITEMS.columns[0], *columns)) for columns in (earlier, later))
+    logged = event("c", None, {"id": "1", "size": "NAN", "at": None})
+    logged = logged._replace(layout=layout_of("items", ("id", "size", "at"), "sss", (25, 1700, 1184)))
+    assert (earlier[0], later[1]) == decoder(known, current).change(logged).table.columns[1:]
+
+
 def test_columns_whose_numbers_are_not_known_are_refused_before_their_values_are_read() -> None:
     size = column("size", "integer", oid=23, number=2)
     current = replace(ITEMS, columns=(ITEMS.columns[0], replace(size, name="other"), replace(size, number=3)))

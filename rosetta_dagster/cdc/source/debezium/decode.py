@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -173,12 +174,21 @@ class Decoder:
             raise ChangeUndecodable(
                 f"Columns of table {layout.table} were changed again before its changes were read.", "Resync the table."
             )
-        return _schema_with(current, known, tuple(column for column in columns if column is not None))
+        found = [column for column in columns if column is not None]
+        return _schema_with(current, known, tuple(map(partial(_as_logged, known), found, layout.types)))
 
 
 def _may_be(column: Column, type_oid: int) -> bool:
     """Whether a change with values of this type may be of the column as it is known here."""
     return type_oid in (column.base_oid, UNKNOWN_TYPE)
+
+
+def _as_logged(known: TableSchema, column: Column, type_oid: int) -> Column:
+    """The column as it is known from before, if it is of this type then, and by now of another one."""
+    if _may_be(column, type_oid):
+        return column
+    earlier = [each for each in known.columns if each.number == column.number and _may_be(each, type_oid)]
+    return replace(earlier[0], name=column.name) if earlier else column
 
 
 def _unreadable(table: TableId, error: ChangeUndecodable) -> UnreadableTable:
