@@ -1,10 +1,15 @@
 """Decides whether a run goes on after an error that time does not mend: as a rule without the table that broke."""
 
+import math
+import time
 from collections.abc import Callable
 
 from rosetta_dagster.cdc.config import PipelineConfig
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, DestinationRejected, TerminalError
 from rosetta_dagster.cdc.schema import TableId
+
+#: Seconds within which an error that a new attempt does not mend comes again.
+_SOON = 600.0
 
 
 class BrokenTables:
@@ -15,14 +20,13 @@ class BrokenTables:
         self._config = config
         self._set_aside = set_aside
         self._reasons: dict[tuple[str, TableId], str] = {}
-        #: None stands for an error that names no table.
-        self._tried: set[BrokenTable | None] = set()
+        #: When a new attempt was made last because of each; None stands for an error that names no table.
+        self._tried_at: dict[BrokenTable | None, float] = {}
 
     def outlives(self, error: TerminalError) -> bool:
         """Whether the run begins again after the error: with the table, or without it from now on."""
         broken = error.broken
-        if broken not in self._tried and _may_pass(error):
-            self._tried.add(broken)
+        if _may_pass(error) and not self._came_again(broken):
             return True
         if broken is None:
             return False
@@ -42,6 +46,11 @@ class BrokenTables:
     def is_everywhere(self, table: TableId) -> bool:
         """Whether no destination takes changes of the table."""
         return all((row.name, table) in self._reasons for row in self._config.destinations)
+
+    def _came_again(self, broken: BrokenTable | None) -> bool:
+        """Whether the last attempt because of the same is not long ago."""
+        before, self._tried_at[broken] = self._tried_at.get(broken, -math.inf), time.monotonic()
+        return self._tried_at[broken] - before < _SOON
 
     def _are_all(self) -> bool:
         return all(self.is_everywhere(table.id) for table in self._config.tables)

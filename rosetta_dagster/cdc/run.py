@@ -214,8 +214,8 @@ def _known_up_to(held: Held, table: TableId) -> int:
     """The LSN that a table's columns at a destination are of."""
     point = held.copied.get(table)
     applied = held.watermark.position.transaction_lsn if held.watermark is not None else 0
-    # Of a copy that is not finished nothing is continued.
-    return _NEVER if point is None else max(point.lsn, applied)
+    # Of a copy that is not finished nothing is continued, nor of a table that is set aside.
+    return _NEVER if point is None or table in held.set_aside else max(point.lsn, applied)
 
 
 def _source(config: PipelineConfig, prepared: _Prepared, replicas: Sequence[Replica]) -> Source:

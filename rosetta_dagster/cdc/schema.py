@@ -98,18 +98,16 @@ def missing_columns(known: Sequence[str], schema: TableSchema) -> tuple[Column, 
     return tuple(column for column in schema.columns if column.name not in known)
 
 
-def without_columns(schema: TableSchema) -> TableSchema:
-    """The table when it is gone."""
-    return replace(schema, columns=(), key=())
-
-
-def columns_named(names: Sequence[str], known: TableSchema, current: TableSchema) -> tuple[Column | None, ...]:
+def columns_named(
+    names: Sequence[str], known: TableSchema, current: TableSchema, *, is_gone: bool = False
+) -> tuple[Column | None, ...]:
     """The columns that a table had when a change was logged, by their names; None for one that neither schema has.
 
     The change was logged after the table was as in `known`, and not after it was as in `current`. A name may stand for a
     column of each: one that was dropped and given again, or names that columns took from each other. Where the table can
     have been one only, it was that one. Where it can have been several, it has the columns of now if that is one of them:
-    then it shows that one was dropped and added again. Else the numbers are not known.
+    then it shows that one was dropped and added again. Else the numbers are not known. When the table is gone, it may have
+    lost columns that `current` still has.
     """
     for schema in (current, known):
         if tuple(names) == schema.column_names:
@@ -120,7 +118,7 @@ def columns_named(names: Sequence[str], known: TableSchema, current: TableSchema
     if len(possible) == 1:
         return possible[0]
     # With none, a column had a third name; or `known` is what one destination holds, and the change older.
-    if newest in possible or (not possible and _may_be_a_table(newest, current)):
+    if newest in possible or (not possible and _may_be_a_table(newest, () if is_gone else current.columns)):
         return newest
     return tuple(column and replace(column, number=0) for column in newest)
 
@@ -139,13 +137,14 @@ def key_among(columns: Sequence[Column], schema: TableSchema) -> tuple[str, ...]
     return key if {column.name for column in columns}.issuperset(key) else ()
 
 
-def _may_be_a_table(columns: Sequence[Column | None], current: TableSchema) -> bool:
+def _may_be_a_table(columns: Sequence[Column | None], now: Sequence[Column]) -> bool:
     """Whether the numbers ascend, as they do in every table, and no column is missing that is older than one of these.
 
-    What is there now was there as soon as a column of a greater number was.
+    What is there now was there as soon as a column of a greater number was; but for one that was generated then, for which a
+    table is refused without need.
     """
     numbers = [column.number for column in columns if column is not None]
-    older = {column.number for column in current.columns if column.number <= max(numbers, default=0)}
+    older = {column.number for column in now if column.number <= max(numbers, default=0)}
     return numbers == sorted(set(numbers)) and older.issubset(numbers)
 
 

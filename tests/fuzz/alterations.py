@@ -171,6 +171,8 @@ def may_be_set_aside(table: Table, changes: Iterable[Alteration], reason: str) -
         return True
     if _loses_defaults(changes) and "not in the stream" in reason:
         return True
+    if _drops_widened(changes) and "StringDataRightTruncation" in reason:
+        return True
     return len(changes) > 1 and any(text in reason for text in _AGAIN)
 
 
@@ -205,6 +207,17 @@ def _takes_name_of_lost(table: Table, changes: Iterable[Alteration]) -> bool:
         if any(other == name and owner != mark and owner in lost for other, owner in had):
             return True
         had.add((name, mark))
+    return False
+
+
+def _drops_widened(changes: Iterable[Alteration]) -> bool:
+    """Whether a column was made wider and is dropped: then nothing tells Debezium's reader how wide it was."""
+    wide: set[int] = set()
+    for change in changes:
+        if isinstance(change, ChangeType):
+            wide.add(change.mark)
+        if isinstance(change, DropColumn) and change.mark in wide:
+            return True
     return False
 
 

@@ -1,3 +1,5 @@
+import pytest
+
 from rosetta_dagster.cdc.broken import BrokenTables
 from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, PostgresConnection, SourceConfig, TableConfig
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, DestinationRejected, SlotInvalid, TerminalError
@@ -15,6 +17,7 @@ CONFIG = PipelineConfig(
     destinations=(DestinationConfig(name="replica", type="POSTGRES", config={}),),
     tables=(TableConfig(id=ORDERS), TableConfig(id=NOTES)),
 )
+UNPRINTABLE = ChangeUndecodable("Debezium cannot print a value.", "Leave it out.")
 
 
 def outcomes(*errors: TerminalError) -> list[bool]:
@@ -33,8 +36,18 @@ def test_what_no_table_is_to_blame_for_ends_the_run() -> None:
 
 
 def test_what_debezium_cannot_print_ends_the_run_the_second_time() -> None:
-    error = ChangeUndecodable("Debezium cannot print a value.", "Leave it out.")
-    assert [True, False] == outcomes(error, error)
+    assert [True, False] == outcomes(UNPRINTABLE, UNPRINTABLE)
+
+
+def test_what_debezium_cannot_print_is_tried_again_a_while_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    broken = BrokenTables(CONFIG, lambda *_: None)
+    assert broken.outlives(UNPRINTABLE)
+    now[0] = 3600.0
+    assert broken.outlives(UNPRINTABLE)
+    now[0] = 3605.0
+    assert not broken.outlives(UNPRINTABLE)
 
 
 def test_what_a_destination_rejects_is_tried_again_before_the_table_is_set_aside() -> None:

@@ -8,7 +8,7 @@ from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation, UnreadableTa
 from rosetta_dagster.cdc.position import Lsn, Position
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, joined_key_change
-from rosetta_dagster.cdc.source.debezium.events import Event
+from rosetta_dagster.cdc.source.debezium.events import INTEGER, TEXT, Event
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
 
 from .changes import column, delete, insert, key_row, row, table, unreadable, update
@@ -118,6 +118,16 @@ def test_a_table_that_is_gone_from_the_catalog_is_decoded_by_what_was_known() ->
     assert (("id", "old"), ("id",)) == (found.table.column_names, found.table.key)
 
 
+def test_a_table_that_is_gone_has_the_columns_that_the_catalog_told_of_last() -> None:
+    found: dict[TableId, TableSchema] = {ITEMS.id: table("id", "name", "added")}
+    made = Decoder({ITEMS.id: ITEMS}, {}, lambda _: found, PositionCounter(Lsn(1), []), PLACEHOLDER)
+    made.look_up([ITEMS.id])
+    found.clear()
+    made.look_up([ITEMS.id])
+    change = made.change(event("c", None, {"id": "1", "name": "a", "added": "x"}))
+    assert (("id", "name", "added"), ("id",)) == (change.table.column_names, change.table.key)
+
+
 def test_a_column_that_neither_the_catalog_nor_the_schema_knows_is_refused_by_name_and_not_by_value() -> None:
     with pytest.raises(ChangeUndecodable, match=r"public\.items.*: ghost\.") as refused:
         decoder(ITEMS, ITEMS).change(event("c", None, {"id": "1", "name": "a", "ghost": "secret"}))
@@ -157,6 +167,27 @@ def test_a_change_is_of_the_type_that_it_was_logged_with(
     logged = logged._replace(layout=layout_of("items", ("id", "size"), "ss", (25, oid)))
     found = decoder(known, current).change(logged)
     assert (known, row("1", expected)) == (found.table, found.row)
+
+
+@pytest.mark.parametrize(("before", "logged", "now"), [(21, 23, 20), (23, 20, 1700), (1043, 25, 1043), (2950, 25, 1043)])
+def test_a_type_that_was_another_before_and_is_another_now_is_read_where_values_are_told_alike(
+    before: int, logged: int, now: int
+) -> None:
+    known, current = (
+        replace(ITEMS, columns=(ITEMS.columns[0], column("size", f"type {oid}", oid=oid, number=2))) for oid in (before, now)
+    )
+    form = TEXT if logged == 25 else INTEGER
+    change = event("c", None, {"id": "1", "size": "7"})
+    change = change._replace(layout=layout_of("items", ("id", "size"), f"s{form}", (25, logged)))
+    assert row("1", "7") == decoder(known, current).change(change).row
+
+
+def test_a_type_that_was_another_before_and_is_another_now_is_refused_where_values_are_told_otherwise() -> None:
+    known, current = (
+        replace(ITEMS, columns=(ITEMS.columns[0], column("size", f"type {oid}", oid=oid, number=2))) for oid in (23, 25)
+    )
+    change = event("c", None, {"id": "1", "size": "NAN"})
+    refusal(decoder(known, current), change._replace(layout=layout_of("items", ("id", "size"), "ss", (25, 1700))))
 
 
 def test_of_columns_that_got_other_types_each_is_of_the_one_that_it_was_logged_with() -> None:

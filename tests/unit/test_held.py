@@ -96,6 +96,16 @@ def test_the_stream_begins_with_the_columns_that_the_destination_furthest_behind
         assert {ITEMS.id: before} == schemas_at_the_start(order)
 
 
+def test_a_destination_that_has_set_the_table_aside_does_not_count() -> None:
+    now, before = table("id", "added"), table("id")
+    copied = {ITEMS.id: copied_at(5, "1:1:")}
+    follows = replace(held_up_to(20, 20, 0), copied=copied, schemas={ITEMS.id: now})
+    left_out = replace(held_up_to(20, 20, 0), copied=copied, schemas={ITEMS.id: before}, set_aside={ITEMS.id: "It broke."})
+    for order in ([follows, left_out], [left_out, follows]):
+        assert {ITEMS.id: now} == schemas_at_the_start(order)
+    assert {ITEMS.id: before} == schemas_at_the_start([left_out])
+
+
 def test_the_columns_of_a_copy_are_of_when_it_was_made() -> None:
     now, before = table("id", "added"), table("id")
     behind = replace(held_up_to(20, 20, 0), copied={ITEMS.id: copied_at(5, "1:1:")}, schemas={ITEMS.id: before})

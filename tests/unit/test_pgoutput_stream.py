@@ -575,6 +575,16 @@ def test_an_altered_table_that_is_gone_is_read_as_it_was() -> None:
     assert (("id", "other"), ("id",)) == (schema.column_names, schema.key)
 
 
+def test_a_table_that_lost_its_key_has_none() -> None:
+    keyless = replace(ITEMS, key=())
+    relations = relations_of(ITEMS, read_schema=lambda _: keyless, type_name=lambda *_: "text")
+    for identity in ("f", "f"):
+        relations.learn(Relation(7, "public", "items", identity, (ID, NAME)))
+    schema = schema_of(relations, 7)
+    assert schema is not None
+    assert () == schema.key
+
+
 def test_what_is_said_twice_is_the_same_table_unless_the_catalog_tells_otherwise() -> None:
     asked: list[TableId] = []
 

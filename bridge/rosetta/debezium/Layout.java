@@ -72,7 +72,7 @@ public final class Layout {
         return Arrays.stream(columns).map(Field::name).toList();
     }
 
-    /** Each column's type: its number, or that of the type behind a domain; -1 when it is none of PostgreSQL's own. */
+    /** Each column's type: its number, or that of the type behind a domain; -1 when it is not told. */
     public int[] types() {
         return Arrays.stream(columns).mapToInt(column -> RememberedTables.typeOf(column.schema())).toArray();
     }

@@ -1,7 +1,6 @@
 package rosetta.debezium;
 
 import io.debezium.relational.Column;
-import io.debezium.relational.ColumnEditor;
 import io.debezium.relational.ConcurrentMapTableMappingStorage;
 import io.debezium.relational.Table;
 import io.debezium.relational.TableId;
@@ -13,7 +12,7 @@ import org.apache.kafka.connect.data.Schema;
  *
  * <p>The catalog tells of now, the stream of then. Where a column that may not be NULL by now was NULL in a change, and for
  * columns that are not logged of an old row, Debezium makes up a value: the default, zero, or an empty text. The types are the
- * stream's; of all that is remembered of a column only its name and its comment get as far as the events.
+ * stream's; of a column's type, Debezium itself tells the events only the form of the values.
  */
 public final class RememberedTables extends ConcurrentMapTableMappingStorage<Table> {
 
@@ -32,14 +31,11 @@ public final class RememberedTables extends ConcurrentMapTableMappingStorage<Tab
 
     private static Column remembered(Column column) {
         int type = column.nativeType();
-        ColumnEditor editor = column.edit().optional(true).unsetDefaultValueExpression();
-        if (type > 0 && type < FIRST_USER_TYPE && type != POINT) {
-            editor.comment(String.valueOf(type));
-        }
-        return editor.create();
+        String comment = type > 0 && type < FIRST_USER_TYPE && type != POINT ? String.valueOf(type) : null;
+        return column.edit().optional(true).unsetDefaultValueExpression().comment(comment).create();
     }
 
-    /** The number of the type of a column with this schema; -1 when it has none of PostgreSQL's own types. */
+    /** The number of the type of a column with this schema; -1 when it is not told. */
     static int typeOf(Schema column) {
         String comment = column.doc();
         return comment != null && Character.isDigit(comment.charAt(0)) ? Integer.parseInt(comment) : UNKNOWN;

@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
 from rosetta_dagster.cdc.event import Change, Operation, Row, UnreadableTable, Value, key_of
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among, without_columns
+from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
 from rosetta_dagster.cdc.source.debezium.events import UNKNOWN_TYPE, Event, Image, Layout
 from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
-from rosetta_dagster.cdc.source.debezium.values import reader_for
+from rosetta_dagster.cdc.source.debezium.values import is_told_alike, reader_for
 
 #: Reads what the catalog says of tables now; those that are gone are missing.
 ReadSchemas: TypeAlias = Callable[[Sequence[TableId]], Mapping[TableId, TableSchema]]
@@ -78,8 +78,9 @@ class Decoder:
         self._read_schemas = read_schemas
         self._positions = positions
         self._placeholder = placeholder
-        #: What the catalog said last.
+        #: What the catalog said last, and the tables that it has no more.
         self._current = dict(schemas)
+        self._gone: set[TableId] = set()
         #: What tables looked like when they changed last.
         self._before = {**schemas, **held_schemas}
         self._decoders: dict[TableId, TableDecoder] = {}
@@ -95,8 +96,8 @@ class Decoder:
         Types change under the same names, and what Debezium tells does not show it: a number has no more digits than before.
         """
         found = self._read_schemas(tables)
-        for table in tables:
-            schema = found.get(table) or without_columns(self._current[table])
+        self._gone = self._gone.union(tables).difference(found)
+        for table, schema in found.items():
             # Changes of one batch are told apart by whether they have the same object.
             if schema != self._current[table]:
                 self._current[table] = schema
@@ -162,33 +163,36 @@ class Decoder:
     def _schema_of(self, layout: Layout) -> TableSchema:
         """The table as it was when the change was logged: the catalog may be ahead of the stream by now."""
         known, current = self._before[layout.table], self._current[layout.table]
-        columns = columns_named(layout.columns, known, current)
+        columns = columns_named(layout.columns, known, current, is_gone=layout.table in self._gone)
         unknown = [name for name, column in zip(layout.columns, columns, strict=True) if column is None]
         if unknown:
             raise ChangeUndecodable(
                 f"Table {layout.table} had columns that are in the catalog no more: {', '.join(unknown)}.",
                 "They were added and dropped again before their changes were read. Resync the table.",
             )
-        if any(column is not None and not column.number for column in columns):
+        found = [column for column in columns if column is not None]
+        if not all(column.number for column in found):
             # Values would be read as those of other columns.
             raise ChangeUndecodable(
                 f"Columns of table {layout.table} were changed again before its changes were read.", "Resync the table."
             )
-        found = [column for column in columns if column is not None]
         return _schema_with(current, known, tuple(map(partial(_as_logged, known), found, layout.types)))
 
 
 def _may_be(column: Column, type_oid: int) -> bool:
-    """Whether a change with values of this type may be of the column as it is known here."""
-    return type_oid in (column.base_oid, UNKNOWN_TYPE)
+    """Whether values of this type can be read as the column's."""
+    return type_oid in (column.base_oid, UNKNOWN_TYPE) or is_told_alike(column, type_oid)
 
 
 def _as_logged(known: TableSchema, column: Column, type_oid: int) -> Column:
-    """The column as it is known from before, if it is of this type then, and by now of another one."""
-    if _may_be(column, type_oid):
-        return column
-    earlier = [each for each in known.columns if each.number == column.number and _may_be(each, type_oid)]
-    return replace(earlier[0], name=column.name) if earlier else column
+    """The column with the type that it had when a change was logged: that of now, or the one that is known from before.
+
+    Where it was neither, values that are told alike are read as well.
+    """
+    earlier = [replace(each, name=column.name) for each in known.columns if each.number == column.number]
+    states = [column, *earlier]
+    same = [each for each in states if type_oid in (each.base_oid, UNKNOWN_TYPE)]
+    return (same or [each for each in states if _may_be(each, type_oid)] or states)[0]
 
 
 def _unreadable(table: TableId, error: ChangeUndecodable) -> UnreadableTable:

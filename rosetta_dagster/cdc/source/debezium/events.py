@@ -15,7 +15,7 @@ from rosetta_dagster.cdc.schema import TableId
 #: The forms of values: decimal digits; `t` and `f`; the text itself; JSON.
 INTEGER, BOOLEAN, TEXT, JSON = "ibsj"
 
-#: As Java tells it.
+#: Of types that users and extensions make, and of `point`.
 UNKNOWN_TYPE: Final = -1
 
 #: The values of a row before or after a change, each in its form; None when there is no such row.
@@ -29,7 +29,7 @@ class Layout(NamedTuple):
     columns: tuple[str, ...]
     #: The form of each column's values.
     forms: str
-    #: The OID of each column's type, or of the type behind a domain; `UNKNOWN_TYPE` when it is none of PostgreSQL's own.
+    #: The OID of each column's type, or of the type behind a domain; `UNKNOWN_TYPE` when it is not told.
     types: tuple[int, ...]
 
 

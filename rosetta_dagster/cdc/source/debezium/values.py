@@ -113,6 +113,12 @@ def reader_for(column: Column, form: str, placeholder: str) -> Callable[[bytes],
     return read
 
 
+def is_told_alike(column: Column, type_oid: int) -> bool:
+    """Whether the column's values and those of the other type both come as PostgreSQL's own text, in the same form."""
+    form = _exact_form(column)
+    return form is not None and form == _EXACT_FORMS.get(type_oid)
+
+
 def _exact_form(column: Column) -> str | None:
     """The form that is PostgreSQL's own text, for the types that nearly all columns have."""
     if column.element_oid or column.base_oid in _LOST:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among, without_columns
+from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
 from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn, RowReader, row_reader
 
 #: Reads what the catalog says of a table now; None when the table is gone.
@@ -45,20 +45,24 @@ class Relations:
             return
         # One that comes again may look the same although a column was dropped and another of its name and type added.
         if relation.oid in self._by_oid or not _describes(known, relation):
-            learnt = self._schema(relation, self._before[table], self._read_schema(table) or without_columns(known))
+            learnt = self._schema(relation, self._before[table], known, self._read_schema(table))
             # Changes of one batch are told apart by whether they have the same object.
             known = known if learnt == known else learnt
         self._schemas[table] = self._before[table] = known
         self._by_oid[relation.oid] = known, row_reader(len(relation.columns))
 
-    def _schema(self, relation: Relation, before: TableSchema, catalog: TableSchema) -> TableSchema:
-        """The table as the message describes it. The catalog, maybe ahead of it, and the schema before tell the rest."""
-        named = columns_named([column.name for column in relation.columns], before, catalog)
+    def _schema(self, relation: Relation, before: TableSchema, known: TableSchema, found: TableSchema | None) -> TableSchema:
+        """The table as the message describes it. The catalog, maybe ahead of it, and the schema before tell the rest.
+
+        Of a table that is gone the catalog tells what it did when the table was known.
+        """
+        catalog = found or known
+        named = columns_named([column.name for column in relation.columns], before, catalog, is_gone=found is None)
         columns = tuple(map(self._column, relation.columns, named))
         return TableSchema(
             id=catalog.id,
             columns=columns,
-            key=_key(relation, key_among(columns, catalog) or key_among(columns, before)),
+            key=_key(relation, key_among(columns, catalog)),
             identity=_identity(relation),
             comment=catalog.comment,
         )
