@@ -169,6 +169,16 @@ def test_a_change_is_of_the_type_that_it_was_logged_with(
     assert (known, row("1", expected)) == (found.table, found.row)
 
 
+def test_a_column_takes_as_many_digits_as_it_does_now_although_another_has_its_earlier_name() -> None:
+    at = column("at", "timestamp(3)", oid=1114, number=3)
+    known, current = (
+        replace(ITEMS, columns=(ITEMS.columns[0], column(name, number=2), replace(at, type=kind)))
+        for name, kind in (("name", "timestamp(3)"), ("note", "timestamp"))
+    )
+    change = decoder(known, current).change(event("c", None, {"id": "1", "name": "a", "at": None}))
+    assert [("id", "text"), ("name", "text"), ("at", "timestamp")] == [(c.name, c.type) for c in change.table.columns]
+
+
 @pytest.mark.parametrize(("before", "logged", "now"), [(21, 23, 20), (23, 20, 1700), (1043, 25, 1043), (2950, 25, 1043)])
 def test_a_type_that_was_another_before_and_is_another_now_is_read_where_values_are_told_alike(
     before: int, logged: int, now: int

@@ -176,7 +176,7 @@ class Decoder:
             raise ChangeUndecodable(
                 f"Columns of table {layout.table} were changed again before its changes were read.", "Resync the table."
             )
-        return _schema_with(current, known, tuple(map(partial(_as_logged, known), found, layout.types)))
+        return _schema_with(current, known, tuple(map(partial(_as_logged, current, known), found, layout.types)))
 
 
 def _may_be(column: Column, type_oid: int) -> bool:
@@ -184,13 +184,14 @@ def _may_be(column: Column, type_oid: int) -> bool:
     return type_oid in (column.base_oid, UNKNOWN_TYPE) or is_told_alike(column, type_oid)
 
 
-def _as_logged(known: TableSchema, column: Column, type_oid: int) -> Column:
+def _as_logged(current: TableSchema, known: TableSchema, column: Column, type_oid: int) -> Column:
     """The column with the type that it had when a change was logged: that of now, or the one that is known from before.
 
-    Where it was neither, values that are told alike are read as well.
+    How many digits or letters the type then allowed is not told: as many as it does now, if it is the same. Where it was
+    neither type, values that are told alike are read as well.
     """
-    earlier = [replace(each, name=column.name) for each in known.columns if each.number == column.number]
-    states = [column, *earlier]
+    numbered = [each for schema in (current, known) for each in schema.columns if each.number == column.number]
+    states = [replace(each, name=column.name) for each in numbered]
     same = [each for each in states if type_oid in (each.base_oid, UNKNOWN_TYPE)]
     return (same or [each for each in states if _may_be(each, type_oid)] or states)[0]
 
