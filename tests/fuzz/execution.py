@@ -169,7 +169,7 @@ class _Execution:
         kept = streamed.intersection(act.tables).difference(act.forgotten)
         self._look_at(streamed - kept)
         self._errors()
-        self._runs.end(act.ending)
+        self._runs.end(act.ending, self._commit_all)
         self._tally.endings[act.ending] += 1
         self._runs.forget(act.forgotten)
         self._runs.start(act.engine, ending, act.tables)

@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -22,6 +22,9 @@ from .workloads import Ending, Workload
 
 #: Seconds until a run has copied, caught up, or ended, on a machine that is busy.
 PATIENCE: Final = 60.0
+
+#: Seconds after which a run that does not end is taken for one that waits: for a lock, when Debezium reads columns.
+_WAITS_FOR_OTHERS: Final = 5.0
 
 #: How often a run is begun again that ends by itself.
 _ATTEMPTS: Final = 5
@@ -116,8 +119,8 @@ class Runs:
         self._worker = Worker(config)
         self._worker.start()
 
-    def end(self, ending: Ending) -> None:
-        """End the run in this way."""
+    def end(self, ending: Ending, unblock: Callable[[], None] = lambda: None) -> None:
+        """End the run in this way. `unblock` ends the transactions of others, for one of which it may wait."""
         if self._process is not None:
             end(self._process)
             self._process = None
@@ -125,6 +128,8 @@ class Runs:
             return
         if ending is Ending.CUT:
             self._cut()
+        if not self._worker.stop(_WAITS_FOR_OTHERS):
+            unblock()
         if not self._worker.stop(PATIENCE):
             raise Failure("stop", f"the run did not end within {PATIENCE:.0f} seconds")
         self._look()
@@ -259,9 +264,9 @@ class Twins:
         for runs in self._each:
             runs.start(engine, ending, tables)
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: Ending, unblock: Callable[[], None] = lambda: None) -> None:
         for runs in self._each:
-            runs.end(ending)
+            runs.end(ending, unblock)
 
     def is_starting(self) -> bool:
         return any(runs.is_starting() for runs in self._each)
