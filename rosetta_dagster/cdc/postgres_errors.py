@@ -63,6 +63,8 @@ class Translation:
     rejected: type[TerminalError]
     #: What a place that PostgreSQL names, as `COPY items, line 3, column id`, is called in a message.
     named: Callable[[str], str] = str
+    #: Further SQLSTATEs that time mends here.
+    passing: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -99,7 +101,7 @@ def translate(error: psycopg.Error, translation: Translation) -> RosettaError:
         return ConfigurationError(
             f"{_sentence(translation.who)} refuses the connection: {_said(error, translation)}.", "Correct the row."
         )
-    if error.sqlstate.startswith(_TRANSIENT):
+    if error.sqlstate.startswith((*_TRANSIENT, *translation.passing)):
         return translation.unavailable(
             f"{_sentence(translation.who)} cannot go on: {_said(error, translation)}.", "The run restarts by itself."
         )

@@ -436,6 +436,11 @@ def test_a_slot_of_another_database_or_plugin_is_refused(
         read_slot(catalog, slot)
 
 
+def test_an_internal_error_of_the_source_is_one_that_a_new_session_may_not_meet(source: Database) -> None:
+    with pytest.raises(SourceUnavailable, match="could not map"), source_errors(source.connection):
+        source.run("DO $$ BEGIN RAISE 'could not map' USING ERRCODE = 'XX000'; END $$")
+
+
 def test_a_connection_that_breaks_under_a_command_is_mended_by_time(source: Database) -> None:
     with connect(source.connection) as connection:
         with socket.socket(fileno=os.dup(connection.fileno())) as wire:

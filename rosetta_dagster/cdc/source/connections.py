@@ -17,6 +17,9 @@ SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET
 SET extra_float_digits = 1; SET bytea_output = 'hex'; SET search_path = ''; SET statement_timeout = 0;
 """
 
+#: What PostgreSQL finds wrong within itself, as when decoding cannot map a file to its table: a new session begins anew.
+_INTERNAL_ERROR = ("XX000",)
+
 
 def connect(connection: PostgresConnection) -> "psycopg.Connection[TupleRow]":
     """A connection in autocommit mode that prints values and names as they are replicated."""
@@ -43,5 +46,8 @@ def source_errors(connection: PostgresConnection) -> AbstractContextManager[None
 
 def _translation(connection: PostgresConnection) -> postgres_errors.Translation:
     return postgres_errors.Translation(
-        who=f"source {connection.describe()}", unavailable=SourceUnavailable, rejected=ConfigurationError
+        who=f"source {connection.describe()}",
+        unavailable=SourceUnavailable,
+        rejected=ConfigurationError,
+        passing=_INTERNAL_ERROR,
     )
