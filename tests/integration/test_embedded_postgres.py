@@ -19,8 +19,11 @@ from rosetta_dagster.embedded.guard import identity
 from rosetta_dagster.embedded.postgres import USER, EmbeddedPostgres, EmbeddedPostgresError, free_port
 from rosetta_dagster.embedded.process import GuardedProcess
 
+#: Children inherit which signals are ignored; tests that a shell runs in the background have SIGINT ignored.
 OWNER = """
-import sys
+import signal, sys
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_DFL)
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 server = EmbeddedPostgres()
 server.start()

@@ -25,8 +25,11 @@ from rosetta_dagster.embedded.snowflake import Fault, FaultKind, KeyPair, Snowfl
 from tests.snowflake_account import USER, SnowflakeAccount, private_key, rows
 
 #: Starts an emulator, says where it is, and waits.
+#: Children inherit which signals are ignored; tests that a shell runs in the background have SIGINT ignored.
 OWNER = """
-import sys
+import signal, sys
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_DFL)
 from rosetta_dagster.embedded.snowflake import SnowflakeServer
 server = SnowflakeServer(users={})
 server.start()
