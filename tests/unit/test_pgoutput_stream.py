@@ -575,6 +575,15 @@ def test_an_altered_table_that_is_gone_is_read_as_it_was() -> None:
     assert (("id", "other"), ("id",)) == (schema.column_names, schema.key)
 
 
+def test_a_table_that_is_gone_may_have_lost_columns_before() -> None:
+    known = table("id", "name", "old")
+    relations = relations_of(known, read_schema=lambda _: None, type_name=spelled)
+    relations.learn(Relation(7, "public", "items", "d", (ID, column("old"))))
+    schema = schema_of(relations, 7)
+    assert schema is not None
+    assert [("id", 1), ("old", 3)] == [(each.name, each.number) for each in schema.columns]
+
+
 def test_a_table_that_lost_its_key_has_none() -> None:
     keyless = replace(ITEMS, key=())
     relations = relations_of(ITEMS, read_schema=lambda _: keyless, type_name=lambda *_: "text")
