@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
+from rosetta_dagster.cdc.columns import ChangeColumns, Form, Kind
 from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row, UnreadableTable
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 
@@ -89,6 +90,8 @@ class Compaction:
         The error of a change that cannot be read is raised.
         """
         self.change_count += len(changes)
+        if isinstance(changes, ChangeColumns) and _has_one_schema_each(changes):
+            return self._add_columns(changes)
         counts: Counter[tuple[TableId, str]] = Counter()
         for run in _by_table(changes):
             table = run[0].table
@@ -97,6 +100,24 @@ class Compaction:
             # Runs are short when many tables change; to make a counter of each would cost as much as folding it.
             for operation in set(operations):
                 counts[table.id, operation.value] += operations.count(operation)
+        return counts
+
+    def _add_columns(self, changes: ChangeColumns) -> "Counter[tuple[TableId, str]]":
+        counts: Counter[tuple[TableId, str]] = Counter()
+        fillers = {}
+        for kind, count in Counter(changes.kinds).items():
+            counts[kind.table.id, kind.operation.value] += count
+            fillers[kind] = self._fold_of(kind.table).filler(kind)
+        # Millions pass here: one loop, and no more calls than it takes.
+        for kind, kept in zip(changes.kinds, changes.kept, strict=True):
+            take, key_of, states, inserted = fillers[kind]
+            if take is not None:
+                take(kept)
+                continue
+            key = key_of(kept)
+            if inserted is not None and key not in states:
+                inserted[key] = None
+            states[key] = kept
         return counts
 
     def finish(self) -> Batch:
@@ -140,8 +161,25 @@ def _by_table(changes: Sequence[Change]) -> Iterable[Sequence[Change]]:
     return [list(run) for _, run in groupby(changes, key=lambda change: id(change.table))]
 
 
+def _has_one_schema_each(changes: ChangeColumns) -> bool:
+    """Whether no table was altered between the changes."""
+    tables = {id(kind.table): kind.table.id for kind in set(changes.kinds)}
+    return len(set(tables.values())) == len(tables)
+
+
 def _fold_for(table: TableSchema) -> "_Fold":
     return _KeyedFold(table) if table.key else _KeylessFold(table)
+
+
+class _Filler(NamedTuple):
+    """How what `ChangeColumns` keep of one kind of change goes into a fold."""
+
+    #: Takes what is kept of a change. None: it is a whole row, and its key's state from now on.
+    take: Callable[[Any], None] | None
+    key_of: Callable[[Row], object]
+    states: dict[object, Row | None]
+    #: Where the key is noted as well when it has no state yet; None unless it is an insert.
+    inserted: dict[object, None] | None
 
 
 @dataclass(slots=True)
@@ -160,9 +198,17 @@ class _Fold(ABC):
         self.flush()
         return TableBatch(table=self.table, steps=tuple(self.steps))
 
+    def filler(self, kind: Kind) -> _Filler:
+        """For a kind of change of this table; it holds until the fold is finished."""
+        return _Filler(lambda kept: self.take(kind.operation, *kind.rows(kept)), tuple, {}, None)
+
     @abstractmethod
     def fold(self, changes: Iterable[Change]) -> None:
         """Take in changes."""
+
+    @abstractmethod
+    def take(self, operation: Operation, row: Row | None, old_row: Row | None) -> None:
+        """Take in one change."""
 
     @abstractmethod
     def forget(self) -> None:
@@ -177,6 +223,7 @@ class _Fold(ABC):
 class _KeyedFold(_Fold):
     """Keeps the last known state of each key: its row, or None when it was deleted."""
 
+    #: Emptied and never replaced: whoever fills them holds on to them.
     states: dict[object, Row | None] = field(default_factory=dict)
     #: Keys of which the first change was an insert, in order; the values mean nothing.
     inserted: dict[object, None] = field(default_factory=dict)
@@ -186,15 +233,18 @@ class _KeyedFold(_Fold):
     def __post_init__(self) -> None:
         self.key_of = itemgetter(*self.table.key_indexes)
 
+    def filler(self, kind: Kind) -> _Filler:
+        if kind.form is Form.WHOLE:
+            return _Filler(None, self.key_of, self.states, self.inserted if kind.operation is _INSERT else None)
+        return _Fold.filler(self, kind)
+
     def fold(self, changes: Iterable[Change]) -> None:
         # Millions pass here: one loop, and no more calls than it takes.
         key_of, states, inserted = self.key_of, self.states, self.inserted
         for change in changes:
             _, _, _, _, operation, _, row, old_row = change
             if old_row is not None or row is None:
-                self._fold_with_old_row(change)
-                # A step may have ended with it.
-                states, inserted = self.states, self.inserted
+                self.take(operation, row, old_row)
                 continue
             key = key_of(row)
             if operation is _INSERT:
@@ -204,16 +254,27 @@ class _KeyedFold(_Fold):
                 row = complete(row, states.get(key))
             states[key] = row
 
-    def _fold_with_old_row(self, change: Change) -> None:
-        if change.operation is _TRUNCATE:
+    def take(self, operation: Operation, row: Row | None, old_row: Row | None) -> None:
+        if row is not None and old_row is None:
+            self._put(operation, row)
+        elif operation is _TRUNCATE:
             self.truncate()
-            return
-        assert change.old_row is not None, "a delete carries the key"
-        old_key = self.key_of(change.old_row)
-        if change.row is None:
+        else:
+            assert old_row is not None, "a delete carries the key"
+            self._replace(old_row, row)
+
+    def _put(self, operation: Operation, row: Row) -> None:
+        key = self.key_of(row)
+        if operation is _INSERT and key not in self.states:
+            self.inserted[key] = None
+        self.states[key] = complete(row, self.states.get(key))
+
+    def _replace(self, old_row: Row, row: Row | None) -> None:
+        old_key = self.key_of(old_row)
+        if row is None:
             self.states[old_key] = None
             return
-        row = _from_old_row(change)
+        row = _from_old_row(self.table, row, old_row)
         key = self.key_of(row)
         row = complete(row, self.states.get(old_key))
         if old_key == key:
@@ -233,8 +294,8 @@ class _KeyedFold(_Fold):
         return cast(Key, key if len(self.table.key) > 1 else (key,))
 
     def forget(self) -> None:
-        self.states = {}
-        self.inserted = {}
+        self.states.clear()
+        self.inserted.clear()
 
     def flush(self) -> None:
         states = self.states
@@ -254,12 +315,15 @@ class _KeylessFold(_Fold):
 
     def fold(self, changes: Iterable[Change]) -> None:
         for change in changes:
-            if change.operation is _TRUNCATE:
-                self.truncate()
-            if change.old_row is not None:
-                self.surplus[change.old_row] -= 1
-            if change.row is not None:
-                self.surplus[_from_old_row(change)] += 1
+            self.take(change.operation, change.row, change.old_row)
+
+    def take(self, operation: Operation, row: Row | None, old_row: Row | None) -> None:
+        if operation is _TRUNCATE:
+            self.truncate()
+        if old_row is not None:
+            self.surplus[old_row] -= 1
+        if row is not None:
+            self.surplus[row if old_row is None else _from_old_row(self.table, row, old_row)] += 1
 
     def forget(self) -> None:
         self.surplus = Counter()
@@ -272,22 +336,21 @@ class _KeylessFold(_Fold):
         self.surplus = Counter()
 
 
-def _from_old_row(change: Change) -> Row:
+def _from_old_row(table: TableSchema, row: Row, old_row: Row) -> Row:
     """The new row, with what was not sent taken from the old one as far as the old one was logged.
 
     REPLICA IDENTITY FULL logs all of it. Otherwise only the key is logged, and a key so large that it was not sent again
     is logged with it.
     """
-    assert change.row is not None, "only a delete has no new row"
-    if change.old_row is None or UNCHANGED not in change.row:
-        return change.row
-    if change.table.identity is Identity.FULL:
-        return complete(change.row, change.old_row)
-    row = list(change.row)
-    for index in change.table.key_indexes:
-        if row[index] is UNCHANGED:
-            row[index] = change.old_row[index]
-    return tuple(row)
+    if UNCHANGED not in row:
+        return row
+    if table.identity is Identity.FULL:
+        return complete(row, old_row)
+    values = list(row)
+    for index in table.key_indexes:
+        if values[index] is UNCHANGED:
+            values[index] = old_row[index]
+    return tuple(values)
 
 
 def complete(row: Row, before: Row | None) -> Row:

@@ -7,6 +7,7 @@ settled once every destination holds all of it, and only a settled delivery is r
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -21,6 +22,11 @@ DELIVERY_WAIT = 0.2
 
 #: The same while a batch is being applied: its end is looked for as often.
 APPLYING_WAIT = 0.01
+
+#: While a batch is being applied nobody can use what comes. After a delivery of less than so many changes, more is left to
+#: gather until the batch is durable, or so many seconds: a delivery costs as much as many changes.
+SMALL_DELIVERY = 2_000
+GATHER_WAIT = 0.01
 
 #: Seconds between two commits to the source while deliveries come; a pause in the stream is used at once.
 COMMIT_INTERVAL = 1.0
@@ -45,6 +51,8 @@ def replicate(
         delivery = stream.next(_wait_for_delivery(replicas))
         if delivery is not None:
             unsettled.take(delivery)
+            if len(delivery.changes) < SMALL_DELIVERY:
+                _gather(replicas)
         for replica in replicas:
             replica.look()
         # Between two batches nobody waits for what a commit notes at the destination.
@@ -71,6 +79,13 @@ def _wait_for_delivery(replicas: Sequence[Replica]) -> float:
     if any(has_more):
         return 0
     return APPLYING_WAIT if any(replica.is_applying for replica in replicas) else DELIVERY_WAIT
+
+
+def _gather(replicas: Sequence[Replica]) -> None:
+    """Let more come while every destination is busy, for a moment."""
+    outcomes = [replica.outcome for replica in replicas if replica.outcome is not None]
+    if outcomes and len(outcomes) == len(replicas):
+        wait(outcomes, GATHER_WAIT, FIRST_COMPLETED)
 
 
 def _settle(unsettled: "_Unsettled", commits: "_Commits", reporter: Reporter) -> None:

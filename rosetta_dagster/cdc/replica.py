@@ -66,6 +66,11 @@ class Replica:
         """Whether there is a batch whose outcome was not looked at."""
         return self._applying is not None
 
+    @property
+    def outcome(self) -> Future[None] | None:
+        """Of the batch that is being applied; None when there is none."""
+        return None if self._applying is None else self._applying.outcome
+
     def lacks(self, delivery: Delivery) -> Sequence[Change]:
         """The delivery's changes that neither the destination holds nor wait for it."""
         if delivery.watermark is None:

@@ -3,10 +3,11 @@
 from rosetta_dagster.cdc import pages, pipeline, spool
 from rosetta_dagster.cdc.source import heartbeat
 from rosetta_dagster.cdc.source.debezium import stream as debezium
-from rosetta_dagster.cdc.source.pgoutput import stream as pgoutput
+from rosetta_dagster.cdc.source.pgoutput import reader
+from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
 
-_CHANGE_LIMIT = pgoutput.CHANGE_LIMIT
-_STREAMS = (pgoutput.PgoutputStream, debezium.DebeziumStream)
+_CHANGE_LIMIT = reader.CHANGE_LIMIT
+_STREAMS = (PgoutputStream, debezium.DebeziumStream)
 _COMMITS = {stream: stream.commit for stream in _STREAMS}
 
 
@@ -17,7 +18,7 @@ def set_limits(change_limit: int | None, *, is_confirmed: bool) -> None:
     """
     for stream in _STREAMS:
         stream.commit = _COMMITS[stream] if is_confirmed else _ignore  # type: ignore[assignment, method-assign]
-    pgoutput.CHANGE_LIMIT = debezium.CHANGE_LIMIT = change_limit or _CHANGE_LIMIT
+    reader.CHANGE_LIMIT = debezium.CHANGE_LIMIT = change_limit or _CHANGE_LIMIT
     pages.PAGES_PER_RANGE = 1
     spool.MEMORY_LIMIT = 1000
     pipeline.COMMIT_INTERVAL = 0.02

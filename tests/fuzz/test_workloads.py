@@ -11,7 +11,8 @@ from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source import heartbeat
 from rosetta_dagster.cdc.source.debezium import stream as debezium
-from rosetta_dagster.cdc.source.pgoutput import stream as pgoutput
+from rosetta_dagster.cdc.source.pgoutput import reader
+from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
 
 from .alterations import DropColumn, RenameColumn, may_be_set_aside
 from .comparison import difference
@@ -40,9 +41,9 @@ def tally() -> Tally:
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a workload sets is undone."""
     for module, name in (
-        (pgoutput, "CHANGE_LIMIT"), (debezium, "CHANGE_LIMIT"), (pages, "PAGES_PER_RANGE"), (spool, "MEMORY_LIMIT"),
+        (reader, "CHANGE_LIMIT"), (debezium, "CHANGE_LIMIT"), (pages, "PAGES_PER_RANGE"), (spool, "MEMORY_LIMIT"),
         (pipeline, "COMMIT_INTERVAL"), (pipeline, "DELIVERY_WAIT"), (heartbeat, "BEAT_INTERVAL"),
-        (pgoutput.PgoutputStream, "commit"), (debezium.DebeziumStream, "commit"),
+        (PgoutputStream, "commit"), (debezium.DebeziumStream, "commit"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, getattr(module, name))
 

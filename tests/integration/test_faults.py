@@ -15,7 +15,7 @@ from rosetta_dagster.cdc.errors import DestinationUnavailable, SourceUnavailable
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.source import slots
 from rosetta_dagster.cdc.source.debezium import stream as debezium
-from rosetta_dagster.cdc.source.pgoutput import stream as pgoutput
+from rosetta_dagster.cdc.source.pgoutput import reader as pgoutput
 from rosetta_dagster.cdc.worker import Worker
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.conftest import Database

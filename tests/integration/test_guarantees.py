@@ -15,7 +15,7 @@ import pytest
 from rosetta_dagster.cdc.config import PipelineConfig
 from rosetta_dagster.cdc.position import Engine
 from rosetta_dagster.cdc.source.debezium import stream as debezium
-from rosetta_dagster.cdc.source.pgoutput import stream as pgoutput
+from rosetta_dagster.cdc.source.pgoutput import reader as pgoutput
 from tests.conftest import Database
 from tests.integration import test_replication as replication
 from tests.integration.test_faults import GATE, eventually, is_held

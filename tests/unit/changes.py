@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import TypeAlias
 
+from rosetta_dagster.cdc.columns import ChangeColumns, Form, Kind
 from rosetta_dagster.cdc.errors import TerminalError
-from rosetta_dagster.cdc.event import Change, Key, Operation, Row, Unchanged, UnreadableTable
+from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row, Unchanged, UnreadableTable
 from rosetta_dagster.cdc.position import Position
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
 
@@ -71,3 +72,25 @@ def delete_whole(schema: TableSchema, *texts: Text) -> Change:
 
 def truncate(schema: TableSchema) -> Change:
     return Change(*SOMEWHERE, 1, Operation.TRUNCATE, schema, None, None)
+
+
+def columns_of(*changes: Change) -> ChangeColumns:
+    """The same changes as columns, in one transaction; their positions are lost."""
+    columns = ChangeColumns()
+    columns.begin(1, 1)
+    kinds: dict[tuple[Operation, int, Form], Kind] = {}
+    for change in changes:
+        form, kept = _kept(change)
+        known = change.operation, id(change.table), form
+        columns.kinds.append(kinds.setdefault(known, Kind(change.operation, change.table, form)))
+        columns.kept.append(kept)
+        columns.lsns.append(bytes(8))
+    return columns
+
+
+def _kept(change: Change) -> tuple[Form, object]:
+    if change.row is None:
+        return (Form.NOTHING, None) if change.old_row is None else (Form.OLD_ROW, change.old_row)
+    if change.old_row is not None:
+        return Form.BOTH, (change.old_row, change.row)
+    return (Form.ROW if UNCHANGED in change.row else Form.WHOLE), change.row

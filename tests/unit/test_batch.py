@@ -7,7 +7,7 @@ from rosetta_dagster.cdc.batch import Batch, Compaction, Merge, Move, Recount, S
 from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Row
 from rosetta_dagster.cdc.schema import Identity, TableSchema
 
-from .changes import delete, delete_whole, insert, rekey, row, table, truncate, update
+from .changes import columns_of, delete, delete_whole, insert, rekey, row, table, truncate, update
 
 ITEMS = table("id", "name", "body")
 FULL = table("id", "name", "body", identity=Identity.FULL)
@@ -16,8 +16,9 @@ PAIRS = table("a", "note", "b", key=("b", "a"))
 
 
 def steps_of(*changes: Change) -> tuple[Step, ...]:
-    """The steps of the only table that these changes are of."""
+    """The steps of the only table that these changes are of; the same when they come as columns."""
     (only,) = compact(changes).tables
+    assert (only,) == compact(columns_of(*changes)).tables
     return only.steps
 
 

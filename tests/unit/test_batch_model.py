@@ -9,7 +9,7 @@ from rosetta_dagster.cdc.batch import Merge, Move, Recount, Step, Truncate, comp
 from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row, Value, key_of
 from rosetta_dagster.cdc.schema import Identity, TableSchema
 
-from .changes import SOMEWHERE, key_row, table
+from .changes import SOMEWHERE, columns_of, key_row, table
 
 #: The key's columns are neither first nor in order, so that a mixed-up index shows.
 KEYED = table("name", "b", "body", "a", key=("a", "b"))
@@ -103,7 +103,10 @@ def logged(schema: TableSchema, old: Row) -> Row:
 
 
 def steps_of(changes: list[Change]) -> tuple[Step, ...]:
-    return tuple(step for each in compact(changes).tables for step in each.steps)
+    """What is made of the changes, which is the same when they come as columns."""
+    batch = compact(changes)
+    assert batch == compact(columns_of(*changes))
+    return tuple(step for each in batch.tables for step in each.steps)
 
 
 @given(keyed_histories(KEYED))

@@ -8,7 +8,7 @@ import pytest
 from rosetta_dagster.cdc.event import UNCHANGED, Row, Value
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.source.pgoutput import protocol
-from rosetta_dagster.cdc.source.pgoutput.protocol import Begin, Images, Relation, RelationColumn, read_images, row_reader
+from rosetta_dagster.cdc.source.pgoutput.protocol import Begin, Relation, RelationColumn, text_finder
 from tests.conftest import Database
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -24,7 +24,7 @@ def kind_of(message: bytes) -> int:
 
 
 def lsn_of(message: bytes) -> int:
-    return protocol.read_head(message)[0]
+    return int.from_bytes(message[protocol.LSN])
 
 
 # --- messages by hand, as PostgreSQL's manual describes them ---
@@ -154,11 +154,17 @@ def test_of_a_columns_flags_only_the_first_says_that_it_identifies() -> None:
     assert protocol.read_relation(bytes(message)).columns[0].identifies
 
 
-def images(message: bytes) -> Images:
-    """The message's rows, which are the same whichever number of columns the reader is made for."""
-    found, *others = [protocol.read_images(message, protocol.row_reader(count)) for count in (2, 0, 3, 4, 1600)]
-    assert all(other == found for other in others)
-    return found
+def images(message: bytes) -> tuple[Row | None, Row | None]:
+    """The row before and the row after. Whoever looks for texts finds the same, or nothing."""
+    if message[protocol.FIRST_ROW - 1] == protocol.NEW_ROW:
+        row = protocol.read_row(message)
+        for count in (0, 1, 2, 3, 4, 5, 1600):
+            texts = text_finder(count)(message, protocol.FIRST_ROW)
+            assert texts is None or row == texts.groups()
+        return None, row
+    if kind_of(message) == protocol.DELETE:
+        return protocol.read_row(message), None
+    return protocol.read_both_rows(message)
 
 
 #: Values that look like what stands around them, and lengths that need each byte of the number.
@@ -194,11 +200,16 @@ def test_rows_are_read_as_they_are_whatever_their_values_look_like() -> None:
     for _ in range(3000):
         new, old = ([random.choice(_MISLEADING) for _ in range(random.randrange(1, 5))] for _ in range(2))
         expected = tuple(new)
-        # One for as many columns, and one for others.
-        for read_row in (row_reader(len(new)), row_reader(random.randrange(6))):
-            assert (None, expected) == read_images(insert(7, *new), read_row)
-            assert (expected, None) == read_images(delete(7, *new), read_row)
-            assert (tuple(old), expected) == read_images(update(7, *new, old=tuple(old)), read_row)
+        assert (None, expected) == images(insert(7, *new))
+        assert (expected, None) == images(delete(7, *new))
+        assert (tuple(old), expected) == images(update(7, *new, old=tuple(old)))
+
+
+def test_a_row_of_nothing_but_texts_is_found_at_once() -> None:
+    for values in ([], [b""], [b"1", b"t", b"nt"], [b"x" * 100] * 3):
+        texts = text_finder(len(values))(insert(7, *values), protocol.FIRST_ROW)
+        assert texts is not None
+        assert tuple(values) == texts.groups()
 
 
 def test_an_update_that_left_the_key_alone_has_no_old_row() -> None:
@@ -274,7 +285,7 @@ def test_what_a_real_server_sends_is_understood(source: Database) -> None:
     )
     oids = dict(source.rows("SELECT relname::text, oid::bigint FROM pg_class WHERE relname IN ('items', 'notes')"))
     items, notes = oids["items"], oids["notes"]
-    rows = [(protocol.read_head(each)[1], images(each)) for each in messages if kind_of(each) in _ROWS]
+    rows = [(protocol.relation_of(each), images(each)) for each in messages if kind_of(each) in _ROWS]
     assert [
         (items, (None, (b"1", "naïve".encode(), big, b"-1.50"))),
         (items, (None, (b"2", b"", None, None))),

@@ -14,10 +14,11 @@ from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
-from rosetta_dagster.cdc.source.pgoutput import stream as stream_module
+from rosetta_dagster.cdc.source.pgoutput import reader as reader_module
 from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn
+from rosetta_dagster.cdc.source.pgoutput.reader import Reader
 from rosetta_dagster.cdc.source.pgoutput.relations import Relations
-from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream, Reader
+from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
 from rosetta_dagster.cdc.source.pgoutput.walsender import Walsender
 
 from .changes import row, table
@@ -65,8 +66,7 @@ def relations_of(
 
 
 def schema_of(relations: Relations, oid: int) -> TableSchema | None:
-    found = relations.find(oid)
-    return found and found[0]
+    return relations.find(oid)
 
 
 def reader_of(*messages: bytes) -> Reader:
@@ -130,11 +130,11 @@ def deliveries(stream: PgoutputStream) -> list[Delivery]:
 def test_rows_of_other_tables_take_the_place_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of messages may be longer than the limit without filling it."""
     for limit in range(1, 9):
-        monkeypatch.setattr(stream_module, "CHANGE_LIMIT", limit)
+        monkeypatch.setattr(reader_module, "CHANGE_LIMIT", limit)
         for others in itertools.product([False, True], repeat=6):
             rows = [insert(OTHER_OID if other else ITEMS_OID, b"%d" % at, b"", lsn=at) for at, other in enumerate(others)]
             reader = reader_of()
-            messages, at, read = transaction(7, 1000, *rows), 0, []
+            messages, at, read = transaction(7, 1000, *rows), 0, list[Change]()
             while at < len(messages):
                 at = reader.read_some(messages, at)
                 read += reader.take_part()
@@ -157,23 +157,23 @@ def test_changes_of_every_kind_become_changes_of_their_table() -> None:
         Change(500, 30, 0, 77, Operation.UPDATE, NOTES, row("2", "b"), row("1", None)),
         Change(500, 40, 0, 77, Operation.DELETE, NOTES, None, row("2", None)),
         Change(500, 50, 0, 77, Operation.TRUNCATE, NOTES, None, None),
-    ] == reader.take_complete()
+    ] == list(reader.take_complete())
 
 
 def test_nothing_of_a_transaction_is_complete_before_its_commit() -> None:
     reader = reader_of(begin(500, 77), *inserts(10, 3))
     was_between_transactions = reader.is_between_transactions
-    assert [] == reader.take_complete()
+    assert [] == list(reader.take_complete())
     reader.read_some([commit(500, 505)])
     assert (False, True) == (was_between_transactions, reader.is_between_transactions)
     assert 3 == len(reader.take_complete())
-    assert [] == reader.take_complete()
+    assert [] == list(reader.take_complete())
 
 
 def test_the_complete_transactions_are_taken_and_the_last_one_stays() -> None:
     reader = reader_of(*transaction(1, 500, *inserts(10, 2)), begin(600, 2), *inserts(510, 1))
     assert [(500, 10, 0), (500, 11, 0)] == places(reader.take_complete())
-    assert [] == reader.take_complete()
+    assert [] == list(reader.take_complete())
     reader.read_some([commit(600, 605)])
     assert [(600, 510, 0)] == places(reader.take_complete())
 
@@ -212,7 +212,7 @@ def test_changes_of_tables_that_are_not_of_the_pipeline_are_skipped() -> None:
         truncate(OTHER_OID, lsn=40),
     ]  # fmt: skip
     reader = reader_of(*transaction(1, 500, *other))
-    assert ([], 0, 505) == (reader.take_complete(), reader.byte_count, reader.lsn)
+    assert ([], 0, 505) == (list(reader.take_complete()), reader.byte_count, reader.lsn)
 
 
 def test_what_is_no_change_is_passed_over() -> None:
@@ -266,7 +266,7 @@ def test_a_replay_gives_equal_changes_wherever_the_first_reading_was_cut() -> No
         *transaction(2, 600, *copied, delete(OTHER_OID, b"1", lsn=40), *inserts(50, 1)),
         *transaction(3, 700, delete(NOTES_OID, b"1", None, lsn=15)),
     ]
-    whole = reader_of(*messages).take_complete()
+    whole = list(reader_of(*messages).take_complete())
     assert places(whole) == sorted(set(places(whole)))
     for cut in range(len(messages)):
         reader = reader_of(*messages[:cut])
@@ -322,7 +322,7 @@ def test_a_transaction_that_has_not_come_whole_is_not_delivered() -> None:
 
 
 def test_a_transaction_that_fits_is_not_cut_when_the_limit_is_reached_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 5)
+    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 5)
     messages = [m for n in range(1, 7) for m in transaction(n, 100 * n, *inserts(100 * n - 50, 3))]
     made = deliveries(stream_of(FakeWalsender(messages)))
     assert list(range(1, 7)) == [each.changes[0].xid for each in made]
@@ -331,7 +331,7 @@ def test_a_transaction_that_fits_is_not_cut_when_the_limit_is_reached_within_it(
 
 
 def test_transactions_are_delivered_as_soon_as_they_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "ENOUGH_CHANGES", 3)
+    monkeypatch.setattr(reader_module, "ENOUGH_CHANGES", 3)
     messages = [m for n, size in enumerate((2, 2, 4, 1), 1) for m in transaction(n, 100 * n, *inserts(100 * n - 50, size))]
     made = deliveries(stream_of(FakeWalsender(messages)))
     # More than enough of one transaction is no reason to cut it.
@@ -339,8 +339,8 @@ def test_transactions_are_delivered_as_soon_as_they_are_enough(monkeypatch: pyte
 
 
 def test_a_transaction_that_is_cut_comes_in_small_parts_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 5)
-    monkeypatch.setattr(stream_module, "ENOUGH_CHANGES", 2)
+    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 5)
+    monkeypatch.setattr(reader_module, "ENOUGH_CHANGES", 2)
     messages = [*transaction(1, 500, *inserts(10, 10)), *transaction(2, 600, *inserts(510, 4))]
     made = deliveries(stream_of(FakeWalsender(messages)))
     assert [5, 2, 2, 1, 4] == [len(each.changes) for each in made]
@@ -351,7 +351,7 @@ def test_a_transaction_that_is_cut_comes_in_small_parts_from_then_on(monkeypatch
 def test_every_delivery_of_transactions_that_fit_ends_with_one_of_them(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], chunk_size: int
 ) -> None:
-    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 5)
+    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 5)
     messages: list[bytes] = []
     for n, size in enumerate(sizes, 1):
         messages += transaction(n, 100 * n, *inserts(100 * n - 50, size))
@@ -364,7 +364,7 @@ def test_every_delivery_of_transactions_that_fit_ends_with_one_of_them(
 
 
 def test_a_transaction_larger_than_a_delivery_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
     walsender = FakeWalsender(transaction(1, 500, *inserts(10, 7)))
     stream = stream_of(walsender)
     made = deliveries(stream)
@@ -380,12 +380,12 @@ def test_a_transaction_larger_than_a_delivery_comes_in_parts(monkeypatch: pytest
 
 def test_a_transaction_is_cut_at_its_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [insert(ITEMS_OID, b"1", b"x" * 1000, lsn=lsn) for lsn in range(10, 15)]
-    monkeypatch.setattr(stream_module, "BYTE_LIMIT", 2000)
+    monkeypatch.setattr(reader_module, "BYTE_LIMIT", 2000)
     assert [2, 2, 1] == [len(each.changes) for each in deliveries(stream_of(FakeWalsender(transaction(1, 500, *rows))))]
 
 
 def test_the_end_of_a_large_transaction_moves_the_slot_though_nothing_is_left_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
     walsender = FakeWalsender(transaction(1, 500, *inserts(10, 6)))
     stream = stream_of(walsender)
     made = deliveries(stream)
@@ -396,7 +396,7 @@ def test_the_end_of_a_large_transaction_moves_the_slot_though_nothing_is_left_of
 
 
 def test_a_large_transaction_does_not_hold_up_the_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
     walsender = FakeWalsender([*transaction(1, 500, *inserts(10, 1)), *transaction(2, 600, *inserts(510, 7))])
     stream = stream_of(walsender)
     made = deliveries(stream)
@@ -408,7 +408,7 @@ def test_a_large_transaction_does_not_hold_up_the_one_before_it(monkeypatch: pyt
 
 
 def test_a_part_of_a_large_transaction_is_not_said_to_be_of_the_time_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
     later = COMMITTED_AT + timedelta(hours=1)
     walsender = FakeWalsender(transaction(1, 500, *inserts(10, 1)), [], transaction(2, 600, *inserts(510, 7), at=later))
     made = deliveries(stream_of(walsender))
@@ -421,7 +421,7 @@ def test_a_transaction_of_other_tables_moves_the_slot_and_changes_nothing() -> N
     stream = stream_of(walsender)
     delivery = stream.next(0)
     assert delivery is not None
-    assert ([], None, 505, None) == (delivery.changes, delivery.watermark, delivery.lsn, delivery.committed_at)
+    assert ([], None, 505, None) == (list(delivery.changes), delivery.watermark, delivery.lsn, delivery.committed_at)
     stream.commit(delivery)
     assert [505] == walsender.confirmed
 
@@ -431,7 +431,7 @@ def test_a_keepalive_moves_the_slot_between_transactions() -> None:
     stream = stream_of(walsender)
     delivery = stream.next(0)
     assert delivery is not None
-    assert ([], 300) == (delivery.changes, delivery.lsn)
+    assert ([], 300) == (list(delivery.changes), delivery.lsn)
     stream.commit(delivery)
     assert [300] == walsender.confirmed
 

@@ -12,7 +12,6 @@ from functools import cache
 from typing import Final, NamedTuple, TypeAlias
 
 from rosetta_dagster.cdc.event import UNCHANGED, Row, Value
-from rosetta_dagster.cdc.position import Lsn
 
 #: First byte of what comes over the connection, and of the message that WAL data holds.
 WAL_DATA: Final = b"w"[0]
@@ -20,15 +19,20 @@ KEEPALIVE: Final = b"k"[0]
 BEGIN, COMMIT, RELATION, TRUNCATE = b"B"[0], b"C"[0], b"R"[0], b"T"[0]
 INSERT, UPDATE, DELETE = b"I"[0], b"U"[0], b"D"[0]
 
-#: Where the message begins within WAL data: after the kind, two LSNs and a time. And where, in the message of a row, the
-#: first image of the row is told, after the kind and the relation.
+#: Where the message begins within WAL data: after the kind, two LSNs and a time.
 BODY: Final = 25
-IMAGE: Final = BODY + 5
 
-#: Bytes of a message whose values are cut one by one.
-_LONG: Final = 512
+#: Where WAL data tells the LSN of a change.
+LSN: Final = slice(1, 9)
 
-#: The kind of an image that is the row after the change.
+#: What a message of a row begins with: its kind, the number of the relation, and the kind of the first row.
+HEAD: Final = slice(BODY, BODY + 6)
+FIRST_ROW: Final = BODY + 6
+
+#: Bytes of a message from which on its values are cut one by one.
+LONG: Final = 512
+
+#: The kind of a row that is the one after the change.
 NEW_ROW: Final = b"N"[0]
 _TEXT, _UNSENT = b"t"[0], b"u"[0]
 
@@ -37,14 +41,8 @@ _u32 = struct.Struct(">I").unpack_from
 _u64 = struct.Struct(">Q").unpack_from
 _begin = struct.Struct(">QqI").unpack_from
 
-#: The row before and the row after a change; what was not logged is None.
-Images: TypeAlias = tuple[Row | None, Row | None]
-
-#: Reads the row that ends with a message and begins there.
-RowReader: TypeAlias = Callable[[bytes, int], Row]
-
-#: Of a change: where it was logged and, for one of a row, the number of the relation.
-read_head: "Callable[[bytes], tuple[int, int]]" = struct.Struct(">xQ17xI").unpack_from
+#: Looks for the values of a row that begins there.
+TextFinder: TypeAlias = "Callable[[bytes, int], re.Match[bytes] | None]"
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -52,7 +50,7 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 class Begin(NamedTuple):
     """A transaction begins: it is sent once it was committed, so its commit is known."""
 
-    commit_lsn: Lsn
+    commit_lsn: int
     #: Since 2000-01-01, UTC.
     microseconds: int
     xid: int
@@ -83,19 +81,19 @@ class Relation(NamedTuple):
     columns: tuple[RelationColumn, ...]
 
 
-def read_keepalive(message: bytes) -> tuple[Lsn, bool]:
+def read_keepalive(message: bytes) -> tuple[int, bool]:
     """Up to where everything has been sent, and whether an answer is wanted at once."""
-    return Lsn(_u64(message, 1)[0]), bool(message[17])
+    return _u64(message, 1)[0], bool(message[17])
 
 
 def read_begin(message: bytes) -> Begin:
-    commit_lsn, microseconds, xid = _begin(message, BODY + 1)
-    return Begin(Lsn(commit_lsn), microseconds, xid)
+    return Begin._make(_begin(message, BODY + 1))
 
 
-def read_commit(message: bytes) -> Lsn:
+def read_commit(message: bytes) -> int:
     """The end of the commit: what is confirmed once the transaction is durable at the destination."""
-    return Lsn(_u64(message, BODY + 10)[0])
+    end: int = _u64(message, BODY + 10)[0]
+    return end
 
 
 def read_relation(message: bytes) -> Relation:
@@ -114,17 +112,21 @@ def read_relation(message: bytes) -> Relation:
     return Relation(oid, namespace or "pg_catalog", name, identity, tuple(columns))
 
 
-def read_images(message: bytes, read_row: RowReader) -> Images:
-    """The rows of an insert, update or delete.
+def relation_of(message: bytes) -> int:
+    """The number of the relation that an insert, update or delete is of."""
+    oid: int = _u32(message, BODY + 1)[0]
+    return oid
 
-    An update has its old row when the key changed, or under REPLICA IDENTITY FULL.
-    """
-    if message[IMAGE] == NEW_ROW:
-        return None, read_row(message, IMAGE + 1)
-    if message[BODY] == DELETE:
-        return read_row(message, IMAGE + 1), None
-    old_row, at = _row(message, IMAGE + 1)
-    return old_row, read_row(message, at + 1)
+
+def read_row(message: bytes) -> Row:
+    """The only row that an insert, update or delete tells of, whatever its values are."""
+    return _row(message, FIRST_ROW)[0]
+
+
+def read_both_rows(message: bytes) -> tuple[Row, Row]:
+    """The row before and the row after an update: it has both when the key changed, or under REPLICA IDENTITY FULL."""
+    old_row, at = _row(message, FIRST_ROW)
+    return old_row, _row(message, at + 1)[0]
 
 
 def read_truncate(message: bytes) -> list[int]:
@@ -140,23 +142,14 @@ def status_update(lsn: int, at: datetime) -> bytes:
 
 
 @cache
-def row_reader(column_count: int) -> RowReader:
-    """What reads the rows of a table with so many columns; those of any other table, too, but not as fast.
+def text_finder(column_count: int) -> TextFinder:
+    """What finds the values of a row of so many columns that is nothing but texts, and ends with its message.
 
     Half of the engine's time would go into cutting values one by one. No text holds a zero byte, and the length before a
-    text begins with one (below 16 MiB), so one search finds where each value of a row ends that is nothing but texts.
+    text begins with one (below 16 MiB), so one search finds where each value ends. A search that fails looks at every byte:
+    it is not worth it in a long row, where values are not what costs.
     """
-    texts_of = re.compile(re.escape(struct.pack(">H", column_count)) + rb"(?s:t\0...)([^\0]*)" * column_count).fullmatch
-
-    def read_row(message: bytes, at: int) -> Row:
-        # In a long row values are not what costs, and a search that fails looks at every byte.
-        if len(message) < _LONG:
-            texts = texts_of(message, at)
-            if texts is not None:
-                return texts.groups()
-        return _row(message, at)[0]
-
-    return read_row
+    return re.compile(re.escape(struct.pack(">H", column_count)) + rb"(?s:t\0...)([^\0]*)" * column_count).fullmatch
 
 
 def _row(message: bytes, at: int) -> tuple[Row, int]:

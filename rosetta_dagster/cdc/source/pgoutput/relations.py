@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
-from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn, RowReader, row_reader
+from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn
 
 #: Reads what the catalog says of a table now; None when the table is gone.
 ReadSchema: TypeAlias = Callable[[TableId], TableSchema | None]
@@ -30,10 +30,11 @@ class Relations:
         self._before = {**schemas, **held_schemas}
         self._read_schema = read_schema
         self._type_name = type_name
-        self._by_oid: dict[int, tuple[TableSchema, RowReader] | None] = {}
-        #: The table of a change by its number, and what reads its rows; None when it is none of the pipeline's. A method
-        #: would be a call more.
-        self.find: Callable[[int], tuple[TableSchema, RowReader] | None] = self._by_oid.__getitem__
+        self._by_oid: dict[int, TableSchema | None] = {}
+
+    def find(self, oid: int) -> TableSchema | None:
+        """The table of a change by its number; None when it is none of the pipeline's."""
+        return self._by_oid[oid]
 
     def learn(self, relation: Relation) -> None:
         """A relation message: the server sends one before a table's first change, and again when the table was altered."""
@@ -49,7 +50,7 @@ class Relations:
             # Changes of one batch are told apart by whether they have the same object.
             known = known if learnt == known else learnt
         self._schemas[table] = self._before[table] = known
-        self._by_oid[relation.oid] = known, row_reader(len(relation.columns))
+        self._by_oid[relation.oid] = known
 
     def _schema(self, relation: Relation, before: TableSchema, known: TableSchema, found: TableSchema | None) -> TableSchema:
         """The table as the message describes it. The catalog, maybe ahead of it, and the schema before tell the rest.
