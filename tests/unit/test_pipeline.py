@@ -392,6 +392,38 @@ def test_what_comes_while_a_batch_is_being_applied_is_applied_together_after_it(
     assert ["a applies", "a applies", "commit 0/82", "commit 0/A0", "commit 0/B4"] == run.journal
 
 
+def test_after_a_small_delivery_no_more_is_asked_for_while_every_destination_is_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "GATHER_WAIT", 60.0)
+    run = run_of([FIRST, SECOND, None])
+    run.stream.fast = True
+    destination = cast(FakeDestination, run.replicas[0].destination)
+    begins = destination.begins = threading.Event()
+    left: list[int] = []
+
+    def begin() -> None:
+        left.append(len(run.stream.deliveries))
+        begins.set()
+
+    threading.Timer(0.2, begin).start()
+    run.start()
+    assert [1] == left
+    assert ["a applies", "commit 0/82", "a applies", "commit 0/A0"] == run.journal
+
+
+def test_a_large_delivery_or_one_that_a_destination_waits_for_does_not_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "GATHER_WAIT", 60.0)
+    for small, is_idle in ((2, False), (3, True)):
+        monkeypatch.setattr(pipeline, "SMALL_DELIVERY", small)
+        run = run_of([FIRST, SECOND, None], Held(), *([Held(watermark=SECOND.watermark)] if is_idle else []))
+        run.stream.fast = True
+        destination = cast(FakeDestination, run.replicas[0].destination)
+        begins = destination.begins = threading.Event()
+        run.start(stopped=lambda run=run, begins=begins: let_it_begin(run, begins))  # type: ignore[misc]
+        assert 2 == len(applied(run))
+
+
 def test_a_full_batch_waits_for_the_one_before_it() -> None:
     run = holding(run_of([FIRST, SECOND, None]), FlushPolicy(rows=2))
     run.stream.fast = True
