@@ -129,6 +129,7 @@ class ChangeColumns(Sequence[Change]):
     def __iter__(self) -> Iterator[Change]:
         ends = [*(each.start for each in self._transactions[1:]), len(self)]
         before = self._before
+        # There is no transaction at all before the first one has begun.
         for transaction, end in zip(self._transactions, ends, strict=False):
             for index in range(transaction.start, end):
                 lsn = self.lsns[index]

@@ -156,11 +156,12 @@ class Reader:
     def _commit(self, commit_end: int) -> None:
         if self._transaction is not None:
             self._completed = self._transaction
-        had_changes = self.complete_count or self._is_cut
+        had_enough = self.complete_count or self._is_cut
         self._transaction, self._is_cut = None, False
         self.complete_count = len(self.changes.kinds)
         self._move_to(commit_end)
-        if not had_changes or not self.complete_count:
+        # Most transactions leave the limits as they are.
+        if not had_enough or not self.complete_count:
             self._set_limits()
 
     def _move_to(self, lsn: int) -> None:
