@@ -174,7 +174,7 @@ def _fold_for(table: TableSchema) -> "_Fold":
 class _Filler(NamedTuple):
     """How what `ChangeColumns` keep of one kind of change goes into a fold."""
 
-    #: Takes what is kept of a change. None: it is a whole row, and its key's state from now on.
+    #: Takes what is kept of a change, and the rest is not looked at. None: a whole row is kept, its key's state from now on.
     take: Callable[[Any], None] | None
     key_of: Callable[[Row], object]
     states: dict[object, Row | None]

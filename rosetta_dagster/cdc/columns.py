@@ -14,10 +14,10 @@ from rosetta_dagster.cdc.schema import TableSchema
 class Form(Enum):
     """What is kept of a change's rows."""
 
-    #: The row after the change, and all of its values were sent.
+    #: The row after the change, all of whose values were sent.
     WHOLE = auto()
-    #: The row after the change.
-    ROW = auto()
+    #: The row after the change, some of whose values were not sent.
+    PARTIAL = auto()
     #: The row before: of a delete.
     OLD_ROW = auto()
     #: The row before and the row after, as a pair.
@@ -37,7 +37,7 @@ class Kind:
     def rows(self, kept: Any) -> tuple[Row | None, Row | None]:
         """The row after the change and the row before, from what is kept."""
         match self.form:
-            case Form.WHOLE | Form.ROW:
+            case Form.WHOLE | Form.PARTIAL:
                 return kept, None
             case Form.OLD_ROW:
                 return None, kept
@@ -68,7 +68,7 @@ _start = attrgetter("start")
 
 
 class ChangeColumns(Sequence[Change]):
-    """Changes in the stream's order. A change is made when it is asked for.
+    """Changes in the stream's order. A change is made each time it is asked for: whoever wants many iterates, once.
 
     Whoever fills it calls `begin` for each transaction, and appends to each of the three lists for each change.
     """

@@ -28,6 +28,9 @@ APPLYING_WAIT = 0.01
 SMALL_DELIVERY = 2_000
 GATHER_WAIT = 0.01
 
+#: How many deliveries are taken then; a stream has no more at hand.
+GATHERED_DELIVERIES = 8
+
 #: Seconds between two commits to the source while deliveries come; a pause in the stream is used at once.
 COMMIT_INTERVAL = 1.0
 
@@ -51,8 +54,8 @@ def replicate(
         delivery = stream.next(_wait_for_delivery(replicas))
         if delivery is not None:
             unsettled.take(delivery)
-            if len(delivery.changes) < SMALL_DELIVERY:
-                _gather(replicas)
+            if len(delivery.changes) < SMALL_DELIVERY and _has_waited(replicas):
+                delivery = _take_what_came(stream, unsettled) or delivery
         for replica in replicas:
             replica.look()
         # Between two batches nobody waits for what a commit notes at the destination.
@@ -81,11 +84,27 @@ def _wait_for_delivery(replicas: Sequence[Replica]) -> float:
     return APPLYING_WAIT if any(replica.is_applying for replica in replicas) else DELIVERY_WAIT
 
 
-def _gather(replicas: Sequence[Replica]) -> None:
-    """Let more come while every destination is busy, for a moment."""
+def _has_waited(replicas: Sequence[Replica]) -> bool:
+    """Let more come for a moment while every destination is busy; whether that was so."""
     outcomes = [replica.outcome for replica in replicas if replica.outcome is not None]
-    if outcomes and len(outcomes) == len(replicas):
-        wait(outcomes, GATHER_WAIT, FIRST_COMPLETED)
+    if not outcomes or len(outcomes) < len(replicas):
+        return False
+    wait(outcomes, GATHER_WAIT, FIRST_COMPLETED)
+    return True
+
+
+def _take_what_came(stream: Stream, unsettled: "_Unsettled") -> Delivery | None:
+    """Take what is at hand; the last delivery. Left where they are, small ones would each wait for a batch of their own."""
+    last = None
+    for _ in range(GATHERED_DELIVERIES):
+        delivery = stream.next(0)
+        if delivery is None:
+            break
+        unsettled.take(delivery)
+        last = delivery
+        if len(delivery.changes) >= SMALL_DELIVERY:
+            break
+    return last
 
 
 def _settle(unsettled: "_Unsettled", commits: "_Commits", reporter: Reporter) -> None:

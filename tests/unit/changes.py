@@ -93,4 +93,4 @@ def _kept(change: Change) -> tuple[Form, object]:
         return (Form.NOTHING, None) if change.old_row is None else (Form.OLD_ROW, change.old_row)
     if change.old_row is not None:
         return Form.BOTH, (change.old_row, change.row)
-    return (Form.ROW if UNCHANGED in change.row else Form.WHOLE), change.row
+    return (Form.PARTIAL if UNCHANGED in change.row else Form.WHOLE), change.row

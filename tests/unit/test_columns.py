@@ -70,4 +70,4 @@ def test_every_kind_of_change_is_kept() -> None:
     columns = columns_of(*changes)
     assert [change[4:] for change in changes] == [change[4:] for change in columns]
     forms = [kind.form for kind in columns.kinds]
-    assert [Form.WHOLE, Form.ROW, Form.BOTH, Form.OLD_ROW, Form.NOTHING] == forms
+    assert [Form.WHOLE, Form.PARTIAL, Form.BOTH, Form.OLD_ROW, Form.NOTHING] == forms

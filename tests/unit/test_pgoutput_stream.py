@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import pytest
 
+from rosetta_dagster.cdc.batch import Merge, compact
+from rosetta_dagster.cdc.columns import Form
 from rosetta_dagster.cdc.errors import StreamEnded, StreamStalled
 from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
@@ -158,6 +160,25 @@ def test_changes_of_every_kind_become_changes_of_their_table() -> None:
         Change(500, 40, 0, 77, Operation.DELETE, NOTES, None, row("2", None)),
         Change(500, 50, 0, 77, Operation.TRUNCATE, NOTES, None, None),
     ] == list(reader.take_complete())
+
+
+def test_a_row_that_was_not_sent_whole_is_told_from_the_others() -> None:
+    """NULLs and long values are sent; what was not sent is taken from the row before."""
+    large = b"x" * 1000
+    reader = reader_of(
+        *transaction(
+            1,
+            500,
+            insert(ITEMS_OID, b"1", None, lsn=10),
+            update(ITEMS_OID, b"1", large, lsn=20),
+            update(ITEMS_OID, b"1", UNCHANGED, lsn=30),
+            delete(NOTES_OID, b"2", b"old", kind=b"O", lsn=40),
+        )
+    )
+    changes = reader.take_complete()
+    assert [Form.WHOLE, Form.WHOLE, Form.PARTIAL, Form.OLD_ROW] == [kind.form for kind in changes.kinds]
+    assert (Merge([(b"1", large)], []),) == compact(changes).tables[0].steps
+    assert row("2", "old") == changes[-1].old_row
 
 
 def test_nothing_of_a_transaction_is_complete_before_its_commit() -> None:

@@ -32,8 +32,9 @@ FIRST_ROW: Final = BODY + 6
 #: Bytes of a message from which on its values are cut one by one.
 LONG: Final = 512
 
-#: The kind of a row that is the one after the change.
+#: The kinds of the row after the change, and of one before it of which only the key was logged.
 NEW_ROW: Final = b"N"[0]
+KEY: Final = b"K"[0]
 _TEXT, _UNSENT = b"t"[0], b"u"[0]
 
 _u16 = struct.Struct(">H").unpack_from

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from rosetta_dagster.cdc.columns import ChangeColumns, Form, Kind
-from rosetta_dagster.cdc.event import Operation
+from rosetta_dagster.cdc.event import UNCHANGED, Operation
 from rosetta_dagster.cdc.schema import TableSchema
 from rosetta_dagster.cdc.source.pgoutput import protocol
 from rosetta_dagster.cdc.source.pgoutput.relations import Relations
@@ -34,13 +34,12 @@ _OPERATIONS: Final = {
 class _Plan(NamedTuple):
     """What is done with messages that begin alike: that tell of rows of one table, and of one operation."""
 
-    #: Finds the values of a row that is nothing but texts.
+    #: Finds the values when they are nothing but texts; reads what it did not find.
     find_texts: protocol.TextFinder
-    #: The kind of the changes of which it found them.
-    whole: Kind
-    #: The kind of the others, and what reads their rows.
-    kind: Kind
     read: Callable[[bytes], Any]
+    #: The kind of such a change, and of one whose row was not sent whole.
+    kind: Kind
+    partial: Kind
 
 
 #: For messages of tables that are none of the pipeline's.
@@ -95,7 +94,7 @@ class Reader:
         changes, plan_of = self.changes, self._plans.get
         add_kind, keep, add_lsn = changes.kinds.append, changes.kept.append, changes.lsns.append
         byte_count = self.byte_count
-        end, byte_limit = self._end(messages, at)
+        end, byte_limit = self._room(messages, at)
         while at < end and byte_count < byte_limit:
             message = messages[at]
             plan = plan_of(message[_HEAD])
@@ -103,26 +102,26 @@ class Reader:
                 plan = self._plan(message)
             at += 1
             if plan:
-                find_texts, whole, kind, read = plan
+                find_texts, read, kind, partial = plan
                 size = len(message)
                 texts = find_texts(message, _FIRST_ROW) if size < _LONG else None
                 if texts is not None:
-                    add_kind(whole)
+                    add_kind(kind)
                     keep(texts.groups())
                 else:
-                    add_kind(kind)
-                    keep(read(message))
+                    kept = read(message)
+                    add_kind(partial if UNCHANGED in kept else kind)
+                    keep(kept)
                 add_lsn(message[_LSN])
                 byte_count += size
             else:
                 if plan is None:
                     self._read_other(message)
-                # It took no room, and how much there is may have changed.
-                end, byte_limit = self._end(messages, at)
+                end, byte_limit = self._room(messages, at)
         self.byte_count = byte_count
         return at
 
-    def _end(self, messages: Sequence[bytes], at: int) -> tuple[int, int]:
+    def _room(self, messages: Sequence[bytes], at: int) -> tuple[int, int]:
         """Up to which message there is room for changes, and for how many bytes."""
         return min(len(messages), at + self._change_limit - len(self.changes.kinds)), self._byte_limit
 
@@ -202,15 +201,16 @@ class Reader:
 
 def _plan(table: TableSchema, operation: Operation, first_row: int) -> _Plan:
     """For messages of such an operation, of which the first row is of such a kind."""
+    find_texts = protocol.text_finder(len(table.columns))
     if first_row == protocol.NEW_ROW:
-        whole, kind = Kind(operation, table, Form.WHOLE), Kind(operation, table, Form.ROW)
-        return _Plan(protocol.text_finder(len(table.columns)), whole, kind, protocol.read_row)
+        whole, partial = Kind(operation, table, Form.WHOLE), Kind(operation, table, Form.PARTIAL)
+        return _Plan(find_texts, protocol.read_row, whole, partial)
     if operation is Operation.DELETE:
         kind = Kind(operation, table, Form.OLD_ROW)
-        return _Plan(_find_nothing, kind, kind, protocol.read_row)
+        return _Plan(_find_nothing if first_row == protocol.KEY else find_texts, protocol.read_row, kind, kind)
     kind = Kind(operation, table, Form.BOTH)
-    return _Plan(_find_nothing, kind, kind, protocol.read_both_rows)
+    return _Plan(_find_nothing, protocol.read_both_rows, kind, kind)
 
 
 def _find_nothing(message: bytes, at: int) -> None:
-    """In a row of which only the key was logged there are NULLs, and before a row after the change there is one more."""
+    """Does not look: where only the key was logged the other values are missing, and another row may follow."""
