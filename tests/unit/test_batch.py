@@ -304,6 +304,19 @@ def test_a_changed_schema_splits_the_work_on_a_table_in_order() -> None:
     ]
 
 
+def test_a_table_that_is_altered_between_changes_in_columns_loses_none_of_them() -> None:
+    wider = with_column(ITEMS)
+    changes = [
+        insert(ITEMS, "1", "a", "b"),
+        insert(wider, "2", "a", "b", "c"),
+        delete(wider, "1"),
+        insert(wider, "3", "", "", ""),
+    ]
+    batch = compact(columns_of(*changes))
+    assert compact(changes) == batch
+    assert [ITEMS, wider] == [each.table for each in batch.tables]
+
+
 def test_a_row_of_the_old_schema_fills_no_row_of_the_new() -> None:
     wider = with_column(ITEMS)
     batch = compact([insert(ITEMS, "1", "a", "large"), update(wider, "1", "c", UNCHANGED, "e")])
