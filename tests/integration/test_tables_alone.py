@@ -698,6 +698,24 @@ class TestSchemaChanges:
             source.run("ALTER TABLE orders ALTER COLUMN amount DROP NOT NULL", "INSERT INTO orders VALUES (1, NULL)")
             wait_until_equal(worker, source, destination, ORDERS)
 
+    def test_a_column_that_took_null_before_it_was_dropped_takes_it(self, source: Database, destination: Database) -> None:
+        source.run(
+            "CREATE TABLE orders (id int PRIMARY KEY, amount int NOT NULL)", "CREATE TABLE notes (id int PRIMARY KEY)"
+        )
+        config = pipeline(source, [destination], ORDERS, NOTES)
+        replicate(config, source, destination)
+        source.run(
+            "INSERT INTO orders VALUES (1, 5)",
+            "ALTER TABLE orders ALTER amount DROP NOT NULL",
+            "INSERT INTO orders VALUES (2, NULL)",
+            "ALTER TABLE orders DROP amount",
+            "INSERT INTO orders VALUES (3)",
+        )
+        with running(config) as worker:
+            wait_until(worker, lambda: destination.rows("SELECT max(id) FROM orders") == [(3,)])
+            assert [(1, 5), (2, None), (3, None)] == destination.rows("SELECT id, amount FROM orders ORDER BY id")
+            assert TableState.STREAMING is state_of(worker, ORDERS)
+
     def test_rows_without_a_key_are_told_by_their_nulls_although_there_are_none_any_more(
         self, source: Database, destination: Database
     ) -> None:

@@ -161,6 +161,8 @@ class Targets:
             change
             for change in schema_changes(before, _named_as(before, schema))
             if isinstance(change, DropNotNull)
+            # Whether a column that is gone took NULL before, nobody tells any more.
+            or (isinstance(change, DropColumn) and change.name not in before.key)
             or (
                 isinstance(change, ChangeType)
                 and self._policy is SchemaPolicy.APPLY
