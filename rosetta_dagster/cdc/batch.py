@@ -85,7 +85,7 @@ class Compaction:
         self._finished: list[TableBatch] = []
 
     def add(self, changes: Sequence[Change]) -> "Counter[tuple[TableId, str]]":
-        """Fold changes that follow those that were added before; how many there were of each table and kind.
+        """Fold changes that follow those that were added before; how many there were of each table and operation.
 
         The error of a change that cannot be read is raised.
         """
@@ -202,9 +202,10 @@ class _Fold(ABC):
         """For a kind of change of this table; it holds until the fold is finished."""
         return _Filler(lambda kept: self.take(kind.operation, *kind.rows(kept)), tuple, {}, None)
 
-    @abstractmethod
     def fold(self, changes: Iterable[Change]) -> None:
         """Take in changes."""
+        for change in changes:
+            self.take(change.operation, change.row, change.old_row)
 
     @abstractmethod
     def take(self, operation: Operation, row: Row | None, old_row: Row | None) -> None:
@@ -237,22 +238,6 @@ class _KeyedFold(_Fold):
         if kind.form is Form.WHOLE:
             return _Filler(None, self.key_of, self.states, self.inserted if kind.operation is _INSERT else None)
         return _Fold.filler(self, kind)
-
-    def fold(self, changes: Iterable[Change]) -> None:
-        # Millions pass here: one loop, and no more calls than it takes.
-        key_of, states, inserted = self.key_of, self.states, self.inserted
-        for change in changes:
-            _, _, _, _, operation, _, row, old_row = change
-            if old_row is not None or row is None:
-                self.take(operation, row, old_row)
-                continue
-            key = key_of(row)
-            if operation is _INSERT:
-                if key not in states:
-                    inserted[key] = None
-            elif UNCHANGED in row:
-                row = complete(row, states.get(key))
-            states[key] = row
 
     def take(self, operation: Operation, row: Row | None, old_row: Row | None) -> None:
         if row is not None and old_row is None:
@@ -312,10 +297,6 @@ class _KeylessFold(_Fold):
     """Keeps how many of each row came or went. Which of two equal rows is meant makes no difference."""
 
     surplus: Counter[Row] = field(default_factory=Counter)
-
-    def fold(self, changes: Iterable[Change]) -> None:
-        for change in changes:
-            self.take(change.operation, change.row, change.old_row)
 
     def take(self, operation: Operation, row: Row | None, old_row: Row | None) -> None:
         if operation is _TRUNCATE:

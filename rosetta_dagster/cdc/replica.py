@@ -86,7 +86,7 @@ class Replica:
         self.held = replace(self.held, copied={**self.held.copied, table: point})
 
     def take(self, delivery: Delivery, number: int) -> Counter[tuple[TableId, str]]:
-        """Let the delivery's changes wait for the destination; how many of each table and kind it lacks.
+        """Let the delivery's changes wait for the destination; how many of each table and operation it lacks.
 
         Those of late tables are counted when they have been applied.
         """
@@ -157,7 +157,7 @@ class Replica:
         self._thread.shutdown()
 
     def _wait(self, changes: Sequence[Change]) -> Counter[tuple[TableId, str]]:
-        """Fold the changes into what waits; how many there are of each table and kind."""
+        """Fold the changes into what waits; how many there are of each table and operation."""
         if changes and not self._waiting.change_count:
             self._waiting_since = time.monotonic()
         self._waiting_bytes += _estimated_size(changes)
