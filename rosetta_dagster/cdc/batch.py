@@ -59,6 +59,9 @@ _TRUNCATE: Final = Operation.TRUNCATE
 
 Step: TypeAlias = Merge | Move | Recount | Truncate
 
+#: How many changes there were of each table and operation.
+Counts: TypeAlias = "Counter[tuple[TableId, Operation]]"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableBatch:
@@ -83,31 +86,44 @@ class Compaction:
         self.change_count = 0
         self._current: dict[TableId, _Fold] = {}
         self._finished: list[TableBatch] = []
+        #: For the folds that are current.
+        self._fillers: dict[Kind, _Filler] = {}
 
-    def add(self, changes: Sequence[Change]) -> "Counter[tuple[TableId, str]]":
-        """Fold changes that follow those that were added before; how many there were of each table and operation.
+    def add(self, changes: Sequence[Change]) -> Counts:
+        """Fold changes that follow those that were added before; how many there were.
 
         The error of a change that cannot be read is raised.
         """
         self.change_count += len(changes)
-        if isinstance(changes, ChangeColumns) and _has_one_schema_each(changes):
-            return self._add_columns(changes)
-        counts: Counter[tuple[TableId, str]] = Counter()
+        if isinstance(changes, ChangeColumns):
+            kinds = Counter(changes.kinds)
+            if self._has_one_schema_each(kinds):
+                return self._add_columns(changes, kinds)
+        counts: Counts = Counter()
         for run in _by_table(changes):
             table = run[0].table
             self._fold_of(table).fold(run)
             operations = [change.operation for change in run]
             # Runs are short when many tables change; to make a counter of each would cost as much as folding it.
             for operation in set(operations):
-                counts[table.id, operation.value] += operations.count(operation)
+                counts[table.id, operation] += operations.count(operation)
         return counts
 
-    def _add_columns(self, changes: ChangeColumns) -> "Counter[tuple[TableId, str]]":
-        counts: Counter[tuple[TableId, str]] = Counter()
-        fillers = {}
-        for kind, count in Counter(changes.kinds).items():
-            counts[kind.table.id, kind.operation.value] += count
-            fillers[kind] = self._fold_of(kind.table).filler(kind)
+    def _has_one_schema_each(self, kinds: Counter[Kind]) -> bool:
+        """Whether no table was altered between changes of these kinds."""
+        if kinds.keys() <= self._fillers.keys():
+            return True
+        tables = {id(kind.table): kind.table.id for kind in kinds}
+        return len(set(tables.values())) == len(tables)
+
+    def _add_columns(self, changes: ChangeColumns, kinds: Counter[Kind]) -> Counts:
+        counts: Counts = Counter()
+        fillers = self._fillers
+        for kind, count in kinds.items():
+            if kind not in fillers:
+                fold = self._fold_of(kind.table)
+                fillers[kind] = fold.filler(kind)
+            counts[kind.table.id, kind.operation] += count
         # Millions pass here: one loop, and no more calls than it takes.
         for kind, kept in zip(changes.kinds, changes.kept, strict=True):
             take, key_of, states, inserted = fillers[kind]
@@ -133,6 +149,8 @@ class Compaction:
         # A changed schema begins a new fold: rows of different columns cannot share a staging table.
         if fold is not None:
             self._finished.append(fold.finish())
+            for kind in [kind for kind in self._fillers if kind.table is fold.table]:
+                del self._fillers[kind]
         fold = self._current[table.id] = _fold_for(table)
         return fold
 
@@ -159,12 +177,6 @@ def _by_table(changes: Sequence[Change]) -> Iterable[Sequence[Change]]:
     if len({run[0].table.id for run in runs.values()}) == len(runs):
         return runs.values()
     return [list(run) for _, run in groupby(changes, key=lambda change: id(change.table))]
-
-
-def _has_one_schema_each(changes: ChangeColumns) -> bool:
-    """Whether no table was altered between the changes."""
-    tables = {id(kind.table): kind.table.id for kind in set(changes.kinds)}
-    return len(set(tables.values())) == len(tables)
 
 
 def _fold_for(table: TableSchema) -> "_Fold":

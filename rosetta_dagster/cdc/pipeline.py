@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
 
+from rosetta_dagster.cdc.batch import Counts
 from rosetta_dagster.cdc.replica import Replica
 from rosetta_dagster.cdc.report import Reporter
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.base import Delivery, Stream
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
 
@@ -108,9 +110,16 @@ def _take_what_came(stream: Stream, unsettled: "_Unsettled") -> Delivery | None:
 
 
 def _settle(unsettled: "_Unsettled", commits: "_Commits", reporter: Reporter) -> None:
-    for delivery, counts in unsettled.settled():
+    """Commit and tell what every destination holds by now: at once, as a batch is durable."""
+    counts: Counts = Counter()
+    last, committed_at = None, None
+    for delivery, more in unsettled.settled():
         commits.add(delivery)
-        _report(reporter, delivery, counts)
+        counts.update(more)
+        last, committed_at = delivery, delivery.committed_at or committed_at
+    if last is not None:
+        lag = (datetime.now(UTC) - committed_at).total_seconds() if committed_at else None
+        reporter.applied(counts, lsn=last.lsn, committed_at=committed_at, lag_seconds=max(0.0, lag) if lag else lag)
 
 
 class _Unsettled:
@@ -119,18 +128,16 @@ class _Unsettled:
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self._replicas = replicas
         self._count = 0
-        self._deliveries: deque[tuple[int, Delivery, Counter[tuple[TableId, str]]]] = deque()
+        self._deliveries: deque[tuple[int, Delivery, Counts]] = deque()
 
     def take(self, delivery: Delivery) -> None:
         """Hand the delivery to every destination. A change that several of them lack is counted once."""
         self._count += 1
-        counts: Counter[tuple[TableId, str]] = Counter()
-        for replica in self._replicas:
-            counts |= replica.take(delivery, self._count)
+        counts = reduce(or_, [replica.take(delivery, self._count) for replica in self._replicas])
         # Its changes are at the destinations by now, or fold into what waits for them.
         self._deliveries.append((self._count, replace(delivery, changes=()), counts))
 
-    def settled(self) -> Iterable[tuple[Delivery, Counter[tuple[TableId, str]]]]:
+    def settled(self) -> Iterable[tuple[Delivery, Counts]]:
         """The deliveries that every destination holds by now; each is told once."""
         limit = min((replica.settled for replica in self._replicas), default=self._count)
         while self._deliveries and self._deliveries[0][0] <= limit:
@@ -171,11 +178,3 @@ class _Commits:
             replica.note(self._pending.lsn)
         self._stream.commit(self._pending)
         self._pending, self._made_at = None, time.monotonic()
-
-
-def _report(reporter: Reporter, delivery: Delivery, counts: Counter[tuple[TableId, str]]) -> None:
-    tables: dict[TableId, Counter[str]] = {}
-    for (table, operation), count in counts.items():
-        tables.setdefault(table, Counter())[operation] += count
-    lag = (datetime.now(UTC) - delivery.committed_at).total_seconds() if delivery.committed_at else None
-    reporter.applied(tables, lsn=delivery.lsn, committed_at=delivery.committed_at, lag_seconds=max(0.0, lag) if lag else lag)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from rosetta_dagster.cdc.batch import Compaction
+from rosetta_dagster.cdc.batch import Compaction, Counts
 from rosetta_dagster.cdc.destination.base import Destination, Held
 from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.latecomers import Latecomers
@@ -59,7 +59,7 @@ class Replica:
     _applying: _Applying | None = None
     _thread: ThreadPoolExecutor = field(default_factory=_one_thread)
     #: Changes of late tables that are applied and not yet told.
-    _late_counts: Counter[tuple[TableId, str]] = field(default_factory=Counter)
+    _late_counts: Counts = field(default_factory=Counter)
 
     @property
     def is_applying(self) -> bool:
@@ -85,7 +85,7 @@ class Replica:
         """The copy of this table is complete."""
         self.held = replace(self.held, copied={**self.held.copied, table: point})
 
-    def take(self, delivery: Delivery, number: int) -> Counter[tuple[TableId, str]]:
+    def take(self, delivery: Delivery, number: int) -> Counts:
         """Let the delivery's changes wait for the destination; how many of each table and operation it lacks.
 
         Those of late tables are counted when they have been applied.
@@ -156,7 +156,7 @@ class Replica:
         """Wait until the thread has ended. Not for what waits: that is in the slot."""
         self._thread.shutdown()
 
-    def _wait(self, changes: Sequence[Change]) -> Counter[tuple[TableId, str]]:
+    def _wait(self, changes: Sequence[Change]) -> Counts:
         """Fold the changes into what waits; how many there are of each table and operation."""
         if changes and not self._waiting.change_count:
             self._waiting_since = time.monotonic()

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+from rosetta_dagster.cdc.batch import Counts
 from rosetta_dagster.cdc.config import TableState
+from rosetta_dagster.cdc.event import Operation
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.schema import TableId
 
@@ -82,12 +83,13 @@ class Reporter:
             counts = self._report.tables.get(table, TableCounts())
             self._put({table: replace(counts, copied=counts.copied + row_count)})
 
-    def applied(
-        self, counts: dict[TableId, Counter[str]], *, lsn: Lsn, committed_at: datetime | None, lag_seconds: float | None
-    ) -> None:
-        """Changes up to the LSN are durable at every destination; counts by name of the operation."""
+    def applied(self, counts: Counts, *, lsn: Lsn, committed_at: datetime | None, lag_seconds: float | None) -> None:
+        """Changes up to the LSN are durable at every destination."""
+        tables: dict[TableId, dict[Operation, int]] = {}
+        for (table, operation), count in counts.items():
+            tables.setdefault(table, {})[operation] = count
         with self._lock:
-            self._put({table: self._add(table, by_name, lsn, committed_at) for table, by_name in counts.items()})
+            self._put({table: self._add(table, by_operation, lsn, committed_at) for table, by_operation in tables.items()})
             self._report = replace(
                 self._report,
                 applied_lsn=lsn,
@@ -96,14 +98,16 @@ class Reporter:
                 last_success=time.monotonic(),
             )
 
-    def _add(self, table: TableId, by_name: Counter[str], lsn: Lsn, committed_at: datetime | None) -> TableCounts:
+    def _add(
+        self, table: TableId, by_operation: dict[Operation, int], lsn: Lsn, committed_at: datetime | None
+    ) -> TableCounts:
         counts = self._report.tables.get(table, TableCounts())
         return replace(
             counts,
-            inserted=counts.inserted + by_name["insert"],
-            updated=counts.updated + by_name["update"],
-            deleted=counts.deleted + by_name["delete"],
-            truncated=counts.truncated + by_name["truncate"],
+            inserted=counts.inserted + by_operation.get(Operation.INSERT, 0),
+            updated=counts.updated + by_operation.get(Operation.UPDATE, 0),
+            deleted=counts.deleted + by_operation.get(Operation.DELETE, 0),
+            truncated=counts.truncated + by_operation.get(Operation.TRUNCATE, 0),
             last_change_at=committed_at or counts.last_change_at,
             last_lsn=lsn,
         )

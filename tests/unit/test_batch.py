@@ -317,6 +317,20 @@ def test_a_table_that_is_altered_between_changes_in_columns_loses_none_of_them()
     assert [ITEMS, wider] == [each.table for each in batch.tables]
 
 
+def test_a_table_that_is_altered_between_deliveries_in_columns_loses_none_of_its_changes() -> None:
+    orders, wider = table("id", "name", "body", name="orders"), with_column(ITEMS)
+    changes = [
+        *(insert(orders, "1", "a", "b"), insert(ITEMS, "1", "a", "b")),
+        *(delete(orders, "1"), insert(wider, "2", "a", "b", "c")),
+        *(insert(orders, "2", "a", "b"), insert(ITEMS, "3", "a", "b")),
+        *(insert(ITEMS, "4", "a", "b"), insert(wider, "5", "a", "b", "c")),
+    ]
+    columns, compaction = columns_of(*changes), Compaction()
+    while columns:
+        compaction.add(columns.take(2))
+    assert compact(changes) == compaction.finish()
+
+
 def test_a_row_of_the_old_schema_fills_no_row_of_the_new() -> None:
     wider = with_column(ITEMS)
     batch = compact([insert(ITEMS, "1", "a", "large"), update(wider, "1", "c", UNCHANGED, "e")])

@@ -13,7 +13,7 @@ from rosetta_dagster.cdc import pipeline
 from rosetta_dagster.cdc.batch import Batch, compact
 from rosetta_dagster.cdc.destination.base import Destination, FlushPolicy, Held
 from rosetta_dagster.cdc.errors import ChangeUndecodable, DestinationUnavailable
-from rosetta_dagster.cdc.event import Change
+from rosetta_dagster.cdc.event import Change, Operation
 from rosetta_dagster.cdc.pipeline import replicate
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.replica import Replica
@@ -504,5 +504,5 @@ def test_changes_that_waited_for_a_late_table_are_counted_once_they_are_applied(
     one = replica(FakeDestination("a", []), Held())
     assert 2 == one.take(FIRST, 1).total()
     one.apply_late(SECOND.changes)
-    assert {(ITEMS.id, "update"): 1, (ITEMS.id, "delete"): 1} == one.take(delivery_of(lsn=0x200), 2)
+    assert {(ITEMS.id, Operation.UPDATE): 1, (ITEMS.id, Operation.DELETE): 1} == one.take(delivery_of(lsn=0x200), 2)
     assert not one.take(delivery_of(lsn=0x210), 3)

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from rosetta_dagster.cdc.event import Operation
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.report import Phase, Report, Reporter, TableCounts
 from rosetta_dagster.cdc.schema import TableId
@@ -21,8 +22,8 @@ def applied(
     at: datetime | None = NOON,
     lag: float | None = 0.5,
 ) -> None:
-    by_table = {table: Counter(by_name) for table, by_name in counts.items()}
-    reporter.applied(by_table, lsn=Lsn(lsn), committed_at=at, lag_seconds=lag)
+    each = Counter({(table, Operation(name)): count for table, names in counts.items() for name, count in names.items()})
+    reporter.applied(each, lsn=Lsn(lsn), committed_at=at, lag_seconds=lag)
 
 
 def test_a_run_begins_with_an_empty_report() -> None:

@@ -73,7 +73,10 @@ class Held:
 
     def _is_past_every_copy(self, changes: Sequence[Change]) -> bool:
         """A transaction that follows one which committed after the last copy's point is in no copy."""
-        return not changes or all(point.lsn <= changes[0].transaction_lsn for point in self.copied.values())
+        if not changes:
+            return True
+        first = changes[0].transaction_lsn
+        return all(point.lsn <= first for point in self.copied.values())
 
     def _follows_the_copy(self, change: Change) -> bool:
         point = self.copied.get(change.table.id)

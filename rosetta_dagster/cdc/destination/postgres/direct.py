@@ -141,16 +141,21 @@ def _are_small(steps: Sequence[Step]) -> TypeGuard[Sequence[Merge]]:
 
 
 def _listed(rows: Sequence[Row] | Sequence[Key]) -> bytes:
-    """The rows as a list of SQL; the server reads each value as the type of its column."""
-    return b", ".join(map(_tuple, rows))
+    """The rows as a list of SQL; the server reads each value as the type of its column.
+
+    Most rows hold neither NULL nor quotes, and are joined at once.
+    """
+    try:
+        text = b"'), ('".join(map(b"', '".join, cast("Sequence[tuple[bytes, ...]]", rows)))
+    except TypeError:
+        # A NULL.
+        return b", ".join(map(_tuple, rows))
+    has_quotes = text.count(b"'") > 2 * (len(rows) * len(rows[0]) - 1)
+    return b", ".join(map(_tuple, rows)) if has_quotes else b"('%b')" % text
 
 
 def _tuple(row: Row | Key) -> bytes:
-    """The row's literals in brackets. Most rows hold neither NULL nor quotes, and are joined at once."""
-    if None not in row:
-        text = b"', '".join(cast("tuple[bytes, ...]", row))
-        if text.count(b"'") == 2 * (len(row) - 1):
-            return b"('%b')" % text
+    """The row's literals in brackets."""
     return b"(%b)" % b", ".join(map(_literal, row))
 
 

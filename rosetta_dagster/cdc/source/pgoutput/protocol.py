@@ -32,9 +32,8 @@ FIRST_ROW: Final = BODY + 6
 #: Bytes of a message from which on its values are cut one by one.
 LONG: Final = 512
 
-#: The kinds of the row after the change, and of one before it of which only the key was logged.
-NEW_ROW: Final = b"N"[0]
-KEY: Final = b"K"[0]
+#: The kinds of a row: after the change, and before it, whole or only its key.
+NEW_ROW, OLD_ROW, KEY = b"N"[0], b"O"[0], b"K"[0]
 _TEXT, _UNSENT = b"t"[0], b"u"[0]
 
 _u16 = struct.Struct(">H").unpack_from
@@ -117,6 +116,12 @@ def relation_of(message: bytes) -> int:
     """The number of the relation that an insert, update or delete is of."""
     oid: int = _u32(message, BODY + 1)[0]
     return oid
+
+
+def heads_of(oid: int) -> list[bytes]:
+    """Whatever a message of a row of that relation may begin with."""
+    number = oid.to_bytes(4)
+    return [bytes((operation, *number, row)) for operation in (INSERT, UPDATE, DELETE) for row in (NEW_ROW, OLD_ROW, KEY)]
 
 
 def read_row(message: bytes) -> Row:

@@ -147,10 +147,14 @@ class Reader:
         elif kind == protocol.COMMIT:
             self._commit(protocol.read_commit(message))
         elif kind == protocol.RELATION:
-            self._relations.learn(protocol.read_relation(message))
-            self._plans.clear()
+            self._learn(protocol.read_relation(message))
         elif kind == protocol.TRUNCATE:
             self._add_truncates(message)
+
+    def _learn(self, relation: protocol.Relation) -> None:
+        self._relations.learn(relation)
+        for head in protocol.heads_of(relation.oid):
+            self._plans.pop(head, None)
 
     def _commit(self, commit_end: int) -> None:
         if self._transaction is not None:
