@@ -28,6 +28,8 @@ class Merge:
     #: The first so many rows came by an insert, of a key that the batch had not seen: a destination that holds just what
     #: came before the batch has no row of that key. A hint, for one that can insert cheaper than merge.
     new_count: int = field(default=0, compare=False)
+    #: Whether no row has UNCHANGED values for sure. A hint: to look for them costs as much as to fold a change.
+    is_whole: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,8 @@ class _KeyedFold(_Fold):
     states: dict[object, Row | None] = field(default_factory=dict)
     #: Keys of which the first change was an insert, in order; the values mean nothing.
     inserted: dict[object, None] = field(default_factory=dict)
+    #: Whether every row was sent whole.
+    is_whole: bool = True
     #: Finds the key in a row. A key of one column is kept as its value, not as a tuple of one: millions are made.
     key_of: Callable[[Row], object] = field(init=False)
 
@@ -264,7 +268,7 @@ class _KeyedFold(_Fold):
         key = self.key_of(row)
         if operation is _INSERT and key not in self.states:
             self.inserted[key] = None
-        self.states[key] = complete(row, self.states.get(key))
+        self.states[key] = self._completed(row, key)
 
     def _replace(self, old_row: Row, row: Row | None) -> None:
         old_key = self.key_of(old_row)
@@ -273,11 +277,18 @@ class _KeyedFold(_Fold):
             return
         row = _from_old_row(self.table, row, old_row)
         key = self.key_of(row)
-        row = complete(row, self.states.get(old_key))
+        row = self._completed(row, old_key)
         if old_key == key:
             self.states[key] = row
         else:
             self._rekey(old_key, key, row)
+
+    def _completed(self, row: Row, key: object) -> Row:
+        """The row with what was not sent, as far as the state of that key tells it."""
+        if UNCHANGED not in row:
+            return row
+        self.is_whole = False
+        return complete(row, self.states.get(key))
 
     def _rekey(self, old_key: object, key: object, row: Row) -> None:
         if UNCHANGED in row:
@@ -293,6 +304,7 @@ class _KeyedFold(_Fold):
     def forget(self) -> None:
         self.states.clear()
         self.inserted.clear()
+        self.is_whole = True
 
     def flush(self) -> None:
         states = self.states
@@ -300,7 +312,8 @@ class _KeyedFold(_Fold):
             deleted = [self._whole_key(key) for key, row in states.items() if row is None]
             # No loop of Python's for the rest: `filter` leaves the rows of deleted keys out.
             new = list(filter(None, map(states.pop, self.inserted)))
-            self.steps.append(Merge([*new, *filter(None, states.values())], deleted, len(new)))
+            rows = [*new, *filter(None, states.values())]
+            self.steps.append(Merge(rows, deleted, len(new), self.is_whole))
             self.forget()
 
 

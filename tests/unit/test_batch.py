@@ -396,3 +396,13 @@ def test_a_row_that_took_another_key_is_not_new() -> None:
 
 def test_a_row_inserted_after_a_truncate_is_new_though_its_key_was_deleted_before() -> None:
     assert [row("1", "a")] == new_rows(delete(ITEMS, "1"), truncate(ITEMS), insert(ITEMS, "1", "a"))
+
+
+def test_a_merge_says_that_its_rows_are_whole_only_when_they_were_sent_so() -> None:
+    whole, part = update(ITEMS, "1", "a", "b"), update(ITEMS, "2", "a", UNCHANGED)
+    assert [True, False, True] == [
+        step.is_whole
+        for changes in ([whole], [whole, part], [part, truncate(ITEMS), whole])
+        for step in steps_of(*changes)
+        if isinstance(step, Merge)
+    ]

@@ -25,7 +25,7 @@ KEYLESS = table("a", "b", key=(), name="keyless")
 
 
 def text(schema: TableSchema, *steps: Merge) -> str:
-    return _Statements.of(TARGET, schema, schema).text(steps).decode()
+    return _Statements(TARGET, schema, schema).text(steps).decode()
 
 
 # --- the statements ---

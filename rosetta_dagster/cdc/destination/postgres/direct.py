@@ -7,7 +7,8 @@ tables change, or one row at a time, that is most of the work.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Self, TypeGuard, cast
+from functools import cached_property
+from typing import Final, TypeGuard, cast
 
 import psycopg
 
@@ -34,26 +35,26 @@ _RELEASE: Final = b"RELEASE rosetta_direct"
 _ROLLBACK: Final = b"ROLLBACK TO rosetta_direct"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Statements:
-    """The statements of one table, around their rows."""
+    """The statements of one table, around their rows; each is made when it is first needed."""
 
+    target: TableId
     table: TableSchema
     #: The same as the destination remembers it: what it remembers is another object when the table was altered meanwhile.
     held: TableSchema
-    delete: bytes
-    insert: bytes
-    on_conflict: bytes
 
-    @classmethod
-    def of(cls, target: TableId, table: TableSchema, held: TableSchema) -> Self:
-        return cls(
-            table,
-            held,
-            sql.delete_keys(target, table).as_bytes(),
-            sql.insert_values(target, table).as_bytes(),
-            sql.on_conflict(table).as_bytes(),
-        )
+    @cached_property
+    def delete(self) -> bytes:
+        return sql.delete_keys(self.target, self.table).as_bytes()
+
+    @cached_property
+    def insert(self) -> bytes:
+        return sql.insert_values(self.target, self.table).as_bytes()
+
+    @cached_property
+    def on_conflict(self) -> bytes:
+        return sql.on_conflict(self.table).as_bytes()
 
     def text(self, steps: Iterable[Merge]) -> bytes:
         """The steps in order."""
@@ -116,7 +117,7 @@ class DirectWriter:
             return True
         if not table.key or held is None or held != table:
             return False
-        self._statements[table.id] = _Statements.of(self._targets.of(table.id), table, held)
+        self._statements[table.id] = _Statements(self._targets.of(table.id), table, held)
         return True
 
     def _execute(self, texts: Sequence[bytes]) -> bool:
@@ -135,7 +136,7 @@ def _are_small(steps: Sequence[Step]) -> TypeGuard[Sequence[Merge]]:
     return all(
         isinstance(step, Merge)
         and len(step.rows) + len(step.deleted) <= ROW_LIMIT
-        and not any(UNCHANGED in row for row in step.rows)
+        and (step.is_whole or not any(UNCHANGED in row for row in step.rows))
         for step in steps
     )
 

@@ -66,7 +66,8 @@ class Merger:
         if step.deleted:
             self._stage(staging, table, ("op", *_cells(table.key_indexes)), [(b"d", *key) for key in step.deleted])
             self._connection.execute(sql.delete_by_key(target, staging, table))
-        rows, in_part = step.rows, [row for row in step.rows[step.new_count :] if UNCHANGED in row]
+        rows = step.rows
+        in_part = [] if step.is_whole else [row for row in rows[step.new_count :] if UNCHANGED in row]
         if in_part:
             rows = [row for row in rows if UNCHANGED not in row]
             self._update_in_part(staging, table, in_part)
