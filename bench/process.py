@@ -35,7 +35,11 @@ class WorkerProcess:
         self._log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.worker"], stdin=subprocess.PIPE, stdout=output, stderr=output
+                [sys.executable, "-m", "bench.worker"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=_environment(),
             )
         assert self._process.stdin is not None, "it is a pipe"
         self._process.stdin.write(json.dumps(_in_clear(config)).encode() + b"\n")
@@ -60,6 +64,11 @@ class WorkerProcess:
             code = self._process.wait()
         if code:
             raise WorkerFailed(f"the worker ended with {code}: {self._log.read_text()[-2000:]}")
+
+
+def _environment() -> dict[str, str]:
+    """A package that was installed is compiled; a checkout is not where Python may write nothing, and begins later."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def usage_of(pid: int) -> Usage:
