@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import jpype
 import pytest
 
 from rosetta_dagster.cdc.event import UNCHANGED
@@ -157,6 +158,18 @@ def next_beat(source: Database, engine: EngineThread, *, after: int) -> tuple[Re
             if records is not None and isinstance(each, Beat) and each.commit_lsn is not None and each.commit_lsn > after:
                 return records, each.commit_lsn
     raise AssertionError("no beat came")
+
+
+def test_debezium_keeps_no_text_of_an_event_for_its_metrics(source: Database) -> None:
+    source.run("CREATE TABLE t (id int PRIMARY KEY)")
+    with engine_of(source, "t") as engine:
+        source.run("INSERT INTO t VALUES (1)")
+        changes_of(engine, 1)
+        beans = jpype.JClass("java.lang.management.ManagementFactory").getPlatformMBeanServer()
+        streaming = f"debezium.postgres:type=connector-metrics,context=streaming,server={source.connection.database}"
+        name = jpype.JClass("javax.management.ObjectName")(streaming)
+        seen, text = (beans.getAttribute(name, each) for each in ("TotalNumberOfCreateEventsSeen", "LastEvent"))
+    assert (1, "") == (int(seen), str(text))
 
 
 @pytest.mark.parametrize("text", ["a b", "\t\n\\N", "🙂", '{"a": 1}', _PLACEHOLDER[:-1]])
