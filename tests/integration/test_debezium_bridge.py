@@ -11,9 +11,10 @@ import pytest
 from rosetta_dagster.cdc.event import UNCHANGED
 from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
-from rosetta_dagster.cdc.source.debezium.events import Batch, Beat, Event, read
+from rosetta_dagster.cdc.source.debezium.events import Batch
 from rosetta_dagster.cdc.source.debezium.properties import connector_properties
 from tests.conftest import Database
+from tests.debezium_batches import Beat, Event, read
 
 _PLACEHOLDER: Final = "rosetta-unchanged-0123"
 #: Seconds that an engine may take for a few hundred events.

@@ -14,11 +14,11 @@ import pytest
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import ChangeUndecodable
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation, Value
+from rosetta_dagster.cdc.event import UNCHANGED, Operation, Value
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
-from rosetta_dagster.cdc.source.debezium.decode import Decoder
-from rosetta_dagster.cdc.source.debezium.events import Event
+from rosetta_dagster.cdc.source.debezium.decode import Decoded, Decoder
+from rosetta_dagster.cdc.source.debezium.events import Image, Layout
 from rosetta_dagster.cdc.source.debezium.stream import DebeziumSource, DebeziumStream
 from rosetta_dagster.cdc.source.debezium.values import converter_for
 from rosetta_dagster.embedded.postgres import USER, EmbeddedPostgres
@@ -326,15 +326,15 @@ class _Forgiving(Decoder):
 
     refused: dict[tuple[str, int], ChangeUndecodable]
 
-    def change(self, event: Event) -> Change:
+    def rows(self, layout: Layout, before: Image, after: Image) -> Decoded:
         try:
-            return super().change(event)
+            return super().rows(layout, before, after)
         except ChangeUndecodable as error:
-            assert event.after is not None, "only rows are refused"
-            key, _, *others = event.after
+            assert after is not None, "only rows are refused"
+            key, _, *others = after
             assert isinstance(key, bytes), "keys are numbers"
-            self.refused[event.layout.table.name, int(key)] = error
-            return super().change(event._replace(after=[key, None, *others]))
+            self.refused[layout.table.name, int(key)] = error
+            return super().rows(layout, before, [key, None, *others])
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +352,7 @@ def captured() -> Iterator[Captured]:
         stream = _open(server, connection, tables)
         try:
             result = Captured(connection, lacking)
-            decoder = stream._decoder
+            decoder = stream._reader._decoder
             decoder.__class__ = _Forgiving
             decoder.refused = result.refused  # type: ignore[attr-defined]
             _write(connection, lacking)

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -7,23 +7,48 @@ from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
 from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation, UnreadableTable
 from rosetta_dagster.cdc.position import Lsn, Position
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
-from rosetta_dagster.cdc.source.debezium.decode import Decoder, joined_key_change
-from rosetta_dagster.cdc.source.debezium.events import INTEGER, TEXT, Event
-from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
+from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas
+from rosetta_dagster.cdc.source.debezium.events import INTEGER, TEXT
+from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
+from rosetta_dagster.cdc.source.debezium.reader import Reader
+from tests.debezium_batches import Event, batch_of, event, layout_of
 
-from .changes import column, delete, insert, key_row, row, table, unreadable, update
-from .debezium_batches import event, layout_of
+from .changes import column, row, table
 
 PLACEHOLDER = "rosetta-unchanged-0123"
 ITEMS = table("id", "name")
-HALF = Position(1, 50, 0)
 
 
-def decoder(known: TableSchema = ITEMS, current: TableSchema | None = None) -> Decoder:
+class Decoding:
+    """Reads events one by one."""
+
+    def __init__(self, known: TableSchema, read_schemas: ReadSchemas) -> None:
+        self.decoder = Decoder({known.id: known}, {}, read_schemas, PLACEHOLDER)
+        self._reader = Reader(self.decoder, TransactionLsns(Lsn(1), []), Lsn(1))
+
+    def change(self, told: Event) -> Change:
+        """The change that the event stands for; raises why it cannot be read."""
+        change = self.told(told)
+        if isinstance(change.table, UnreadableTable):
+            raise change.table.error
+        return change
+
+    def told(self, *events: Event) -> Change:
+        """The last change when these events have come."""
+        self._reader.read(batch_of(events, added=()))
+        return self._reader.changes[-1]
+
+    @property
+    def count(self) -> int:
+        """How many changes there are."""
+        return len(self._reader.changes)
+
+
+def decoder(known: TableSchema = ITEMS, current: TableSchema | None = None) -> Decoding:
     """A decoder that was started with one schema, and has seen that the catalog holds another by now; None: nothing."""
     found = {} if current is None else {current.id: current}
-    made = Decoder({known.id: known}, {}, lambda _: found, PositionCounter(Lsn(1), []), PLACEHOLDER)
-    made.look_up([known.id])
+    made = Decoding(known, lambda _: found)
+    made.decoder.look_up([known.id])
     return made
 
 
@@ -96,7 +121,7 @@ def test_another_type_under_the_same_name_is_that_of_the_catalog() -> None:
 def test_a_look_that_finds_nothing_new_leaves_the_schema_as_it_is() -> None:
     read = decoder(ITEMS, table("id", "name"))
     first = read.change(event("c", None, {"id": "1", "name": "a"}))
-    read.look_up([ITEMS.id])
+    read.decoder.look_up([ITEMS.id])
     assert first.table is ITEMS is read.change(event("c", None, {"id": "2", "name": "a"})).table
 
 
@@ -120,10 +145,10 @@ def test_a_table_that_is_gone_from_the_catalog_is_decoded_by_what_was_known() ->
 
 def test_a_table_that_is_gone_has_the_columns_that_the_catalog_told_of_last() -> None:
     found: dict[TableId, TableSchema] = {ITEMS.id: table("id", "name", "added")}
-    made = Decoder({ITEMS.id: ITEMS}, {}, lambda _: found, PositionCounter(Lsn(1), []), PLACEHOLDER)
-    made.look_up([ITEMS.id])
+    made = Decoding(ITEMS, lambda _: found)
+    made.decoder.look_up([ITEMS.id])
     found.clear()
-    made.look_up([ITEMS.id])
+    made.decoder.look_up([ITEMS.id])
     change = made.change(event("c", None, {"id": "1", "name": "a", "added": "x"}))
     assert (("id", "name", "added"), ("id",)) == (change.table.column_names, change.table.key)
 
@@ -134,7 +159,7 @@ def test_a_column_that_neither_the_catalog_nor_the_schema_knows_is_refused_by_na
     assert "secret" not in str(refused.value)
 
 
-def refusal(read: Decoder, refused_event: Event) -> ChangeUndecodable:
+def refusal(read: Decoding, refused_event: Event) -> ChangeUndecodable:
     with pytest.raises(ChangeUndecodable) as refused:
         read.change(refused_event)
     return refused.value
@@ -225,17 +250,16 @@ def test_a_change_that_is_refused_leaves_what_is_known_of_its_table() -> None:
 
 def test_a_change_that_was_refused_is_told_in_its_place_with_the_error() -> None:
     read, refused = decoder(ITEMS, ITEMS), event("c", None, {"id": "1", "name": b"5"})
-    error = refusal(read, refused)
-    found = read.unreadable(refused, error)
+    found = read.told(refused)
     assert (40, 50, 0, 7, Operation.INSERT) == found[:5]
     assert isinstance(found.table, UnreadableTable)
-    assert (ITEMS.id, error, BrokenTable(ITEMS.id)) == (found.table.id, found.table.error, error.broken)
+    assert (ITEMS.id, BrokenTable(ITEMS.id)) == (found.table.id, found.table.error.broken)
     assert Position(40, 50, 1) == read.change(event("c", None, {"id": "2", "name": "b"})).position
 
 
 def test_changes_that_are_refused_for_one_reason_share_one_schema() -> None:
     read, refused = decoder(ITEMS, ITEMS), event("c", None, {"id": "1", "name": b"5"})
-    first, second = (read.unreadable(refused, refusal(read, refused)) for _ in range(2))
+    first, second = (read.told(refused) for _ in range(2))
     assert first.table is second.table
 
 
@@ -246,7 +270,7 @@ def test_the_catalog_is_read_once_in_a_transaction_whose_changes_are_refused() -
         read.extend(asked)
         return {ITEMS.id: ITEMS}
 
-    decode = Decoder({ITEMS.id: ITEMS}, {}, read_schemas, PositionCounter(Lsn(1), []), PLACEHOLDER)
+    decode = Decoding(ITEMS, read_schemas)
     for xid in (7, 7, 8):
         refusal(decode, event("c", None, {"id": "1", "name": b"5"}, xid=xid))
     assert [ITEMS.id, ITEMS.id] == read
@@ -265,44 +289,80 @@ def test_a_key_column_that_the_catalog_has_renamed_already_stays_the_key_of_earl
     assert ("id",) == found.table.key
 
 
+def test_a_change_that_cannot_be_read_leaves_those_that_are_told_alike_readable() -> None:
+    size = replace(ITEMS, columns=(ITEMS.columns[0], column("size", "integer", oid=23, number=2)))
+    read = decoder(size, size)
+    good, bad = (event("c", None, {"id": "1", "size": value}) for value in (b"5", b"[5]"))
+    assert [False, True, False] == [isinstance(read.told(each).table, UnreadableTable) for each in (good, bad, good)]
+    assert row("1", "5") == read.change(good).row
+
+
+def test_events_of_an_earlier_layout_are_read_by_the_table_as_it_is_known_by_then() -> None:
+    narrow, wide = ({"id": "1", "name": "a"}, {"id": "1", "name": "a", "added": "x"})
+    read = decoder(ITEMS, table("id", "name", "added"))
+    tables = [read.change(event("c", None, each)).table for each in (narrow, wide, wide, narrow, narrow)]
+    assert [2, 3, 3, 2, 2] == [len(each.columns) for each in tables]
+    assert tables[1] is tables[2]
+    assert tables[3] is tables[4]
+
+
+# --- changed keys ---
+
+DELETED, INSERTED = event("d", {"id": "1", "name": None}, None), event("c", None, {"id": "2", "name": UNCHANGED})
+
+
 def test_a_delete_and_insert_of_one_log_record_are_an_update_of_the_key() -> None:
-    deleted = delete(ITEMS, "1", at=HALF)
-    inserted = insert(ITEMS, "2", UNCHANGED, at=HALF._replace(ordinal=1))
-    expected = update(ITEMS, "2", UNCHANGED, old=key_row(ITEMS, row("1")), at=HALF)
-    assert expected == joined_key_change(deleted, inserted)
+    read = decoder()
+    expected = Change(40, 50, 0, 7, Operation.UPDATE, ITEMS, row("2", UNCHANGED), row("1", None))
+    assert (expected, 1) == (read.told(DELETED, INSERTED), read.count)
+
+
+def test_every_changed_key_is_joined() -> None:
+    read = decoder()
+    last = read.told(
+        *(DELETED, INSERTED), *(each._replace(lsn=60) for each in (DELETED, INSERTED)), DELETED._replace(lsn=70)
+    )
+    assert (Operation.DELETE, 3) == (last.operation, read.count)
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "events",
     [
-        pytest.param(lambda deleted, inserted: (inserted, deleted), id="the insert is first"),
-        pytest.param(lambda deleted, inserted: (deleted, deleted), id="two deletes"),
-        pytest.param(lambda deleted, inserted: (inserted, inserted), id="two inserts"),
-        pytest.param(lambda deleted, inserted: (deleted, inserted._replace(lsn=51)), id="another record"),
-        pytest.param(lambda deleted, inserted: (deleted, inserted._replace(xid=2)), id="another transaction"),
-        pytest.param(
-            lambda deleted, inserted: (deleted, inserted._replace(table=table("id", "name", name="orders"))),
-            id="another table",
-        ),
-        pytest.param(lambda deleted, inserted: (deleted, inserted._replace(operation=Operation.UPDATE)), id="an update"),
+        pytest.param((INSERTED, DELETED), id="the insert is first"),
+        pytest.param((DELETED, DELETED), id="two deletes"),
+        pytest.param((INSERTED, INSERTED), id="two inserts"),
+        pytest.param((DELETED, INSERTED._replace(lsn=51)), id="another record"),
+        pytest.param((DELETED, INSERTED._replace(xid=2)), id="another transaction"),
+        pytest.param((DELETED, INSERTED._replace(letter="u")), id="an update"),
     ],
 )
-def test_other_changes_are_not_joined(changed: Callable[[Change, Change], tuple[Change, Change]]) -> None:
-    pair = changed(delete(ITEMS, "1", at=HALF), insert(ITEMS, "2", "a", at=HALF._replace(ordinal=1)))
-    assert joined_key_change(*pair) is None
+def test_other_changes_are_not_joined(events: Sequence[Event]) -> None:
+    read = decoder()
+    read.told(*events)
+    assert 2 == read.count
+
+
+def test_changes_of_two_tables_are_not_joined() -> None:
+    orders = table("id", name="orders")
+    made = Decoder({each.id: each for each in (ITEMS, orders)}, {}, lambda _: {}, PLACEHOLDER)
+    reader = Reader(made, TransactionLsns(Lsn(1), []), Lsn(1))
+    reader.read(batch_of([DELETED, event("c", None, {"id": "2"}, table="orders")], added=()))
+    assert [Operation.DELETE, Operation.INSERT] == [each.operation for each in reader.changes]
 
 
 @pytest.mark.parametrize("half", [0, 1])
 def test_a_changed_key_of_which_one_half_cannot_be_read_is_one_change_that_cannot(half: int) -> None:
-    pair = [delete(ITEMS, "1", at=HALF), insert(ITEMS, "2", "a", at=HALF._replace(ordinal=1))]
-    broken = unreadable(ITEMS, ChangeUndecodable("It cannot be read.", ""))
-    pair[half] = pair[half]._replace(table=broken, row=None, old_row=None)
-    assert Change(*HALF, 1, Operation.UPDATE, broken, None, None) == joined_key_change(*pair)
+    events = [event("d", {"id": "1", "name": "a"}, None), event("c", None, {"id": "2", "name": "a"})]
+    events[half] = events[half]._replace(layout=layout_of("items", ("id", "name"), "sj"))
+    read = decoder(ITEMS, ITEMS)
+    found = read.told(*events)
+    assert ((40, 50, 0, 7, Operation.UPDATE), 1) == (found[:5], read.count)
+    assert isinstance(found.table, UnreadableTable)
+    assert (None, None) == (found.row, found.old_row)
 
 
 def test_a_joined_change_keeps_an_old_row_that_was_logged_whole() -> None:
     whole = table("id", "name", identity=Identity.FULL)
-    deleted = delete(whole, "1", at=HALF)._replace(old_row=row("1", "before"))
-    joined = joined_key_change(deleted, insert(whole, "2", "after", at=HALF))
-    assert joined is not None
+    deleted, inserted = event("d", {"id": "1", "name": "before"}, None), event("c", None, {"id": "2", "name": "after"})
+    joined = decoder(whole).told(deleted, inserted)
     assert (row("2", "after"), row("1", "before")) == (joined.row, joined.old_row)

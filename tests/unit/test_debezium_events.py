@@ -1,7 +1,5 @@
 from rosetta_dagster.cdc.event import UNCHANGED
-from rosetta_dagster.cdc.source.debezium.events import Beat, Event, read
-
-from .debezium_batches import batch_of, event
+from tests.debezium_batches import Beat, Event, batch_of, event, read
 
 
 def test_events_and_beats_are_read_in_their_order() -> None:

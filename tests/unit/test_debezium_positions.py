@@ -1,8 +1,15 @@
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
+from rosetta_dagster.cdc.source.debezium.decode import Decoder
+from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
+from rosetta_dagster.cdc.source.debezium.reader import Reader
+from tests.debezium_batches import batch_of, event
+
+from .changes import table
 
 #: (xid, lsn, LSN of the COMMIT before, as Debezium tells it)
 Event = tuple[int, int, int | None]
+
+ITEMS = table("id")
 
 FLUSHED = Lsn(1000)
 
@@ -11,8 +18,12 @@ STREAM: list[Event] = [(7, 1010, None), (7, 1020, None), (5, 1005, 1100), (9, 12
 
 
 def positions(events: list[Event], *watermarks: Watermark, flushed: Lsn = FLUSHED) -> list[Position]:
-    counter = PositionCounter(flushed, watermarks)
-    return [counter.position(xid, lsn, before) for xid, lsn, before in events]
+    decoder = Decoder({ITEMS.id: ITEMS}, {}, lambda _: {ITEMS.id: ITEMS}, "a placeholder")
+    reader = Reader(decoder, TransactionLsns(flushed, watermarks), flushed)
+    reader.read(
+        batch_of([event("c", None, {"id": "1"}, xid=xid, lsn=lsn, commit_before=before) for xid, lsn, before in events])
+    )
+    return [change.position for change in reader.changes]
 
 
 def watermark(position: Position, xid: int) -> Watermark:

@@ -9,111 +9,24 @@ import pytest
 
 from rosetta_dagster.cdc.batch import compact
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, StreamEnded
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation, Value
+from rosetta_dagster.cdc.event import UNCHANGED, Operation, Value
 from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.debezium import stream as stream_module
-from rosetta_dagster.cdc.source.debezium.decode import Decoder
+from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas
 from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
-from rosetta_dagster.cdc.source.debezium.events import Beat, Event
-from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
-from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream, TransactionBuffer
+from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
+from rosetta_dagster.cdc.source.debezium.reader import Reader
+from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
+from tests import debezium_batches
+from tests.debezium_batches import Beat, Event
 
-from . import debezium_batches
-from .changes import delete, insert, key_row, row, table, update
+from .changes import row, table
 
 ITEMS = table("id", "name")
 PLACEHOLDER = "rosetta-unchanged-0123"
 START = Lsn(100)
-
-
-# --- the buffer ---
-
-
-def change(xid: int, transaction_lsn: int, lsn: int, ordinal: int = 0) -> Change:
-    return insert(ITEMS, f"{xid}.{lsn}.{ordinal}", "a", at=Position(transaction_lsn, lsn, ordinal), xid=xid)
-
-
-def buffer_of(*changes: Change) -> TransactionBuffer:
-    buffer = TransactionBuffer()
-    for each in changes:
-        buffer.add(each, 0)
-    return buffer
-
-
-def test_a_transaction_is_not_complete_before_anything_follows_it() -> None:
-    buffer = buffer_of(change(1, 100, 110), change(1, 100, 120))
-    assert [] == buffer.take_complete()
-    assert 2 == len(buffer.changes)
-
-
-def test_a_transaction_is_complete_when_another_begins() -> None:
-    first, second, next_one = change(1, 100, 110), change(1, 100, 120), change(2, 130, 115)
-    buffer = buffer_of(first, second, next_one)
-    assert [first, second] == buffer.take_complete()
-    assert [next_one] == buffer.changes
-    assert [] == buffer.take_complete()
-
-
-def test_a_transaction_is_complete_when_a_commit_behind_it_was_read() -> None:
-    only = change(1, 100, 110)
-    buffer = buffer_of(only)
-    buffer.committed(Lsn(130))
-    assert [only] == buffer.take_complete()
-
-
-def test_a_commit_before_the_last_transaction_completes_nothing() -> None:
-    buffer = buffer_of(change(2, 130, 140))
-    buffer.committed(Lsn(130))
-    assert [] == buffer.take_complete()
-
-
-def test_a_commit_before_a_transaction_that_began_early_does_not_complete_it() -> None:
-    buffer = buffer_of(change(2, 130, 115))
-    buffer.committed(Lsn(130))
-    assert [] == buffer.take_complete()
-
-
-def test_a_commit_completes_nothing_when_nothing_was_read() -> None:
-    buffer = TransactionBuffer()
-    buffer.committed(Lsn(130))
-    assert [] == buffer.take_complete()
-
-
-def test_what_was_complete_stays_so_while_more_of_the_next_transaction_comes() -> None:
-    first, second, third = change(1, 100, 110), change(2, 130, 140), change(2, 130, 150)
-    buffer = buffer_of(first, second, third)
-    assert [first] == buffer.take_complete()
-    assert [second, third] == buffer.changes
-
-
-def test_the_halves_of_a_changed_key_become_one_change() -> None:
-    deleted = delete(ITEMS, "1", at=Position(100, 110, 0))
-    inserted = insert(ITEMS, "2", UNCHANGED, at=Position(100, 110, 1))
-    joined = update(ITEMS, "2", UNCHANGED, old=key_row(ITEMS, row("1")), at=Position(100, 110, 0))
-    assert [joined] == buffer_of(deleted, inserted).changes
-
-
-def test_a_delete_and_an_insert_of_two_statements_stay_two() -> None:
-    both = [delete(ITEMS, "1", at=Position(100, 110, 0)), insert(ITEMS, "1", "a", at=Position(100, 120, 0))]
-    assert both == buffer_of(*both).changes
-
-
-def test_of_a_transaction_that_is_too_large_the_last_change_waits_for_its_other_half() -> None:
-    first, deleted = change(1, 100, 105), delete(ITEMS, "1", at=Position(100, 110, 0))
-    buffer = buffer_of(first, deleted)
-    assert [first] == buffer.take_part()
-    buffer.add(insert(ITEMS, "2", "a", at=Position(100, 110, 1)), 0)
-    assert [Operation.UPDATE] == [each.operation for each in buffer.changes]
-
-
-def test_no_part_is_taken_of_nothing_or_of_a_single_change() -> None:
-    assert [] == TransactionBuffer().take_part()
-    assert [] == buffer_of(change(1, 100, 110)).take_part()
-
-
-# --- the stream ---
 
 
 def event(op: str, key: str, *, xid: int, before: int, lsn: int, at: int = 0, name: str | Value = "a") -> Event:
@@ -168,8 +81,12 @@ class Debezium:
 @pytest.fixture
 def debezium() -> Debezium:
     engine, log = FakeEngine(deque()), Log()
-    decoder = Decoder({ITEMS.id: ITEMS}, {}, lambda _: {ITEMS.id: ITEMS}, PositionCounter(START, []), PLACEHOLDER)
-    return Debezium(engine, DebeziumStream(cast(EngineThread, engine), decoder, START), log)
+    return Debezium(engine, stream_of(engine, lambda _: {ITEMS.id: ITEMS}), log)
+
+
+def stream_of(engine: FakeEngine, read_schemas: ReadSchemas) -> DebeziumStream:
+    decoder = Decoder({ITEMS.id: ITEMS}, {}, read_schemas, PLACEHOLDER)
+    return DebeziumStream(cast(EngineThread, engine), Reader(decoder, TransactionLsns(START, []), START))
 
 
 def delivered(debezium: Debezium) -> Delivery:
@@ -308,9 +225,8 @@ def test_a_table_that_debezium_has_read_anew_is_looked_up_before_its_changes_are
         asked.extend(tables)
         return {ITEMS.id: replace(ITEMS, comment=f"look {len(asked)}")}
 
-    decoder = Decoder({ITEMS.id: ITEMS}, {}, read_schemas, PositionCounter(START, []), PLACEHOLDER)
     engine = FakeEngine(deque())
-    made = Debezium(engine, DebeziumStream(cast(EngineThread, engine), decoder, START), Log())
+    made = Debezium(engine, stream_of(engine, read_schemas), Log())
     # Two layouts of one table.
     first, second = (event("c", key, xid=1, before=100, lsn=lsn) for key, lsn in (("1", 110), ("2", 120)))
     second = second._replace(layout=debezium_batches.layout_of("items", ("id",), "s"), after=[b"2"])

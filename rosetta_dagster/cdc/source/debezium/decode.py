@@ -1,4 +1,4 @@
-"""Turns Debezium's events into changes."""
+"""Decides which columns a table had when Debezium's event of it was logged, and reads its rows by them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -7,22 +7,13 @@ from functools import partial
 from typing import TypeAlias
 
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
-from rosetta_dagster.cdc.event import Change, Operation, Row, UnreadableTable, Value, key_of
+from rosetta_dagster.cdc.event import Row, UnreadableTable, Value, key_of
 from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
-from rosetta_dagster.cdc.source.debezium.events import UNKNOWN_TYPE, Event, Image, Layout
-from rosetta_dagster.cdc.source.debezium.positions import PositionCounter
+from rosetta_dagster.cdc.source.debezium.events import UNKNOWN_TYPE, Image, Layout
 from rosetta_dagster.cdc.source.debezium.values import is_told_alike, reader_for
 
 #: Reads what the catalog says of tables now; those that are gone are missing.
 ReadSchemas: TypeAlias = Callable[[Sequence[TableId]], Mapping[TableId, TableSchema]]
-
-_OPERATIONS = {"c": Operation.INSERT, "u": Operation.UPDATE, "d": Operation.DELETE, "t": Operation.TRUNCATE}
-
-#: Looked at for each change.
-_DELETE, _INSERT = Operation.DELETE, Operation.INSERT
-
-#: Makes a change from its fields, in order: the generated constructor takes twice as long.
-_change = partial(tuple.__new__, Change)
 
 
 class TableDecoder:
@@ -37,46 +28,49 @@ class TableDecoder:
         readers = [reader_for(column, form, placeholder) for column, form in zip(schema.columns, layout.forms, strict=True)]
         self._readers = [(index, read) for index, read in enumerate(readers) if read is not None]
 
-    def rows(self, before: Image, after: Image) -> tuple[Row | None, Row | None]:
-        """The old row and the new one. `ChangeUndecodable` when they are not of this table, as it is known here."""
+    @property
+    def converts(self) -> bool:
+        """Whether a row is more than its image."""
+        return bool(self._readers)
+
+    def row(self, image: list[Value]) -> Row:
+        """The row after a change. `ChangeUndecodable` when it is not of this table, as it is known here."""
+        values = image.copy()
         try:
-            row = None if after is None else self._row(after)
-            if before is None:
-                return None, row
-            old_row = self._row(before)
+            for index, read in self._readers:
+                value = values[index]
+                if value.__class__ is bytes:
+                    values[index] = read(value)
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
             # Without the cause, which may quote the value.
             raise _unfit(self.schema.id) from None
-        if None in key_of(self.schema, old_row):
+        return tuple(values)
+
+    def old_row(self, image: list[Value]) -> Row:
+        """The row before a change. `ChangeUndecodable` as for `row`."""
+        row = self.row(image)
+        if None in key_of(self.schema, row):
             # No key holds NULL: the table is told by other columns by now.
             raise _unfit(self.schema.id)
-        return old_row, row
+        return row
 
-    def _row(self, image: list[Value]) -> Row:
-        if not self._readers:
-            return tuple(image)
-        values = image.copy()
-        for index, read in self._readers:
-            value = values[index]
-            if value.__class__ is bytes:
-                values[index] = read(value)
-        return tuple(values)
+
+#: The decoder by which rows were read, the row before the change and the row after it.
+Decoded: TypeAlias = tuple[TableDecoder, Row | None, Row | None]
 
 
 class Decoder:
-    """Turns the events of one stream into changes, in order. Tables whose columns changed are read anew."""
+    """Reads the rows of one stream's events, in order. Tables whose columns changed are read anew."""
 
     def __init__(
         self,
         schemas: dict[TableId, TableSchema],
         held_schemas: dict[TableId, TableSchema],
         read_schemas: ReadSchemas,
-        positions: PositionCounter,
         placeholder: str,
     ) -> None:
         """The schemas are those of now; the held ones, of tables that have them, those where the stream begins."""
         self._read_schemas = read_schemas
-        self._positions = positions
         self._placeholder = placeholder
         #: What the catalog said last, and the tables that it has no more.
         self._current = dict(schemas)
@@ -86,7 +80,6 @@ class Decoder:
         self._decoders: dict[TableId, TableDecoder] = {}
         #: Tables that were looked up since the transaction was committed: again, the catalog tells no more of its changes.
         self._looked_up: set[TableId] = set()
-        self._xid = 0
         #: By table and message: equal ones are one object, as the schemas of changes are.
         self._unreadable: dict[tuple[TableId, str], UnreadableTable] = {}
 
@@ -102,45 +95,29 @@ class Decoder:
             if schema != self._current[table]:
                 self._current[table] = schema
 
-    def change(self, event: Event) -> Change:
-        """The change that the event stands for. `ChangeUndecodable` when it does not fit its table."""
-        letter, xid, lsn, commit_before, _, layout, before, after = event
-        if xid != self._xid:
-            self._xid, self._looked_up = xid, set()
-        if letter == "t":
-            # It tells nothing of the columns: they are those of the change before it, and not yet those of now.
-            schema, old_row, row = self._before[layout.table], None, None
-        else:
-            schema, old_row, row = self._rows(layout, before, after)
-        position = self._positions.position(xid, lsn, commit_before)
-        return _change((*position, xid, _OPERATIONS[letter], schema, row, old_row))
+    def begin(self) -> None:
+        """What is read from now on is of another transaction."""
+        self._looked_up = set()
 
-    def unreadable(self, event: Event, error: ChangeUndecodable) -> Change:
-        """The change that `change` has refused with this error, in its place."""
-        table = event.layout.table
-        schema = self._unreadable.setdefault((table, str(error)), _unreadable(table, error))
-        position = self._positions.position(event.xid, event.lsn, event.commit_before)
-        return Change(*position, event.xid, _OPERATIONS[event.letter], schema, None, None)
-
-    def _rows(self, layout: Layout, before: Image, after: Image) -> tuple[TableSchema, Row | None, Row | None]:
+    def rows(self, layout: Layout, before: Image, after: Image) -> Decoded:
+        """The rows that an event tells of. `ChangeUndecodable` when they do not fit their table."""
         decoder = self._decoders.get(layout.table)
-        if decoder is None or decoder.layout is not layout:
-            return self._rows_in(layout, before, after)
         try:
-            return decoder.schema, *decoder.rows(before, after)
+            if decoder is None or decoder.layout is not layout:
+                return self._rows_as(self._schema_of(layout), layout, before, after)
+            return _decoded(decoder, before, after)
         except ChangeUndecodable as unfit:
             return self._rows_again(layout, before, after, unfit)
 
-    def _rows_in(self, layout: Layout, before: Image, after: Image) -> tuple[TableSchema, Row | None, Row | None]:
-        """The rows of a layout that was not met before."""
-        try:
-            return self._rows_as(self._schema_of(layout), layout, before, after)
-        except ChangeUndecodable as unfit:
-            return self._rows_again(layout, before, after, unfit)
+    def schema_before(self, table: TableId) -> TableSchema:
+        """What the table looked like when it changed last. A truncate tells nothing of it, and it may not be that of now."""
+        return self._before[table]
 
-    def _rows_again(
-        self, layout: Layout, before: Image, after: Image, unfit: ChangeUndecodable
-    ) -> tuple[TableSchema, Row | None, Row | None]:
+    def unreadable(self, table: TableId, error: ChangeUndecodable) -> UnreadableTable:
+        """What stands for the table in a change that `rows` has refused with this error."""
+        return self._unreadable.setdefault((table, str(error)), _unreadable(table, error))
+
+    def _rows_again(self, layout: Layout, before: Image, after: Image, unfit: ChangeUndecodable) -> Decoded:
         """The rows by what else the table may have been: types and keys change under the same names."""
         if layout.table not in self._looked_up:
             self._looked_up.add(layout.table)
@@ -151,14 +128,12 @@ class Decoder:
                     return self._rows_as(schema, layout, before, after)
         raise unfit from None
 
-    def _rows_as(
-        self, schema: TableSchema, layout: Layout, before: Image, after: Image
-    ) -> tuple[TableSchema, Row | None, Row | None]:
+    def _rows_as(self, schema: TableSchema, layout: Layout, before: Image, after: Image) -> Decoded:
         """The rows of the table as it looks from now on. What is known of it stays when they are not of such a table."""
         decoder = TableDecoder(schema, layout, self._placeholder)
-        rows = decoder.rows(before, after)
+        decoded = _decoded(decoder, before, after)
         self._decoders[schema.id], self._before[schema.id] = decoder, schema
-        return schema, *rows
+        return decoded
 
     def _schema_of(self, layout: Layout) -> TableSchema:
         """The table as it was when the change was logged: the catalog may be ahead of the stream by now."""
@@ -177,6 +152,11 @@ class Decoder:
                 f"Columns of table {layout.table} were changed again before its changes were read.", "Resync the table."
             )
         return _schema_with(current, known, tuple(map(partial(_as_logged, current, known), found, layout.types)))
+
+
+def _decoded(decoder: TableDecoder, before: Image, after: Image) -> Decoded:
+    row = None if after is None else decoder.row(after)
+    return decoder, None if before is None else decoder.old_row(before), row
 
 
 def _may_be(column: Column, type_oid: int) -> bool:
@@ -213,24 +193,3 @@ def _schema_with(current: TableSchema, known: TableSchema, columns: tuple[Column
         return current
     key = key_among(columns, current) or key_among(columns, known)
     return TableSchema(id=current.id, columns=columns, key=key, identity=current.identity, comment=current.comment)
-
-
-def joined_key_change(deleted: Change, inserted: Change) -> Change | None:
-    """The update that Debezium tells as a delete and an insert, since it changed the key; None when it is none.
-
-    Both halves carry the LSN of the one WAL record that the update wrote, and no two statements share one.
-    """
-    if not (
-        deleted.operation is _DELETE
-        and inserted.operation is _INSERT
-        and deleted.table.id == inserted.table.id
-        and deleted.lsn == inserted.lsn
-        and deleted.xid == inserted.xid
-    ):
-        return None
-    for half in (deleted, inserted):
-        if isinstance(half.table, UnreadableTable):
-            return Change(*deleted.position, deleted.xid, Operation.UPDATE, half.table, None, None)
-    if deleted.table is not inserted.table:
-        return None
-    return Change(*deleted.position, deleted.xid, Operation.UPDATE, deleted.table, inserted.row, deleted.old_row)

@@ -1,12 +1,11 @@
-"""Reads Debezium's events from the bytes that Java has written, as `bridge/rosetta/debezium/BatchWriter.java` tells.
+"""Tells what stands where in the bytes that Java has written of Debezium's events.
 
-Each value comes in one of four forms, by its column's type in Debezium. For most types that is PostgreSQL's own text;
-`values` says how the others become it.
+`bridge/rosetta/debezium/BatchWriter.java` writes them. Each value comes in one of four forms, by its column's type in
+Debezium. For most types that is PostgreSQL's own text; `values` says how the others become it.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from rosetta_dagster.cdc.event import UNCHANGED, Value
@@ -21,6 +20,16 @@ UNKNOWN_TYPE: Final = -1
 #: The values of a row before or after a change, each in its form; None when there is no such row.
 Image: TypeAlias = list[Value] | None
 
+#: The heads of events, as tuples: Debezium's letter (c, u, d, t, or h for a heartbeat: everything up to the last COMMIT that
+#: has been read came before it), which images there are, the number of the layout, the transaction's id, the change's LSN
+#: as bytes, the LSN of the last COMMIT before or -1 when none has been read since the start, when the transaction was
+#: committed in microseconds since 1970, how many marks there are.
+heads: Final = struct.Struct(">cBiq8sqqi").iter_unpack
+BEAT: Final = b"h"
+BEFORE, AFTER = 1, 2
+
+_UNSENT: Final = 1 << 30
+
 
 class Layout(NamedTuple):
     """What a table's rows look like in some events."""
@@ -33,32 +42,11 @@ class Layout(NamedTuple):
     types: tuple[int, ...]
 
 
-class Event(NamedTuple):
-    """One change as Debezium tells it. A changed key comes as a delete and an insert."""
-
-    #: Debezium's letter: c, u, d or t.
-    letter: str
-    xid: int
-    lsn: int
-    #: Where the last COMMIT before the transaction was logged; None when none has been read since the start.
-    commit_before: int | None
-    #: When the transaction was committed, in microseconds since 1970.
-    committed_at: int
-    layout: Layout
-    before: Image
-    after: Image
-
-
-class Beat(NamedTuple):
-    """A heartbeat: everything up to the last COMMIT that has been read came before it."""
-
-    commit_lsn: int | None
-
-
 class Batch(NamedTuple):
     """Events as bytes."""
 
     heads: bytes
+    #: Each image's values, one after the other.
     values: bytes
     marks: bytes
     #: By the numbers that events refer to; also those of earlier batches.
@@ -72,46 +60,30 @@ class Batch(NamedTuple):
         """In bytes."""
         return len(self.heads) + len(self.values) + len(self.marks)
 
+    def cut_values(self) -> list[Value]:
+        return list(self.values.split(b"\0"))
 
-_heads: Final = struct.Struct(">BBiqqqqi").iter_unpack
-_BEAT: Final = ord("h")
-_BEFORE, _AFTER = 1, 2
-_UNSENT: Final = 1 << 30
-
-#: Makes an event from its fields, in order: the generated constructor takes twice as long.
-_event = partial(tuple.__new__, Event)
-_LETTERS = {ord(letter): letter for letter in "cudt"}
+    def cut_marks(self) -> Sequence[int]:
+        return struct.unpack(f">{len(self.marks) // 4}i", self.marks)
 
 
-def read(batch: Batch) -> Iterator[Event | Beat]:
-    """The events of a batch, in order."""
-    values: list[Value] = list(batch.values.split(b"\0"))
-    marks = struct.unpack(f">{len(batch.marks) // 4}i", batch.marks)
-    at = mark = 0
-    for code, images, number, xid, lsn, before_lsn, committed_at, mark_count in _heads(batch.heads):
-        commit_before = None if before_lsn < 0 else before_lsn
-        if code == _BEAT:
-            yield Beat(commit_before)
-            continue
-        layout = batch.layouts[number]
-        if mark_count:
-            _mark(values, at, marks[mark : mark + mark_count])
-            mark += mark_count
-        before = after = None
-        width = len(layout.columns)
-        if images & _BEFORE:
-            before = values[at : at + width]
-            at += width
-        if images & _AFTER:
-            after = values[at : at + width]
-            at += width
-        yield _event((_LETTERS[code], xid, lsn, commit_before, committed_at, layout, before, after))
-
-
-def _mark(values: list[Value], at: int, marks: Sequence[int]) -> None:
-    """Put NULL, or that it was not sent, in the places of an event's values that say so."""
-    for mark in marks:
-        if mark & _UNSENT:
-            values[at + (mark ^ _UNSENT)] = UNCHANGED
+def mark(values: list[Value], at: int, marks: Sequence[int]) -> None:
+    """Put NULL, or that it was not sent, in the places of an event's values that say so; they begin there."""
+    for each in marks:
+        if each & _UNSENT:
+            values[at + (each ^ _UNSENT)] = UNCHANGED
         else:
-            values[at + mark] = None
+            values[at + each] = None
+
+
+def cut(values: list[Value], at: int, layout: Layout, images: int) -> tuple[Image, Image, int]:
+    """The images of an event whose values begin there; and where the next one's do."""
+    width = len(layout.columns)
+    before = after = None
+    if images & BEFORE:
+        before = values[at : at + width]
+        at += width
+    if images & AFTER:
+        after = values[at : at + width]
+        at += width
+    return before, after, at

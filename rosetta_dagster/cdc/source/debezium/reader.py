@@ -1,0 +1,206 @@
+"""Turns Debezium's events into changes, and decides which transactions are complete.
+
+That one is complete shows when a later one begins, or when a heartbeat says that a COMMIT behind the transaction's last
+change has been read.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from rosetta_dagster.cdc.columns import ChangeColumns, Form, Kind
+from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, TerminalError
+from rosetta_dagster.cdc.event import UNCHANGED, Operation, Row, UnreadableTable, Value
+from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.source.debezium.decode import Decoder, TableDecoder
+from rosetta_dagster.cdc.source.debezium.events import BEAT, Batch, Image, Layout, cut, heads, mark
+from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
+
+_OPERATIONS: Final = {b"c": Operation.INSERT, b"u": Operation.UPDATE, b"d": Operation.DELETE, b"t": Operation.TRUNCATE}
+
+#: Looked at for each change.
+_DELETE, _INSERT = Operation.DELETE, Operation.INSERT
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: What events that are told alike have in common: the number of the layout, Debezium's letter, and which images there are.
+_Likeness: TypeAlias = tuple[int, bytes, int]
+
+
+class _Plan(NamedTuple):
+    """What is done with events that are told alike, and have one image."""
+
+    width: int
+    read: Callable[[list[Value]], Row]
+    #: The kind of such a change, and of one whose row was not sent whole.
+    kind: Kind
+    partial: Kind
+
+
+class Reader:
+    """Turns events into changes, and knows which transaction it is in. No connection, no thread."""
+
+    def __init__(self, decoder: Decoder, transaction_lsns: TransactionLsns, confirmed_flush_lsn: Lsn) -> None:
+        self.changes = ChangeColumns()
+        #: How many of the changes belong to transactions that are complete.
+        self.complete_count = 0
+        #: The last COMMIT that a heartbeat has told of; before the first one, where the slot stood.
+        self.lsn = int(confirmed_flush_lsn)
+        self._decoder = decoder
+        self._transaction_lsns = transaction_lsns
+        self._plans: dict[_Likeness, _Plan] = {}
+        #: Which decoders the plans are of.
+        self._decoders: dict[TableId, TableDecoder] = {}
+        self._kinds: dict[tuple[Operation, Form, int], Kind] = {}
+        #: Of the transaction that is being read. Times are in microseconds since 1970.
+        self._xid: int | None = None
+        self._transaction_lsn = 0
+        self._committed_at = 0
+        #: Its first change, among those that are here.
+        self._start = 0
+        self._completed_at = 0
+
+    @property
+    def complete_at(self) -> datetime:
+        """When the last complete transaction was committed at the source."""
+        return _EPOCH + timedelta(microseconds=self._completed_at)
+
+    @property
+    def transaction_at(self) -> datetime:
+        """When the transaction that is being read was committed at the source."""
+        return _EPOCH + timedelta(microseconds=self._committed_at)
+
+    def read(self, batch: Batch) -> None:
+        """Read all events of a batch."""
+        if batch.added:
+            # A table that was altered within the batch has several.
+            self._decoder.look_up(sorted({layout.table for layout in batch.added}))
+        self._read_events(batch)
+
+    def _read_events(self, batch: Batch) -> None:  # noqa: C901 - millions pass here: one loop, and no more calls than it takes
+        changes, plan_of = self.changes, self._plans.get
+        kinds, keep, add_lsn = changes.kinds, changes.kept.append, changes.lsns.append
+        values, marks = batch.cut_values(), batch.cut_marks()
+        at = marked = 0
+        for letter, images, number, xid, lsn, commit_before, committed_at, mark_count in heads(batch.heads):
+            if letter == BEAT:
+                self._read_beat(commit_before)
+                continue
+            if xid != self._xid:
+                self._begin(xid, commit_before, committed_at)
+            if mark_count:
+                mark(values, at, marks[marked : marked + mark_count])
+                marked += mark_count
+            plan = plan_of((number, letter, images))
+            if plan is not None:
+                width, read, kind, partial = plan
+                try:
+                    kept: Any = read(values[at : at + width])
+                except ChangeUndecodable:
+                    plan = None
+                else:
+                    at += width
+                    if mark_count and UNCHANGED in kept:
+                        kind = partial
+            if plan is None:
+                layout = batch.layouts[number]
+                before, after, at = cut(values, at, layout, images)
+                kind, kept = self._decoded((number, letter, images), layout, before, after)
+            if kinds and kinds[-1].operation is _DELETE and self._joins(kind, kept, lsn):
+                continue
+            kinds.append(kind)
+            keep(kept)
+            add_lsn(lsn)
+
+    def take_complete(self) -> ChangeColumns:
+        """The changes of complete transactions."""
+        return self._take(self.complete_count)
+
+    def take_part(self) -> ChangeColumns:
+        """Nearly all changes of a transaction that is too large. The last one stays: its other half may be to come."""
+        return self._take(max(0, len(self.changes) - 1))
+
+    def _take(self, count: int) -> ChangeColumns:
+        self.complete_count, self._start = 0, max(0, self._start - count)
+        return self.changes.take(count)
+
+    def _read_beat(self, commit_lsn: int) -> None:
+        """The last COMMIT that has been read is there; before the last transaction's own, it is its predecessor's."""
+        if commit_lsn > self.lsn:
+            self.lsn = commit_lsn
+            if self._transaction_lsn < commit_lsn:
+                self._complete()
+
+    def _begin(self, xid: int, commit_before: int, committed_at: int) -> None:
+        self._complete()
+        self._decoder.begin()
+        self._xid, self._committed_at, self._start = xid, committed_at, len(self.changes)
+        self._transaction_lsn = self._transaction_lsns.of(xid, commit_before)
+        self.changes.begin(self._transaction_lsn, xid)
+
+    def _complete(self) -> None:
+        """Everything that was read is of transactions that are complete."""
+        self.complete_count, self._completed_at = len(self.changes), self._committed_at
+
+    def _decoded(self, likeness: _Likeness, layout: Layout, before: Image, after: Image) -> tuple[Kind, Any]:
+        """The kind of any change, and what is kept of it. Those that are told alike are read by a plan from now on."""
+        operation = _OPERATIONS[likeness[1]]
+        if operation is Operation.TRUNCATE:
+            return self._kind(operation, self._decoder.schema_before(layout.table), Form.NOTHING), None
+        try:
+            decoder, old_row, row = self._decoder.rows(layout, before, after)
+        except ChangeUndecodable as error:
+            return self._kind(operation, self._decoder.unreadable(layout.table, error), Form.NOTHING), None
+        except TerminalError as error:
+            error.broken = BrokenTable(layout.table)
+            raise
+        if self._decoders.get(layout.table) is not decoder:
+            self._decoders[layout.table] = decoder
+            self._plans.clear()
+            self._kinds.clear()
+        if old_row is None or row is None:
+            self._plans[likeness] = self._plan(operation, decoder, is_old=row is None)
+        if old_row is None:
+            assert row is not None, "one of them was sent"
+            return self._kind(operation, decoder.schema, Form.PARTIAL if UNCHANGED in row else Form.WHOLE), row
+        if row is None:
+            return self._kind(operation, decoder.schema, Form.OLD_ROW), old_row
+        return self._kind(operation, decoder.schema, Form.BOTH), (old_row, row)
+
+    def _plan(self, operation: Operation, decoder: TableDecoder, *, is_old: bool) -> _Plan:
+        width = len(decoder.layout.columns)
+        if is_old:
+            kind = self._kind(operation, decoder.schema, Form.OLD_ROW)
+            return _Plan(width, decoder.old_row, kind, kind)
+        whole, partial = (self._kind(operation, decoder.schema, form) for form in (Form.WHOLE, Form.PARTIAL))
+        return _Plan(width, decoder.row if decoder.converts else tuple, whole, partial)
+
+    def _kind(self, operation: Operation, table: TableSchema, form: Form) -> Kind:
+        return self._kinds.setdefault((operation, form, id(table)), Kind(operation, table, form))
+
+    def _joins(self, kind: Kind, kept: Any, lsn: bytes) -> bool:
+        """Whether the change is the second half of the last one, which is the whole change from now on.
+
+        Debezium tells an update that changed the key as a delete and an insert. Both carry the LSN of the one WAL record
+        that the update wrote, and no two statements share one.
+        """
+        changes = self.changes
+        deleted = changes.kinds[-1]
+        if (
+            kind.operation is not _INSERT
+            or deleted.operation is not _DELETE
+            or deleted.table.id != kind.table.id
+            or changes.lsns[-1] != lsn
+            or len(changes) == self._start
+        ):
+            return False
+        unreadable = [half.table for half in (deleted, kind) if isinstance(half.table, UnreadableTable)]
+        if unreadable:
+            changes.kinds[-1], changes.kept[-1] = self._kind(Operation.UPDATE, unreadable[0], Form.NOTHING), None
+        elif deleted.table is kind.table:
+            both = changes.kept[-1], kept
+            changes.kinds[-1], changes.kept[-1] = self._kind(Operation.UPDATE, kind.table, Form.BOTH), both
+        else:
+            return False
+        return True
