@@ -50,7 +50,7 @@ class Reader:
         self._decoder = decoder
         self._transaction_lsns = transaction_lsns
         self._plans: dict[_Likeness, _Plan] = {}
-        #: Which decoders the plans are of.
+        #: Whose rows the plans read.
         self._decoders: dict[TableId, TableDecoder] = {}
         self._kinds: dict[tuple[Operation, Form, int], Kind] = {}
         #: Of the transaction that is being read. Times are in microseconds since 1970.
@@ -155,7 +155,8 @@ class Reader:
         except TerminalError as error:
             error.broken = BrokenTable(layout.table)
             raise
-        if self._decoders.get(layout.table) is not decoder:
+        if self._decoders.setdefault(layout.table, decoder) is not decoder:
+            # The table was altered.
             self._decoders[layout.table] = decoder
             self._plans.clear()
             self._kinds.clear()
