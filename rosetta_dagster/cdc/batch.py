@@ -28,7 +28,7 @@ class Merge:
     #: The first so many rows came by an insert, of a key that the batch had not seen: a destination that holds just what
     #: came before the batch has no row of that key. A hint, for one that can insert cheaper than merge.
     new_count: int = field(default=0, compare=False)
-    #: Whether no row has UNCHANGED values for sure. A hint: to look for them costs as much as to fold a change.
+    #: Whether it is certain that no row has UNCHANGED values. A hint: to look for them takes a while.
     is_whole: bool = field(default=False, compare=False)
 
 
@@ -123,8 +123,7 @@ class Compaction:
         fillers = self._fillers
         for kind, count in kinds.items():
             if kind not in fillers:
-                fold = self._fold_of(kind.table)
-                fillers[kind] = fold.filler(kind)
+                fillers[kind] = self._fold_of(kind.table).filler(kind)
             counts[kind.table.id, kind.operation] += count
         # Millions pass here: one loop, and no more calls than it takes.
         for kind, kept in zip(changes.kinds, changes.kept, strict=True):

@@ -1,6 +1,7 @@
 """Which batches are written without a staging table, and by what text."""
 
 from collections.abc import Sequence
+from itertools import permutations
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -80,6 +81,12 @@ def test_a_table_of_nothing_but_its_key_keeps_the_row_that_is_there() -> None:
 )
 def test_values_stand_in_quotes_as_they_are(value: str | None, literal: str) -> None:
     assert f"VALUES ('1', {literal})\n" in text(ITEMS, Merge([row("1", value)], []))
+
+
+def test_each_of_many_rows_stands_in_brackets_whatever_the_others_hold() -> None:
+    written = {row("1", "a"): "('1', 'a')", row("2", "it's"): "('2', 'it''s')", row("3", None): "('3', NULL)"}
+    for rows in permutations([*written, row("1", "a")], 3):
+        assert f"VALUES {', '.join(map(written.__getitem__, rows))}\n" in text(ITEMS, Merge(list(rows), []))
 
 
 def test_names_are_quoted() -> None:

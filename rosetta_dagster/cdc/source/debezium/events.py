@@ -46,7 +46,6 @@ class Batch(NamedTuple):
     """Events as bytes."""
 
     heads: bytes
-    #: Each image's values, one after the other.
     values: bytes
     marks: bytes
     #: By the numbers that events refer to; also those of earlier batches.
@@ -61,9 +60,11 @@ class Batch(NamedTuple):
         return len(self.heads) + len(self.values) + len(self.marks)
 
     def cut_values(self) -> list[Value]:
+        """The values of all images, one after the other; empty ones where there is a mark."""
         return list(self.values.split(b"\0"))
 
     def cut_marks(self) -> Sequence[int]:
+        """The marks of all events."""
         return struct.unpack(f">{len(self.marks) // 4}i", self.marks)
 
 
