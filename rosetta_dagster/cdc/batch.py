@@ -113,6 +113,7 @@ class Compaction:
 
     def _has_one_schema_each(self, kinds: Counter[Kind]) -> bool:
         """Whether no table was altered between changes of these kinds."""
+        # Of a table that was altered, kinds of one schema have fillers.
         if kinds.keys() <= self._fillers.keys():
             return True
         tables = {id(kind.table): kind.table.id for kind in kinds}
@@ -241,7 +242,7 @@ class _KeyedFold(_Fold):
     states: dict[object, Row | None] = field(default_factory=dict)
     #: Keys of which the first change was an insert, in order; the values mean nothing.
     inserted: dict[object, None] = field(default_factory=dict)
-    #: Whether every row was sent whole.
+    #: Whether every row of the step that is still growing was sent whole.
     is_whole: bool = True
     #: Finds the key in a row. A key of one column is kept as its value, not as a tuple of one: millions are made.
     key_of: Callable[[Row], object] = field(init=False)

@@ -70,7 +70,8 @@ _start = attrgetter("start")
 class ChangeColumns(Sequence[Change]):
     """Changes in the stream's order. A change is made each time it is asked for: whoever wants many iterates, once.
 
-    Whoever fills it calls `begin` for each transaction, and appends to each of the three lists for each change.
+    Whoever fills it calls `begin` for each transaction, and appends to each of the three lists for each change; the last
+    change may be replaced.
     """
 
     def __init__(self) -> None:

@@ -5,17 +5,16 @@ settled once every destination holds all of it, and only a settled delivery is r
 """
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
 
 from rosetta_dagster.cdc.batch import Counts
 from rosetta_dagster.cdc.replica import Replica
-from rosetta_dagster.cdc.report import Reporter
+from rosetta_dagster.cdc.report import Applied, Reporter
 from rosetta_dagster.cdc.source.base import Delivery, Stream
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
 
@@ -110,16 +109,12 @@ def _take_what_came(stream: Stream, unsettled: "_Unsettled") -> Delivery | None:
 
 
 def _settle(unsettled: "_Unsettled", commits: "_Commits", reporter: Reporter) -> None:
-    """Commit and tell what every destination holds by now: at once, as a batch is durable."""
-    counts: Counts = Counter()
-    last, committed_at = None, None
-    for delivery, more in unsettled.settled():
+    """Tell and commit what every destination holds by now."""
+    settled = list(unsettled.settled())
+    if settled:
+        reporter.applied([Applied(counts, each.lsn, each.committed_at) for each, counts in settled])
+    for delivery, _ in settled:
         commits.add(delivery)
-        counts.update(more)
-        last, committed_at = delivery, delivery.committed_at or committed_at
-    if last is not None:
-        lag = (datetime.now(UTC) - committed_at).total_seconds() if committed_at else None
-        reporter.applied(counts, lsn=last.lsn, committed_at=committed_at, lag_seconds=max(0.0, lag) if lag else lag)
 
 
 class _Unsettled:
@@ -139,7 +134,7 @@ class _Unsettled:
 
     def settled(self) -> Iterable[tuple[Delivery, Counts]]:
         """The deliveries that every destination holds by now; each is told once."""
-        limit = min((replica.settled for replica in self._replicas), default=self._count)
+        limit = min(replica.settled for replica in self._replicas)
         while self._deliveries and self._deliveries[0][0] <= limit:
             _, delivery, counts = self._deliveries.popleft()
             yield delivery, counts
@@ -157,7 +152,7 @@ class _Commits:
         self._pending: Delivery | None = None
         self._made_at = time.monotonic()
         #: A destination that holds changes back is not woken for a commit either.
-        self._rest = max((replica.destination.flush.seconds for replica in replicas), default=0.0)
+        self._rest = max(replica.destination.flush.seconds for replica in replicas)
 
     def add(self, delivery: Delivery) -> None:
         """The delivery and all before it are durable at every destination."""

@@ -2,9 +2,12 @@
 
 import threading
 import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from rosetta_dagster.cdc.batch import Counts
 from rosetta_dagster.cdc.config import TableState
@@ -58,6 +61,16 @@ class Report:
     last_success: float | None = None
 
 
+class Applied(NamedTuple):
+    """Changes that were delivered together."""
+
+    counts: Counts
+    #: Up to where the source's log was read with them.
+    lsn: Lsn
+    #: When the last of them was committed at the source; None when there are none.
+    committed_at: datetime | None
+
+
 class Reporter:
     """Collects a run's report. Any thread may call any method; a report once read does not change."""
 
@@ -83,34 +96,41 @@ class Reporter:
             counts = self._report.tables.get(table, TableCounts())
             self._put({table: replace(counts, copied=counts.copied + row_count)})
 
-    def applied(self, counts: Counts, *, lsn: Lsn, committed_at: datetime | None, lag_seconds: float | None) -> None:
-        """Changes up to the LSN are durable at every destination."""
-        tables: dict[TableId, dict[Operation, int]] = {}
-        for (table, operation), count in counts.items():
-            tables.setdefault(table, {})[operation] = count
+    def applied(self, parts: Sequence[Applied]) -> None:
+        """These are durable at every destination since a moment ago; they are in order."""
+        counts: dict[TableId, Counter[Operation]] = defaultdict(Counter)
+        last: dict[TableId, Applied] = {}
+        for part in parts:
+            for (table, operation), count in part.counts.items():
+                counts[table][operation] += count
+                last[table] = part
+        committed_at = next((part.committed_at for part in reversed(parts) if part.committed_at), None)
         with self._lock:
-            self._put({table: self._add(table, by_operation, lsn, committed_at) for table, by_operation in tables.items()})
+            self._put({table: self._add(table, of_table, last[table]) for table, of_table in counts.items()})
             self._report = replace(
                 self._report,
-                applied_lsn=lsn,
+                applied_lsn=parts[-1].lsn,
                 last_commit_at=committed_at or self._report.last_commit_at,
-                lag_seconds=self._report.lag_seconds if lag_seconds is None else lag_seconds,
+                lag_seconds=_seconds_since(committed_at) if committed_at else self._report.lag_seconds,
                 last_success=time.monotonic(),
             )
 
-    def _add(
-        self, table: TableId, by_operation: dict[Operation, int], lsn: Lsn, committed_at: datetime | None
-    ) -> TableCounts:
+    def _add(self, table: TableId, of_table: Counter[Operation], last: Applied) -> TableCounts:
         counts = self._report.tables.get(table, TableCounts())
         return replace(
             counts,
-            inserted=counts.inserted + by_operation.get(Operation.INSERT, 0),
-            updated=counts.updated + by_operation.get(Operation.UPDATE, 0),
-            deleted=counts.deleted + by_operation.get(Operation.DELETE, 0),
-            truncated=counts.truncated + by_operation.get(Operation.TRUNCATE, 0),
-            last_change_at=committed_at or counts.last_change_at,
-            last_lsn=lsn,
+            inserted=counts.inserted + of_table[Operation.INSERT],
+            updated=counts.updated + of_table[Operation.UPDATE],
+            deleted=counts.deleted + of_table[Operation.DELETE],
+            truncated=counts.truncated + of_table[Operation.TRUNCATE],
+            last_change_at=last.committed_at or counts.last_change_at,
+            last_lsn=last.lsn,
         )
 
     def _put(self, tables: dict[TableId, TableCounts]) -> None:
         self._report = replace(self._report, tables={**self._report.tables, **tables})
+
+
+def _seconds_since(committed_at: datetime) -> float:
+    """By two clocks, of which the source's may be ahead."""
+    return max(0.0, (datetime.now(UTC) - committed_at).total_seconds())

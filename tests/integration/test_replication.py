@@ -397,6 +397,30 @@ class TestTablesOfEveryKind:
         sizes = destination.rows("SELECT id, length(body), length(other) FROM documents ORDER BY id")
         assert [(1, 32000, 32000), (20, 32000, 32000), (30, 32000, None), (40, 32000, 32000)] == sizes
 
+    def test_large_arrays_that_are_not_sent_again_stay(self, source: Database, destination: Database) -> None:
+        source.run(
+            "CREATE TABLE bags (id int PRIMARY KEY, n int, tags text[], numbers int[], ids uuid[])",
+            *(f"ALTER TABLE bags ALTER {name} SET STORAGE EXTERNAL" for name in ("tags", "numbers", "ids")),
+            f"""
+            INSERT INTO bags SELECT n, 0, array_fill({BIG.format(1)}::text, ARRAY[2]), array_fill(n, ARRAY[2000]),
+                array_fill(gen_random_uuid(), ARRAY[500])
+            FROM generate_series(1, 90) AS n
+            """,
+        )
+        follow(
+            source,
+            destination,
+            ["bags"],
+            *(f"UPDATE bags SET n = n + 1 WHERE id = {n}" for n in range(1, 4)),
+            "UPDATE bags SET n = n + 1",
+            """
+            BEGIN;
+            INSERT INTO bags SELECT id + 1000, n, tags, numbers, ids FROM bags WHERE id < 4;
+            UPDATE bags SET n = -1 WHERE id > 1000 OR id < 10;
+            COMMIT
+            """,
+        )
+
     def test_tables_that_are_truncated_together_are_emptied_together(self, source: Database, destination: Database) -> None:
         source.run(
             "CREATE TABLE parents (id int PRIMARY KEY)",

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from rosetta_dagster.cdc.columns import Form
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
 from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation, UnreadableTable
 from rosetta_dagster.cdc.position import Lsn, Position
@@ -37,6 +38,10 @@ class Decoding:
         """The last change when these events have come."""
         self._reader.read(batch_of(events, added=()))
         return self._reader.changes[-1]
+
+    def forms(self) -> list[Form]:
+        """What is kept of each change."""
+        return [kind.form for kind in self._reader.changes.kinds]
 
     @property
     def count(self) -> int:
@@ -89,6 +94,18 @@ def test_null_the_empty_string_and_a_value_not_sent_are_told_apart() -> None:
     read = decoder(table("id", "a", "b"))
     found = read.change(event("u", None, {"id": "", "a": None, "b": UNCHANGED}))
     assert row("", None, UNCHANGED) == found.row
+
+
+def test_an_array_that_was_not_sent_is_told_apart_in_every_change() -> None:
+    arrays = replace(
+        ITEMS, columns=(ITEMS.columns[0], replace(column("tags", "text[]", oid=1009, number=2), element_oid=25))
+    )
+    read = decoder(arrays, arrays)
+    unsent = event("u", None, {"id": "1", "tags": f'["{PLACEHOLDER}"]'.encode()})
+    sent = event("u", None, {"id": "1", "tags": b'["a"]'})
+    found = [read.told(each) for each in (sent, unsent, sent, unsent)]
+    assert [b"{a}", UNCHANGED, b"{a}", UNCHANGED] == [each.row[1] for each in found if each.row]
+    assert [Form.WHOLE, Form.PARTIAL, Form.WHOLE, Form.PARTIAL] == read.forms()
 
 
 def test_text_is_decoded_to_utf_8() -> None:

@@ -1,11 +1,11 @@
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from rosetta_dagster.cdc.event import Operation
 from rosetta_dagster.cdc.position import Lsn
-from rosetta_dagster.cdc.report import Phase, Report, Reporter, TableCounts
+from rosetta_dagster.cdc.report import Applied, Phase, Report, Reporter, TableCounts
 from rosetta_dagster.cdc.schema import TableId
 
 ITEMS = TableId("public", "items")
@@ -14,16 +14,13 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 ONE_O_CLOCK = datetime(2024, 5, 1, 13, tzinfo=UTC)
 
 
-def applied(
-    reporter: Reporter,
-    counts: dict[TableId, dict[str, int]],
-    *,
-    lsn: int = 1,
-    at: datetime | None = NOON,
-    lag: float | None = 0.5,
-) -> None:
+def part(counts: dict[TableId, dict[str, int]], *, lsn: int = 1, at: datetime | None = NOON) -> Applied:
     each = Counter({(table, Operation(name)): count for table, names in counts.items() for name, count in names.items()})
-    reporter.applied(each, lsn=Lsn(lsn), committed_at=at, lag_seconds=lag)
+    return Applied(each, Lsn(lsn), at)
+
+
+def applied(reporter: Reporter, counts: dict[TableId, dict[str, int]], *, lsn: int = 1, at: datetime | None = NOON) -> None:
+    reporter.applied([part(counts, lsn=lsn, at=at)])
 
 
 def test_a_run_begins_with_an_empty_report() -> None:
@@ -83,18 +80,37 @@ def test_changes_whose_time_is_not_known_keep_the_time_of_those_before() -> None
 
 def test_the_last_commit_and_lag_survive_a_delivery_without_changes() -> None:
     reporter = Reporter()
-    applied(reporter, {ITEMS: {"insert": 1}}, lsn=10, at=NOON, lag=0.25)
-    applied(reporter, {}, lsn=20, at=None, lag=None)
+    applied(reporter, {ITEMS: {"insert": 1}}, lsn=10, at=NOON)
+    lag = reporter.read().lag_seconds
+    applied(reporter, {}, lsn=20, at=None)
     report = reporter.read()
     assert Lsn(10) == report.tables[ITEMS].last_lsn
-    assert (Lsn(20), NOON, 0.25) == (report.applied_lsn, report.last_commit_at, report.lag_seconds)
+    assert lag is not None
+    assert (Lsn(20), NOON, lag) == (report.applied_lsn, report.last_commit_at, report.lag_seconds)
 
 
 def test_a_lag_of_zero_replaces_the_lag_before() -> None:
     reporter = Reporter()
-    applied(reporter, {}, lag=3.0)
-    applied(reporter, {}, lag=0.0)
+    applied(reporter, {}, at=NOON)
+    applied(reporter, {}, at=datetime.now(UTC) + timedelta(hours=1))
     assert 0.0 == reporter.read().lag_seconds
+
+
+def test_of_what_becomes_durable_at_once_each_table_has_its_own_last_change() -> None:
+    reporter = Reporter()
+    reporter.applied(
+        [
+            part({ITEMS: {"insert": 1}}, lsn=10, at=NOON),
+            part({ITEMS: {"insert": 2, "delete": 1}, ORDERS: {"update": 1}}, lsn=20, at=NOON),
+            part({ORDERS: {"update": 1}}, lsn=30, at=ONE_O_CLOCK),
+            part({}, lsn=40, at=None),
+        ]
+    )
+    report = reporter.read()
+    items = TableCounts(inserted=3, deleted=1, last_change_at=NOON, last_lsn=Lsn(20))
+    orders = TableCounts(updated=2, last_change_at=ONE_O_CLOCK, last_lsn=Lsn(30))
+    assert {ITEMS: items, ORDERS: orders} == report.tables
+    assert (Lsn(40), ONE_O_CLOCK) == (report.applied_lsn, report.last_commit_at)
 
 
 def test_success_is_timed_by_the_last_delivery_even_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +119,7 @@ def test_success_is_timed_by_the_last_delivery_even_an_empty_one(monkeypatch: py
     reporter = Reporter()
     assert reporter.read().last_success is None
     applied(reporter, {ITEMS: {"insert": 1}})
-    applied(reporter, {}, at=None, lag=None)
+    applied(reporter, {}, at=None)
     assert 200.0 == reporter.read().last_success
 
 

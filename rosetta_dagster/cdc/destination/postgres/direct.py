@@ -162,4 +162,5 @@ def _tuple(row: Row | Key) -> bytes:
 
 def _literal(value: Value) -> bytes:
     """A value's text in quotes. The session has `standard_conforming_strings` on, so that a backslash is nothing else."""
-    return b"'%b'" % value.replace(b"'", b"''") if isinstance(value, bytes) else b"NULL"
+    assert value is not UNCHANGED, "rows are sent whole"
+    return b"NULL" if value is None else b"'%b'" % value.replace(b"'", b"''")

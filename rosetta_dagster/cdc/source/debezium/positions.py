@@ -25,8 +25,8 @@ class TransactionLsns:
             if watermark.xid and watermark.engine is Engine.DEBEZIUM
         }
 
-    def of(self, xid: int, commit_before: int) -> int:
-        """Of the next transaction; the last COMMIT before it is -1 when none has been read since the start."""
+    def begin(self, xid: int, commit_before: int) -> int:
+        """The LSN of the transaction that begins. The COMMIT before it is -1 when none has been read since the start."""
         known = self._watermark_lsns.get(xid)
         if known is not None:
             return known

@@ -59,12 +59,13 @@ class Reader:
         self._committed_at = 0
         #: Its first change, among those that are here.
         self._start = 0
-        self._completed_at = 0
+        #: When the last complete one was committed; None before there is one.
+        self._completed_at: int | None = None
 
     @property
-    def complete_at(self) -> datetime:
+    def complete_at(self) -> datetime | None:
         """When the last complete transaction was committed at the source."""
-        return _EPOCH + timedelta(microseconds=self._completed_at)
+        return None if self._completed_at is None else _EPOCH + timedelta(microseconds=self._completed_at)
 
     @property
     def transaction_at(self) -> datetime:
@@ -101,13 +102,14 @@ class Reader:
                     plan = None
                 else:
                     at += width
-                    if mark_count and UNCHANGED in kept:
+                    # Also what has no mark: an array that was not sent is told by its elements.
+                    if UNCHANGED in kept:
                         kind = partial
             if plan is None:
                 layout = batch.layouts[number]
                 before, after, at = cut(values, at, layout, images)
                 kind, kept = self._decoded((number, letter, images), layout, before, after)
-            if kinds and kinds[-1].operation is _DELETE and self._joins(kind, kept, lsn):
+            if kinds and kinds[-1].operation is _DELETE and self._join(kind, kept, lsn):
                 continue
             kinds.append(kind)
             keep(kept)
@@ -122,7 +124,8 @@ class Reader:
         return self._take(max(0, len(self.changes) - 1))
 
     def _take(self, count: int) -> ChangeColumns:
-        self.complete_count, self._start = 0, max(0, self._start - count)
+        # What is left is of the transaction that is being read.
+        self.complete_count = self._start = 0
         return self.changes.take(count)
 
     def _read_beat(self, commit_lsn: int) -> None:
@@ -136,12 +139,13 @@ class Reader:
         self._complete()
         self._decoder.begin()
         self._xid, self._committed_at, self._start = xid, committed_at, len(self.changes)
-        self._transaction_lsn = self._transaction_lsns.of(xid, commit_before)
+        self._transaction_lsn = self._transaction_lsns.begin(xid, commit_before)
         self.changes.begin(self._transaction_lsn, xid)
 
     def _complete(self) -> None:
         """Everything that was read is of transactions that are complete."""
-        self.complete_count, self._completed_at = len(self.changes), self._committed_at
+        if self.changes:
+            self.complete_count, self._completed_at = len(self.changes), self._committed_at
 
     def _decoded(self, likeness: _Likeness, layout: Layout, before: Image, after: Image) -> tuple[Kind, Any]:
         """The kind of any change, and what is kept of it. Those that are told alike are read by a plan from now on."""
@@ -156,7 +160,7 @@ class Reader:
             error.broken = BrokenTable(layout.table)
             raise
         if self._decoders.setdefault(layout.table, decoder) is not decoder:
-            # The table was altered.
+            # The table was altered, which is rare: all plans are made anew.
             self._decoders[layout.table] = decoder
             self._plans.clear()
             self._kinds.clear()
@@ -180,8 +184,8 @@ class Reader:
     def _kind(self, operation: Operation, table: TableSchema, form: Form) -> Kind:
         return self._kinds.setdefault((operation, form, id(table)), Kind(operation, table, form))
 
-    def _joins(self, kind: Kind, kept: Any, lsn: bytes) -> bool:
-        """Whether the change is the second half of the last one, which is the whole change from now on.
+    def _join(self, kind: Kind, kept: Any, lsn: bytes) -> bool:
+        """Make one change of the last one, a delete, and this one if they are the halves of one; whether they are.
 
         Debezium tells an update that changed the key as a delete and an insert. Both carry the LSN of the one WAL record
         that the update wrote, and no two statements share one.
@@ -190,7 +194,6 @@ class Reader:
         deleted = changes.kinds[-1]
         if (
             kind.operation is not _INSERT
-            or deleted.operation is not _DELETE
             or deleted.table.id != kind.table.id
             or changes.lsns[-1] != lsn
             or len(changes) == self._start

@@ -21,7 +21,7 @@ from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
 from rosetta_dagster.cdc.source.debezium.properties import connector_properties
 from rosetta_dagster.cdc.source.debezium.reader import Reader
 
-#: A delivery grows up to about this many changes or bytes of JSON while more is at hand; a transaction beyond it is cut.
+#: A delivery grows up to about this many changes or bytes while more is at hand; a transaction beyond it is cut.
 CHANGE_LIMIT = 50_000
 BYTE_LIMIT = 64 * 1024 * 1024
 
