@@ -743,6 +743,19 @@ class TestSchemaChanges:
             source.run("ALTER TABLE orders ALTER COLUMN code TYPE varchar(9)", "INSERT INTO orders VALUES (1, 'longer')")
             wait_until_equal(worker, source, destination, ORDERS)
 
+    def test_a_column_that_is_widened_twice_before_it_is_read_is_followed(
+        self, source: Database, destination: Database
+    ) -> None:
+        source.run("CREATE TABLE orders (id int PRIMARY KEY, code int)", "CREATE TABLE notes (id int PRIMARY KEY)")
+        config = pipeline(source, [destination], ORDERS, NOTES)
+        replicate(config, source, destination)
+        source.run(
+            *("INSERT INTO orders VALUES (1, 1)", "ALTER TABLE orders ALTER COLUMN code TYPE bigint"),
+            *("INSERT INTO orders VALUES (2, 2)", "ALTER TABLE orders ALTER COLUMN code TYPE text"),
+            "INSERT INTO orders VALUES (3, 'three')",
+        )
+        replicate(config, source, destination)
+
     def test_digits_that_the_old_type_had_no_place_for_are_kept(self, source: Database, destination: Database) -> None:
         source.run("CREATE TABLE orders (id int PRIMARY KEY, price numeric(4,2))", "CREATE TABLE notes (id int PRIMARY KEY)")
         config = pipeline(source, [destination], ORDERS, NOTES)

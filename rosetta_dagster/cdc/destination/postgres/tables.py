@@ -276,7 +276,7 @@ class Targets:
             match change:
                 case DropColumn(name) | DropNotNull(name) if name in types:
                     connection.execute(sql.drop_not_null(target, name))
-                case ChangeType(column, _) if types.get(column.name, column.type) != column.type:
+                case ChangeType(column, _) if _is_to_change(types.get(column.name, column.type), column.type):
                     connection.execute(sql.change_type(target, column))
                 case AddColumn(column) if column.name not in types:
                     connection.execute(sql.add_column(target, column))
@@ -328,3 +328,8 @@ class Targets:
             {"number": number, **self.of(schema.id)._asdict(), "key": schema.key} for number, schema in enumerate(schemas)
         ]
         return {schemas[int(str(number))].id for (number,) in connection.execute(_READY, [Json(wanted)])}
+
+
+def _is_to_change(held: str, wanted: str) -> bool:
+    """Whether a column that has one type is to get the other. It may have been widened ahead, to a third that takes more."""
+    return held != wanted and (widens(held, wanted) or not widens(wanted, held))
