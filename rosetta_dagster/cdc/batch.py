@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from rosetta_dagster.cdc.columns import ChangeColumns, Form, Kind
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row, UnreadableTable
+from rosetta_dagster.cdc.event import UNCHANGED, Change, Counts, Key, Operation, Row, UnreadableTable
 from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 
 
@@ -60,9 +60,6 @@ _INSERT: Final = Operation.INSERT
 _TRUNCATE: Final = Operation.TRUNCATE
 
 Step: TypeAlias = Merge | Move | Recount | Truncate
-
-#: How many changes there were of each table and operation.
-Counts: TypeAlias = "Counter[tuple[TableId, Operation]]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,14 @@ A value is PostgreSQL's own text form, as bytes in UTF-8: what COPY reads and wr
 PostgreSQL as it is, and a destination that wants another form converts whole columns at once.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from rosetta_dagster.cdc.errors import TerminalError
 from rosetta_dagster.cdc.position import Position
-from rosetta_dagster.cdc.schema import TableSchema
+from rosetta_dagster.cdc.schema import TableId, TableSchema
 
 
 class Unchanged(Enum):
@@ -42,6 +43,10 @@ class Operation(Enum):
 
     #: An enumeration hashes its names, in Python; each change is counted by its operation.
     __hash__ = object.__hash__
+
+
+#: How many changes there were of each table and operation.
+Counts: TypeAlias = "Counter[tuple[TableId, Operation]]"
 
 
 class Change(NamedTuple):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import reduce
 from operator import or_
 
-from rosetta_dagster.cdc.batch import Counts
+from rosetta_dagster.cdc.event import Counts
 from rosetta_dagster.cdc.replica import Replica
 from rosetta_dagster.cdc.report import Applied, Reporter
 from rosetta_dagster.cdc.source.base import Delivery, Stream

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from rosetta_dagster.cdc.batch import Compaction, Counts
+from rosetta_dagster.cdc.batch import Compaction
 from rosetta_dagster.cdc.destination.base import Destination, Held
-from rosetta_dagster.cdc.event import Change
+from rosetta_dagster.cdc.event import Change, Counts
 from rosetta_dagster.cdc.latecomers import Latecomers
 from rosetta_dagster.cdc.position import Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId

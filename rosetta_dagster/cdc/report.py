@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from rosetta_dagster.cdc.batch import Counts
 from rosetta_dagster.cdc.config import TableState
-from rosetta_dagster.cdc.event import Operation
+from rosetta_dagster.cdc.event import Counts, Operation
 from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.schema import TableId
 
