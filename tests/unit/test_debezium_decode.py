@@ -323,6 +323,22 @@ def test_events_of_an_earlier_layout_are_read_by_the_table_as_it_is_known_by_the
     assert tables[3] is tables[4]
 
 
+def test_a_table_that_turns_out_to_have_another_type_has_it_in_all_that_follows() -> None:
+    flags = replace(ITEMS, columns=(ITEMS.columns[0], column("name", "boolean", oid=16, number=2)))
+    found = {ITEMS.id: flags}
+    read = Decoding(flags, lambda _: found)
+    empty = event("c", None, {"id": "1", "name": None})
+    assert flags is read.change(empty).table
+    found[ITEMS.id] = ITEMS
+    assert [ITEMS, ITEMS] == [read.change(each).table for each in (event("u", None, {"id": "1", "name": "no"}), empty)]
+
+
+def test_a_delete_without_its_key_is_refused_whatever_came_before_it() -> None:
+    read = decoder(ITEMS, ITEMS)
+    known, lost = (event("d", {"id": key, "name": None}, None) for key in ("1", None))
+    assert [False, True, False] == [isinstance(read.told(each).table, UnreadableTable) for each in (known, lost, known)]
+
+
 # --- changed keys ---
 
 DELETED, INSERTED = event("d", {"id": "1", "name": None}, None), event("c", None, {"id": "2", "name": UNCHANGED})
@@ -359,12 +375,20 @@ def test_other_changes_are_not_joined(events: Sequence[Event]) -> None:
     assert 2 == read.count
 
 
-def test_changes_of_two_tables_are_not_joined() -> None:
+@pytest.mark.parametrize("form", ["s", "j"])
+def test_changes_of_two_tables_are_not_joined_readable_or_not(form: str) -> None:
     orders = table("id", name="orders")
     made = Decoder({each.id: each for each in (ITEMS, orders)}, {}, lambda _: {}, PLACEHOLDER)
     reader = Reader(made, TransactionLsns(Lsn(1), []), Lsn(1))
-    reader.read(batch_of([DELETED, event("c", None, {"id": "2"}, table="orders")], added=()))
+    deleted = event("d", {"id": "1", "name": "a"}, None)._replace(layout=layout_of("items", ("id", "name"), f"s{form}"))
+    reader.read(batch_of([deleted, event("c", None, {"id": "2"}, table="orders")], added=()))
     assert [Operation.DELETE, Operation.INSERT] == [each.operation for each in reader.changes]
+
+
+def test_halves_that_were_read_by_different_columns_stay_two() -> None:
+    read = decoder(ITEMS, table("id", "name", "added"))
+    read.told(DELETED, event("c", None, {"id": "2", "name": "a", "added": "x"}))
+    assert 2 == read.count
 
 
 @pytest.mark.parametrize("half", [0, 1])

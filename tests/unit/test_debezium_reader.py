@@ -88,6 +88,13 @@ def test_of_a_transaction_that_is_too_large_the_last_change_waits_for_its_other_
     assert (row("2", UNCHANGED), row("1", None)) == (joined.row, joined.old_row)
 
 
+def test_the_halves_of_a_changed_key_find_each_other_after_what_came_before_them_was_taken() -> None:
+    reader = reader_of(insert(1, 100, 110), delete("1", 2, 130, 140))
+    assert [110] == lsns(reader.take_complete())
+    reader.read(batch_of([insert(2, 130, 140)]))
+    assert [Operation.UPDATE] == [each.operation for each in reader.changes]
+
+
 def test_no_part_is_taken_of_nothing_or_of_a_single_change() -> None:
     assert [] == lsns(reader_of().take_part())
     assert [] == lsns(reader_of(insert(1, 100, 110)).take_part())

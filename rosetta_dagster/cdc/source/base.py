@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from rosetta_dagster.cdc.event import Change
-from rosetta_dagster.cdc.position import Lsn, Watermark
+from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,14 @@ class Delivery:
     committed_at: datetime | None
     #: What the engine needs to commit the delivery; opaque. None when there is nothing to commit yet.
     receipt: object | None
+
+
+def watermark_of(engine: Engine, changes: Sequence[Change]) -> Watermark | None:
+    """Where a destination stands once it holds these changes; None when there are none."""
+    if not changes:
+        return None
+    last = changes[-1]
+    return Watermark(engine=engine, position=last.position, xid=last.xid)
 
 
 class Stream(Protocol):

@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
-from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.source.base import Delivery
+from rosetta_dagster.cdc.source.base import Delivery, watermark_of
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas
 from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
@@ -89,18 +88,11 @@ class DebeziumStream:
         self._byte_count = self._byte_count * left // max(1, left + len(changes))
         return Delivery(
             changes=changes,
-            watermark=_watermark(changes),
+            watermark=watermark_of(Engine.DEBEZIUM, changes),
             lsn=Lsn(reader.lsn),
             committed_at=committed_at if changes else None,
             receipt=receipt,
         )
-
-
-def _watermark(changes: Sequence[Change]) -> Watermark | None:
-    if not changes:
-        return None
-    last = changes[-1]
-    return Watermark(engine=Engine.DEBEZIUM, position=last.position, xid=last.xid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

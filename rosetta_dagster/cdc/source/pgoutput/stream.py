@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from rosetta_dagster.cdc.config import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
-from rosetta_dagster.cdc.event import Change
 from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.source.base import Delivery
+from rosetta_dagster.cdc.source.base import Delivery, watermark_of
 from rosetta_dagster.cdc.source.pgoutput.ahead import ReadAhead
 from rosetta_dagster.cdc.source.pgoutput.reader import Reader
 from rosetta_dagster.cdc.source.pgoutput.relations import ReadSchema, Relations, TypeName
@@ -82,18 +81,11 @@ class PgoutputStream:
         self._delivered = max(self._delivered, lsn)
         return Delivery(
             changes=changes,
-            watermark=_watermark(changes),
+            watermark=watermark_of(Engine.PGOUTPUT, changes),
             lsn=self._delivered,
             committed_at=committed_at if changes else None,
             receipt=receipt,
         )
-
-
-def _watermark(changes: Sequence[Change]) -> Watermark | None:
-    if not changes:
-        return None
-    last = changes[-1]
-    return Watermark(engine=Engine.PGOUTPUT, position=last.position, xid=last.xid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
