@@ -48,7 +48,7 @@ def demo(
     """Replicate a small shop to a warehouse, on embedded parts."""
     # What the demo needs is not needed in production, and slow to load.
     from rosetta_dagster.demo.environment import DemoFailed
-    from rosetta_dagster.embedded.postgres import EmbeddedPostgresError
+    from rosetta_dagster.embedded.binaries import EmbeddedPostgresError
 
     try:
         if not check:

