@@ -55,8 +55,8 @@ def copy_for_all(install: Path, target: Path) -> Path:
     shutil.copytree(install, package / install.name, symlinks=True)
     if libraries.exists():
         shutil.copytree(libraries, target / _LIBRARIES, symlinks=True)
-    for path in (package, *package.rglob("*"), target / _LIBRARIES, *(target / _LIBRARIES).rglob("*")):
-        if path.exists() and not path.is_symlink():
+    for path in (target, *target.rglob("*")):
+        if not path.is_symlink():
             mode = _mode(path)
             path.chmod(0o755 if path.is_dir() or mode & 0o100 else 0o644)
     return package / install.name / "bin"

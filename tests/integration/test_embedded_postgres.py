@@ -108,7 +108,7 @@ def test_it_works_in_a_path_with_a_space_and_leaves_nothing_there(roomy: Path) -
 
 
 @pytest.fixture
-def private_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def private_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The wheel's files as a strict umask leaves them, in a directory that only its owner can enter."""
     original, site = installed(NEWEST), tmp_path / "private home" / "site-packages"
     copy_for_all(original, site)
@@ -117,7 +117,9 @@ def private_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             path.chmod(path.stat().st_mode & 0o700)
     private = site / original.parent.name / original.name
     monkeypatch.setattr("rosetta_dagster.embedded.postgres.installed", lambda _: private)
-    return private
+    before = os.umask(0o077)
+    yield private
+    os.umask(before)
 
 
 def test_it_starts_from_a_wheel_in_a_private_home(private_install: Path) -> None:
