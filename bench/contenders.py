@@ -12,9 +12,15 @@ from pydantic import SecretStr
 
 from bench.process import Usage, WorkerProcess
 from bench.workload import Statement, Workload
-from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, PostgresConnection, SourceConfig, TableConfig
-from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.pipeline import (
+    DestinationConfig,
+    PipelineConfig,
+    PostgresConnection,
+    SourceConfig,
+    TableConfig,
+)
+from rosetta_dagster.cdc.table_id import TableId
 
 #: How often a condition is looked at, in seconds; the precision of what is measured.
 POLL: Final = 0.002

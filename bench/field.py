@@ -19,7 +19,7 @@ from bench.results import Measurement
 from bench.servers import Servers, drop_database, settle
 from bench.verify import verify
 from bench.workload import Workload, create_source, mixed
-from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.change.position import Engine
 
 #: The names of the contenders, as the command takes them.
 CONTENDERS: Final = ("native", "pgoutput", "debezium")

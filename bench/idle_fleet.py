@@ -27,10 +27,9 @@ from bench.results import Measurement, PartResult
 from bench.servers import Servers, drop_database
 from bench.spread import spread
 from bench.workload import create_source
-from rosetta_dagster.cdc.config import Status, default_name
-from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.pipeline import Status, default_name
 from rosetta_dagster.cdc.report import Phase
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
@@ -40,6 +39,7 @@ from rosetta_dagster.cdc.store.declared import (
     put_pipeline,
     put_source,
 )
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 
 _COUNT: Final = 30

@@ -18,7 +18,7 @@ from bench.results import Measurement, PartResult
 from bench.servers import Servers
 from bench.spread import spread
 from bench.workload import Workload, write
-from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.change.position import Engine
 
 _COUNTS: Final = (1, 5, 10)
 _CHANGE_COUNT: Final = 200_000

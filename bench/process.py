@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from rosetta_dagster.cdc.config import PipelineConfig
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 
 _STOP_TIMEOUT = 60.0
 

@@ -19,11 +19,11 @@ from bench.process import Usage, WorkerProcess, usage_of
 from bench.results import Measurement, PartResult
 from bench.servers import settle
 from bench.verify import ReplicaDiffers
-from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
 from rosetta_dagster.cdc.errors import DestinationRejected
-from rosetta_dagster.cdc.inspection import SnowflakeSession, snowflake_session
-from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.operate.inspection import SnowflakeSession, snowflake_session
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
 from rosetta_dagster.testing import are_same_at_snowflake

@@ -7,7 +7,7 @@ import sys
 import uuid
 from contextlib import closing
 
-from rosetta_dagster.cdc.supervision import supervised
+from rosetta_dagster.cdc.run.supervision import supervised
 from rosetta_dagster.settings import open_store
 
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from rosetta_dagster.cdc.config import PipelineConfig
-from rosetta_dagster.cdc.worker import Worker
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.run.worker import Worker
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 
 
 class Digest(NamedTuple):

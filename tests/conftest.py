@@ -12,12 +12,12 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
-from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
-from tests.snowflake_account import USER, SnowflakeAccount
-from tests.snowflake_database import SnowflakeDatabase, database_of
+from tests.support.snowflake_account import USER, SnowflakeAccount
+from tests.support.snowflake_database import SnowflakeDatabase, database_of
 
 SECRET_KEY = "a key that is used by tests only"
 

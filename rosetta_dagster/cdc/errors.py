@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
 
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 
 
 class BrokenTable(NamedTuple):

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from rosetta_dagster.cdc.config import TableState
-from rosetta_dagster.cdc.event import Counts, Operation
-from rosetta_dagster.cdc.position import Lsn
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.change.event import Counts, Operation
+from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.config.pipeline import TableState
+from rosetta_dagster.cdc.table_id import TableId
 
 
 class Phase(StrEnum):

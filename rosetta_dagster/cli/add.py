@@ -5,11 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rosetta_dagster.cdc.config import PostgresConnection, PostgresDestinationConfig, checked
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection, PostgresDestinationConfig, checked
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.keys import key_of, read_key
-from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
     DeclaredPipeline,
@@ -19,6 +18,7 @@ from rosetta_dagster.cdc.store.declared import (
     put_source,
     refuse_existing,
 )
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.settings import open_store
 
 source = typer.Typer(no_args_is_help=True, help="Databases that changes are captured from.")

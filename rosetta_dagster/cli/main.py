@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import RosettaError
-from rosetta_dagster.cdc.resync import resync
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.operate.resync import resync
 from rosetta_dagster.cdc.source.preflight import Severity, preflight
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli import add
 from rosetta_dagster.cli.keys import keys
 from rosetta_dagster.cli.output import finding_line, print_json, print_states, to_json

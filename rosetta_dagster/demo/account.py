@@ -8,8 +8,8 @@ from psycopg import sql
 
 from rosetta_dagster.cdc.destination.snowflake.names import Names, quoted
 from rosetta_dagster.cdc.errors import DestinationRejected
-from rosetta_dagster.cdc.inspection import SnowflakeSession, snowflake_session
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.operate.inspection import SnowflakeSession, snowflake_session
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
 from rosetta_dagster.testing import are_same_at_snowflake
 

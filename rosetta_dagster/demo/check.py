@@ -9,7 +9,7 @@ from functools import partial
 import psycopg
 from rich.console import Console
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.demo import shop
 from rosetta_dagster.demo.environment import ANALYTICS, PIPELINE, DemoEnvironment
 from rosetta_dagster.demo.graphql import GraphQL

@@ -16,8 +16,8 @@ from typing import Self
 import psycopg
 from pydantic import SecretStr
 
-from rosetta_dagster.cdc.config import Status
-from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipeline, put_destination, put_pipeline
 from rosetta_dagster.demo import shop

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import psycopg
 
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 
 TABLES: Final = tuple(TableId("public", name) for name in ("customers", "products", "orders", "order_items"))
 

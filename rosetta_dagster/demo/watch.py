@@ -6,7 +6,7 @@ import threading
 
 from rich.console import Console
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.store.records import PipelineState
 from rosetta_dagster.demo.environment import ANALYTICS, PIPELINE, DemoEnvironment
 from rosetta_dagster.demo.shop import Writer

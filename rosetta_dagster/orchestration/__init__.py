@@ -1,6 +1,6 @@
 """The Dagster face: pipelines as jobs, assets, checks and sensors. It runs the engine and knows none of its insides."""
 
-from rosetta_dagster.cdc.thresholds import Thresholds
+from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.orchestration.automation import on_table_change
 from rosetta_dagster.orchestration.builder import rosetta_definitions
 from rosetta_dagster.orchestration.component import RosettaPipelineComponent

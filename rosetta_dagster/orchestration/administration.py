@@ -9,13 +9,13 @@ from typing import TypeVar
 
 import dagster as dg
 
-from rosetta_dagster.cdc.config import PostgresConnection, PostgresDestinationConfig, SchemaPolicy, Status, checked
-from rosetta_dagster.cdc.drop import drop_pipeline, removal
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection, PostgresDestinationConfig, SchemaPolicy, Status, checked
+from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError
-from rosetta_dagster.cdc.inspection import describe_snowflake
-from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.operate.drop import drop_pipeline, removal
+from rosetta_dagster.cdc.operate.inspection import describe_snowflake
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
@@ -28,7 +28,7 @@ from rosetta_dagster.cdc.store.declared import (
     put_source,
     refuse_existing,
 )
-from rosetta_dagster.cdc.thresholds import Thresholds
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.checks import reconciliation_evaluation, told_of
 from rosetta_dagster.orchestration.requests import (
     AddTable,

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
-from rosetta_dagster.cdc.comparison import DestinationDrift, RowCounts
-from rosetta_dagster.cdc.config import Health, Status
-from rosetta_dagster.cdc.health import Observation
+from rosetta_dagster.cdc.config.pipeline import Health, Status
+from rosetta_dagster.cdc.operate.comparison import DestinationDrift, RowCounts
+from rosetta_dagster.cdc.operate.health import Observation
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation
 from rosetta_dagster.orchestration.naming import (
     FRESHNESS,

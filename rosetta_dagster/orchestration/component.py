@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field
 
-from rosetta_dagster.cdc.config import checked
-from rosetta_dagster.cdc.thresholds import Thresholds
+from rosetta_dagster.cdc.config.pipeline import checked
+from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.orchestration.builder import rosetta_definitions
 from rosetta_dagster.orchestration.declarations import Pipeline, Table
 from rosetta_dagster.orchestration.requests import ON_SCHEMA_CHANGE, PIPELINE_NAME, VARIABLE, OnSchemaChange, Sslmode

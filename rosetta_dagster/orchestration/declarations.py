@@ -6,13 +6,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rosetta_dagster.cdc.config import SchemaPolicy, Status
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.pipeline import SchemaPolicy, Status
+from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.cdc.errors import ConfigurationError
-from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipeline, DeclaredSource, Target
 from rosetta_dagster.cdc.store.plan import Declarations
-from rosetta_dagster.cdc.thresholds import Thresholds
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource, Resource, SnowflakeDestination
 
 #: Where pipelines are collected while code is loaded only to be looked at (`rosetta plan`).

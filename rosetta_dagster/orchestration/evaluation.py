@@ -5,10 +5,10 @@ from collections.abc import Set as AbstractSet
 
 import dagster as dg
 
-from rosetta_dagster.cdc.comparison import compare_row_counts, schema_drift
-from rosetta_dagster.cdc.config import PipelineConfig, TableState
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableState
 from rosetta_dagster.cdc.errors import RosettaError
-from rosetta_dagster.cdc.health import observe, thresholds_of
+from rosetta_dagster.cdc.operate.comparison import compare_row_counts, schema_drift
+from rosetta_dagster.cdc.operate.health import observe, thresholds_of
 from rosetta_dagster.cdc.reconcile.reconcile import reconcile
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.orchestration.checks import (

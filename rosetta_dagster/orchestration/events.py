@@ -6,15 +6,16 @@ from contextlib import suppress
 
 import dagster as dg
 
-from rosetta_dagster.cdc.config import TableState
+from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.change.schema import Column, TableSchema
+from rosetta_dagster.cdc.config.pipeline import TableState
 from rosetta_dagster.cdc.errors import PipelineNotFound, RosettaError, StoreUnavailable
-from rosetta_dagster.cdc.health import Observation, observe
-from rosetta_dagster.cdc.inspection import TableFacts, inspect
-from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.operate.health import Observation, observe
+from rosetta_dagster.cdc.operate.inspection import TableFacts, inspect
 from rosetta_dagster.cdc.report import Phase, Report, TableCounts
-from rosetta_dagster.cdc.schema import Column, TableId, TableSchema
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import TableRecord
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.checks import evaluations
 from rosetta_dagster.orchestration.naming import END_TAG, PIPELINE_TAG, SLOT_TAG, START_TAG
 from rosetta_dagster.orchestration.specs import PipelineSpecs

@@ -5,8 +5,8 @@ import re
 
 import dagster as dg
 
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.records import DestinationShape, PipelineShape, TableShape
+from rosetta_dagster.cdc.table_id import TableId
 
 #: On every run of a pipeline; its value is the pipeline's name.
 PIPELINE_TAG = "rosetta/pipeline"

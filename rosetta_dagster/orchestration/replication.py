@@ -6,12 +6,12 @@ from contextlib import closing
 
 import dagster as dg
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import LeaseHeld, RosettaError
 from rosetta_dagster.cdc.report import Report
+from rosetta_dagster.cdc.run.supervision import WorkerStuck, supervised
+from rosetta_dagster.cdc.run.worker import unexpected
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.cdc.supervision import WorkerStuck, supervised
-from rosetta_dagster.cdc.worker import unexpected
 from rosetta_dagster.orchestration.checks import failed_run
 from rosetta_dagster.orchestration.events import STREAM_VERSION, Events
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG

@@ -9,7 +9,7 @@ import dagster as dg
 import psycopg
 from pydantic import Field, SecretStr
 
-from rosetta_dagster.cdc.config import (
+from rosetta_dagster.cdc.config.pipeline import (
     DestinationConfig,
     PostgresConnection,
     PostgresDestinationConfig,
@@ -17,7 +17,7 @@ from rosetta_dagster.cdc.config import (
     checked,
 )
 from rosetta_dagster.cdc.errors import ConfigurationError
-from rosetta_dagster.cdc.inspection import SnowflakeSession, snowflake_session, verify_snowflake
+from rosetta_dagster.cdc.operate.inspection import SnowflakeSession, snowflake_session, verify_snowflake
 from rosetta_dagster.settings import open_store
 
 

@@ -7,9 +7,9 @@ from collections.abc import Set as AbstractSet
 
 import dagster as dg
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import RosettaError
-from rosetta_dagster.cdc.health import HEARTBEAT_LIMIT_SECONDS
+from rosetta_dagster.cdc.operate.health import HEARTBEAT_LIMIT_SECONDS
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.plan import release_removed
 from rosetta_dagster.cdc.store.records import PipelineShape, PipelineState

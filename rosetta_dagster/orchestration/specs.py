@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.records import PipelineShape
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.translator import DestinationTable, RosettaTranslator, SourceTable, Stream
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
-from rosetta_dagster.cdc.config import TableState
+from rosetta_dagster.cdc.config.pipeline import TableState
 from rosetta_dagster.cdc.report import Report
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.records import TableRecord
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 
 #: Tables that the summary names; those that are set aside come first, and the rest are counted.

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store.records import DestinationShape, PipelineShape, TableShape
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, destination_key, source_key, stream_key
 
 

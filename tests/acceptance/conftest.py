@@ -7,8 +7,7 @@ import psutil
 import psycopg
 import pytest
 
-from rosetta_dagster.cdc.config import Status
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
     DeclaredPipeline,
@@ -18,11 +17,12 @@ from rosetta_dagster.cdc.store.declared import (
     put_source,
 )
 from rosetta_dagster.cdc.store.records import PipelineState
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.demo.environment import DemoEnvironment
 from rosetta_dagster.demo.graphql import GraphQL
 from rosetta_dagster.testing import Digest, digest
 from tests.conftest import Database
-from tests.webhook import Webhook, webhook
+from tests.support.webhook import Webhook, webhook
 
 
 class Deployment:

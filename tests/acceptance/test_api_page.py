@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from rosetta_dagster.cdc.config import SchemaPolicy, Status
-from rosetta_dagster.cdc.inspection import snowflake_session
+from rosetta_dagster.cdc.config.pipeline import SchemaPolicy, Status
+from rosetta_dagster.cdc.operate.inspection import snowflake_session
 from tests.acceptance.conftest import Deployment, digests
 from tests.conftest import Database
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.demo.environment import PIPELINE
 from tests.acceptance.conftest import Deployment
 from tests.conftest import Database

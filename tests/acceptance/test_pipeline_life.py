@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.acceptance.conftest import Deployment, digests
 

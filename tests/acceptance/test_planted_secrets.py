@@ -9,7 +9,7 @@ import psutil
 import pytest
 from psycopg import sql
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.settings import EMBEDDED_FILE
 from tests.acceptance.conftest import Deployment
 from tests.conftest import Database

@@ -1,6 +1,6 @@
 """Two pipelines of one source, to PostgreSQL and to Snowflake: neither is in the way of the other."""
 
-from rosetta_dagster.cdc.config import Status
+from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.demo import shop
 from rosetta_dagster.demo.environment import ANALYTICS, PIPELINE
 from tests.acceptance.conftest import Deployment

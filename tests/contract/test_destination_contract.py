@@ -9,7 +9,12 @@ from typing import TypeAlias
 
 import pytest
 
-from rosetta_dagster.cdc.batch import compact
+from rosetta_dagster.cdc.change.batch import compact
+from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Row
+from rosetta_dagster.cdc.change.pages import CopiedRange, PageRange, Relation
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.change.schema import Column, Filling, Identity, TableSchema
+from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.errors import (
     BrokenTable,
@@ -20,13 +25,9 @@ from rosetta_dagster.cdc.errors import (
     TableNotOurs,
     WatermarkMoved,
 )
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Row
-from rosetta_dagster.cdc.pages import CopiedRange, PageRange, Relation
-from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.schema import Column, Filling, Identity, TableId, TableSchema
-from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
-from tests.contract.destinations import KINDS, DestinationKind, TextRow, in_order, make
-from tests.unit.changes import Text, delete, delete_whole, insert, key_row, only, rekey, row, table, truncate, update
+from rosetta_dagster.cdc.table_id import TableId
+from tests.support.changes import Text, delete, delete_whole, insert, key_row, only, rekey, row, table, truncate, update
+from tests.support.destinations import KINDS, DestinationKind, TextRow, in_order, make
 
 IDENTITY = StreamIdentity(pipeline="shop", system_identifier="7000000000000000001", slot_name="rosetta_shop")
 BEGINNING = SnapshotPoint(Lsn(16), XidSnapshot(100, 100, frozenset()))

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.change.position import Engine
 
 from .description import described
 from .execution import Tally, execute

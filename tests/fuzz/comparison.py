@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg import sql
 
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.testing import digest
 
 _COLUMNS = """

@@ -3,8 +3,8 @@
 import json
 import sys
 
-from rosetta_dagster.cdc.config import PipelineConfig
-from rosetta_dagster.cdc.worker import Worker
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.run.worker import Worker
 from tests.fuzz.limits import set_limits
 
 

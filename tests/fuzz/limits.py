@@ -1,10 +1,12 @@
 """Makes batches, ranges of a copy, and the times between commits and beats small: little data crosses many boundaries."""
 
-from rosetta_dagster.cdc import pages, pipeline, spool
+from rosetta_dagster.cdc.change import pages
+from rosetta_dagster.cdc.copy import spool
 from rosetta_dagster.cdc.source import heartbeat
 from rosetta_dagster.cdc.source.debezium import stream as debezium
 from rosetta_dagster.cdc.source.pgoutput import reader
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
+from rosetta_dagster.cdc.stream import replicate as pipeline
 
 _CHANGE_LIMIT = reader.CHANGE_LIMIT
 _STREAMS = (PgoutputStream, debezium.DebeziumStream)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, SourceConfig, TableConfig, TableState
+from rosetta_dagster.cdc.change.position import Engine, Lsn
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, SourceConfig, TableConfig, TableState
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import RosettaError, Unexpected
-from rosetta_dagster.cdc.position import Engine, Lsn
 from rosetta_dagster.cdc.report import Phase
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
-from rosetta_dagster.cdc.worker import Worker
+from rosetta_dagster.cdc.table_id import TableId
 from tests.conftest import Database
 
 from .limits import set_limits

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
 
-from rosetta_dagster.cdc.position import Engine
+from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.conftest import Database
 

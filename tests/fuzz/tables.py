@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from hypothesis import strategies as st
 
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 
 from .names import cut, literal, names, quoted, told_apart
 from .types import Type, types

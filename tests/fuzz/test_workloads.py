@@ -6,13 +6,15 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import strategies as st
 
-from rosetta_dagster.cdc import pages, pipeline, spool
-from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.change import pages
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.copy import spool
 from rosetta_dagster.cdc.source import heartbeat
 from rosetta_dagster.cdc.source.debezium import stream as debezium
 from rosetta_dagster.cdc.source.pgoutput import reader
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
+from rosetta_dagster.cdc.stream import replicate as pipeline
+from rosetta_dagster.cdc.table_id import TableId
 
 from .alterations import DropColumn, RenameColumn, may_be_set_aside
 from .comparison import difference

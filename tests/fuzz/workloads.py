@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 
 from hypothesis import strategies as st
 
-from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.table_id import TableId
 
 from .alterations import (
     NARROWER,

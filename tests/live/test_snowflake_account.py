@@ -12,18 +12,19 @@ from typing import Any
 
 import pytest
 
+from rosetta_dagster.cdc.change.event import UNCHANGED
+from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.change.schema import Identity, TableSchema
 from rosetta_dagster.cdc.destination.base import Destination
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.keys import generate_key, key_of
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable, WatermarkMoved
-from rosetta_dagster.cdc.event import UNCHANGED
-from rosetta_dagster.cdc.position import Lsn
-from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
-from tests.contract.destinations import SnowflakeKind, make
+from rosetta_dagster.cdc.table_id import TableId
 from tests.contract.test_destination_contract import IDENTITY, ITEMS, NOTES, copy
-from tests.integration.test_snowflake_destination import FACTS, HELD, TEXTS, apply
-from tests.snowflake_database import SnowflakeDatabase, drop_database, fresh_database, live_config
-from tests.unit.changes import insert, table, update
+from tests.integration.delivery.test_snowflake_destination import FACTS, HELD, TEXTS, apply
+from tests.support.changes import insert, table, update
+from tests.support.destinations import SnowflakeKind, make
+from tests.support.snowflake_database import SnowflakeDatabase, drop_database, fresh_database, live_config
 
 pytestmark = [
     pytest.mark.snowflake,

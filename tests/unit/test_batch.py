@@ -3,11 +3,10 @@ from itertools import permutations
 
 import pytest
 
-from rosetta_dagster.cdc.batch import Batch, Compaction, Merge, Move, Recount, Step, Truncate, compact, complete
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Row
-from rosetta_dagster.cdc.schema import Identity, TableSchema
-
-from .changes import columns_of, delete, delete_whole, insert, rekey, row, table, truncate, update
+from rosetta_dagster.cdc.change.batch import Batch, Compaction, Merge, Move, Recount, Step, Truncate, compact, complete
+from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Key, Row
+from rosetta_dagster.cdc.change.schema import Identity, TableSchema
+from tests.support.changes import columns_of, delete, delete_whole, insert, rekey, row, table, truncate, update
 
 ITEMS = table("id", "name", "body")
 FULL = table("id", "name", "body", identity=Identity.FULL)

@@ -5,11 +5,10 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosetta_dagster.cdc.batch import Merge, Move, Recount, Step, Truncate, compact
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Key, Operation, Row, Value, key_of
-from rosetta_dagster.cdc.schema import Identity, TableSchema
-
-from .changes import SOMEWHERE, columns_of, key_row, table
+from rosetta_dagster.cdc.change.batch import Merge, Move, Recount, Step, Truncate, compact
+from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Key, Operation, Row, Value, key_of
+from rosetta_dagster.cdc.change.schema import Identity, TableSchema
+from tests.support.changes import SOMEWHERE, columns_of, key_row, table
 
 #: The key's columns are neither first nor in order, so that a mixed-up index shows.
 KEYED = table("name", "b", "body", "a", key=("a", "b"))

@@ -1,10 +1,16 @@
 import pytest
 
-from rosetta_dagster.cdc.broken import BrokenTables
-from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, PostgresConnection, SourceConfig, TableConfig
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.pipeline import (
+    DestinationConfig,
+    PipelineConfig,
+    PostgresConnection,
+    SourceConfig,
+    TableConfig,
+)
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, DestinationRejected, SlotInvalid, TerminalError
-from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
+from rosetta_dagster.cdc.table_id import TableId
 
 ORDERS, NOTES = TableId("public", "orders"), TableId("public", "notes")
 CONFIG = PipelineConfig(

@@ -5,10 +5,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosetta_dagster.cdc.columns import ChangeColumns, Form, Kind
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation
-
-from .changes import columns_of, delete, insert, row, table, truncate, update
+from rosetta_dagster.cdc.change.columns import ChangeColumns, Form, Kind
+from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Operation
+from tests.support.changes import columns_of, delete, insert, row, table, truncate, update
 
 ITEMS = table("id", "name")
 INSERTED = Kind(Operation.INSERT, ITEMS, Form.WHOLE)

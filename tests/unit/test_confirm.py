@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.reconcile.comparison import PROOFS, ROUNDS, Kind, confirm
 from rosetta_dagster.cdc.reconcile.side import BucketHash, differing_buckets, differing_keys, parts
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rosetta_dagster.cdc.change.event import UNCHANGED, Row, Value
 from rosetta_dagster.cdc.destination.postgres import copy_text
 from rosetta_dagster.cdc.destination.postgres.copy_text import blocks, lines
-from rosetta_dagster.cdc.event import UNCHANGED, Row, Value
 
 MEANINGS = {b"\\": b"\\", b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 

@@ -3,18 +3,18 @@ from dataclasses import replace
 
 import pytest
 
-from rosetta_dagster.cdc.columns import Form
+from rosetta_dagster.cdc.change.columns import Form
+from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Operation, UnreadableTable
+from rosetta_dagster.cdc.change.position import Lsn, Position
+from rosetta_dagster.cdc.change.schema import Identity, TableSchema
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation, UnreadableTable
-from rosetta_dagster.cdc.position import Lsn, Position
-from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas
 from rosetta_dagster.cdc.source.debezium.events import INTEGER, TEXT
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
 from rosetta_dagster.cdc.source.debezium.reader import Reader
-from tests.debezium_batches import Event, batch_of, event, layout_of
-
-from .changes import column, row, table
+from rosetta_dagster.cdc.table_id import TableId
+from tests.support.changes import column, row, table
+from tests.support.debezium_batches import Event, batch_of, event, layout_of
 
 PLACEHOLDER = "rosetta-unchanged-0123"
 ITEMS = table("id", "name")

@@ -1,5 +1,5 @@
-from rosetta_dagster.cdc.event import UNCHANGED
-from tests.debezium_batches import Beat, Event, batch_of, event, read
+from rosetta_dagster.cdc.change.event import UNCHANGED
+from tests.support.debezium_batches import Beat, Event, batch_of, event, read
 
 
 def test_events_and_beats_are_read_in_their_order() -> None:

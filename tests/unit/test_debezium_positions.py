@@ -1,10 +1,9 @@
-from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.source.debezium.decode import Decoder
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
 from rosetta_dagster.cdc.source.debezium.reader import Reader
-from tests.debezium_batches import batch_of, event
-
-from .changes import table
+from tests.support.changes import table
+from tests.support.debezium_batches import batch_of, event
 
 #: (xid, lsn, LSN of the COMMIT before, as Debezium tells it)
 Event = tuple[int, int, int | None]

@@ -1,12 +1,11 @@
-from rosetta_dagster.cdc.columns import ChangeColumns
-from rosetta_dagster.cdc.event import UNCHANGED, Operation
-from rosetta_dagster.cdc.position import Lsn, Position
+from rosetta_dagster.cdc.change.columns import ChangeColumns
+from rosetta_dagster.cdc.change.event import UNCHANGED, Operation
+from rosetta_dagster.cdc.change.position import Lsn, Position
 from rosetta_dagster.cdc.source.debezium.decode import Decoder
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
 from rosetta_dagster.cdc.source.debezium.reader import Reader
-from tests.debezium_batches import Beat, Event, batch_of, event
-
-from .changes import row, table
+from tests.support.changes import row, table
+from tests.support.debezium_batches import Beat, Event, batch_of, event
 
 ITEMS = table("id", "name")
 START = Lsn(90)

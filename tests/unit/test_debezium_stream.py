@@ -7,11 +7,11 @@ from typing import cast
 
 import pytest
 
-from rosetta_dagster.cdc.batch import compact
+from rosetta_dagster.cdc.change.batch import compact
+from rosetta_dagster.cdc.change.event import UNCHANGED, Operation, Value
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, StreamEnded
-from rosetta_dagster.cdc.event import UNCHANGED, Operation, Value
-from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.debezium import stream as stream_module
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas
@@ -19,10 +19,10 @@ from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
 from rosetta_dagster.cdc.source.debezium.reader import Reader
 from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
-from tests import debezium_batches
-from tests.debezium_batches import Beat, Event
-
-from .changes import row, table
+from rosetta_dagster.cdc.table_id import TableId
+from tests.support import debezium_batches
+from tests.support.changes import row, table
+from tests.support.debezium_batches import Beat, Event
 
 ITEMS = table("id", "name")
 PLACEHOLDER = "rosetta-unchanged-0123"

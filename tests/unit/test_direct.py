@@ -8,16 +8,16 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from rosetta_dagster.cdc.batch import Merge, TableBatch, compact
-from rosetta_dagster.cdc.config import SchemaPolicy
+from rosetta_dagster.cdc.change.batch import Merge, TableBatch, compact
+from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Key
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
 from rosetta_dagster.cdc.destination.postgres import direct
 from rosetta_dagster.cdc.destination.postgres.direct import DirectWriter, _Statements
 from rosetta_dagster.cdc.destination.postgres.state import StreamState
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Key
-from rosetta_dagster.cdc.schema import TableId, TableSchema
-
-from .changes import delete, insert, rekey, row, table, truncate, update
+from rosetta_dagster.cdc.table_id import TableId
+from tests.support.changes import delete, insert, rekey, row, table, truncate, update
 
 TARGET = TableId("mirror", "items")
 ITEMS, NOTES = table("id", "name"), table("id", "name", name="notes")

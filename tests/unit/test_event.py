@@ -1,8 +1,7 @@
 import copy
 
-from rosetta_dagster.cdc.event import UNCHANGED, key_of
-
-from .changes import row, table
+from rosetta_dagster.cdc.change.event import UNCHANGED, key_of
+from tests.support.changes import row, table
 
 
 def test_the_key_of_a_row_is_in_the_order_of_the_key() -> None:

@@ -3,8 +3,8 @@ import weakref
 
 import pytest
 
-from rosetta_dagster.cdc import garbage
-from rosetta_dagster.cdc.garbage import RareCollections
+from rosetta_dagster.cdc.run import gc_policy as garbage
+from rosetta_dagster.cdc.run.gc_policy import RareCollections
 
 
 class Circle:

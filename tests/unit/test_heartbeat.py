@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
-from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.source import heartbeat as heartbeat_module
 from rosetta_dagster.cdc.source.heartbeat import BEAT_INTERVAL, MESSAGE_PREFIX, STALL_TIMEOUT, Heartbeat
 

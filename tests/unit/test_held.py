@@ -1,13 +1,12 @@
 from dataclasses import replace
 
+from rosetta_dagster.cdc.change.event import Change
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import Held
-from rosetta_dagster.cdc.event import Change
-from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.run import schemas_at_the_start
-from rosetta_dagster.cdc.schema import TableSchema
-from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
-
-from .changes import insert, table
+from rosetta_dagster.cdc.run.run import schemas_at_the_start
+from tests.support.changes import insert, table
 
 ITEMS = table("id")
 ORDERS = table("id", name="orders")

@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from rosetta_dagster.cdc.event import UNCHANGED, Row, Value
-from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.change.event import UNCHANGED, Row, Value
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.source.pgoutput import protocol
 from rosetta_dagster.cdc.source.pgoutput.protocol import Begin, Relation, RelationColumn, text_finder
 from tests.conftest import Database

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from rosetta_dagster.cdc.batch import Merge, compact
-from rosetta_dagster.cdc.columns import Form
+from rosetta_dagster.cdc.change.batch import Merge, compact
+from rosetta_dagster.cdc.change.columns import Form
+from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Operation
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema
 from rosetta_dagster.cdc.errors import StreamEnded, StreamStalled
-from rosetta_dagster.cdc.event import UNCHANGED, Change, Operation
-from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.pgoutput import reader as reader_module
 from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn
@@ -22,8 +22,9 @@ from rosetta_dagster.cdc.source.pgoutput.reader import Reader
 from rosetta_dagster.cdc.source.pgoutput.relations import Relations
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
 from rosetta_dagster.cdc.source.pgoutput.walsender import Walsender
+from rosetta_dagster.cdc.table_id import TableId
+from tests.support.changes import row, table
 
-from .changes import row, table
 from .test_pgoutput_protocol import (
     COMMITTED_AT,
     begin,

@@ -9,21 +9,20 @@ from typing import cast
 
 import pytest
 
-from rosetta_dagster.cdc import pipeline
-from rosetta_dagster.cdc.batch import Batch, compact
+from rosetta_dagster.cdc.change.batch import Batch, compact
+from rosetta_dagster.cdc.change.event import Change, Operation
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import Destination, FlushPolicy, Held
 from rosetta_dagster.cdc.errors import ChangeUndecodable, DestinationUnavailable
-from rosetta_dagster.cdc.event import Change, Operation
-from rosetta_dagster.cdc.pipeline import replicate
-from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.replica import Replica
 from rosetta_dagster.cdc.report import Reporter, TableCounts
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
-from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
-
-from .changes import delete, insert, table, unreadable, update
+from rosetta_dagster.cdc.stream import replicate as pipeline
+from rosetta_dagster.cdc.stream.replica import Replica
+from rosetta_dagster.cdc.stream.replicate import replicate
+from rosetta_dagster.cdc.table_id import TableId
+from tests.support.changes import delete, insert, table, unreadable, update
 
 ITEMS = table("id", "name")
 LONG_AGO = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -353,7 +352,7 @@ def test_held_changes_are_applied_in_a_silence_when_they_have_waited_long_enough
     # Each look at the stream takes 25 seconds.
     clock = SimpleNamespace(monotonic=lambda: 25.0 * (length - len(run.stream.deliveries)))
     monkeypatch.setattr(pipeline, "time", clock)
-    monkeypatch.setattr("rosetta_dagster.cdc.replica.time", clock)
+    monkeypatch.setattr("rosetta_dagster.cdc.stream.replica.time", clock)
     run.start()
     assert ["heard 0/82", "idle", "idle", "idle"] == run.beats[:4]
     assert ["a applies", "commit 0/82"] == run.journal

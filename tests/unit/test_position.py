@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosetta_dagster.cdc.position import Lsn, Position
+from rosetta_dagster.cdc.change.position import Lsn, Position
 
 
 @given(st.integers(min_value=0, max_value=2**64 - 1))

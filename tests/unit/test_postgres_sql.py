@@ -2,11 +2,11 @@ from dataclasses import replace
 
 from psycopg import sql as psycopg_sql
 
+from rosetta_dagster.cdc.change.event import UNCHANGED
+from rosetta_dagster.cdc.change.schema import Identity, TableSchema
 from rosetta_dagster.cdc.destination.postgres import sql, state_sql
-from rosetta_dagster.cdc.event import UNCHANGED
-from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
-
-from .changes import column, table
+from rosetta_dagster.cdc.table_id import TableId
+from tests.support.changes import column, table
 
 TARGET = TableId("mirror", "items")
 ITEMS = TableSchema(

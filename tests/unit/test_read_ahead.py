@@ -3,8 +3,8 @@ import time
 
 import pytest
 
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.errors import StreamEnded, StreamStalled
-from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.pgoutput import ahead
 from rosetta_dagster.cdc.source.pgoutput.ahead import ReadAhead

@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rosetta_dagster.cdc.event import Operation
-from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.change.event import Operation
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.report import Applied, Phase, Report, Reporter, TableCounts
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 
 ITEMS = TableId("public", "items")
 ORDERS = TableId("public", "orders")

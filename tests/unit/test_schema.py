@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from rosetta_dagster.cdc.schema import TableId, TableSchema, columns_named, missing_columns
-
-from .changes import column, table
+from rosetta_dagster.cdc.change.schema import TableSchema, columns_named, missing_columns
+from rosetta_dagster.cdc.table_id import TableId
+from tests.support.changes import column, table
 
 
 @pytest.mark.parametrize(

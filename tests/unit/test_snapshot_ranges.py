@@ -2,11 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosetta_dagster.cdc.pages import PAGES_PER_RANGE, PageRange, Relation, page_ranges, uncovered
-from rosetta_dagster.cdc.schema import TableId
-from rosetta_dagster.cdc.snapshot import Part, copy_statement
-
-from .changes import table
+from rosetta_dagster.cdc.change.pages import PAGES_PER_RANGE, PageRange, Relation, page_ranges, uncovered
+from rosetta_dagster.cdc.copy.snapshot import Part, copy_statement
+from rosetta_dagster.cdc.table_id import TableId
+from tests.support.changes import table
 
 ITEMS = table("id", "name")
 WHOLE = Relation(ITEMS.id, 1)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from rosetta_dagster.embedded.snowflake.emulator.authentication import KeyPairAuthentication, LoginRefused
 from rosetta_dagster.embedded.snowflake.key_pair import KeyPair, fingerprint, load_public_key
-from tests.snowflake_account import private_key
+from tests.support.snowflake_account import private_key
 
 NOW = 1_800_000_000
 PAIR, OTHER = KeyPair.generate(), KeyPair.generate()

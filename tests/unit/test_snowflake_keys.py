@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from pydantic import SecretStr
 
-from rosetta_dagster.cdc.config import checked
+from rosetta_dagster.cdc.config.pipeline import checked
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeConnection
 from rosetta_dagster.cdc.destination.snowflake.keys import KeyRefused, alter_user, generate_key, key_of, load_key, read_key
 from rosetta_dagster.cdc.errors import ConfigurationError

@@ -6,7 +6,10 @@ import pytest
 # The driver may be named by the folder that it belongs to, and by its tests.
 from snowflake.connector.errors import DatabaseError, OperationalError, ProgrammingError
 
-from rosetta_dagster.cdc.batch import Merge, Move, Recount, Truncate
+from rosetta_dagster.cdc.change.batch import Merge, Move, Recount, Truncate
+from rosetta_dagster.cdc.change.event import UNCHANGED
+from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema
 from rosetta_dagster.cdc.destination.snowflake import sql, state_sql
 from rosetta_dagster.cdc.destination.snowflake.columns import PresentColumn
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
@@ -17,11 +20,8 @@ from rosetta_dagster.cdc.destination.snowflake.names import Names
 from rosetta_dagster.cdc.destination.snowflake.staged import Moves, grouped, staged_rows, unsent
 from rosetta_dagster.cdc.destination.snowflake.types import Form, Target
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable
-from rosetta_dagster.cdc.event import UNCHANGED
-from rosetta_dagster.cdc.position import Lsn
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema
-
-from .changes import column, row
+from rosetta_dagster.cdc.table_id import TableId
+from tests.support.changes import column, row
 
 
 def layout(*columns: Column, key: tuple[str, ...] = ("id",), target: TableId | None = None, **config: Any) -> Layout:

@@ -6,12 +6,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from rosetta_dagster.cdc.change.schema import Column
 from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.texts import iso_interval, json_array, json_object
 from rosetta_dagster.cdc.destination.snowflake.types import target_of
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter, Touched
 from rosetta_dagster.cdc.errors import DestinationRejected
-from rosetta_dagster.cdc.schema import Column
 
 PLACE = "table public.facts, column fact"
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosetta_dagster.cdc.visibility import XidSnapshot
+from rosetta_dagster.cdc.change.visibility import XidSnapshot
 
 XID_SPACE = 1 << 32
 

@@ -5,12 +5,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from rosetta_dagster.cdc.batch import Batch
-from rosetta_dagster.cdc.event import Change
-from rosetta_dagster.cdc.pages import CopiedRange
-from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
-from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.visibility import SnapshotPoint
+from rosetta_dagster.cdc.change.batch import Batch
+from rosetta_dagster.cdc.change.event import Change
+from rosetta_dagster.cdc.change.pages import CopiedRange
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.visibility import SnapshotPoint
+from rosetta_dagster.cdc.table_id import TableId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib import import_module
 
-from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig
 from rosetta_dagster.cdc.destination.base import Destination
 from rosetta_dagster.cdc.errors import ConfigurationError
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
-from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.reconcile.side import Side, differing_buckets, differing_keys, parts
 from rosetta_dagster.cdc.reconcile.sql import Key
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import psycopg
 
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.errors import StreamStalled
-from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
 
 #: How long the stream may take to catch up, in seconds.

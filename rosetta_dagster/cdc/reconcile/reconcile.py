@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, PostgresDestinationConfig, checked
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, PostgresDestinationConfig, checked
 from rosetta_dagster.cdc.destination.postgres.factory import target_of
 from rosetta_dagster.cdc.errors import (
     ConfigurationError,
@@ -14,14 +15,14 @@ from rosetta_dagster.cdc.errors import (
     RosettaError,
     StreamStalled,
 )
-from rosetta_dagster.cdc.postgres_errors import Translation, connect, translated
+from rosetta_dagster.cdc.postgres.errors import Translation, connect, translated
 from rosetta_dagster.cdc.reconcile.comparison import Comparison, Difference, compare
 from rosetta_dagster.cdc.reconcile.progress import wait_until_caught_up
 from rosetta_dagster.cdc.reconcile.repair import repair
 from rosetta_dagster.cdc.reconcile.side import Side
-from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source import connections
 from rosetta_dagster.cdc.source.catalog import read_schemas
+from rosetta_dagster.cdc.table_id import TableId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

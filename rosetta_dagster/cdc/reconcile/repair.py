@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import psycopg
 
-from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.reconcile import sql
 from rosetta_dagster.cdc.reconcile.comparison import Difference, Kind, confirm
 from rosetta_dagster.cdc.reconcile.side import Side, parts

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.reconcile import sql
 from rosetta_dagster.cdc.reconcile.sql import Key
-from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.table_id import TableId
 
 #: Keys that are looked up at once.
 KEYS_AT_ONCE = 5000

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from psycopg import sql
 
-from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.table_id import TableId
 
 #: The values of a row's key, in the key's order, in their text form.
 Key = tuple[str, ...]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from rosetta_dagster.cdc.event import Change
-from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
+from rosetta_dagster.cdc.change.event import Change
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Watermark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

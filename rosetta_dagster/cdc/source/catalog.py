@@ -5,8 +5,9 @@ from typing import Any
 
 import psycopg
 
-from rosetta_dagster.cdc.pages import Relation
-from rosetta_dagster.cdc.schema import Column, Filling, Identity, TableId, TableSchema
+from rosetta_dagster.cdc.change.pages import Relation
+from rosetta_dagster.cdc.change.schema import Column, Filling, Identity, TableSchema
+from rosetta_dagster.cdc.table_id import TableId
 
 #: One row for each column of the tables. A generated column is left out: its values are not logged.
 #: The key is the replica identity's index, else the primary key; of an index only its key columns, without those it

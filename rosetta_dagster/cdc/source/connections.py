@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager, ExitStack
 import psycopg
 from psycopg.rows import TupleRow
 
-from rosetta_dagster.cdc import postgres_errors
-from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import ConfigurationError, SourceUnavailable
-from rosetta_dagster.cdc.patience import PatientConnection
+from rosetta_dagster.cdc.postgres import errors as postgres_errors
+from rosetta_dagster.cdc.postgres.watched_connection import PatientConnection
 
 #: Text forms must not depend on the defaults of the server, the database or the user. With an empty search path the
 #: catalog prints every name in full.

@@ -8,9 +8,9 @@ change, touches no table, and its absence shows that the engine is stuck.
 import time
 from collections.abc import Callable
 
-from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
-from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 
 #: Seconds of silence after which a message is written.

@@ -9,14 +9,15 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from rosetta_dagster.cdc.config import PipelineConfig
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.change.schema import Identity, TableSchema
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.errors import PreflightFailed
-from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.schema import Identity, TableId, TableSchema
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.debezium.readable import unreadable
 from rosetta_dagster.cdc.source.publications import OWN_PREFIX, Publication, read_publication
+from rosetta_dagster.cdc.table_id import TableId
 
 
 class Severity(StrEnum):

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 
 #: Publications of this prefix are Rosetta's own to change.
 OWN_PREFIX = "rosetta_"

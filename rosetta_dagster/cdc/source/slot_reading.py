@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.change.position import Lsn
 
 _READ = """
 SELECT active, wal_status, confirmed_flush_lsn::text,

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 
-from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import SlotInvalid, SourceUnavailable
-from rosetta_dagster.cdc.patience import PatientConnection
-from rosetta_dagster.cdc.position import Lsn
+from rosetta_dagster.cdc.postgres.watched_connection import PatientConnection
 from rosetta_dagster.cdc.source.connections import connect_for_replication, source_errors
 
 #: How long the walsender of a run that was killed may take to notice, in seconds.

@@ -1,1 +1,4 @@
-"""The configuration database: what is to be replicated, and how it goes."""
+"""The configuration database: which pipelines are wanted, how they are doing, and who runs them.
+
+It owns the rows, their secrets and the migrations. It opens no source and no destination.
+"""

@@ -5,7 +5,7 @@ from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from rosetta_dagster.cdc.errors import ConfigurationError, StoreUnavailable
-from rosetta_dagster.cdc.postgres_errors import Translation
+from rosetta_dagster.cdc.postgres.errors import Translation
 
 TRANSLATION = Translation(who="the configuration database", unavailable=StoreUnavailable, rejected=ConfigurationError)
 

@@ -10,7 +10,8 @@ import psycopg
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from rosetta_dagster.cdc.config import (
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.pipeline import (
     DestinationConfig,
     Health,
     PipelineConfig,
@@ -24,10 +25,8 @@ from rosetta_dagster.cdc.config import (
     default_name,
 )
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
-from rosetta_dagster.cdc.patience import PatientConnection
-from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.postgres_errors import translated
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.postgres.errors import translated
+from rosetta_dagster.cdc.postgres.watched_connection import PatientConnection
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.connection import TRANSLATION, conninfo
@@ -44,6 +43,7 @@ from rosetta_dagster.cdc.store.records import (
     WalSample,
 )
 from rosetta_dagster.cdc.store.secrets import SecretBox, is_encrypted
+from rosetta_dagster.cdc.table_id import TableId
 
 #: Fields of `destinations.config` that are secrets.
 SECRET_FIELDS = ("password", "private_key", "private_key_passphrase")

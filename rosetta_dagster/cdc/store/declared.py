@@ -7,13 +7,13 @@ from typing import Any, Literal, NamedTuple
 import psycopg
 from psycopg.types.json import Jsonb
 
-from rosetta_dagster.cdc.config import PostgresConnection, SchemaPolicy, Status
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection, SchemaPolicy, Status
+from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
-from rosetta_dagster.cdc.position import Engine
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.database import SECRET_FIELDS, Store
-from rosetta_dagster.cdc.thresholds import Thresholds
+from rosetta_dagster.cdc.table_id import TableId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

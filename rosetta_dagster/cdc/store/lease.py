@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 
 from rosetta_dagster.cdc.errors import LeaseHeld
-from rosetta_dagster.cdc.postgres_errors import translated
+from rosetta_dagster.cdc.postgres.errors import translated
 from rosetta_dagster.cdc.store.connection import TRANSLATION
 
 #: First key of the advisory locks that are leases; the second is the pipeline's id.

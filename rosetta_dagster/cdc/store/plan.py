@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rosetta_dagster.cdc.config import DestinationConfig, SourceConfig
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, SourceConfig
 from rosetta_dagster.cdc.errors import PipelineNotFound
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.database import SECRET_FIELDS, Store
 from rosetta_dagster.cdc.store.declared import (
@@ -19,6 +18,7 @@ from rosetta_dagster.cdc.store.declared import (
     put_source,
 )
 from rosetta_dagster.cdc.store.records import PipelineShape
+from rosetta_dagster.cdc.table_id import TableId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

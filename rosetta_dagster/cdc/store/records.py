@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from rosetta_dagster.cdc.config import Health, Status, TableState
-from rosetta_dagster.cdc.position import Engine, Lsn
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.change.position import Engine, Lsn
+from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
+from rosetta_dagster.cdc.table_id import TableId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ Format: https://www.postgresql.org/docs/current/sql-copy.html, section "Text For
 
 from collections.abc import Iterator, Sequence
 
-from rosetta_dagster.cdc.event import UNCHANGED, Row
+from rosetta_dagster.cdc.change.event import UNCHANGED, Row
 
 #: What separates fields and rows, and stands for NULL, until the values are escaped. No text of PostgreSQL holds a zero
 #: byte: so many rows can be joined first and then escaped as one, which costs a twentieth of value by value.

@@ -6,8 +6,12 @@ from contextlib import ExitStack, contextmanager
 import psycopg
 from psycopg.sql import Composed
 
-from rosetta_dagster.cdc.batch import Batch
-from rosetta_dagster.cdc.config import NAME_LIMIT, PostgresConnection, SchemaPolicy
+from rosetta_dagster.cdc.change.batch import Batch
+from rosetta_dagster.cdc.change.pages import CopiedRange
+from rosetta_dagster.cdc.change.position import Lsn, Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.visibility import SnapshotPoint
+from rosetta_dagster.cdc.config.pipeline import NAME_LIMIT, PostgresConnection, SchemaPolicy
 from rosetta_dagster.cdc.destination.base import Drift, FlushPolicy, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import sql, state_sql
 from rosetta_dagster.cdc.destination.postgres.drift import drift_of, read_columns
@@ -15,11 +19,8 @@ from rosetta_dagster.cdc.destination.postgres.merge import Merger
 from rosetta_dagster.cdc.destination.postgres.state import StreamState, add_range, forget_copies, forget_stream, set_aside
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable, breaking
-from rosetta_dagster.cdc.pages import CopiedRange
-from rosetta_dagster.cdc.position import Lsn, Watermark
-from rosetta_dagster.cdc.postgres_errors import Translation, connect, translated
-from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.visibility import SnapshotPoint
+from rosetta_dagster.cdc.postgres.errors import Translation, connect, translated
+from rosetta_dagster.cdc.table_id import TableId
 
 #: Name of the temporary table that a loader's rows pass when they may replace others.
 _STAGING = "rosetta_load"

@@ -12,13 +12,14 @@ from typing import Final, TypeGuard, cast
 
 import psycopg
 
-from rosetta_dagster.cdc.batch import Merge, Step, TableBatch
+from rosetta_dagster.cdc.change.batch import Merge, Step, TableBatch
+from rosetta_dagster.cdc.change.event import UNCHANGED, Key, Row, Value
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.destination.postgres.state import StreamState
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
-from rosetta_dagster.cdc.event import UNCHANGED, Key, Row, Value
-from rosetta_dagster.cdc.postgres_errors import is_passing
-from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.postgres.errors import is_passing
+from rosetta_dagster.cdc.table_id import TableId
 
 #: Rows and deleted keys of a step, beyond which a staging table costs less once it is there.
 ROW_LIMIT: Final = 1_000

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
+from rosetta_dagster.cdc.change.schema import Column, TableSchema
 from rosetta_dagster.cdc.destination.base import Drift
 from rosetta_dagster.cdc.destination.postgres.sql import add_column, create_table, table
-from rosetta_dagster.cdc.schema import Column, TableId, TableSchema
+from rosetta_dagster.cdc.table_id import TableId
 
 _COLUMNS = """
 SELECT attname::text, format_type(atttypid, atttypmod), attnotnull, atthasdef OR attidentity <> ''

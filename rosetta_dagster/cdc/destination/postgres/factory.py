@@ -1,6 +1,6 @@
 """Makes a PostgreSQL destination from its row and the pipeline's tables."""
 
-from rosetta_dagster.cdc.config import (
+from rosetta_dagster.cdc.config.pipeline import (
     DestinationConfig,
     PipelineConfig,
     PostgresDestinationConfig,
@@ -8,7 +8,7 @@ from rosetta_dagster.cdc.config import (
     checked,
 )
 from rosetta_dagster.cdc.destination.postgres.destination import PostgresDestination
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 
 
 def make(config: DestinationConfig, pipeline: PipelineConfig) -> PostgresDestination:

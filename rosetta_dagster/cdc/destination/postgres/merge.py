@@ -8,15 +8,16 @@ from functools import partial
 import psycopg
 from psycopg.sql import Composed
 
-from rosetta_dagster.cdc.batch import Merge, Move, Recount, Step, TableBatch, Truncate
+from rosetta_dagster.cdc.change.batch import Merge, Move, Recount, Step, TableBatch, Truncate
+from rosetta_dagster.cdc.change.event import UNCHANGED, Row
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.postgres import sql
 from rosetta_dagster.cdc.destination.postgres.copy_text import blocks
 from rosetta_dagster.cdc.destination.postgres.direct import DirectWriter
 from rosetta_dagster.cdc.destination.postgres.state import StreamState
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
-from rosetta_dagster.cdc.event import UNCHANGED, Row
-from rosetta_dagster.cdc.postgres_errors import Translation, translated
-from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.postgres.errors import Translation, translated
+from rosetta_dagster.cdc.table_id import TableId
 
 #: Fewer new rows are merged with the others: a statement costs as much as a few dozen rows.
 DIRECT_ROWS = 64

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from rosetta_dagster.cdc.event import UNCHANGED, Key, Row, Value
-from rosetta_dagster.cdc.schema import Column, TableId, TableSchema
+from rosetta_dagster.cdc.change.event import UNCHANGED, Key, Row, Value
+from rosetta_dagster.cdc.change.schema import Column, TableSchema
+from rosetta_dagster.cdc.table_id import TableId
 
 _COMMA = sql.SQL(", ")
 _AND = sql.SQL(" AND ")

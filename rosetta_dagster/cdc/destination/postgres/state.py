@@ -6,13 +6,14 @@ from typing import NamedTuple, TypeAlias
 import psycopg
 from pydantic import TypeAdapter
 
+from rosetta_dagster.cdc.change.pages import CopiedRange, PageRange, Relation
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import BegunCopy, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import state_sql
 from rosetta_dagster.cdc.errors import SlotInvalid, WatermarkMoved
-from rosetta_dagster.cdc.pages import CopiedRange, PageRange, Relation
-from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
+from rosetta_dagster.cdc.table_id import TableId
 
 #: Every connection here returns plain tuples.
 _Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"

@@ -7,11 +7,9 @@ from typing import TypeAlias
 import psycopg
 from psycopg.types.json import Json
 
-from rosetta_dagster.cdc.config import SchemaPolicy
-from rosetta_dagster.cdc.destination.postgres import sql, state_sql
-from rosetta_dagster.cdc.destination.postgres.binary import BINARY_TYPES
-from rosetta_dagster.cdc.errors import DestinationRejected, SchemaChangeRefused, TableNotOurs
-from rosetta_dagster.cdc.evolution import (
+from rosetta_dagster.cdc.change.schema import Column, TableSchema, missing_columns
+from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
+from rosetta_dagster.cdc.destination.evolution import (
     AddColumn,
     ChangeType,
     DropColumn,
@@ -22,7 +20,10 @@ from rosetta_dagster.cdc.evolution import (
     schema_changes,
     widens,
 )
-from rosetta_dagster.cdc.schema import Column, TableId, TableSchema, missing_columns
+from rosetta_dagster.cdc.destination.postgres import sql, state_sql
+from rosetta_dagster.cdc.destination.postgres.binary import BINARY_TYPES
+from rosetta_dagster.cdc.errors import DestinationRejected, SchemaChangeRefused, TableNotOurs
+from rosetta_dagster.cdc.table_id import TableId
 
 #: Every connection here returns plain tuples.
 _Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"

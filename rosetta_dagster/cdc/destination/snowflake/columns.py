@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.types import Target
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 
 #: Characters of a VARCHAR that was given no length; accounts differ.
 _UNLIMITED = 16 * 1024 * 1024

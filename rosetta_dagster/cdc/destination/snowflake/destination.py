@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 
-from rosetta_dagster.cdc.batch import Batch
-from rosetta_dagster.cdc.config import SchemaPolicy
+from rosetta_dagster.cdc.change.batch import Batch
+from rosetta_dagster.cdc.change.position import Lsn, Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.visibility import SnapshotPoint
+from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
 from rosetta_dagster.cdc.destination.base import Drift, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.columns import read_columns
@@ -25,9 +28,7 @@ from rosetta_dagster.cdc.destination.snowflake.state import (
 )
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.errors import DestinationRejected, breaking
-from rosetta_dagster.cdc.position import Lsn, Watermark
-from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.visibility import SnapshotPoint
+from rosetta_dagster.cdc.table_id import TableId
 
 
 class SnowflakeDestination:

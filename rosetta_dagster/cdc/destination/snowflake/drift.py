@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
+from rosetta_dagster.cdc.change.schema import Column, TableSchema
 from rosetta_dagster.cdc.destination.base import Drift
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.columns import PresentColumn
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 from rosetta_dagster.cdc.destination.snowflake.types import Target
-from rosetta_dagster.cdc.schema import Column, TableSchema
 
 
 def drift_of(schema: TableSchema, layout: Layout, present: Mapping[str, PresentColumn]) -> Iterator[Drift]:

@@ -1,9 +1,9 @@
 """Makes a Snowflake destination from its row and the pipeline's tables."""
 
-from rosetta_dagster.cdc.config import DestinationConfig, PipelineConfig, TableConfig, checked
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, TableConfig, checked
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.destination import SnowflakeDestination
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 
 
 def make(config: DestinationConfig, pipeline: PipelineConfig) -> SnowflakeDestination:

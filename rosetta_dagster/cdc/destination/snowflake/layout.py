@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.snowflake.config import Deletes, SnowflakeDestinationConfig, ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.names import Names
 from rosetta_dagster.cdc.destination.snowflake.types import Target, target_of
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter, Touched
-from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.table_id import TableId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from rosetta_dagster.cdc.change.pages import CopiedRange
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.snowflake import copy_text, sql
 from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
@@ -18,8 +20,6 @@ from rosetta_dagster.cdc.destination.snowflake.state import add_range, add_subst
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter, Touched
 from rosetta_dagster.cdc.errors import RosettaError
-from rosetta_dagster.cdc.pages import CopiedRange
-from rosetta_dagster.cdc.schema import TableSchema
 
 
 class SnowflakeLoader:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from rosetta_dagster.cdc.batch import Batch, Merge, Recount, TableBatch, Truncate
+from rosetta_dagster.cdc.change.batch import Batch, Merge, Recount, TableBatch, Truncate
+from rosetta_dagster.cdc.change.position import Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
@@ -18,8 +20,7 @@ from rosetta_dagster.cdc.destination.snowflake.state import StreamState, add_sub
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import Touched
 from rosetta_dagster.cdc.errors import RosettaError, breaking
-from rosetta_dagster.cdc.position import Watermark
-from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.table_id import TableId
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rosetta_dagster.cdc.errors import DestinationRejected
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 

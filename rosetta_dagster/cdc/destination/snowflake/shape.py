@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from rosetta_dagster.cdc.config import SchemaPolicy
+from rosetta_dagster.cdc.change.schema import Column, Filling, TableSchema
+from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
+from rosetta_dagster.cdc.destination.evolution import raise_refused, schema_changes
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.columns import PresentColumn, renames
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 from rosetta_dagster.cdc.errors import SchemaChangeRefused
-from rosetta_dagster.cdc.evolution import raise_refused, schema_changes
-from rosetta_dagster.cdc.schema import Column, Filling, TableSchema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 from rosetta_dagster.cdc.destination.snowflake.names import quoted
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.table_id import TableId
 
 #: What Rosetta keeps for itself stands in this schema of the destination's database.
 SCHEMA = "ROSETTA"

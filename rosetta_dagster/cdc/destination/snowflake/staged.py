@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from rosetta_dagster.cdc.batch import Merge, Move, Recount, Step
+from rosetta_dagster.cdc.change.batch import Merge, Move, Recount, Step
+from rosetta_dagster.cdc.change.event import UNCHANGED, Key, Row
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter
-from rosetta_dagster.cdc.event import UNCHANGED, Key, Row
-from rosetta_dagster.cdc.schema import TableSchema
 
 
 class Moves(NamedTuple):

@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
+from rosetta_dagster.cdc.change.pages import CopiedRange, PageRange, Relation
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import BegunCopy, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.snowflake import sql, state_sql
 from rosetta_dagster.cdc.destination.snowflake.columns import read_columns
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.values import Touched
 from rosetta_dagster.cdc.errors import SlotInvalid, WatermarkMoved
-from rosetta_dagster.cdc.pages import CopiedRange, PageRange, Relation
-from rosetta_dagster.cdc.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.schema import TableId, TableSchema
-from rosetta_dagster.cdc.visibility import SnapshotPoint, XidSnapshot
+from rosetta_dagster.cdc.table_id import TableId
 
 _SCHEMA = TypeAdapter(TableSchema)
 _NAMES = TypeAdapter(dict[int, str])

@@ -1,7 +1,7 @@
 """The statements that read and write what a Snowflake destination remembers, in its schema ROSETTA."""
 
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.destination.snowflake import sql
-from rosetta_dagster.cdc.position import Lsn
 
 
 def create_stream(stream: str) -> str:

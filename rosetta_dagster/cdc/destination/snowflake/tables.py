@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rosetta_dagster.cdc.config import SchemaPolicy
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
+from rosetta_dagster.cdc.destination.evolution import widens
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.columns import PresentColumn, read_columns
 from rosetta_dagster.cdc.destination.snowflake.config import Deletes, SnowflakeDestinationConfig
@@ -12,8 +14,7 @@ from rosetta_dagster.cdc.destination.snowflake.layout import Layout, layout_of
 from rosetta_dagster.cdc.destination.snowflake.names import Names
 from rosetta_dagster.cdc.destination.snowflake.shape import Shape, every_column, names_after, shape_of, verify
 from rosetta_dagster.cdc.errors import DestinationRejected, TableNotOurs
-from rosetta_dagster.cdc.evolution import widens
-from rosetta_dagster.cdc.schema import TableId, TableSchema
+from rosetta_dagster.cdc.table_id import TableId
 
 MARK_TYPE = "TIMESTAMP_TZ(6)"
 

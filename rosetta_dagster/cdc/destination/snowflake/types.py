@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from rosetta_dagster.cdc.schema import Column
+from rosetta_dagster.cdc.change.schema import Column
 
 #: Digits of a NUMBER.
 PRECISION_LIMIT = 38

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hashlib import md5
 from typing import Any, Final, TypeAlias
 
-from rosetta_dagster.cdc.event import UNCHANGED, Value
+from rosetta_dagster.cdc.change.event import UNCHANGED, Value
 
 #: Turns one element that is not NULL into its text; `ValueError` when it cannot.
 Element: TypeAlias = Callable[[Any], Value]

@@ -6,11 +6,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
+from rosetta_dagster.cdc.change.event import Row, UnreadableTable, Value, key_of
+from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema, columns_named, key_among
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
-from rosetta_dagster.cdc.event import Row, UnreadableTable, Value, key_of
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
 from rosetta_dagster.cdc.source.debezium.events import UNKNOWN_TYPE, Image, Layout
 from rosetta_dagster.cdc.source.debezium.values import is_told_alike, reader_for
+from rosetta_dagster.cdc.table_id import TableId
 
 #: Reads what the catalog says of tables now; those that are gone are missing.
 ReadSchemas: TypeAlias = Callable[[Sequence[TableId]], Mapping[TableId, TableSchema]]

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.errors import ChangeUndecodable, RosettaError, StreamEnded
-from rosetta_dagster.cdc.schema import TableId
 from rosetta_dagster.cdc.source.debezium.events import Batch, Layout
 from rosetta_dagster.cdc.source.debezium.jvm import leave_jvm, start_jvm
+from rosetta_dagster.cdc.table_id import TableId
 
 
 class Records(NamedTuple):

@@ -8,8 +8,8 @@ import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from rosetta_dagster.cdc.event import UNCHANGED, Value
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.change.event import UNCHANGED, Value
+from rosetta_dagster.cdc.table_id import TableId
 
 #: The forms of values: decimal digits; `t` and `f`; the text itself; JSON.
 INTEGER, BOOLEAN, TEXT, JSON = "ibsj"

@@ -11,7 +11,7 @@ told by its xid, it takes the watermark's value.
 
 from collections.abc import Mapping, Sequence
 
-from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Watermark
 
 
 class TransactionLsns:

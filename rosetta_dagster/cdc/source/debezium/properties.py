@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from rosetta_dagster.cdc.config import PostgresConnection
-from rosetta_dagster.cdc.schema import TableId
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.source.debezium.values import CONNECTOR_PROPERTIES
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
+from rosetta_dagster.cdc.table_id import TableId
 
 _FIXED: Mapping[str, str] = {
     "connector.class": "io.debezium.connector.postgresql.PostgresConnector",

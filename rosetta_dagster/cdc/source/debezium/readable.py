@@ -7,8 +7,8 @@ from typing import Any
 
 import psycopg
 
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.errors import ChangeUndecodable
-from rosetta_dagster.cdc.schema import TableSchema
 from rosetta_dagster.cdc.source.debezium.values import converter_for
 
 _REMEDY = "Set pipelines.engine to PGOUTPUT, or leave the table out."

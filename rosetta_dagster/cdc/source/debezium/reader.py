@@ -8,14 +8,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from rosetta_dagster.cdc.columns import ChangeColumns, Form, Kind
+from rosetta_dagster.cdc.change.columns import ChangeColumns, Form, Kind
+from rosetta_dagster.cdc.change.event import UNCHANGED, Operation, Row, UnreadableTable, Value
+from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, TerminalError
-from rosetta_dagster.cdc.event import UNCHANGED, Operation, Row, UnreadableTable, Value
-from rosetta_dagster.cdc.position import Lsn
-from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, TableDecoder
 from rosetta_dagster.cdc.source.debezium.events import BEAT, Batch, Image, Layout, cut, heads, mark
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
+from rosetta_dagster.cdc.table_id import TableId
 
 _OPERATIONS: Final = {b"c": Operation.INSERT, b"u": Operation.UPDATE, b"d": Operation.DELETE, b"t": Operation.TRUNCATE}
 

@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
-from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
-from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery, watermark_of
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas
 from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
 from rosetta_dagster.cdc.source.debezium.properties import connector_properties
 from rosetta_dagster.cdc.source.debezium.reader import Reader
+from rosetta_dagster.cdc.table_id import TableId
 
 #: A delivery grows up to about this many changes or bytes while more is at hand; a transaction beyond it is cut.
 CHANGE_LIMIT = 50_000

@@ -12,9 +12,9 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from rosetta_dagster.cdc.change.event import UNCHANGED, Value
+from rosetta_dagster.cdc.change.schema import Column
 from rosetta_dagster.cdc.errors import ChangeUndecodable
-from rosetta_dagster.cdc.event import UNCHANGED, Value
-from rosetta_dagster.cdc.schema import Column
 from rosetta_dagster.cdc.source.debezium.arrays import array_converter, quoted
 from rosetta_dagster.cdc.source.debezium.events import BOOLEAN, INTEGER, JSON, TEXT
 from rosetta_dagster.cdc.source.debezium.temporal import (

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Final, NamedTuple, TypeAlias
 
-from rosetta_dagster.cdc.event import UNCHANGED, Row, Value
+from rosetta_dagster.cdc.change.event import UNCHANGED, Row, Value
 
 #: First byte of what comes over the connection, and of the message that WAL data holds.
 WAL_DATA: Final = b"w"[0]

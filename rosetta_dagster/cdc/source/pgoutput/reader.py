@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from rosetta_dagster.cdc.columns import ChangeColumns, Form, Kind
-from rosetta_dagster.cdc.event import UNCHANGED, Operation
-from rosetta_dagster.cdc.schema import TableSchema
+from rosetta_dagster.cdc.change.columns import ChangeColumns, Form, Kind
+from rosetta_dagster.cdc.change.event import UNCHANGED, Operation
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.source.pgoutput import protocol
 from rosetta_dagster.cdc.source.pgoutput.relations import Relations
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from rosetta_dagster.cdc.schema import Column, Identity, TableId, TableSchema, columns_named, key_among
+from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema, columns_named, key_among
 from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn
+from rosetta_dagster.cdc.table_id import TableId
 
 #: Reads what the catalog says of a table now; None when the table is gone.
 ReadSchema: TypeAlias = Callable[[TableId], TableSchema | None]

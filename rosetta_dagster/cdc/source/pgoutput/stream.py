@@ -4,15 +4,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
-from rosetta_dagster.cdc.position import Engine, Lsn, Watermark
-from rosetta_dagster.cdc.schema import TableId, TableSchema
 from rosetta_dagster.cdc.source.base import Delivery, watermark_of
 from rosetta_dagster.cdc.source.pgoutput.ahead import ReadAhead
 from rosetta_dagster.cdc.source.pgoutput.reader import Reader
 from rosetta_dagster.cdc.source.pgoutput.relations import ReadSchema, Relations, TypeName
 from rosetta_dagster.cdc.source.pgoutput.walsender import Walsender
+from rosetta_dagster.cdc.table_id import TableId
 
 #: How long the connection may take to end, in seconds, before the process has to.
 CLOSE_TIMEOUT = 20.0

@@ -18,9 +18,9 @@ from typing import Any, Final, NoReturn
 import psycopg
 from psycopg import sql
 
-from rosetta_dagster.cdc.config import PostgresConnection
+from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import RosettaError, StreamEnded
-from rosetta_dagster.cdc.position import Lsn
 from rosetta_dagster.cdc.source.connections import source_errors
 from rosetta_dagster.cdc.source.pgoutput.protocol import KEEPALIVE, read_keepalive, status_update
 

@@ -1,0 +1,344 @@
+"""Copies the rows that tables hold already, as of one point of the stream, so that the stream continues from there.
+
+The point is exported by a replication slot when it is created, which is the one moment at which PostgreSQL ties a snapshot
+to a place in the log exactly. Every reader imports it, so all tables, and all ranges of a table, are of the same moment.
+Readers work in parallel: over tables, and over ranges of pages within a table.
+
+A copy that was broken off is resumed as of a later point. The ranges that it has are right but for the rows that were
+written since, which are read again, and those that went, which are told by reading all keys. That takes a key: rows without
+one cannot be replaced, and are copied anew.
+
+A snapshot keeps rows as they were, not columns: a table that is altered meanwhile is read as it is by then, and one that is
+written anew is empty. So each reader looks at the table once more after it has read, when its lock keeps others from
+altering it.
+
+Threads: a copy starts its workers and joins them before it returns or raises. A worker takes connections that are idle, or
+opens them; whoever starts the copy closes them once the workers have ended.
+"""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import sql
+
+from rosetta_dagster.cdc.change.pages import CopiedRange, PageRange, page_ranges, uncovered
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
+from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Loader
+from rosetta_dagster.cdc.errors import DestinationRejected, SourceUnavailable, TableAltered, breaking
+from rosetta_dagster.cdc.report import Reporter
+from rosetta_dagster.cdc.source.catalog import is_written_anew, read_schemas, snapshot_relations
+from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.copy_out import copy_out
+from rosetta_dagster.cdc.source.slots import ConsistentPoint, SnapshotStopped
+from rosetta_dagster.cdc.table_id import TableId
+
+#: Connections that read at once.
+READER_COUNT = 4
+
+
+class Ledger(Protocol):
+    """Keeps the books of a copy. Called by the thread that copies the tables."""
+
+    def start(self, tables: Sequence[TableSchema], resumed: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        """These tables are about to be copied as of this point: from the beginning, and from where they were broken off."""
+
+    def finish(self, table: TableSchema) -> None:
+        """The destination holds the table as of the point."""
+
+
+#: What the server says of a snapshot whose connection is gone, from version 17 on and before.
+_NO_SNAPSHOT = (psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one reader copies at a time."""
+
+    table: TableSchema
+    pages: PageRange
+    #: Whether rows with these keys may be at the destination already.
+    replacing: bool = False
+    #: Only rows that a transaction from this one on has written; None: all.
+    since_xid: int | None = None
+
+
+def copy_statement(part: Part, *, binary: bool = False) -> sql.Composed:
+    """The statement that reads a part in COPY's text or binary format."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, part.table.column_names))
+    relation, first_page, end_page = part.pages
+    conditions: list[sql.Composable] = []
+    if first_page or end_page is not None:
+        conditions.append(sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({first_page},0)")))
+    if end_page is not None:
+        conditions.append(sql.SQL("ctid < {}::tid").format(sql.Literal(f"({end_page},0)")))
+    if part.since_xid is not None:
+        # A transaction id of 32 bits has no order but its age.
+        conditions.append(sql.SQL("age(xmin) <= age({}::xid)").format(sql.Literal(str(part.since_xid % (1 << 32)))))
+    where = sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")
+    options = sql.SQL(" (FORMAT binary)" if binary else "")
+    return sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT{}").format(
+        columns, sql.Identifier(*relation.id), where, options
+    )
+
+
+def keys_statement(table: TableSchema) -> sql.Composed:
+    """The statement that reads all keys of a table in COPY's text format."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.key))
+    return sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(columns, sql.Identifier(*table.id))
+
+
+def copy_tables(
+    copier: "Copier",
+    tables: Sequence[TableSchema],
+    begun: Mapping[TableId, BegunCopy],
+    point: ConsistentPoint,
+    ledger: Ledger,
+) -> None:
+    """Copy the tables as of the point, which must stay exported meanwhile; those that were begun are resumed if they can be.
+
+    `SnapshotStopped` when told to stop.
+    """
+    with source_errors(copier.source), connect(copier.source) as connection, _seeing(connection, point.snapshot_name):
+        _verify_columns(connection, tables)
+        seen = SnapshotPoint(point.lsn, _transactions_seen(connection))
+        resumed = [table for table in tables if can_resume(connection, table, begun.get(table.id))]
+        fresh = [table for table in tables if table not in resumed]
+        ledger.start(fresh, resumed, seen)
+        parts = [part for table in fresh for part in _all_of(connection, table)]
+        parts += [part for table in resumed for part in _rest_of(connection, table, begun[table.id])]
+        copier.copy(parts, point.snapshot_name, seen.xids.xmin, ledger)
+
+
+def _verify_columns(connection: "psycopg.Connection[Any]", tables: Sequence[TableSchema]) -> None:
+    """`TableAltered` when a table has other columns at the point than it had when they were read.
+
+    A column that came in between would be copied by nobody: its values are held by the point, and not read.
+    """
+    now = read_schemas(connection, [table.id for table in tables])
+    altered = [table for table in tables if table.id not in now or now[table.id].columns != table.columns]
+    if altered:
+        raise _altered(altered[0])
+
+
+def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy | None) -> bool:
+    """Whether the ranges that are copied are still ranges of this table."""
+    if begun is None or begun.table is None or not begun.ranges or not table.key:
+        return False
+    relations = {relation for relation, _ in snapshot_relations(connection, table.id)}
+    is_same = begun.table.columns == table.columns and begun.table.key == table.key
+    return is_same and all(copied.pages.relation in relations for copied in begun.ranges)
+
+
+def _all_of(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[Part]:
+    return [
+        Part(table=table, pages=pages)
+        for relation, page_count in snapshot_relations(connection, table.id)
+        for pages in page_ranges(relation, page_count)
+    ]
+
+
+def _rest_of(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy) -> list[Part]:
+    """The ranges that are not copied, and rows of the others that were written since."""
+    covered = [copied.pages for copied in begun.ranges]
+    missing = [
+        Part(table=table, pages=pages, replacing=True)
+        for relation, page_count in snapshot_relations(connection, table.id)
+        for pages in uncovered(relation, page_count, covered)
+    ]
+    again = [Part(table=table, pages=copied.pages, replacing=True, since_xid=copied.xmin) for copied in sorted(begun.ranges)]
+    return missing + again
+
+
+def _transactions_seen(connection: "psycopg.Connection[Any]") -> XidSnapshot:
+    row = connection.execute("SELECT pg_current_snapshot()::text").fetchone()
+    assert row is not None, "the function returns one row"
+    return XidSnapshot.parse(row[0])
+
+
+@contextmanager
+def _seeing(connection: "psycopg.Connection[Any]", snapshot_name: str) -> Iterator[None]:
+    """The connection sees the source as of the snapshot. Its locks end with that."""
+    try:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_name)))
+    except _NO_SNAPSHOT:
+        raise SourceUnavailable(
+            "The connection to the source that held the snapshot of the copy was lost.",
+            "The run restarts by itself, and goes on with what is not finished.",
+        ) from None
+    yield
+    connection.execute("ROLLBACK")
+
+
+def _altered(table: TableSchema) -> TableAltered:
+    return TableAltered(
+        f"Table {table.id} was altered or written anew at the source while it was copied.",
+        "The run restarts by itself, and copies the table as it is then.",
+    )
+
+
+@contextmanager
+def _as_read(table: TableSchema) -> Iterator[None]:
+    """A statement that names what is no longer there was written before the table was altered."""
+    try:
+        yield
+    except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
+        raise _altered(table) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Connections:
+    """What a worker needs to copy a part."""
+
+    #: Sees the source as of the snapshot, while a part is copied.
+    reader: "psycopg.Connection[Any]"
+    #: Sees it as it is.
+    catalog: "psycopg.Connection[Any]"
+    loader: Loader
+    close: Callable[[], None]
+
+
+class _Remaining:
+    """Counts the parts of each table that are not loaded yet. Asked by all copying threads."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._lock = threading.Lock()
+        self._counts = Counter(part.table.id for part in parts)
+
+    def is_last(self, loaded: Part) -> bool:
+        """Whether this was the last part of its table."""
+        with self._lock:
+            self._counts[loaded.table.id] -= 1
+            return not self._counts[loaded.table.id]
+
+
+class Copier:
+    """What the copying threads share: from where to where, and whether to stop."""
+
+    def __init__(
+        self,
+        source: PostgresConnection,
+        destination: Destination,
+        reporter: Reporter,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self.source = source
+        #: Whether something is at the destination that a later run can build upon.
+        self.is_lasting = False
+        self._destination = destination
+        self._reporter = reporter
+        self._stopped = stopped
+        self._stopping = threading.Event()
+        self._idle: deque[_Connections] = deque()
+
+    def copy(self, parts: Sequence[Part], snapshot_name: str, xmin: int, ledger: Ledger) -> None:
+        """Copy the parts in parallel. A table is finished with the last of its parts."""
+        remaining = _Remaining(parts)
+        with ExitStack() as at_last, ThreadPoolExecutor(READER_COUNT, thread_name_prefix="snapshot") as pool:
+            at_last.callback(self._close_idle)
+            copied = {pool.submit(self._copy_part, part, snapshot_name, xmin, remaining): part for part in parts}
+            try:
+                for future in as_completed(copied):
+                    is_complete, table = future.result(), copied[future].table
+                    if is_complete:
+                        ledger.finish(table)
+                    # Ranges of a table without a key cannot be continued, only the whole of it.
+                    self.is_lasting |= bool(table.key) or is_complete
+            finally:
+                # After an error, let every thread end at its next block; else they have ended.
+                self._stopping.set()
+
+    def _copy_part(self, part: Part, snapshot_name: str, xmin: int, remaining: "_Remaining") -> bool:
+        """Copy one part; whether that completed its table.
+
+        The loader's transaction ends with the part, so it is there whole or not at all.
+        """
+        if self._stopping.is_set():
+            return False
+        with breaking(part.table.id, self._destination.name), self._connected() as connections:
+            try:
+                return self._load(connections, part, snapshot_name, xmin, remaining)
+            except DestinationRejected:
+                # A destination may refuse values before all are read: of a column that has got the name of another, say.
+                self._verify_schema(connections, part.table)
+                raise
+
+    @contextmanager
+    def _connected(self) -> Iterator[_Connections]:
+        """Connections that nobody else uses until the block ends; they are closed then if it failed."""
+        try:
+            connections = self._idle.pop()
+        except IndexError:
+            connections = self._connect()
+        with ExitStack() as unless_usable:
+            unless_usable.callback(connections.close)
+            yield connections
+            unless_usable.pop_all()
+            self._idle.append(connections)
+
+    def _connect(self) -> _Connections:
+        with ExitStack() as unless_open:
+            loader = unless_open.enter_context(self._destination.loader())
+            reader = unless_open.enter_context(closing(connect(self.source)))
+            catalog = unless_open.enter_context(closing(connect(self.source)))
+            return _Connections(reader, catalog, loader, unless_open.pop_all().close)
+
+    def _close_idle(self) -> None:
+        for connections in self._idle:
+            connections.close()
+
+    def _load(self, connections: _Connections, part: Part, snapshot_name: str, xmin: int, remaining: "_Remaining") -> bool:
+        """Load one part, and complete its table if it was the last one; whether it was."""
+        table, loader = part.table, connections.loader
+        with source_errors(self.source), _seeing(connections.reader, snapshot_name):
+            binary = loader.takes_binary(table)
+            blocks = self._blocks(connections, copy_statement(part, binary=binary), table, [part.pages.relation.id])
+            row_count = loader.load(table, CopiedRange(part.pages, xmin), blocks, binary=binary, replacing=part.replacing)
+            self._reporter.copied(table.id, row_count)
+            is_last = remaining.is_last(part)
+            if is_last and part.replacing:
+                self._keep(connections, table)
+        if is_last:
+            # Meanwhile other threads copy other tables.
+            loader.complete(table)
+        return is_last
+
+    def _keep(self, connections: _Connections, table: TableSchema) -> None:
+        """Of a copy that was resumed, rows may be gone since."""
+        relations = [relation.id for relation, _ in snapshot_relations(connections.reader, table.id)]
+        connections.loader.keep(table, self._blocks(connections, keys_statement(table), table, relations))
+
+    def _blocks(
+        self,
+        connections: _Connections,
+        statement: sql.Composed,
+        table: TableSchema,
+        relations: Sequence[TableId],
+    ) -> Iterator[bytes]:
+        # The destination asks for these blocks, and takes what fails there for its own; so the source's errors end here.
+        with source_errors(self.source), _as_read(table):
+            with closing(copy_out(connections.reader, statement)) as blocks:
+                for block in blocks:
+                    if self._stopping.is_set() or self._stopped():
+                        raise SnapshotStopped
+                    yield block
+            self._verify(connections, table, relations)
+
+    def _verify(self, connections: _Connections, table: TableSchema, relations: Sequence[TableId]) -> None:
+        """Refuse rows that were read after the table was altered; nothing of them is durable yet."""
+        self._verify_schema(connections, table)
+        if any(is_written_anew(connections.reader, relation) for relation in relations):
+            raise _altered(table)
+
+    def _verify_schema(self, connections: _Connections, table: TableSchema) -> None:
+        now = read_schemas(connections.catalog, [table.id]).get(table.id)
+        if now is None or (now.columns, now.key) != (table.columns, table.key):
+            raise _altered(table)

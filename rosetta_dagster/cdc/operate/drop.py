@@ -1,0 +1,90 @@
+"""Removes a pipeline with what it made at the source, and tells beforehand what that is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, Status, default_name
+from rosetta_dagster.cdc.destination.registry import make_destination
+from rosetta_dagster.cdc.errors import ConfigurationError
+from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.publications import read_publication
+from rosetta_dagster.cdc.source.slot_reading import SlotReading, slot_reading
+from rosetta_dagster.cdc.source.slots import drop_slot, release_slot
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.declared import delete_pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What goes with a pipeline. Its source, its destinations and every table stay."""
+
+    config: PipelineConfig
+    #: None when there is no slot.
+    slot: SlotReading | None
+    #: The publication that Rosetta made for this pipeline; None when there is none, or when the operator named one.
+    publication_name: str | None
+
+    def lines(self) -> list[str]:
+        """What is removed and what stays, a line for each."""
+        config = self.config
+        lines = [f"row {config.name} of pipelines, with its {len(config.tables)} rows of pipeline_tables"]
+        lines += [f"what destination {row.name} remembers of the stream" for row in config.destinations]
+        if self.slot is not None:
+            retained = f"{self.slot.retained_bytes:,} bytes of WAL retained"
+            lines.append(f"replication slot {config.slot_name} at source {config.source.name} ({retained})")
+        if self.publication_name is not None:
+            lines.append(f"publication {self.publication_name} at source {config.source.name}")
+        return lines
+
+
+def removal(store: Store, name: str) -> Removal:
+    """What `drop_pipeline` would remove. Nothing is changed."""
+    config = store.pipeline(name)
+    source = config.source.connection
+    with source_errors(source), connect(source) as connection:
+        return Removal(
+            config=config,
+            slot=slot_reading(connection, config.slot_name),
+            publication_name=_own_publication(connection, config),
+        )
+
+
+def drop_pipeline(store: Store, name: str) -> Removal:
+    """Remove the pipeline; what was removed. Its tables at the destinations stay, with their rows.
+
+    `ConfigurationError` unless it is paused, `LeaseHeld` while its run still stops. What fails in between can be repeated:
+    the row, which tells of all the rest, goes last.
+    """
+    state = store.state(name)
+    if state.status is not Status.PAUSE:
+        raise ConfigurationError(f"Pipeline {name} is not paused, but {state.status}.", "Pause it, then drop it.")
+    with store.lease(state.id):
+        found = removal(store, name)
+        for row in found.config.destinations:
+            make_destination(row, found.config).forget()
+        _clear_source(found)
+        delete_pipeline(store, name)
+    return found
+
+
+def _clear_source(found: Removal) -> None:
+    source, slot_name = found.config.source.connection, found.config.slot_name
+    with source_errors(source), connect(source) as connection:
+        release_slot(connection, slot_name)
+        drop_slot(connection, slot_name)
+        if found.publication_name is not None:
+            connection.execute(drop_publication(found.publication_name))
+
+
+def drop_publication(name: str) -> sql.Composed:
+    return sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(name))
+
+
+def _own_publication(connection: "psycopg.Connection[Any]", config: PipelineConfig) -> str | None:
+    """One that an operator named may serve others, too."""
+    name = config.publication_name
+    is_own = name == default_name(config.name) and read_publication(connection, name) is not None
+    return name if is_own else None

@@ -1,0 +1,16 @@
+"""Starts the copies that rows of `pipeline_tables` ask for: the destinations forget what they have of those tables."""
+
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.destination.registry import make_destination
+from rosetta_dagster.cdc.store.database import Store
+
+
+def begin_resyncs(store: Store, config: PipelineConfig) -> None:
+    """Forget the copies of the tables that are to be copied anew. The lease is the caller's, and nothing runs."""
+    tables = [table.id for table in config.tables if table.resync]
+    if not tables:
+        return
+    for row in config.destinations:
+        make_destination(row, config).forget(tables)
+    for table in tables:
+        store.resync_begun(config.id, table)

@@ -1,0 +1,163 @@
+"""What a run tells Dagster: of its tables as they come, go and break, of its run, and of the stream between them."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.config.pipeline import Status
+from rosetta_dagster.cdc.report import Report
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.declared import Target, add_table
+from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.orchestration.builder import build
+from rosetta_dagster.orchestration.specs import pipeline_specs
+from rosetta_dagster.orchestration.summary import SHOWN_TABLES, markdown, stream_metadata
+from rosetta_dagster.orchestration.translator import RosettaTranslator
+from rosetta_dagster.settings import Settings
+from tests.conftest import Database
+from tests.integration.dagster.test_definitions import add_pipeline
+
+#: How long anything may take, in seconds.
+LIMIT = 60.0
+
+
+def run_while(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, name: str, operate: Callable[[], None]
+) -> dg.ExecuteInProcessResult:
+    """Run the pipeline's job in this thread, as a run's process does, while another thread does this; then pause it."""
+    errors: list[BaseException] = []
+
+    def operator() -> None:
+        try:
+            operate()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+        finally:
+            # The store of the test is of this thread too: statements take turns.
+            store.set_status(name, Status.PAUSE)
+
+    job = build(store.shapes(), settings.model_copy(update={"materialize_interval_seconds": 1})).resolve_job_def(
+        f"rosetta_{name}"
+    )
+    thread = threading.Thread(target=operator)
+    thread.start()
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+    thread.join()
+    for error in errors:
+        raise error
+    return result
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def name(store: Store, settings: Settings, source: Database, destination: Database) -> str:
+    """A pipeline of one table that is to run; its slot has to be of this test alone."""
+    source.run(
+        "CREATE TABLE orders (id int PRIMARY KEY)",
+        "CREATE TABLE items (id int PRIMARY KEY, note text)",
+        "INSERT INTO orders SELECT generate_series(1, 3)",
+        "INSERT INTO items VALUES (1), (2)",
+    )
+    name = source.connection.database
+    add_pipeline(store, name, source, destination, "orders")
+    with store.connected() as connection:
+        connection.execute("UPDATE pipelines SET engine = 'PGOUTPUT', status = 'START'")
+    return name
+
+
+@pytest.fixture
+def both(source: Database, destination: Database) -> tuple[Database, Database]:
+    return source, destination
+
+
+def told_of(instance: dg.DagsterInstance, *path: str) -> list[Mapping[str, Any]]:
+    """The metadata of an asset's materializations, the newest first."""
+    records = instance.fetch_materializations(dg.AssetKey(list(path)), limit=20).records
+    return [record.asset_materialization.metadata for record in records if record.asset_materialization]
+
+
+def test_tables_that_come_and_go_while_the_run_goes_on_are_told_of(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, name: str, both: tuple[Database, Database]
+) -> None:
+    source, _ = both
+    orders, kept = (f"{name}_dw", "public", "orders"), (f"{name}_dw", "kept", "items")
+
+    def operate() -> None:
+        until(lambda: bool(told_of(instance, *orders)))
+        add_table(store, name, TableId("public", "items"), Target("kept"))
+        until(lambda: bool(told_of(instance, *kept)))
+        until(lambda: told_of(instance, "rosetta", name)[0]["table_count"].value == 2)
+        with store.connected() as connection:
+            connection.execute("DELETE FROM pipeline_tables WHERE table_name = 'orders'")
+        until(lambda: "orders" not in told_of(instance, "rosetta", name)[0]["tables"].value)
+        source.run("INSERT INTO orders VALUES (4)", "INSERT INTO items VALUES (3)")
+        until(lambda: told_of(instance, *kept)[0]["dagster/row_count"].value == 3)
+
+    assert run_while(store, settings, instance, name, operate).success
+    assert 1 == len(told_of(instance, *orders))
+    (copied, changed) = told_of(instance, *kept)[::-1]
+    assert (2, 1) == (copied["rows_copied"].value, changed["rows_inserted"].value)
+    assert dg.AssetKey(["rosetta", name]) == changed["rosetta/stream"].value
+    assert dg.AssetKey([f"{name}_db", "public", "items"]) == changed["rosetta/source_table"].value
+
+
+def test_a_table_that_is_set_aside_shows_on_the_stream_and_in_the_health_at_once(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, name: str, both: tuple[Database, Database]
+) -> None:
+    source, destination = both
+    add_table(store, name, TableId("public", "items"), Target())
+
+    def operate() -> None:
+        until(lambda: store.state(name).run_status == "STREAMING")
+        destination.run("ALTER TABLE items ADD CONSTRAINT small CHECK (id < 100)")
+        source.run("INSERT INTO items VALUES (100)", "INSERT INTO orders VALUES (4)")
+        until(lambda: told_of(instance, "rosetta", name)[0]["tables_set_aside"].value == 1)
+        shown = told_of(instance, "rosetta", name)[0]["tables"].value.splitlines()
+        assert f"| public.items → [{name.replace('_', chr(92) + '_')}" in shown[2]
+        assert "| ERROR |" in shown[2]
+        assert "constraint small" in shown[2]
+        until(lambda: failed_health() is not None)
+
+    def failed_health() -> str | None:
+        key = dg.AssetCheckKey(dg.AssetKey(["rosetta", name]), "health")
+        (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        evaluation = record.evaluation
+        return None if evaluation is None or evaluation.passed else evaluation.description
+
+    result = run_while(store, settings, instance, name, operate)
+    assert result.success
+    told = told_of(instance, "rosetta", name)[0]
+    assert result.run_id == told["run"].value
+    assert 1 == told["tables_set_aside"].value
+
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    tags = run.tags
+    assert f"rosetta_{name}" == tags["rosetta/slot"]
+    assert Lsn.parse(tags["rosetta/start_lsn"]) < Lsn.parse(tags["rosetta/end_lsn"])
+
+
+def test_the_summary_keeps_to_its_cells_and_its_length(store: Store, settings: Settings, name: str) -> None:
+    for number in range(SHOWN_TABLES + 4):
+        add_table(store, name, TableId("odd|space", f"t{number} *`[x](y)"), Target())
+    with store.connected() as connection:
+        connection.execute("UPDATE pipeline_tables SET state = 'ERROR', error = E'a | b\nc' WHERE table_name LIKE 't7 %'")
+    specs = pipeline_specs(store.shape(name), RosettaTranslator())
+    found = stream_metadata(specs, store.tables(name), Report())
+    lines = str(found["tables"].value).splitlines()
+    assert r"odd\|space.t7 \*\`\[x\](y)" in lines[2]
+    assert r"a \| b c |" in lines[2]
+    assert "… and 5 more tables." == lines[-1]
+    assert 1 == found["tables_set_aside"].value
+    assert markdown(specs, []).count("\n") == 1

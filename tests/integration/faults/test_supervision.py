@@ -1,0 +1,441 @@
+"""A run under supervision: what the row says is done, what happens is told, and a lost configuration database is borne."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import count
+from typing import NamedTuple
+
+import pytest
+from pydantic import SecretStr
+
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
+from rosetta_dagster.cdc.errors import (
+    ConfigurationError,
+    LeaseHeld,
+    PipelineNotFound,
+    RosettaError,
+    StoreUnavailable,
+    TransientError,
+)
+from rosetta_dagster.cdc.operate.health import observe
+from rosetta_dagster.cdc.run import supervision
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.declared import (
+    DeclaredDestination,
+    DeclaredPipeline,
+    DeclaredSource,
+    put_destination,
+    put_pipeline,
+    put_source,
+)
+from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.embedded.postgres import EmbeddedPostgres
+from tests.conftest import SECRET_KEY, Database
+
+#: How long anything may take, in seconds.
+LIMIT = 30.0
+
+
+_NUMBERS = count(1)
+
+
+@pytest.fixture(scope="module")
+def config_server() -> Iterator[EmbeddedPostgres]:
+    """A server that may go away, since nothing but the configuration is on it. Who stops it starts it again."""
+    with EmbeddedPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_store(config_server: EmbeddedPostgres, source: Database, destination: Database) -> Iterator[Store]:
+    """The configuration of one pipeline, to be started."""
+    source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
+    url = config_server.create_database(f"config_{next(_NUMBERS)}")
+    with Store(SecretStr(url), SecretStr(SECRET_KEY)) as opened:
+        opened.migrate()
+        put_rows(opened, source, destination)
+        yield opened
+
+
+def put_rows(store: Store, source: Database, destination: Database) -> str:
+    """Write the rows of a pipeline that is to run; its name."""
+    put_source(store, DeclaredSource(name="db", connection=source.connection))
+    put_destination(store, DeclaredDestination(name="dw", type="POSTGRES", config=destination.config))
+    # The name is in the slot's, and slots are of the whole server.
+    name = source.connection.database
+    items = (TableId("public", "items"),)
+    put_pipeline(
+        store,
+        DeclaredPipeline(
+            name=name, source="db", destinations=("dw",), tables=items, engine=Engine.PGOUTPUT, status=Status.START
+        ),
+    )
+    return name
+
+
+class Run:
+    """A supervised run in a thread of its own, as a Dagster step has it."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.error: RosettaError | None = None
+        self._store, self._name = store, name
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with closing(supervision.supervised(self._store, self._name, "a-run")) as reports:
+                for _ in reports:
+                    pass
+        except RosettaError as error:
+            self.error = error
+
+    def wait(self) -> RosettaError | None:
+        """What the run ended with; None when it ended as it was told to."""
+        self._thread.join(LIMIT)
+        assert not self._thread.is_alive()
+        return self.error
+
+
+@pytest.fixture
+def name(own_store: Store) -> str:
+    return own_store.states()[0].name
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_pause_ends_the_run_and_what_it_did_is_told(own_store: Store, name: str, source: Database) -> None:
+    run = Run(own_store, name)
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    source.run("INSERT INTO items VALUES (2)")
+    until(lambda: own_store.state(name).rows_applied == 1)
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+    state = own_store.state(name)
+    assert ("STOPPED", 1, 1, None) == (state.run_status, state.rows_copied, state.rows_applied, state.last_error)
+    assert state.last_success_time is not None
+    assert ["STREAMING"] == [table.state for table in own_store.tables(name)]
+
+
+def test_tables_come_go_and_are_copied_anew_while_the_run_goes_on(
+    own_store: Store, config_server: EmbeddedPostgres, name: str, source: Database, destination: Database
+) -> None:
+    source.run("CREATE TABLE notes (id int PRIMARY KEY)", "INSERT INTO notes VALUES (1), (2)")
+    notes = TableId("public", "notes")
+    run = Run(own_store, name)
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    with own_store.connected() as connection:
+        connection.execute("INSERT INTO pipeline_tables (pipeline_id, table_name) SELECT id, 'notes' FROM pipelines")
+    until(lambda: [TableState.STREAMING] * 2 == [table.state for table in own_store.tables(name)])
+    assert [(1,), (2,)] == destination.rows("SELECT id FROM notes ORDER BY 1")
+    destination.run("UPDATE notes SET id = 3 WHERE id = 2")
+    own_store.ask_resync(name, notes)
+    until(lambda: [(1,), (2,)] == destination.rows("SELECT id FROM notes ORDER BY 1"))
+    until(lambda: own_store.tables(name)[1].state is TableState.STREAMING)
+    source.run("INSERT INTO items VALUES (2)", "INSERT INTO notes VALUES (4)")
+    until(lambda: own_store.state(name).rows_applied == 2)
+    assert [1, 4] == [table.rows_copied for table in own_store.tables(name)]
+    with own_store.connected() as connection:
+        connection.execute("DELETE FROM pipeline_tables WHERE table_name = 'notes'")
+    source.run("INSERT INTO notes VALUES (5)")
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
+def test_a_table_that_is_set_aside_shows_in_its_row_and_in_the_health(
+    own_store: Store, name: str, source: Database, destination: Database
+) -> None:
+    source.run("CREATE TABLE notes (id int PRIMARY KEY)")
+    with own_store.connected() as connection:
+        connection.execute("INSERT INTO pipeline_tables (pipeline_id, table_name) SELECT id, 'notes' FROM pipelines")
+    run = Run(own_store, name)
+    until(lambda: [TableState.STREAMING] * 2 == [table.state for table in own_store.tables(name)])
+    assert Health.HEALTHY is observe(own_store, name).health
+    destination.run("ALTER TABLE notes ADD CONSTRAINT small CHECK (id < 5)")
+    source.run("INSERT INTO notes VALUES (7)")
+    until(lambda: own_store.tables(name)[1].state is TableState.ERROR)
+    error = own_store.tables(name)[1].error
+    assert error is not None
+    assert "constraint small" in error
+    observation = observe(own_store, name)
+    assert Health.WARNING is observation.health
+    assert f"1 of 2 tables are set aside; resync them. public.notes: {error}" == observation.set_aside
+    destination.run("ALTER TABLE notes DROP CONSTRAINT small")
+    own_store.ask_resync(name, TableId("public", "notes"))
+    until(lambda: own_store.tables(name)[1].state is TableState.STREAMING)
+    assert own_store.tables(name)[1].error is None
+    assert [(7,)] == destination.rows("SELECT id FROM notes")
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
+def test_asking_for_a_table_that_the_pipeline_has_not_is_refused(own_store: Store, name: str) -> None:
+    with pytest.raises(PipelineNotFound, match=r"no pipeline .* with a table public\.unknown"):
+        own_store.ask_resync(name, TableId("public", "unknown"))
+
+
+def test_a_second_run_is_refused_and_leaves_no_trace(own_store: Store, name: str) -> None:
+    run = Run(own_store, name)
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    with pytest.raises(LeaseHeld), closing(supervision.supervised(own_store, name, "another")) as reports:
+        next(reports)
+    assert "a-run" == own_store.state(name).run_id
+    assert own_store.state(name).last_error is None
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
+def test_of_two_runs_that_start_at_once_exactly_one_streams(own_store: Store, name: str, source: Database) -> None:
+    runs = [Run(own_store, name), Run(own_store, name)]
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    walsenders = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname = current_database()"
+    until(lambda: source.rows(walsenders) == [(1,)])
+    own_store.set_status(name, Status.PAUSE)
+    assert [type(None), LeaseHeld] == sorted((type(run.wait()) for run in runs), key=lambda kind: kind is LeaseHeld)
+
+
+def test_refresh_ends_the_run_and_the_next_one_writes_start_back(own_store: Store, name: str) -> None:
+    first = Run(own_store, name)
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    own_store.set_status(name, Status.REFRESH)
+    assert first.wait() is None
+    second = Run(own_store, name)
+    until(lambda: own_store.status(name) is Status.START)
+    own_store.set_status(name, Status.PAUSE)
+    assert second.wait() is None
+
+
+def test_a_failure_is_told_and_waits_for_a_person_until_the_row_is_changed(own_store: Store, name: str) -> None:
+    with own_store.connected() as connection:
+        connection.execute("UPDATE sources SET pg_password = 'wrong'")
+    error = Run(own_store, name).wait()
+    assert isinstance(error, ConfigurationError)
+    state = own_store.state(name)
+    assert ("FAILED", Health.ERROR, str(error), False) == (
+        state.run_status,
+        state.health,
+        state.last_error,
+        state.is_due,
+    )
+    with own_store.connected() as connection:
+        connection.execute("UPDATE sources SET pg_password = 'another'")
+    assert own_store.state(name).is_due
+
+
+def test_a_run_goes_on_while_the_configuration_database_is_restarted(
+    own_store: Store, config_server: EmbeddedPostgres, name: str, source: Database, destination: Database
+) -> None:
+    run = Run(own_store, name)
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    config_server.stop(keep_data=True)
+    source.run("INSERT INTO items VALUES (2)")
+    until(lambda: destination.rows("SELECT count(*) FROM items") == [(2,)])
+    config_server.start()
+    until(lambda: status_of(own_store, name) is not None)
+    # The lease is taken again: nobody else may run the pipeline now.
+    until(lambda: is_leased(own_store))
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+    assert 1 == own_store.state(name).rows_applied
+
+
+def test_a_run_ends_when_the_configuration_database_stays_away(
+    own_store: Store, config_server: EmbeddedPostgres, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "STORE_PATIENCE", 1.0)
+    run = Run(own_store, name)
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    config_server.stop(keep_data=True)
+    try:
+        assert isinstance(run.wait(), StoreUnavailable)
+    finally:
+        config_server.start()
+
+
+def status_of(store: Store, name: str) -> Status | None:
+    try:
+        return store.status(name)
+    except StoreUnavailable:
+        return None
+
+
+def is_leased(store: Store) -> bool:
+    """Looked at, not tried: whoever tries has the lease for a moment, and the run would find it taken."""
+    with store.connected() as connection:
+        row = connection.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted)").fetchone()
+    return row == (True,)
+
+
+class Refused(NamedTuple):
+    """A row, a server or a role that is not as it has to be, and what the operator is told."""
+
+    statements: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    told: str = ""
+    #: What to do about it.
+    remedy: str = "Correct the row"
+
+
+#: Statements at the source (`{role}`: the role that the pipeline connects as) and at the configuration database.
+BAD_INPUT = {
+    "port": Refused(rows=("UPDATE destinations SET config = config || '{\"port\": 0}'",), told="port: "),
+    "database": Refused(rows=("UPDATE sources SET pg_database = 'ghost'",), told='database "ghost" does not exist'),
+    "user": Refused(
+        rows=("UPDATE sources SET pg_username = 'ghost'",),
+        told="password authentication failed",
+        remedy="Correct the user name",
+    ),
+    "destination's password": Refused(
+        rows=('UPDATE destinations SET config = config || \'{"password": "hunter2hunter2"}\'',),
+        told="password authentication failed",
+        remedy="or the password",
+    ),
+    "tls": Refused(
+        rows=("UPDATE sources SET pg_sslmode = 'require'",), told="server does not support SSL", remedy="Set sslmode"
+    ),
+    "no tables": Refused(
+        rows=("DELETE FROM pipeline_tables",), told="has no tables", remedy="Insert rows into pipeline_tables"
+    ),
+    "no destination": Refused(rows=("DELETE FROM pipeline_destinations",), told="has no destination", remedy="Insert a row"),
+    "missing table": Refused(
+        rows=("UPDATE pipeline_tables SET table_name = 'ghost'",), told="public.ghost does not exist", remedy="Create it"
+    ),
+    "replication": Refused(
+        statements=("ALTER ROLE {role} NOREPLICATION",), told="may not replicate", remedy="Run ALTER ROLE"
+    ),
+    "privilege": Refused(
+        statements=("REVOKE SELECT ON items FROM {role}",), told="may not read table public.items", remedy="Run GRANT"
+    ),
+    "publication": Refused(
+        statements=("CREATE PUBLICATION theirs",),
+        rows=("UPDATE sources SET publication_name = 'theirs'",),
+        told="Publication theirs lacks public.items",
+        remedy="Run ALTER PUBLICATION",
+    ),
+    "shared slot": Refused(
+        rows=(
+            "UPDATE sources SET replication_name = 'shared'",
+            "INSERT INTO pipelines (name, source_id) SELECT 'second', id FROM sources",
+        ),
+        told="has the same replication slot as second",
+        remedy="replication_name",
+    ),
+}
+
+
+@pytest.fixture
+def role(own_store: Store, source: Database) -> Iterator[str]:
+    """What the pipeline connects as: it may do all that it needs, and nothing more."""
+    name, password = f"reader_{source.connection.database}", "open-sesame-of-the-reader"
+    source.run(
+        f"CREATE ROLE {name} LOGIN REPLICATION PASSWORD '{password}'",
+        f"GRANT SELECT ON items TO {name}",
+        "CREATE PUBLICATION ready FOR TABLE items",
+    )
+    with own_store.connected() as connection:
+        connection.execute(
+            "UPDATE sources SET pg_username = %s, pg_password = %s, publication_name = 'ready'", [name, password]
+        )
+    yield name
+    source.run(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+# What is wrong is found before the stream opens, so one engine stands for both.
+@pytest.mark.parametrize("case", BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_is_one_clear_message_on_the_row_and_in_the_run_and_is_not_tried_again(
+    own_store: Store, name: str, role: str, source: Database, case: Refused
+) -> None:
+    source.run(*(statement.format(role=role) for statement in case.statements))
+    with own_store.connected() as connection:
+        for statement in case.rows:
+            connection.execute(statement.encode())
+    error = Run(own_store, name).wait()
+    assert error is not None
+    state, text = own_store.state(name), str(error)
+    assert case.told in text
+    assert case.remedy in text
+    assert not error.transient
+    assert ("FAILED", text, False) == (state.run_status, state.last_error, state.is_due)
+    # The check tells what the row says.
+    observation = observe(own_store, name)
+    assert Health.ERROR is observation.health
+    assert text in (observation.problem, observation.error)
+    assert "Traceback" not in text
+    assert "\n" not in text
+    for secret in ("open-sesame", "hunter2", source.config["password"], SECRET_KEY):
+        assert secret not in f"{text} {error!r}"
+    assert [] == source.rows("SELECT FROM pg_replication_slots WHERE database = current_database()")
+
+
+def test_a_role_with_no_more_than_it_needs_is_enough(
+    own_store: Store, name: str, role: str, source: Database, destination: Database
+) -> None:
+    run = Run(own_store, name)
+    until(lambda: own_store.state(name).run_status == "STREAMING")
+    source.run("INSERT INTO items VALUES (2)")
+    until(lambda: destination.rows("SELECT count(*) FROM items") == [(2,)])
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_a_server_that_stays_away_is_tried_again_with_longer_and_longer_waits_until_it_is_back(
+    own_store: Store, name: str, source: Database, destination: Database, side: str
+) -> None:
+    with EmbeddedPostgres() as server:
+        away = Database(url=server.create_database("away"))
+        if side == "source":
+            away.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
+            source = away
+            put_source(own_store, DeclaredSource(name="db", connection=source.connection))
+        else:
+            destination = away
+            put_destination(own_store, DeclaredDestination(name="dw", type="POSTGRES", config=destination.config))
+        run = Run(own_store, name)
+        until(lambda: own_store.state(name).run_status == "STREAMING")
+        server.kill()
+        if side == "destination":
+            source.run("INSERT INTO items VALUES (2)")
+        error, waits = run.wait(), []
+        for number in (1, 2, 3, 4):
+            assert isinstance(error, TransientError)
+            state = own_store.state(name)
+            assert ("FAILED", str(error), number, False) == (
+                state.run_status,
+                state.last_error,
+                state.failure_count,
+                state.is_due,
+            )
+            waits.append(wait_of(own_store))
+            # The sensor starts the next one when the wait is over.
+            error = Run(own_store, name).wait() if number < 4 else error
+        assert waits == sorted(waits)
+        assert waits[-1] > 4 * waits[0]
+        server.start()
+        source.run("INSERT INTO items VALUES (3)")
+        run = Run(own_store, name)
+        until(
+            lambda: destination.rows("SELECT id FROM items ORDER BY id") == source.rows("SELECT id FROM items ORDER BY id")
+        )
+        own_store.set_status(name, Status.PAUSE)
+        assert run.wait() is None
+    assert own_store.state(name).last_error is None
+
+
+def wait_of(store: Store) -> float:
+    """Seconds from the last failure to the next attempt."""
+    with store.connected() as connection:
+        row = connection.execute(
+            "SELECT extract(epoch FROM next_attempt_at - last_error_at)::float8 FROM pipeline_metadata"
+        ).fetchone()
+    assert row is not None
+    wait: float = row[0]
+    return wait

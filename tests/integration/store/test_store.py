@@ -1,0 +1,560 @@
+"""The configuration database: what it tells of pipelines, who may run one, and what runs report."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors
+from psycopg.types.json import Jsonb
+from pydantic import SecretStr
+
+from rosetta_dagster.cdc.change.position import Engine, Lsn
+from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
+from rosetta_dagster.cdc.config.thresholds import Thresholds
+from rosetta_dagster.cdc.errors import (
+    ConfigurationError,
+    LeaseHeld,
+    PipelineNotFound,
+    RosettaError,
+    SourceUnavailable,
+    StoreUnavailable,
+)
+from rosetta_dagster.cdc.operate.health import (
+    HEARTBEAT_LIMIT_SECONDS,
+    Observation,
+    observe,
+)
+from rosetta_dagster.cdc.postgres.errors import Translation, translate
+from rosetta_dagster.cdc.source.slot_reading import SlotReading
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.records import PipelineState, Progress, TableProgress
+from rosetta_dagster.cdc.table_id import TableId
+from tests.conftest import SECRET_KEY, Database
+
+ORDERS = TableId("public", "orders")
+
+Add = Callable[..., int]
+
+
+@pytest.fixture
+def add(store: Store, config_database: Database) -> Add:
+    """Adds a pipeline with a source of its own, and returns its id."""
+
+    def add_pipeline(
+        name: str,
+        *,
+        source: Database | None = None,
+        slot: str | None = None,
+        source_slot: str | None = None,
+        of_source: str | None = None,
+        host: str = "db",
+    ) -> int:
+        place = source.config if source else {"host": host, "port": 5432, "database": "d", "username": "u", "password": "p"}
+        with config_database.connect() as connection:
+            if of_source is None:
+                connection.execute(
+                    "INSERT INTO sources (name, pg_host, pg_port, pg_database, pg_username, pg_password, replication_name)"
+                    " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                    [name, *(place[key] for key in ("host", "port", "database", "username", "password")), source_slot],
+                )
+            row = connection.execute(
+                "INSERT INTO pipelines (name, source_id, replication_name) SELECT %s, id, %s FROM sources WHERE name = %s"
+                " RETURNING id",
+                [name, slot, of_source or name],
+            ).fetchone()
+            assert row is not None
+            connection.execute("INSERT INTO pipeline_tables (pipeline_id, table_name) VALUES (%s, 'orders')", [row[0]])
+            return int(row[0])
+
+    return add_pipeline
+
+
+@pytest.fixture
+def other_store(config_database: Database) -> Iterator[Store]:
+    with Store(SecretStr(config_database.url), SecretStr(SECRET_KEY)) as opened:
+        yield opened
+
+
+def progress(run_status: str = "STREAMING", *, copied: int = 0, applied: int = 0, **changes: Any) -> Progress:
+    table = TableProgress(state=TableState.STREAMING, error=None, copied=copied, applied=applied, last_change_at=None)
+    values: dict[str, Any] = {"applied_lsn": None, "lag_seconds": None, "success_age": None, "tables": {ORDERS: table}}
+    return Progress(run_status=run_status, **{**values, **changes})
+
+
+def metadata(database: Database, columns: str) -> tuple[Any, ...]:
+    (row,) = database.rows(f"SELECT {columns} FROM pipeline_metadata")
+    return row
+
+
+def end_connections(database: Database) -> None:
+    database.run(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+def test_a_pipeline_is_read_with_everything_that_it_needs(store: Store, add: Add, config_database: Database) -> None:
+    add("Shop", source_slot="of_source")
+    config_database.run(
+        """INSERT INTO destinations (name, type, config) VALUES ('b', 'POSTGRES', '{}'), ('a', 'POSTGRES', '{}')""",
+        "INSERT INTO pipeline_destinations SELECT p.id, d.id FROM pipelines p, destinations d",
+        "INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, target_schema, target_name)"
+        " SELECT id, 'Sales', 'Odd \"name', 'to', 'there' FROM pipelines",
+    )
+    config = store.pipeline("Shop")
+    assert ("Shop", Engine.DEBEZIUM, "of_source") == (config.name, config.engine, config.slot_name)
+    assert "u@db:5432/d" == config.source.connection.describe()
+    assert ["a", "b"] == [destination.name for destination in config.destinations]
+    assert [
+        (TableId("Sales", 'Odd "name'), "to", "there"),
+        (ORDERS, None, None),
+    ] == [(table.id, table.target_namespace, table.target_name) for table in config.tables]
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+def test_both_spellings_of_the_url_are_understood(config_database: Database, scheme: str) -> None:
+    url = scheme + "://" + config_database.url.partition("://")[2]
+    with Store(SecretStr(url)) as store:
+        store.migrate()
+        assert [] == store.states()
+
+
+def test_what_does_not_exist_is_told_by_name(store: Store) -> None:
+    calls: dict[str, Callable[[str], object]] = {
+        "pipeline": store.pipeline, "source": store.source, "destination": store.destination,
+    }  # fmt: skip
+    for kind, call in calls.items():
+        with pytest.raises(PipelineNotFound, match=f"There is no {kind} ghost"):
+            call("ghost")
+    for action in (store.state, lambda name: store.set_status(name, Status.START)):
+        with pytest.raises(PipelineNotFound, match="There is no pipeline ghost"):
+            action("ghost")
+    assert store.status("ghost") is None
+
+
+def test_shapes_and_states_are_by_name_and_hold_nothing_of_others(store: Store, add: Add) -> None:
+    add("b")
+    add("a")
+    assert ["a", "b"] == [shape.name for shape in store.shapes()]
+    assert [("a", "a", 1, Status.PAUSE, "STOPPED", True), ("b", "b", 1, Status.PAUSE, "STOPPED", True)] == [
+        (state.name, state.source, state.table_count, state.status, state.run_status, state.is_due)
+        for state in store.states()
+    ]
+    assert () == store.shapes()[0].destinations
+    assert [ORDERS] == [table.id for table in store.tables("a")]
+
+
+def test_the_target_of_a_table_is_its_own_then_the_destinations_then_the_sources(
+    store: Store, add: Add, config_database: Database
+) -> None:
+    add("shop")
+    config_database.run(
+        """INSERT INTO destinations (name, type, config) VALUES ('dw', 'POSTGRES', '{"schema": "mirror"}')""",
+        "INSERT INTO pipeline_destinations SELECT p.id, d.id FROM pipelines p, destinations d",
+        "INSERT INTO pipeline_tables (pipeline_id, table_name, target_schema, target_name)"
+        " SELECT id, 'zebras', 'zoo', 'animals' FROM pipelines",
+    )
+    (shape,) = store.shapes()
+    assert [TableId("mirror", "orders"), TableId("zoo", "animals")] == [
+        shape.destinations[0].target_of(table) for table in shape.tables
+    ]
+
+
+def test_the_status_is_set_and_with_a_condition_only_from_there(store: Store, add: Add) -> None:
+    add("shop")
+    assert store.set_status("shop", Status.REFRESH)
+    assert not store.set_status("shop", Status.START, only_from=Status.PAUSE)
+    assert Status.REFRESH is store.status("shop")
+    assert store.set_status("shop", Status.START, only_from=Status.REFRESH)
+    assert Status.START is store.status("shop")
+
+
+def test_a_store_opens_its_connection_again_after_it_broke(store: Store, config_database: Database) -> None:
+    store.states()
+    end_connections(config_database)
+    with pytest.raises(StoreUnavailable, match=r"^The configuration database "):
+        store.states()
+    assert [] == store.states()
+
+
+def test_a_closed_store_opens_again_when_it_is_used(store: Store) -> None:
+    store.close()
+    assert [] == store.states()
+
+
+def test_a_configuration_database_that_is_away_is_transient_and_told_in_one_line(config_database: Database) -> None:
+    url = config_database.url.replace(f":{config_database.connection.port}/", ":1/")
+    with Store(SecretStr(url)) as store, pytest.raises(StoreUnavailable, match=r"cannot be reached.*tried again") as caught:
+        store.states()
+    assert "\n" not in str(caught.value)
+    assert caught.value.transient
+
+
+def test_threads_that_share_a_store_take_turns(store: Store, add: Add) -> None:
+    pipeline_id = add("shop")
+    store.report_started(pipeline_id, "run")
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(store.report_progress, pipeline_id, "run", progress(applied=1)) for _ in range(80)]:
+            done.result(20)
+    assert 80 == store.state("shop").rows_applied
+    assert 80 == store.tables("shop")[0].rows_applied
+
+
+def test_a_lease_excludes_a_second_run_of_the_same_pipeline_only(store: Store, other_store: Store) -> None:
+    with store.lease(1) as lease:
+        with pytest.raises(LeaseHeld, match="Another run has this pipeline"), other_store.lease(1):
+            pass
+        with pytest.raises(LeaseHeld), store.lease(1):
+            pass
+        with other_store.lease(2):
+            lease.check()
+    with other_store.lease(1):
+        pass
+
+
+def test_a_lease_is_free_after_an_error_within(store: Store, other_store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.lease(1):
+        raise ZeroDivisionError
+    with other_store.lease(1):
+        pass
+
+
+def test_a_lease_is_free_when_the_connection_of_the_first_run_died_and_the_first_run_notices(
+    store: Store, other_store: Store, config_database: Database
+) -> None:
+    with store.lease(1) as lease:
+        end_connections(config_database)
+        with other_store.lease(1):
+            with pytest.raises(StoreUnavailable):
+                lease.check()
+            with pytest.raises(LeaseHeld):
+                lease.check()
+
+
+def test_a_lease_whose_connection_broke_is_taken_again_when_nobody_else_has_it(
+    store: Store, other_store: Store, config_database: Database
+) -> None:
+    with store.lease(1) as lease:
+        end_connections(config_database)
+        with pytest.raises(StoreUnavailable):
+            lease.check()
+        lease.check()
+        with pytest.raises(LeaseHeld), other_store.lease(1):
+            pass
+
+
+def test_only_one_of_many_that_ask_at_once_gets_the_lease(config_database: Database) -> None:
+    barrier, done = threading.Barrier(6), threading.Barrier(6)
+
+    def ask() -> bool:
+        with Store(SecretStr(config_database.url)) as store:
+            barrier.wait(20)
+            try:
+                with store.lease(1):
+                    done.wait(20)
+            except LeaseHeld:
+                done.wait(20)
+                return False
+            return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert [False] * 5 + [True] == sorted(asked.result(30) for asked in [pool.submit(ask) for _ in range(6)])
+
+
+def test_the_wait_after_a_transient_failure_doubles_up_to_five_minutes(
+    store: Store, add: Add, config_database: Database
+) -> None:
+    pipeline_id = add("shop")
+    waits = []
+    for _ in range(12):
+        store.report_failure(pipeline_id, None, "away", transient=True)
+        waits.append(metadata(config_database, "extract(epoch FROM next_attempt_at - last_error_at)::float8")[0])
+    longest = [5, 10, 20, 40, 80, 160, 300, 300, 300, 300, 300, 300]
+    assert all(most * 0.75 - 0.05 <= wait <= most + 0.05 for wait, most in zip(waits, longest, strict=True)), waits
+    assert (12, False) == (store.state("shop").failure_count, store.state("shop").is_due)
+
+
+def test_the_wait_stays_at_five_minutes_however_often_it_failed(store: Store, add: Add, config_database: Database) -> None:
+    pipeline_id = add("shop")
+    config_database.run("UPDATE pipeline_metadata SET failure_count = 1000000")
+    store.report_failure(pipeline_id, None, "away", transient=True)
+    (wait,) = metadata(config_database, "extract(epoch FROM next_attempt_at - last_error_at)::float8")
+    assert 225 <= wait <= 300.05
+
+
+def test_pipelines_that_failed_together_do_not_come_back_at_once(store: Store, add: Add, config_database: Database) -> None:
+    for number in range(8):
+        store.report_failure(add(f"shop_{number}"), None, "away", transient=True)
+    waits = config_database.rows("SELECT extract(epoch FROM next_attempt_at - last_error_at)::float8 FROM pipeline_metadata")
+    assert max(waits)[0] - min(waits)[0] > 0.1
+
+
+def test_a_terminal_failure_waits_for_an_operator(store: Store, add: Add, config_database: Database) -> None:
+    pipeline_id = add("shop")
+    store.report_failure(pipeline_id, None, "wrong row", transient=False)
+    columns = "status, health_status, last_error, next_attempt_at = 'infinity'"
+    assert ("FAILED", "ERROR", "wrong row", True) == metadata(config_database, columns)
+    assert not store.state("shop").is_due
+    store.set_status("shop", Status.START)
+    assert (0, True) == (store.state("shop").failure_count, store.state("shop").is_due)
+
+
+def test_a_wait_that_is_over_is_due(store: Store, add: Add, config_database: Database) -> None:
+    add("shop")
+    config_database.run("UPDATE pipeline_metadata SET next_attempt_at = now() - interval '1 second', failure_count = 1")
+    assert store.state("shop").is_due
+
+
+def test_progress_is_added_to_what_was_told_before(store: Store, add: Add, config_database: Database) -> None:
+    pipeline_id = add("shop")
+    add("other")
+    store.report_started(pipeline_id, "run")
+    changed_at = datetime(2024, 2, 29, 12, tzinfo=UTC)
+    table = TableProgress(state=TableState.SNAPSHOT, error=None, copied=3, applied=2, last_change_at=changed_at)
+    store.report_progress(pipeline_id, "run", progress("SNAPSHOT", applied_lsn=Lsn(255), tables={ORDERS: table}))
+    store.report_progress(pipeline_id, "run", progress(copied=10, applied=5, lag_seconds=1.5, success_age=60.0))
+    state = store.state("shop")
+    assert (13, 7, "STREAMING", 1.5, "run") == (
+        state.rows_copied, state.rows_applied, state.run_status, state.lag_seconds, state.run_id,
+    )  # fmt: skip
+    (record,) = store.tables("shop")
+    assert (TableState.STREAMING, 13, 7, changed_at) == (
+        record.state, record.rows_copied, record.rows_applied, record.last_change_time,
+    )  # fmt: skip
+    assert [("0/FF", True)] == config_database.rows(
+        "SELECT applied_lsn::text, last_success_time BETWEEN now() - interval '70 s' AND now() - interval '50 s'"
+        f" FROM pipeline_metadata WHERE pipeline_id = {pipeline_id}"
+    )
+    assert 0 == store.state("other").rows_applied
+    assert 0 == store.tables("other")[0].rows_applied
+
+
+def test_a_run_that_was_overtaken_writes_nothing_more(store: Store, add: Add) -> None:
+    pipeline_id = add("shop")
+    store.report_started(pipeline_id, "old")
+    store.report_started(pipeline_id, "new")
+    before = store.state("shop").run_status
+    store.report_progress(pipeline_id, "old", progress(applied=5))
+    store.report_failure(pipeline_id, "old", "late", transient=False)
+    store.report_stopped(pipeline_id, "old")
+    state = store.state("shop")
+    assert (before, 0, None, 0) == (state.run_status, state.rows_applied, state.last_error, state.failure_count)
+    assert 0 == store.tables("shop")[0].rows_applied
+
+
+def test_a_run_that_streams_clears_the_error_at_once_and_the_failures_after_a_minute(
+    store: Store, add: Add, config_database: Database
+) -> None:
+    pipeline_id = add("shop")
+    store.report_failure(pipeline_id, None, "away", transient=True)
+    store.report_started(pipeline_id, "run")
+    store.report_progress(pipeline_id, "run", progress("SNAPSHOT"))
+    assert ("away", Health.ERROR) == (store.state("shop").last_error, store.state("shop").health)
+    store.report_progress(pipeline_id, "run", progress())
+    state = store.state("shop")
+    assert (None, Health.HEALTHY, 1) == (state.last_error, state.health, state.failure_count)
+    config_database.run("UPDATE pipeline_metadata SET started_at = now() - interval '61 seconds'")
+    store.report_progress(pipeline_id, "run", progress())
+    assert 0 == store.state("shop").failure_count
+
+
+def test_a_run_that_stops_as_it_should_leaves_no_wait_and_one_that_failed_does(store: Store, add: Add) -> None:
+    pipeline_id = add("shop")
+    store.report_started(pipeline_id, "run")
+    store.report_failure(pipeline_id, "run", "away", transient=True)
+    store.report_stopped(pipeline_id, "run")
+    assert ("FAILED", 1) == (store.state("shop").run_status, store.state("shop").failure_count)
+    store.report_started(pipeline_id, "run")
+    store.report_stopped(pipeline_id, "run")
+    state = store.state("shop")
+    assert ("STOPPED", 0, True) == (state.run_status, state.failure_count, state.is_due)
+
+
+def test_the_slot_of_a_pipeline_is_noted_and_forgotten(store: Store, add: Add, config_database: Database) -> None:
+    pipeline_id = add("shop")
+    columns = "slot_name, wal_status, confirmed_flush_lsn::text, wal_size, lag_bytes, safe_wal_size"
+    store.report_slot(pipeline_id, "rosetta_shop", SlotReading(True, "reserved", Lsn(256), 1000, 10, 77, Lsn(266)))
+    assert ("rosetta_shop", "reserved", "0/100", 1000, 10, 77) == metadata(config_database, columns)
+    store.report_slot(pipeline_id, "rosetta_shop", None)
+    assert ("rosetta_shop", None, None, None, None, None) == metadata(config_database, columns)
+
+
+def test_two_pipelines_that_name_one_slot_are_refused(store: Store, add: Add) -> None:
+    add("one", slot="shared")
+    add("two", slot="shared")
+    for mine, other in (("one", "two"), ("two", "one")):
+        with pytest.raises(ConfigurationError, match=f"Pipeline {mine} has the same replication slot as {other}"):
+            store.pipeline(mine)
+
+
+def test_two_pipelines_of_a_source_that_names_a_slot_are_refused_until_one_has_its_own(
+    store: Store, add: Add, config_database: Database
+) -> None:
+    add("one", source_slot="shared")
+    add("two", of_source="one")
+    with pytest.raises(ConfigurationError, match="same replication slot"):
+        store.pipeline("two")
+    config_database.run("UPDATE pipelines SET replication_name = 'mine' WHERE name = 'two'")
+    assert ["shared", "mine"] == [store.pipeline(name).slot_name for name in ("one", "two")]
+
+
+def test_slots_of_the_same_name_on_different_servers_are_different_slots(store: Store, add: Add) -> None:
+    add("one", slot="shared")
+    add("two", slot="shared", host="elsewhere")
+    assert "shared" == store.pipeline("one").slot_name
+
+
+def test_a_slot_named_like_the_one_that_another_pipeline_gets_by_default_is_refused(store: Store, add: Add) -> None:
+    add("one")
+    add("two", slot="rosetta_one")
+    with pytest.raises(ConfigurationError, match="same replication slot"):
+        store.pipeline("two")
+
+
+def state_of(**changes: Any) -> PipelineState:
+    values: dict[str, Any] = {
+        "id": 1, "name": "shop", "source": "shop", "destinations": (), "table_count": 1, "table_errors": (),
+        "status": Status.START,
+        "run_status": "STREAMING", "health": Health.HEALTHY, "wal_size": None, "lag_bytes": None, "lag_seconds": None,
+        "last_success_time": None, "last_error": None, "failure_count": 0, "rows_copied": 0, "rows_applied": 0,
+        "run_id": None, "heartbeat_age": 1.0, "is_due": True,
+    }  # fmt: skip
+    return PipelineState(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "lag_bytes", "error", "health"),
+    [
+        ({}, 0, None, Health.HEALTHY),
+        ({}, Thresholds().wal_warning_bytes - 1, None, Health.HEALTHY),
+        ({}, Thresholds().wal_warning_bytes, None, Health.WARNING),
+        ({}, Thresholds().wal_error_bytes - 1, None, Health.WARNING),
+        ({}, Thresholds().wal_error_bytes, None, Health.ERROR),
+        ({}, 0, "away", Health.ERROR),
+        ({}, None, None, Health.HEALTHY),
+        ({"heartbeat_age": HEARTBEAT_LIMIT_SECONDS + 1}, 0, None, Health.ERROR),
+        ({"heartbeat_age": None}, 0, None, Health.ERROR),
+        ({"run_status": "FAILED"}, 0, None, Health.ERROR),
+        ({"run_status": "FAILED", "status": Status.PAUSE}, 0, None, Health.HEALTHY),
+        ({"heartbeat_age": None, "status": Status.PAUSE}, Thresholds().wal_warning_bytes, None, Health.WARNING),
+        ({"heartbeat_age": None, "status": Status.REFRESH}, 0, None, Health.ERROR),
+    ],
+)
+def test_the_health_is_the_worse_of_run_and_slot(
+    changes: dict[str, Any], lag_bytes: int | None, error: str | None, health: Health
+) -> None:
+    slot = None if lag_bytes is None else SlotReading(True, "reserved", Lsn(0), 0, lag_bytes, None, Lsn(lag_bytes))
+    observation = Observation(state=state_of(**changes), slot_name="s", slot=slot, error=error)
+    assert health is observation.health
+
+
+@pytest.mark.parametrize(
+    ("wal_status", "lag_bytes", "health"),
+    [
+        ("extended", 0, Health.WARNING),
+        ("extended", Thresholds().wal_error_bytes, Health.ERROR),
+        ("unreserved", 0, Health.ERROR),
+        ("lost", 0, Health.ERROR),
+    ],
+)
+def test_a_slot_in_danger_shows_in_the_health(wal_status: str, lag_bytes: int, health: Health) -> None:
+    slot = SlotReading(True, wal_status, Lsn(0), 0, lag_bytes, None, Lsn(lag_bytes))
+    assert health is Observation(state=state_of(), slot_name="s", slot=slot, error=None).health
+
+
+def test_a_failed_run_is_told_by_its_error() -> None:
+    failed = state_of(run_status="FAILED", last_error="wrong row")
+    assert "wrong row" == Observation(state=failed, slot_name="s", slot=None, error=None).problem
+
+
+def test_a_look_at_a_pipeline_writes_its_slot_and_health(
+    store: Store, add: Add, source: Database, config_database: Database
+) -> None:
+    # Slots are of the whole server, so the name has to be of this test alone.
+    name = source.connection.database
+    add(name, source=source)
+    assert observe(store, name).slot is None
+    source.run(f"SELECT pg_create_logical_replication_slot('rosetta_{name}', 'pgoutput')")
+    observation = observe(store, name)
+    assert (Health.HEALTHY, False) == (observation.health, observation.slot is not None and observation.slot.active)
+    slot_name, wal_size = metadata(config_database, "slot_name, wal_size")
+    assert f"rosetta_{name}" == slot_name
+    assert wal_size >= 0
+
+
+def test_a_source_that_cannot_be_asked_is_an_error_of_the_pipeline_and_keeps_what_was_seen_last(
+    store: Store, add: Add, config_database: Database
+) -> None:
+    pipeline_id = add("shop", host="127.0.0.1")
+    config_database.run("UPDATE sources SET pg_port = 1")
+    store.report_slot(pipeline_id, "rosetta_shop", SlotReading(True, "reserved", Lsn(256), 1000, 10, None, Lsn(266)))
+    observation = observe(store, "shop")
+    assert Health.ERROR is store.state("shop").health
+    assert "Source u@127.0.0.1:1/d cannot be reached" in str(observation.error)
+    assert (1000,) == metadata(config_database, "wal_size")
+
+
+def test_a_secret_that_cannot_be_read_is_an_error_of_the_pipeline(add: Add, config_database: Database) -> None:
+    add("shop")
+    with Store(SecretStr(config_database.url)) as keyless:
+        assert "SECRET_KEY is not set" in str(observe(keyless, "shop").error)
+        assert Health.ERROR is keyless.state("shop").health
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind", "told"),
+    [
+        ("SELECT 1 / 0", ConfigurationError, "DivisionByZero (22012)"),
+        ("SELECT * FROM nowhere", ConfigurationError, 'relation "nowhere" does not exist (42P01)'),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", SourceUnavailable, "administrator command"),
+        ("SET statement_timeout = 1; SELECT pg_sleep(10)", SourceUnavailable, "statement timeout (57014)"),
+        ("BEGIN READ ONLY; CREATE TABLE a ()", SourceUnavailable, "read-only transaction (25006)"),
+        ("SELECT 'the value'::integer", ConfigurationError, "InvalidTextRepresentation (22P02)"),
+        ("DO $$ BEGIN RAISE 'the value'; END $$", ConfigurationError, "RaiseException (P0001)"),
+        ("CREATE TABLE t (c integer NOT NULL); INSERT INTO t VALUES (NULL)", ConfigurationError, "table t, column c"),
+        ("CREATE TABLE t (c text CONSTRAINT tag CHECK (c = '')); INSERT INTO t VALUES ('the value')", ConfigurationError,
+         "table t, constraint tag"),
+    ],
+)  # fmt: skip
+def test_an_error_of_a_server_names_places_and_never_values(
+    source: Database, statement: str, kind: type[RosettaError], told: str
+) -> None:
+    translation = Translation(who="source x", unavailable=SourceUnavailable, rejected=ConfigurationError)
+    with pytest.raises(psycopg.Error) as caught:
+        source.run(statement)
+    error = translate(caught.value, translation)
+    assert kind is type(error)
+    assert told in str(error)
+    assert str(error).startswith("Source x ")
+    assert "the value" not in str(error)
+    assert error.remedy
+
+
+def test_an_error_inside_copy_names_table_and_column_and_not_the_value(source: Database) -> None:
+    source.run("CREATE TABLE t (c integer)")
+    with (
+        pytest.raises(errors.DataError) as caught,
+        source.connect() as connection,
+        connection.cursor().copy("COPY t FROM STDIN") as copy,
+    ):
+        copy.write("the value\n")
+    translation = Translation(who="destination x", unavailable=StoreUnavailable, rejected=ConfigurationError)
+    message = str(translate(caught.value, translation))
+    assert "COPY t, line 1, column c" in message
+    assert "the value" not in message
+
+
+def test_a_config_that_is_not_of_a_kind_that_can_be_shown_does_not_hide_the_others(
+    store: Store, add: Add, config_database: Database
+) -> None:
+    add("shop")
+    with config_database.connect() as connection:
+        config = Jsonb({"host": ["odd"], "password": 5, "schema": None})
+        connection.execute("INSERT INTO destinations (name, type, config) VALUES ('dw', 'POSTGRES', %s)", [config])
+    config_database.run("INSERT INTO pipeline_destinations SELECT p.id, d.id FROM pipelines p, destinations d")
+    (shape,) = store.shapes()
+    assert {"host": ["odd"]} == shape.destinations[0].connection
