@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -66,6 +67,8 @@ class TableSchema:
     key: tuple[str, ...]
     identity: Identity
     comment: str | None = None
+    #: What the catalog said of it around the stream when its columns were read; None when that is not known.
+    fingerprint: Fingerprint | None = field(default=None, repr=False, compare=False)
     #: Where the key's columns stand in a row.
     key_indexes: tuple[int, ...] = field(init=False, repr=False, compare=False)
 

@@ -21,7 +21,7 @@ from rosetta_dagster.cdc.source.debezium.stream import DebeziumSource
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputSource
 from rosetta_dagster.cdc.source.preflight import preflight, raise_findings
-from rosetta_dagster.cdc.source.publications import ensure_publication
+from rosetta_dagster.cdc.source.publications import ensure_publications
 from rosetta_dagster.cdc.source.slots import (
     SlotState,
     SnapshotStopped,
@@ -123,7 +123,7 @@ def _prepare_source(config: PipelineConfig, broken: BrokenTables) -> _Prepared:
     source = config.source.connection
     tables = [table.id for table in config.tables]
     with source_errors(source), connect(source) as connection:
-        ensure_publication(connection, config.publication_name, tables)
+        ensure_publications(connection, config, read_schemas(connection, tables).values())
         identity = source_identity(connection)
         release_slot(connection, config.slot_name)
         return _Prepared(

@@ -5,15 +5,18 @@ from typing import Any
 
 import psycopg
 
+from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.change.pages import Relation
 from rosetta_dagster.cdc.change.schema import Column, Filling, Identity, TableSchema
+from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.table_id import TableId
 
 #: One row for each column of the tables. A generated column is left out: its values are not logged.
 #: The key is the replica identity's index, else the primary key; of an index only its key columns, without those it
 #: includes. What older rows hold in a column is noted where the rows are, as an array of one: of a partitioned table, at its
 #: partitions.
-#: PostgreSQL identifies no row by a deferrable primary key, nor by an index that was dropped.
+#: PostgreSQL identifies no row by a deferrable primary key, nor by an index that was dropped. From version 18 on a column
+#: may be NOT NULL for new rows only, until that is validated.
 _COLUMNS = """
 WITH RECURSIVE wanted AS (
     SELECT class.oid, namespace.nspname, class.relname, class.relreplident, class.relkind
@@ -44,7 +47,10 @@ SELECT wanted.nspname::text, wanted.relname::text,
        CASE WHEN wanted.relreplident = 'f' THEN 'FULL' WHEN keys.identifies THEN 'KEY' ELSE 'NOTHING' END,
        obj_description(wanted.oid, 'pg_class'),
        attribute.attname::text, format_type(attribute.atttypid, attribute.atttypmod), attribute.atttypid::bigint,
-       attribute.attnotnull, col_description(wanted.oid, attribute.attnum),
+       attribute.attnotnull AND NOT EXISTS (
+           SELECT FROM pg_constraint WHERE conrelid = wanted.oid AND contype = 'n' AND NOT convalidated
+           AND conkey[1] = attribute.attnum),
+       col_description(wanted.oid, attribute.attnum),
        array_position(keys.attnums, attribute.attnum), attribute.attnum::int, attribute.atttypmod,
        CASE WHEN missing.value_count = 1 THEN 'CONSTANT'
             WHEN missing.value_count > 1 OR attribute.atthasdef OR attribute.attidentity <> ''
@@ -84,19 +90,25 @@ ORDER BY class.relpages DESC, 1, 2
 """
 
 _ORDINARY = """
-SELECT pg_relation_filenode(class.oid)::bigint, pg_relation_size(class.oid) / current_setting('block_size')::bigint
+SELECT COALESCE(pg_relation_filenode(class.oid), 0)::bigint,
+       COALESCE(pg_relation_size(class.oid), 0) / current_setting('block_size')::bigint
 FROM pg_class AS class WHERE class.oid = to_regclass(format('%%I.%%I', %s::text, %s::text))
 """
 
-#: The file of the transaction's snapshot and the one of now.
+#: The file of the transaction's snapshot and the one of now; a partitioned table without partitions has none.
 _HAS_ITS_FILE = """
-SELECT relfilenode::bigint = pg_relation_filenode(oid)::bigint
+SELECT relfilenode::bigint = COALESCE(pg_relation_filenode(oid), 0)::bigint
 FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', %s::text, %s::text))
 """
 
 
-def read_schemas(connection: "psycopg.Connection[Any]", tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
-    """What the catalog says of these tables, in their order; a table that does not exist is not among them."""
+def read_schemas(
+    connection: "psycopg.Connection[Any]", tables: Sequence[TableId], publications: Sequence[str] = ()
+) -> dict[TableId, TableSchema]:
+    """Return what the catalog says of these tables, in their order; a table that does not exist is not among them.
+
+    Fingerprints are of the publications of these names.
+    """
     parameters = {"namespaces": [table.namespace for table in tables], "names": [table.name for table in tables]}
     rows = connection.execute(_COLUMNS, parameters).fetchall()
     types = _types(connection, {row[6] for row in rows})
@@ -104,8 +116,11 @@ def read_schemas(connection: "psycopg.Connection[Any]", tables: Sequence[TableId
     by_table: dict[TableId, list[tuple[Any, ...]]] = {}
     for row in rows:
         by_table.setdefault(TableId(row[0], row[1]), []).append(row)
+    fingerprints = dict(read_fingerprints(connection, publications, list(by_table)))
     return {
-        table: _schema(table, by_table[table], types, {oid: base for oid, (base, _) in elements.items()})
+        table: _schema(
+            table, by_table[table], types, {oid: base for oid, (base, _) in elements.items()}, fingerprints.get(table)
+        )
         for table in tables
         if table in by_table
     }
@@ -140,7 +155,11 @@ def _types(connection: "psycopg.Connection[Any]", oids: set[int]) -> dict[int, t
 
 
 def _schema(
-    table: TableId, rows: list[tuple[Any, ...]], types: dict[int, tuple[int, int]], elements: dict[int, int]
+    table: TableId,
+    rows: list[tuple[Any, ...]],
+    types: dict[int, tuple[int, int]],
+    elements: dict[int, int],
+    fingerprint: Fingerprint | None,
 ) -> TableSchema:
     keyed = sorted((row[9], row[4]) for row in rows if row[9] is not None)
     return TableSchema(
@@ -149,6 +168,7 @@ def _schema(
         key=tuple(name for _, name in keyed),
         identity=Identity(rows[0][2]),
         comment=rows[0][3],
+        fingerprint=fingerprint,
     )
 
 

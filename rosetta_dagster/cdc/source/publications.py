@@ -1,33 +1,72 @@
-"""Makes the publication that a pipeline reads, and adds tables to one that Rosetta made."""
+"""Decides what a pipeline's publications hold: every table of the pipeline, and nothing that could make a statement fail.
 
-from collections.abc import Sequence
+PostgreSQL refuses updates and deletes of a table that is published with them and has no replica identity. So a table whose
+rows cannot be identified is published by a second publication, of inserts and truncates only. `ONLY` keeps the children of
+an inheritance parent out, and members that left the pipeline leave its publications.
+"""
+
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from rosetta_dagster.cdc.change.schema import Identity, TableSchema
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, default_name
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Publications of this prefix are Rosetta's own to change.
+#: Tables are added to publications of this prefix; all others are their owner's to change.
 OWN_PREFIX = "rosetta_"
+
+#: What is published of tables whose rows can be identified, and of the others.
+ALL_CHANGES = "insert, update, delete, truncate"
+INSERTS = "insert, truncate"
 
 _READ = """
 SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot FROM pg_publication WHERE pubname = %s
 """
 
 #: The tables that are listed, and those that come with a namespace or with all tables. A list of columns is there for those
-#: too that are published whole, so it is asked of the listed ones.
+#: too that are published whole, so it is asked of the listed ones; before version 15 there are neither lists nor filters.
 _TABLES = """
 SELECT namespace.nspname::text, class.relname::text,
-       member.prqual IS NOT NULL OR member.prattrs IS NOT NULL, class.relkind = 'p'
+       COALESCE(to_jsonb(member) ->> 'prqual', to_jsonb(member) ->> 'prattrs') IS NOT NULL, class.relkind = 'p', true
 FROM pg_publication AS publication
 JOIN pg_publication_rel AS member ON member.prpubid = publication.oid
 JOIN pg_class AS class ON class.oid = member.prrelid
 JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 WHERE publication.pubname = %(name)s
 UNION ALL
-SELECT schemaname::text, tablename::text, false, false FROM pg_publication_tables WHERE pubname = %(name)s
+SELECT schemaname::text, tablename::text, false, false, false FROM pg_publication_tables WHERE pubname = %(name)s
+"""
+
+#: Tables of which the server would refuse updates and deletes once it publishes them: those with a relation below that has
+#: no replica identity, and from version 18 on those whose identity, the whole row, has a generated column.
+_UNIDENTIFIED = """
+WITH RECURSIVE tree AS (
+    SELECT class.oid AS root, class.oid AS part, class.relkind
+    FROM unnest(%(namespaces)s::text[], %(names)s::text[]) AS want (namespace, name)
+    JOIN pg_namespace AS namespace ON namespace.nspname = want.namespace
+    JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relname = want.name
+    UNION ALL
+    SELECT tree.root, child.oid, child.relkind
+    FROM tree JOIN pg_inherits AS inherits ON inherits.inhparent = tree.part
+    JOIN pg_class AS child ON child.oid = inherits.inhrelid
+    WHERE tree.relkind = 'p'
+)
+SELECT DISTINCT namespace.nspname::text, root.relname::text
+FROM tree JOIN pg_class AS root ON root.oid = tree.root JOIN pg_namespace AS namespace ON namespace.oid = root.relnamespace
+JOIN pg_class AS part ON part.oid = tree.part
+WHERE (part.relkind <> 'p' OR tree.part = tree.root)
+  AND CASE part.relreplident
+      WHEN 'n' THEN true
+      WHEN 'f' THEN current_setting('server_version_num')::int >= 180000 AND EXISTS (
+          SELECT FROM pg_attribute WHERE attrelid = part.oid AND attgenerated <> '' AND NOT attisdropped)
+      ELSE NOT EXISTS (
+          SELECT FROM pg_index AS index WHERE index.indrelid = part.oid AND index.indisvalid
+          AND CASE part.relreplident WHEN 'i' THEN index.indisreplident ELSE index.indisprimary AND index.indimmediate END)
+      END
 """
 
 
@@ -36,6 +75,8 @@ class Publication:
     """A publication and what it leaves out."""
 
     tables: frozenset[TableId]
+    #: Those that are members by a row of their own.
+    listed: frozenset[TableId]
     #: Whether inserts, updates, deletes and truncates are all published.
     is_whole: bool
     #: Tables of which only some rows or columns are published.
@@ -43,48 +84,117 @@ class Publication:
     #: Partitioned tables that are published as their partitions, under the names of these.
     split_tables: frozenset[TableId]
 
-    def lacks(self, tables: Sequence[TableId]) -> list[TableId]:
+    def missing_tables(self, tables: Sequence[TableId]) -> list[TableId]:
+        """Return those of the tables that are not published."""
         return [table for table in tables if table not in self.tables]
 
 
+def publications_of(config: PipelineConfig) -> tuple[str, ...]:
+    """Return the names of the pipeline's publications: the one for all kinds of changes, and Rosetta's own for inserts."""
+    name = config.publication_name
+    return (name, inserts_publication(config.name)) if is_own(config) else (name,)
+
+
+def is_own(config: PipelineConfig) -> bool:
+    """Report whether the pipeline's publication is its own alone, so that members may be taken out of it."""
+    return config.publication_name == default_name(config.name)
+
+
+def inserts_publication(pipeline: str) -> str:
+    """Return the name of the publication for tables whose rows cannot be identified.
+
+    No pipeline's own publication has it: a name with a space gets a hash.
+    """
+    return default_name(f"{pipeline} inserts")
+
+
 def read_publication(connection: "psycopg.Connection[Any]", name: str) -> Publication | None:
-    """The publication; None when there is none of that name."""
+    """Return the publication; None when none has that name."""
     row = connection.execute(_READ, [name]).fetchone()
     if row is None:
         return None
     is_whole, via_root = row
     members = [(TableId(*member[:2]), *member[2:]) for member in connection.execute(_TABLES, {"name": name})]
     return Publication(
-        tables=frozenset(table for table, _, _ in members),
+        tables=frozenset(table for table, *_ in members),
+        listed=frozenset(table for table, _, _, is_listed in members if is_listed),
         is_whole=is_whole,
-        cut_tables=frozenset(table for table, is_cut, _ in members if is_cut),
-        split_tables=frozenset(table for table, _, is_partitioned in members if is_partitioned and not via_root),
+        cut_tables=frozenset(table for table, is_cut, _, _ in members if is_cut),
+        split_tables=frozenset(table for table, _, is_partitioned, _ in members if is_partitioned and not via_root),
     )
 
 
-def ensure_publication(connection: "psycopg.Connection[Any]", name: str, tables: Sequence[TableId]) -> None:
-    """Make the publication when it is missing; add what one of Rosetta's own lacks. Others are not touched."""
+def unidentified_tables(connection: "psycopg.Connection[Any]", tables: Sequence[TableId]) -> frozenset[TableId]:
+    """Return those of the tables whose updates and deletes the server would refuse once it published them."""
+    parameters = {"namespaces": [table.namespace for table in tables], "names": [table.name for table in tables]}
+    return frozenset(TableId(*row) for row in connection.execute(_UNIDENTIFIED, parameters))
+
+
+def ensure_publications(
+    connection: "psycopg.Connection[Any]", config: PipelineConfig, schemas: Collection[TableSchema]
+) -> None:
+    """Make the pipeline's publications when they are missing, and let its own hold just these tables.
+
+    Tables are added to others of Rosetta's prefix. All others are not touched.
+    """
+    tables = [schema.id for schema in schemas]
+    if not is_own(config):
+        ensure_publication(connection, config.publication_name, tables, is_own=False)
+        return
+    unidentified = unidentified_tables(connection, tables)
+    unidentified |= {schema.id for schema in schemas if schema.identity is Identity.NOTHING}
+    ensure_publication(
+        connection, config.publication_name, [table for table in tables if table not in unidentified], is_own=True
+    )
+    ensure_publication(
+        connection, inserts_publication(config.name), [table for table in tables if table in unidentified],
+        is_own=True, kinds=INSERTS,
+    )  # fmt: skip
+
+
+def ensure_publication(
+    connection: "psycopg.Connection[Any]",
+    name: str,
+    tables: Sequence[TableId],
+    *,
+    is_own: bool = False,
+    kinds: str = ALL_CHANGES,
+) -> None:
+    """Make one publication when it is missing, and add tables to one of Rosetta's prefix.
+
+    `is_own`: nobody else uses it, so that members that are none of the tables are taken out.
+    """
     publication = read_publication(connection, name)
     try:
         if publication is None:
-            connection.execute(create_publication(name, tables))
-        elif (missing := publication.lacks(tables)) and name.startswith(OWN_PREFIX):
+            if tables or kinds == ALL_CHANGES:
+                connection.execute(create_publication(name, tables, kinds))
+            return
+        if is_own and (left := sorted(publication.listed - set(tables))):
+            connection.execute(drop_tables(name, left))
+        if (missing := publication.missing_tables(tables)) and name.startswith(OWN_PREFIX):
             connection.execute(add_tables(name, missing))
-    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject):
-        # A run that was killed had asked for it, and the server went on with that.
-        ensure_publication(connection, name, tables)
+    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject, psycopg.errors.UndefinedObject):
+        # A run that was killed had asked for it, and the server went on with that; or a table was dropped meanwhile.
+        ensure_publication(connection, name, tables, is_own=is_own, kinds=kinds)
 
 
-def create_publication(name: str, tables: Sequence[TableId]) -> sql.Composed:
-    """A partitioned table is published as itself, not as its partitions."""
-    return sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)").format(
-        sql.Identifier(name), _names(tables)
+def create_publication(name: str, tables: Sequence[TableId], kinds: str = ALL_CHANGES) -> sql.Composed:
+    """Return the statement. A partitioned table is published as itself, not as its partitions."""
+    return sql.SQL("CREATE PUBLICATION {}{} WITH (publish = {}, publish_via_partition_root = true)").format(
+        sql.Identifier(name), sql.SQL(" FOR TABLE ") + _names(tables) if tables else sql.SQL(""), sql.Literal(kinds)
     )
 
 
 def add_tables(name: str, tables: Sequence[TableId]) -> sql.Composed:
+    """Return the statement that adds the tables to a publication, without what inherits from them."""
     return sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(name), _names(tables))
 
 
+def drop_tables(name: str, tables: Sequence[TableId]) -> sql.Composed:
+    """Return the statement that takes the tables out of a publication."""
+    return sql.SQL("ALTER PUBLICATION {} DROP TABLE {}").format(sql.Identifier(name), _names(tables))
+
+
 def _names(tables: Sequence[TableId]) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(*table) for table in tables)
+    return sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(*table)) for table in tables)

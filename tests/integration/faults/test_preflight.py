@@ -126,14 +126,59 @@ def test_a_pipeline_without_a_destination_is_told(shop: Database) -> None:
 @pytest.mark.parametrize("table", [TableId("public", "ghost"), TableId("public", "T"), TableId("ghost", "t")])
 def test_a_table_that_does_not_exist_is_told_by_its_full_name(shop: Database, table: TableId) -> None:
     text = only(preflight(pipeline(shop.connection, T, table)), "tables")
-    assert f"Table {table} does not exist at the source. Create it" in text
+    assert f"Table {table} does not exist at the source." in text
 
 
-@pytest.mark.parametrize("create", ["CREATE TABLE odd ()", "CREATE VIEW odd AS SELECT 1 AS id"])
-def test_what_cannot_be_replicated_is_told_from_what_does_not_exist(shop: Database, create: str) -> None:
+@pytest.mark.parametrize(
+    ("create", "message"),
+    [
+        ("CREATE TABLE odd ()", "Table public.odd has no column that is logged. Take it out"),
+        ("CREATE VIEW odd AS SELECT 1 AS id", "public.odd is no table at the source. Take it out"),
+        (
+            "CREATE UNLOGGED TABLE odd (id int PRIMARY KEY)",
+            "public.odd is unlogged: its changes are not in the log. Run ALTER",
+        ),
+        ("CREATE SEQUENCE odd", "public.odd is no table at the source. Take it out"),
+    ],
+)
+def test_what_cannot_be_replicated_is_not_called_missing(shop: Database, create: str, message: str) -> None:
     shop.run(create)
-    text = only(preflight(pipeline(shop.connection, T, TableId("public", "odd"))), "tables")
-    assert "public.odd is no table at the source, or has no column that is logged. Take it out" in text
+    findings = preflight(pipeline(shop.connection, T, TableId("public", "odd")))
+    assert message in only(findings, "tables")
+    assert TableId("public", "odd") == findings[0].table
+    raise_findings(findings)
+
+
+@pytest.mark.parametrize("name", ["cusomers", "Customers", "customer"])
+def test_a_mistyped_name_gets_the_names_that_are_near(shop: Database, name: str) -> None:
+    shop.run("CREATE TABLE customers (id int PRIMARY KEY)")
+    text = only(preflight(pipeline(shop.connection, T, TableId("public", name))), "tables")
+    assert "Similar names: public.customers." in text
+
+
+def test_a_partition_beside_its_root_is_refused(shop: Database) -> None:
+    shop.run(
+        "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id)",
+        "CREATE TABLE p2 PARTITION OF p1 FOR VALUES FROM (0) TO (5)",
+    )
+    tables = [TableId("public", name) for name in ("p", "p2")]
+    findings = preflight(pipeline(shop.connection, *tables))
+    assert "Table public.p2 is a partition of public.p, which the pipeline replicates" in only(findings, "tables")
+    assert () == preflight(pipeline(shop.connection, tables[1]))
+
+
+@pytest.mark.parametrize("table", [TableId("pg_catalog", "pg_class"), TableId("rosetta", "streams")])
+def test_tables_of_the_server_and_of_rosetta_are_refused(shop: Database, table: TableId) -> None:
+    shop.run("CREATE SCHEMA rosetta", "CREATE TABLE rosetta.streams (id int PRIMARY KEY)")
+    assert "Take it out of pipeline_tables." in only(preflight(pipeline(shop.connection, table)), "tables")
+
+
+def test_children_by_inheritance_are_named_as_not_replicated(shop: Database) -> None:
+    shop.run("CREATE TABLE child () INHERITS (t)")
+    assert "1 other table inherits from table public.t" in only(
+        preflight(pipeline(shop.connection, T)), "inheritance", warning=True
+    )
 
 
 def test_a_role_without_replication_is_told_and_the_remedy_works(shop: Database, role: Role) -> None:
@@ -220,7 +265,7 @@ def test_a_publication_of_somebody_else_that_lacks_a_table_is_told_and_the_remed
     shop.run("CREATE TABLE other (id int PRIMARY KEY)", "CREATE PUBLICATION theirs FOR TABLE other")
     config = pipeline(shop.connection, T, TableId("public", "other"), own_publication_name="theirs")
     text = only(preflight(config), "publication")
-    assert "Publication theirs lacks public.t." in text
+    assert "Publication theirs does not have table public.t." in text
     shop.run(text.partition("Run ")[2].removesuffix(" at the source."))
     assert () == preflight(config)
 
@@ -252,7 +297,7 @@ def test_a_table_without_a_replica_identity_is_a_warning_and_the_remedy_works(sh
     shop.run("CREATE TABLE keyless (a int)")
     config = pipeline(shop.connection, TableId("public", "keyless"))
     text = only(preflight(config), "replica_identity", warning=True)
-    assert "Table public.keyless has no replica identity: its inserts are replicated" in text
+    assert "Table public.keyless has no replica identity: its inserts and truncates are replicated" in text
     raise_findings(preflight(config))
     shop.run(text.partition("or run ")[2].removesuffix(" at the source."))
     assert () == preflight(config)

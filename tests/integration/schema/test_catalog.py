@@ -35,7 +35,7 @@ INTEGER, TEXT, NUMERIC, INTEGER_ARRAY = 23, 25, 1700, 1007
 
 def lacks(connection: "psycopg.Connection[tuple[object, ...]]", name: str, tables: list[TableId]) -> list[TableId] | None:
     publication = read_publication(connection, name)
-    return None if publication is None else publication.lacks(tables)
+    return None if publication is None else publication.missing_tables(tables)
 
 
 def schema_of(database: Database, *statements: str, table: TableId = T) -> TableSchema:

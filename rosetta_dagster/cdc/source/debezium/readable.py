@@ -28,19 +28,22 @@ SELECT FROM pg_index WHERE indrelid = to_regclass(format('%%I.%%I', %s::text, %s
 """
 
 
-def unreadable(connection: "psycopg.Connection[Any]", schemas: list[TableSchema]) -> Iterator[ChangeUndecodable]:
-    """Whatever of these tables and their database Debezium cannot read, each with its remedy."""
+def unreadable_database(connection: "psycopg.Connection[Any]") -> Iterator[ChangeUndecodable]:
+    """Yield what of the database keeps Debezium from starting."""
     domains = [name for (name,) in connection.execute(_ENUM_DOMAINS)]
     if domains:
         yield ChangeUndecodable(
             f"Debezium does not start on a database that has a domain over an enum: {', '.join(domains)}.",
             "Set pipelines.engine to PGOUTPUT, or drop the domain.",
         )
-    for schema in schemas:
-        yield from _unreadable_names(schema)
-        yield from _unreadable_key(connection, schema)
-        yield from _names_alike(schema)
-        yield from _unreadable_columns(schema)
+
+
+def unreadable_table(connection: "psycopg.Connection[Any]", schema: TableSchema) -> Iterator[ChangeUndecodable]:
+    """Yield what of the table Debezium cannot read."""
+    yield from _unreadable_names(schema)
+    yield from _unreadable_key(connection, schema)
+    yield from _names_alike(schema)
+    yield from _unreadable_columns(schema)
 
 
 def _unreadable_names(schema: TableSchema) -> Iterator[ChangeUndecodable]:

@@ -1,0 +1,98 @@
+"""Decides whether a copy can have missed what no stream carries, by what the catalog said then and says now.
+
+The stream carries row changes of tables that are in the publication at that moment, nothing else. What happens around it
+leaves traces in the catalog: OIDs are never given to another table, a file is replaced when rows are rewritten without row
+messages, and `xmin` of a catalog row changes with every ALTER, also with one that is taken back. Freezing leaves it.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """A relation that holds rows of the table: the table itself, or a leaf partition of it."""
+
+    oid: int
+    #: `pg_class.relfilenode`: replaced by TRUNCATE, VACUUM FULL, CLUSTER and an ALTER that rewrites.
+    filenode: int
+    #: Where it stands below the root: bounds and `xmin` of `pg_inherits` on the way; empty for the table itself.
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What the catalog of the source says of a table and of its publication, as far as the stream does not."""
+
+    oid: int
+    is_partitioned: bool
+    #: `xmin` of the table's row type: it changes when the table is renamed, moved to another schema, or given away.
+    row_type: str
+    #: How many column numbers were ever given (`relnatts`), those of dropped and generated columns included.
+    column_count: int
+    #: By OID.
+    leaves: tuple[Leaf, ...]
+    #: OIDs and `xmin` of the publication's row and of the rows that make the table a member; None when it is no member.
+    membership: str | None
+    #: Whether it is a member by its own row: then a rename or a move does not end the membership.
+    is_listed: bool = True
+    #: Updates and deletes that the server has counted in a table of which it publishes none; None for other tables.
+    unpublished_writes: int | None = None
+
+    @property
+    def storage(self) -> dict[int, int]:
+        """The file of each relation that holds rows."""
+        return {leaf.oid: leaf.filenode for leaf in self.leaves}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeafChanges:
+    """Leaf partitions that came, went, or were rewritten without row messages."""
+
+    #: To be copied: attached, or in another file than before.
+    changed: tuple[Leaf, ...]
+    #: Dropped, detached, or in another place than before; as they were.
+    gone: tuple[Leaf, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.gone)
+
+
+def gap(before: Fingerprint, now: Fingerprint, *, follows_oid: bool) -> str | None:
+    """Return why changes of the table may have been missed between the two, as a clause; None when none were.
+
+    `follows_oid`: whether the engine knows a table by its OID, so that it reads on while the table has another name.
+    """
+    is_moved = now.row_type != before.row_type and not (follows_oid and now.is_listed)
+    # A member by its schema may be made unlogged for a while, which only its file shows.
+    may_be_unlogged = not now.is_listed and not now.is_partitioned and now.storage != before.storage
+    has_writes = (now.unpublished_writes or 0) > (before.unpublished_writes or 0)
+    reasons = (
+        (now.oid != before.oid, "it was dropped at the source, and another table has its name"),
+        (now.membership is None, "it is not in the publication"),
+        (now.membership != before.membership, "it was not in the publication all the time, or the publication was altered"),
+        (is_moved, "it was renamed, moved or given to another owner for a moment"),
+        (may_be_unlogged, "its rows were written to another file, maybe while it was unlogged"),
+        (has_writes, "rows were updated or deleted, which is not published of a table without a replica identity"),
+    )
+    return next((reason for is_so, reason in reasons if is_so), None)
+
+
+def leaf_changes(before: Fingerprint, now: Fingerprint) -> LeafChanges:
+    """Return what happened to the leaf partitions of one table."""
+    if not now.is_partitioned:
+        return LeafChanges(changed=(), gone=())
+    old, new = {leaf.oid: leaf for leaf in before.leaves}, {leaf.oid: leaf for leaf in now.leaves}
+    return LeafChanges(
+        changed=tuple(leaf for leaf in now.leaves if old.get(leaf.oid) != leaf),
+        gone=tuple(leaf for leaf in before.leaves if leaf.oid not in new or new[leaf.oid].place != leaf.place),
+    )
+
+
+def is_filled_with_null(number: int, before: Fingerprint, now: Fingerprint) -> bool:
+    """Report whether rows from before a column without a missing value certainly hold NULL in it.
+
+    Certain while no row was rewritten since `before`, and the column's number was given since: a column that was generated
+    has values although it looks new.
+    """
+    is_rewritten = any(now.storage.get(oid, filenode) != filenode for oid, filenode in before.storage.items())
+    return number > before.column_count and not is_rewritten

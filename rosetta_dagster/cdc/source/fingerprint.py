@@ -1,0 +1,104 @@
+"""Reads what the catalog says of tables around the stream, in one query for all tables of a pipeline."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+
+from rosetta_dagster.cdc.change.fingerprint import Fingerprint, Leaf
+from rosetta_dagster.cdc.table_id import TableId
+
+#: The first version whose publications take whole schemas, row filters and column lists.
+_SCHEMAS_VERSION = 150_000
+
+#: What makes a table a member, as OIDs and `xmin` of catalog rows.
+_MEMBERS = """
+    SELECT wanted.oid AS root, publication.pubname, true AS is_listed,
+           concat_ws(' ', publication.oid, publication.xmin, member.oid, member.xmin) AS mark
+    FROM wanted JOIN pg_publication_rel AS member ON member.prrelid = wanted.oid
+    JOIN publication ON publication.oid = member.prpubid
+    UNION ALL
+    SELECT wanted.oid, publication.pubname, false, concat_ws(' ', publication.oid, publication.xmin)
+    FROM wanted CROSS JOIN publication WHERE publication.puballtables
+"""
+
+_MEMBERS_BY_SCHEMA = """
+    UNION ALL
+    SELECT wanted.oid, publication.pubname, false,
+           concat_ws(' ', publication.oid, publication.xmin, member.oid, member.xmin)
+    FROM wanted JOIN pg_publication_namespace AS member ON member.pnnspid = wanted.relnamespace
+    JOIN publication ON publication.oid = member.pnpubid
+"""
+
+#: One row for each table. Names come as two arrays, or OIDs as one; the other is empty. Only plain reads of the catalog, so
+#: that a transaction sees everything as of its snapshot.
+_READ = """
+WITH RECURSIVE wanted AS (
+    SELECT class.oid, class.xmin, class.relname, class.relnamespace, class.relkind, class.relnatts, class.relfilenode,
+           class.reltype, class.relreplident, namespace.nspname
+    FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+    WHERE (class.oid = ANY (%(oids)s::bigint[]::oid[])
+           OR (namespace.nspname, class.relname) IN (SELECT * FROM unnest(%(namespaces)s::text[], %(names)s::text[])))
+      AND class.relkind IN ('r', 'p')
+), publication AS (
+    SELECT oid, xmin, pubname, puballtables, pubupdate, pubdelete FROM pg_publication
+    WHERE pubname = ANY (%(publications)s::text[])
+), member AS ({members}
+), tree AS (
+    SELECT oid AS root, oid AS part, relkind, relfilenode, '' COLLATE "C" AS place FROM wanted
+    UNION ALL
+    SELECT tree.root, child.oid, child.relkind, child.relfilenode,
+           concat_ws(' ', tree.place, inherits.xmin, pg_get_expr(child.relpartbound, child.oid)) COLLATE "C"
+    FROM tree JOIN pg_inherits AS inherits ON inherits.inhparent = tree.part
+    JOIN pg_class AS child ON child.oid = inherits.inhrelid
+    WHERE tree.relkind = 'p'
+)
+SELECT wanted.oid::bigint, wanted.nspname::text, wanted.relname::text, wanted.relkind = 'p',
+       (SELECT row_type.xmin::text FROM pg_type AS row_type WHERE row_type.oid = wanted.reltype), wanted.relnatts::int,
+       (SELECT jsonb_agg(jsonb_build_array(part::bigint, relfilenode::bigint, place) ORDER BY part)
+        FROM tree WHERE tree.root = wanted.oid AND tree.relkind <> 'p'),
+       (SELECT string_agg(mark, ', ' ORDER BY pubname, is_listed, mark) FROM member WHERE member.root = wanted.oid),
+       COALESCE((SELECT bool_or(is_listed) FROM member WHERE member.root = wanted.oid), false),
+       CASE WHEN NOT EXISTS (SELECT FROM member JOIN publication USING (pubname)
+                             WHERE member.root = wanted.oid AND (pubupdate OR pubdelete))
+            THEN (SELECT sum(pg_stat_get_tuples_updated(part) + pg_stat_get_tuples_deleted(part))::bigint
+                  FROM tree WHERE tree.root = wanted.oid) END
+FROM wanted
+"""
+
+
+class Found(NamedTuple):
+    """A table of the source under the name that it has now."""
+
+    name: TableId
+    fingerprint: Fingerprint
+
+
+def read_fingerprints(
+    connection: "psycopg.Connection[Any]", publications: Sequence[str], tables: Sequence[TableId], oids: Sequence[int] = ()
+) -> list[Found]:
+    """Return what the catalog says of tables of these names, and of tables of these OIDs, whatever their names are now."""
+    is_old = connection.info.server_version < _SCHEMAS_VERSION
+    statement = _READ.format(members=_MEMBERS if is_old else _MEMBERS + _MEMBERS_BY_SCHEMA)
+    parameters = {
+        "oids": list(oids),
+        "namespaces": [table.namespace for table in tables],
+        "names": [table.name for table in tables],
+        "publications": list(publications),
+    }
+    return [_found(row) for row in connection.execute(statement, parameters)]
+
+
+def _found(row: tuple[Any, ...]) -> Found:
+    oid, namespace, name, is_partitioned, row_type, column_count, leaves, membership, is_listed, writes = row
+    fingerprint = Fingerprint(
+        oid=oid,
+        is_partitioned=is_partitioned,
+        row_type=row_type,
+        column_count=column_count,
+        leaves=tuple(Leaf(oid=leaf, filenode=filenode, place=place) for leaf, filenode, place in leaves or ()),
+        membership=membership,
+        is_listed=is_listed,
+        unpublished_writes=writes,
+    )
+    return Found(TableId(namespace, name), fingerprint)

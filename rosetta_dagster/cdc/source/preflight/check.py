@@ -1,0 +1,75 @@
+"""Decides what is wrong with the source of a pipeline: with the row, the server, each table and the publication."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.errors import PreflightFailed
+from rosetta_dagster.cdc.source.catalog import read_schemas
+from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.debezium.readable import unreadable_database, unreadable_table
+from rosetta_dagster.cdc.source.preflight.finding import Finding, problem
+from rosetta_dagster.cdc.source.preflight.publication import about_new_publication, about_publication
+from rosetta_dagster.cdc.source.preflight.server import about_server, read_server
+from rosetta_dagster.cdc.source.preflight.tables import Rights, about_rights, about_tables, read_rights
+from rosetta_dagster.cdc.source.publications import is_own, read_publication, unidentified_tables
+
+
+def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
+    """Return everything that is wrong with the pipeline's source, errors first. Raises when the source cannot be asked."""
+    findings = list(_about_row(config))
+    source = config.source.connection
+    with source_errors(source), connect(source) as connection:
+        server = read_server(connection, config.slot_name)
+        findings += about_server(server)
+        tables = [table.id for table in config.tables]
+        schemas = read_schemas(connection, tables)
+        findings += about_tables(connection, tables, schemas, unidentified_tables(connection, list(schemas)))
+        if config.engine is Engine.DEBEZIUM:
+            findings += _about_debezium(connection, list(schemas.values()))
+        rights = read_rights(connection, list(schemas))
+        findings += [finding for right in rights for finding in about_rights(right, server.username)]
+        publication = read_publication(connection, config.publication_name)
+        if publication is None:
+            findings += about_new_publication(config.publication_name, server, rights)
+        else:
+            findings += about_publication(config.publication_name, publication, _published(connection, config, rights))
+    return tuple(sorted(findings, key=lambda finding: not finding.is_error))
+
+
+def raise_findings(findings: Sequence[Finding]) -> None:
+    """Raise `PreflightFailed` when the pipeline as a whole cannot run, or none of its tables can; it lists all errors."""
+    errors = [finding for finding in findings if finding.is_error]
+    if any(finding.table is None for finding in errors):
+        raise PreflightFailed(" ".join(map(str, errors)), "")
+
+
+def _published(connection: "psycopg.Connection[Any]", config: PipelineConfig, rights: Sequence[Rights]) -> list[Rights]:
+    """Return the tables that the publication of all kinds of changes has to hold."""
+    if not is_own(config):
+        return list(rights)
+    unidentified = unidentified_tables(connection, [right.table for right in rights])
+    return [right for right in rights if right.table not in unidentified]
+
+
+def _about_debezium(connection: "psycopg.Connection[Any]", schemas: Sequence[TableSchema]) -> list[Finding]:
+    findings = [problem("debezium", error.message, error.remedy) for error in unreadable_database(connection)]
+    for schema in schemas:
+        errors = unreadable_table(connection, schema)
+        findings += [problem("debezium", error.message, error.remedy, schema.id) for error in errors]
+    return findings
+
+
+def _about_row(config: PipelineConfig) -> list[Finding]:
+    findings = []
+    if not config.tables:
+        remedy = "Insert rows into pipeline_tables (pipeline_id, table_schema, table_name)."
+        findings.append(problem("tables", f"Pipeline {config.name} has no tables.", remedy))
+    if not config.destinations:
+        remedy = "Insert a row into pipeline_destinations (pipeline_id, destination_id)."
+        findings.append(problem("destinations", f"Pipeline {config.name} has no destination.", remedy))
+    return findings

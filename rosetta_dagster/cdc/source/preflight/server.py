@@ -1,0 +1,88 @@
+"""Decides whether a server can be a source, and whether the role may replicate from it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from rosetta_dagster.cdc.source.preflight.finding import Finding, problem, quoted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """What the server says of itself and of the role that asks."""
+
+    wal_level: str
+    is_standby: bool
+    is_managed: bool
+    can_replicate: bool
+    free_slots: int
+    free_walsenders: int
+    slot_exists: bool
+    username: str
+    can_create: bool
+
+
+#: Amazon's servers have a role in the place of the attribute, and a parameter group in the place of `ALTER SYSTEM`.
+_READ = """
+SELECT current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS is_standby,
+       EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication') AS is_managed,
+       rolreplication OR rolsuper
+           OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'MEMBER'))
+           AS can_replicate,
+       current_setting('max_replication_slots')::int - (SELECT count(*)::int FROM pg_replication_slots) AS free_slots,
+       current_setting('max_wal_senders')::int
+           - (SELECT count(*)::int FROM pg_stat_get_activity(NULL) WHERE backend_type = 'walsender') AS free_walsenders,
+       EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s) AS slot_exists,
+       rolname::text AS username,
+       has_database_privilege(current_database(), 'CREATE') AS can_create
+FROM pg_roles WHERE rolname = current_user
+"""
+
+
+def read_server(connection: "psycopg.Connection[Any]", slot_name: str) -> Server:
+    """Return what the server says, seen by the role of this connection."""
+    row = connection.cursor(row_factory=dict_row).execute(_READ, [slot_name]).fetchone()
+    assert row is not None, "the current user has a row in pg_roles"
+    return Server(**row)
+
+
+def about_server(server: Server) -> list[Finding]:
+    """Return what is wrong with the server, and with the role's rights on it."""
+    name = quoted(server.username)
+    grant = f"GRANT rds_replication TO {name}" if server.is_managed else f"ALTER ROLE {name} REPLICATION"
+    logical = "rds.logical_replication = 1 in its parameter group" if server.is_managed else "wal_level = logical"
+    checks: list[tuple[bool, str, str, str]] = [
+        (
+            server.is_standby,
+            "standby",
+            "The source is a standby: publications, slots with failover and heartbeats need a server that can be written.",
+            "Point the source at the primary.",
+        ),
+        (
+            server.wal_level != "logical",
+            "wal_level",
+            f"The source runs with wal_level={server.wal_level}; change data capture needs logical.",
+            f"Set {logical} at the source and restart it.",
+        ),
+        (
+            not server.can_replicate,
+            "replication",
+            f"Role {server.username} may not replicate.",
+            f"Run {grant} at the source.",
+        ),
+        (
+            server.free_slots < 1 and not server.slot_exists,
+            "slots",
+            "The source has no free replication slot.",
+            "Drop unused slots, or raise max_replication_slots and restart the source.",
+        ),
+        (
+            server.free_walsenders < 1,
+            "walsenders",
+            "The source has no free walsender.",
+            "Raise max_wal_senders and restart the source.",
+        ),
+    ]
+    return [problem(check, message, remedy) for is_wrong, check, message, remedy in checks if is_wrong]
