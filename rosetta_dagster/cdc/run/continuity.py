@@ -1,0 +1,42 @@
+"""Decides which copies of a destination the stream can continue: each table's fingerprint of then is compared with that of now.
+
+A difference means that the stream may not have carried everything. What follows is the pipeline's policy (`on_gap`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rosetta_dagster.cdc.change.fingerprint import LeafChanges, gap, leaf_changes
+from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.destination.base import Held
+from rosetta_dagster.cdc.table_id import TableId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuity:
+    """What one destination's copies need before the stream continues them."""
+
+    #: Tables that may have missed changes, and why, as a clause.
+    gaps: Mapping[TableId, str]
+    #: Tables of which only some partitions came, went or were rewritten.
+    partitions: Mapping[TableId, LeafChanges]
+
+
+def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oid: bool) -> Continuity:
+    """Compare what the destination holds with the tables of now. Copies from before fingerprints were kept are trusted."""
+    gaps: dict[TableId, str] = {}
+    partitions: dict[TableId, LeafChanges] = {}
+    for table in held.copied.keys() & schemas.keys():
+        before = held.schemas[table].fingerprint if table in held.schemas else None
+        now = schemas[table].fingerprint
+        if before is None or now is None:
+            continue
+        reason = gap(before, now, follows_oid=follows_oid)
+        if table in held.set_aside:
+            # It is copied again when somebody asks for it; but another table of its name was never set aside.
+            reason = reason if now.oid != before.oid else None
+        elif reason is None and (changes := leaf_changes(before, now)):
+            partitions[table] = changes
+        if reason is not None:
+            gaps[table] = reason
+    return Continuity(gaps=gaps, partitions=partitions)
