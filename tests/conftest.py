@@ -1,66 +1,30 @@
 """The parts that tests share: one real PostgreSQL for the whole session, and databases of it that a test has to itself."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
-from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
-from rosetta_dagster.cdc.config.pipeline import PostgresConnection
+from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
+from tests.support.database import SECRET_KEY, Database
 from tests.support.snowflake_account import USER, SnowflakeAccount
 from tests.support.snowflake_database import SnowflakeDatabase, database_of
-
-SECRET_KEY = "a key that is used by tests only"
 
 _NUMBERS = count(1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Database:
-    """A database that one test has to itself."""
-
-    url: str
-
-    @contextmanager
-    def connect(self) -> Iterator["psycopg.Connection[Any]"]:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            yield connection
-
-    def run(self, *statements: str) -> None:
-        with self.connect() as connection:
-            for statement in statements:
-                connection.execute(statement)
-
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        with self.connect() as connection:
-            return connection.execute(query).fetchall()
-
-    @property
-    def connection(self) -> PostgresConnection:
-        parts: dict[str, Any] = conninfo_to_dict(self.url)
-        return PostgresConnection(
-            host=parts["host"],
-            port=int(parts["port"]),
-            database=parts["dbname"],
-            username=parts["user"],
-            password=SecretStr(parts["password"]),
-        )
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """As `destinations.config` has it."""
-        password = self.connection.password
-        assert password is not None
-        return {**self.connection.model_dump(exclude={"password"}), "password": password.get_secret_value()}
+@pytest.fixture(params=list(Engine))
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """A test that takes it runs over every engine."""
+    chosen: Engine = request.param
+    return chosen
 
 
 @pytest.fixture(scope="session")

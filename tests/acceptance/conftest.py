@@ -21,7 +21,7 @@ from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.demo.environment import DemoEnvironment
 from rosetta_dagster.demo.graphql import GraphQL
 from rosetta_dagster.testing import Digest, digest
-from tests.conftest import Database
+from tests.support.database import Database
 from tests.support.webhook import Webhook, webhook
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.demo.environment import PIPELINE
 from tests.acceptance.conftest import Deployment
-from tests.conftest import Database
+from tests.support.database import Database
 
 _MATERIALIZATIONS = """
 query ($path: [String!]!) {

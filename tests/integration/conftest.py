@@ -8,7 +8,7 @@ from dagster._core.test_utils import instance_for_test
 
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.settings import Settings, read_settings
-from tests.conftest import SECRET_KEY, Database
+from tests.support.database import SECRET_KEY, Database
 
 
 @pytest.fixture

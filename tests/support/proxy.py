@@ -10,7 +10,7 @@ from typing import Self
 
 from psycopg.conninfo import make_conninfo
 
-from tests.conftest import Database
+from tests.support.database import Database
 
 
 class Proxy:

@@ -9,7 +9,7 @@ from rosetta_dagster.cdc.change.event import UNCHANGED, Row, Value
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.source.pgoutput import protocol
 from rosetta_dagster.cdc.source.pgoutput.protocol import Begin, Relation, RelationColumn, text_finder
-from tests.conftest import Database
+from tests.support.database import Database
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 COMMITTED_AT = datetime(2024, 2, 29, 12, 34, 56, 789012, tzinfo=UTC)

@@ -18,7 +18,7 @@ from rosetta_dagster.cdc.errors import PipelineNotFound
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.migrate import read_migrations
 from rosetta_dagster.cli.main import main
-from tests.conftest import SECRET_KEY, Database
+from tests.support.database import SECRET_KEY, Database
 
 PASSWORD = "hunter2hunter2"
 

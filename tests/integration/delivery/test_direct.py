@@ -20,10 +20,10 @@ from rosetta_dagster.cdc.errors import BrokenTable, DestinationRejected, Destina
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import Database
 from tests.integration.engines.test_debezium_values import _SERVER_SETTINGS, _SESSION, _TYPES
 from tests.integration.engines.test_every_value import expressions_of
 from tests.support.changes import SOMEWHERE, delete, insert, rekey, table, truncate, update
+from tests.support.database import Database
 from tests.support.destinations import PostgresKind, make
 
 POINT = SnapshotPoint(Lsn(16), XidSnapshot(100, 100, frozenset()))

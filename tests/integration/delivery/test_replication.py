@@ -2,11 +2,10 @@
 
 import gc
 import logging
-import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,21 +15,31 @@ import pytest
 from psycopg import sql
 
 from rosetta_dagster.cdc.change import pages
-from rosetta_dagster.cdc.change.position import Engine, Lsn
-from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
+from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.copy import snapshot
 from rosetta_dagster.cdc.errors import ChangeUndecodable, DestinationRejected, PreflightFailed, SlotInvalid, TableNotOurs
-from rosetta_dagster.cdc.report import Phase
 from rosetta_dagster.cdc.run import gc_policy as garbage
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source import heartbeat
 from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
 from rosetta_dagster.cdc.table_id import TableId
-from rosetta_dagster.testing import Digest, digest
-from tests.conftest import Database
-
-#: Seconds that anything awaited here may take.
-TIMEOUT = 30.0
+from tests.support.database import Database, current_lsn
+from tests.support.engines import only_debezium, only_pgoutput
+from tests.support.pipelines import (
+    assert_no_walsender,
+    confirmed_lsn,
+    failure,
+    follow,
+    is_streaming,
+    pipeline,
+    replicate,
+    running,
+    wait_until,
+    wait_until_equal,
+    walsenders,
+)
+from tests.support.slow_copies import slow_down
+from tests.support.waiting import TIMEOUT
 
 #: A value that PostgreSQL keeps out of the row, and does not send again with an update that leaves it alone.
 BIG = "(SELECT string_agg(md5({0} || n::text), '') FROM generate_series(1, 1000) AS n)"
@@ -42,137 +51,14 @@ ODD_NAMES = [
 ]  # fmt: skip
 
 
-#: The capture engine of the test that runs.
-ENGINE = Engine.DEBEZIUM
-
-
-@pytest.fixture(autouse=True, params=list(Engine))
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Every test runs over every engine."""
-    chosen: Engine = request.param
-    monkeypatch.setattr(sys.modules[__name__], "ENGINE", chosen)
-    return chosen
-
-
 def java_thread_count() -> int:
     return int(jpype.JClass("java.lang.Thread").getAllStackTraces().size())
 
 
-only_debezium = pytest.mark.parametrize("engine", [Engine.DEBEZIUM], indirect=True)
-only_pgoutput = pytest.mark.parametrize("engine", [Engine.PGOUTPUT], indirect=True)
-
-
-def pipeline(source: Database, destinations: Sequence[Database], *tables: str | TableId) -> PipelineConfig:
-    """A pipeline of these tables whose slot no other test has."""
-    database = source.connection.database
-    return PipelineConfig(
-        id=1,
-        name=database,
-        engine=ENGINE,
-        source=SourceConfig(name="the_source", connection=source.connection),
-        destinations=tuple(
-            DestinationConfig(name=f"replica_{n}", type="POSTGRES", config=each.config)
-            for n, each in enumerate(destinations)
-        ),
-        tables=tuple(TableConfig(id=TableId.parse(each) if isinstance(each, str) else each) for each in tables),
-    )
-
-
-@contextmanager
-def running(config: PipelineConfig) -> Iterator[Worker]:
-    """A run of the pipeline. At the end it stops, has not failed, and leaves nobody on the slot."""
-    worker = Worker(config)
-    worker.start()
-    try:
-        yield worker
-    finally:
-        has_ended = worker.stop(TIMEOUT)
-    assert has_ended, "the run did not stop"
-    assert worker.wait(0)
-    assert_no_walsender(config)
-
-
-def assert_no_walsender(config: PipelineConfig) -> None:
-    """The server takes a moment to notice that the connection is closed."""
-    deadline = time.monotonic() + 5
-    while walsenders(config):
-        assert time.monotonic() < deadline, "somebody still streams"
-
-
-def walsenders(config: PipelineConfig) -> list[tuple[Any, ...]]:
-    """Who streams from the pipeline's slots, or from its source at all."""
-    with psycopg.connect(config.source.connection.conninfo()) as connection:
-        return connection.execute(
-            "SELECT pid, application_name FROM pg_stat_activity"
-            " WHERE backend_type = 'walsender' AND datname = current_database()"
-            " UNION SELECT active_pid, slot_name FROM pg_replication_slots WHERE database = current_database() AND active"
-        ).fetchall()
-
-
-def wait_until(worker: Worker, condition: Callable[[], bool]) -> None:
-    """Poll while the run goes on; what ends the run is raised."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        assert not worker.wait(0.05), "the run ended before"
-
-
-def wait_until_equal(worker: Worker, source: Database, destination: Database, *tables: str | TableId) -> None:
-    """Wait until the destination holds what the source holds now."""
-    ids = [TableId.parse(each) if isinstance(each, str) else each for each in tables]
-    with source.connect() as reader:
-        expected = [digest(reader, table) for table in ids]
-    with destination.connect() as reader:
-        wait_until(worker, lambda: expected == [digest_or_none(reader, table) for table in ids])
-
-
-def digest_or_none(connection: "psycopg.Connection[Any]", table: TableId) -> Digest | None:
-    """The digest; None while there is no such table."""
-    try:
-        return digest(connection, table)
-    except psycopg.errors.UndefinedTable:
-        return None
-
-
-def digest_of(database: Database, table: str | TableId) -> Digest:
-    with database.connect() as reader:
-        return digest(reader, TableId.parse(table) if isinstance(table, str) else table)
-
-
-def replicate(config: PipelineConfig, source: Database, *destinations: Database) -> None:
-    """Run the pipeline until every destination equals the source, and it streams: empty tables are equal before."""
-    with running(config) as worker:
-        for destination in destinations:
-            wait_until_equal(worker, source, destination, *(table.id for table in config.tables))
-        wait_until(worker, lambda: is_streaming(worker))
-
-
-def failure(config: PipelineConfig) -> None:
-    """Run the pipeline until it fails, and raise that."""
-    worker = Worker(config)
-    worker.start()
-    try:
-        assert worker.wait(TIMEOUT), "the run did not end"
-    finally:
-        assert worker.stop(TIMEOUT)
-        assert_no_walsender(config)
-
-
-def confirmed_lsn(source: Database, config: PipelineConfig) -> Lsn:
-    rows = source.rows(f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{config.slot_name}'")
-    return Lsn.parse(rows[0][0])
-
-
-def current_lsn(source: Database) -> Lsn:
-    return Lsn.parse(source.rows("SELECT pg_current_wal_insert_lsn()")[0][0])
-
-
-def is_streaming(worker: Worker) -> bool:
-    return worker.report().phase is Phase.STREAMING
-
-
 class TestRowsAndChanges:
-    def test_existing_rows_are_copied_and_all_kinds_of_changes_follow(self, source: Database, destination: Database) -> None:
+    def test_existing_rows_are_copied_and_all_kinds_of_changes_follow(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run(
             "CREATE TABLE items (id bigint PRIMARY KEY, name text, price numeric(10, 2), made timestamptz, tags text[])",
             "INSERT INTO items SELECT n, 'item ' || n, n * 1.5, now() - n * interval '1 hour', ARRAY['a', NULL, 'b\"c']"
@@ -180,7 +66,7 @@ class TestRowsAndChanges:
             "CREATE TABLE emptied (id int PRIMARY KEY)",
             "INSERT INTO emptied SELECT generate_series(1, 100)",
         )
-        config = pipeline(source, [destination], "items", "emptied")
+        config = pipeline(engine, source, [destination], "items", "emptied")
         with running(config) as worker:
             wait_until_equal(worker, source, destination, "items", "emptied")
             wait_until(worker, lambda: is_streaming(worker))
@@ -202,9 +88,11 @@ class TestRowsAndChanges:
         assert 1 == counts[TableId("public", "emptied")].truncated
         assert [(7,)] == destination.rows("SELECT id FROM emptied")
 
-    def test_the_first_transaction_after_a_stop_arrives(self, source: Database, destination: Database) -> None:
+    def test_the_first_transaction_after_a_stop_arrives(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
-        config = pipeline(source, [destination], "items")
+        config = pipeline(engine, source, [destination], "items")
         with running(config) as worker:
             wait_until(worker, lambda: is_streaming(worker))
             # The second one is known by the COMMIT before it; the first one of a stream has none.
@@ -219,10 +107,10 @@ class TestRowsAndChanges:
         assert [(1,), (2,), (3,), (4,), (5,)] == destination.rows("SELECT id FROM items ORDER BY id")
 
     def test_changes_that_the_source_repeats_are_done_once(
-        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source.run("CREATE TABLE notes (n int)", "ALTER TABLE notes REPLICA IDENTITY FULL")
-        config = pipeline(source, [destination], "notes")
+        config = pipeline(engine, source, [destination], "notes")
         with monkeypatch.context() as patched:
             # As if each run crashed when the rows were durable and the source was not told so yet.
             patched.setattr(DebeziumStream, "commit", lambda stream, delivery: None)
@@ -239,7 +127,7 @@ class TestRowsAndChanges:
         replicate(config, source, destination)
 
     def test_rows_written_while_the_copy_runs_are_neither_lost_nor_doubled(
-        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source.run(
             "CREATE TABLE keyed (id bigint PRIMARY KEY, value int)",
@@ -248,7 +136,7 @@ class TestRowsAndChanges:
             "INSERT INTO keyed SELECT n, 0 FROM generate_series(-5000, -1) AS n",
             "INSERT INTO unkeyed SELECT 0, n FROM generate_series(1, 5000) AS n",
         )
-        config = pipeline(source, [destination], "keyed", "unkeyed")
+        config = pipeline(engine, source, [destination], "keyed", "unkeyed")
         monkeypatch.setattr(pages, "PAGES_PER_RANGE", 8)
         with writers(source) as writer, running(config) as worker:
             # The copy goes on only as the writers do: each range is read after more was written.
@@ -261,10 +149,10 @@ class TestRowsAndChanges:
         replicate(config, source, destination)
 
     def test_a_stopped_copy_starts_again(
-        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source.run("CREATE TABLE notes (n int)", "INSERT INTO notes SELECT generate_series(1, 20000)")
-        config = pipeline(source, [destination], "notes")
+        config = pipeline(engine, source, [destination], "notes")
         copied, released = threading.Event(), threading.Event()
 
         def wait() -> None:
@@ -341,17 +229,6 @@ def writers(source: Database) -> Iterator[Writers]:
         both.stop()
 
 
-def slow_down(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], None]) -> None:
-    """Let each range of a copy wait before it is read."""
-    load = snapshot.Copier._load
-
-    def slow(copier: snapshot.Copier, *arguments: Any) -> bool:
-        wait()
-        return load(copier, *arguments)
-
-    monkeypatch.setattr(snapshot.Copier, "_load", slow)
-
-
 @pytest.fixture
 def quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "BEAT_INTERVAL", 0.2)
@@ -359,13 +236,16 @@ def quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick_beats")
 class TestTablesOfEveryKind:
-    def test_rows_of_a_table_without_a_key_are_counted(self, source: Database, destination: Database) -> None:
+    def test_rows_of_a_table_without_a_key_are_counted(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run(
             "CREATE TABLE notes (text text, n int, doc json)",
             "ALTER TABLE notes REPLICA IDENTITY FULL",
             "INSERT INTO notes SELECT 'same', 1, '{}' FROM generate_series(1, 5)",
         )
         follow(
+            engine,
             source,
             destination,
             ["notes"],
@@ -375,13 +255,16 @@ class TestTablesOfEveryKind:
             "DELETE FROM notes WHERE ctid IN (SELECT ctid FROM notes WHERE n IS NULL LIMIT 1)",
         )
 
-    def test_large_values_that_are_not_sent_again_move_with_the_key(self, source: Database, destination: Database) -> None:
+    def test_large_values_that_are_not_sent_again_move_with_the_key(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run(
             "CREATE TABLE documents (id int PRIMARY KEY, title text, body text, other text)",
             "ALTER TABLE documents ALTER body SET STORAGE EXTERNAL, ALTER other SET STORAGE EXTERNAL",
             *(f"INSERT INTO documents SELECT {n}, 't', {BIG.format(n)}, {BIG.format(n + 100)}" for n in (1, 2, 3, 4)),
         )
         follow(
+            engine,
             source,
             destination,
             ["documents"],
@@ -399,7 +282,9 @@ class TestTablesOfEveryKind:
         sizes = destination.rows("SELECT id, length(body), length(other) FROM documents ORDER BY id")
         assert [(1, 32000, 32000), (20, 32000, 32000), (30, 32000, None), (40, 32000, 32000)] == sizes
 
-    def test_large_arrays_that_are_not_sent_again_stay(self, source: Database, destination: Database) -> None:
+    def test_large_arrays_that_are_not_sent_again_stay(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run(
             "CREATE TABLE bags (id int PRIMARY KEY, n int, tags text[], numbers int[], ids uuid[])",
             *(f"ALTER TABLE bags ALTER {name} SET STORAGE EXTERNAL" for name in ("tags", "numbers", "ids")),
@@ -410,6 +295,7 @@ class TestTablesOfEveryKind:
             """,
         )
         follow(
+            engine,
             source,
             destination,
             ["bags"],
@@ -423,7 +309,9 @@ class TestTablesOfEveryKind:
             """,
         )
 
-    def test_tables_that_are_truncated_together_are_emptied_together(self, source: Database, destination: Database) -> None:
+    def test_tables_that_are_truncated_together_are_emptied_together(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run(
             "CREATE TABLE parents (id int PRIMARY KEY)",
             "CREATE TABLE children (id int PRIMARY KEY, parent int REFERENCES parents)",
@@ -431,6 +319,7 @@ class TestTablesOfEveryKind:
             "INSERT INTO children SELECT n, n FROM generate_series(1, 50) AS n",
         )
         follow(
+            engine,
             source,
             destination,
             ["parents", "children"],
@@ -441,7 +330,7 @@ class TestTablesOfEveryKind:
         )
         assert [(100,)] == destination.rows("SELECT parent FROM children")
 
-    def test_a_partitioned_table_is_one_table(self, source: Database, destination: Database) -> None:
+    def test_a_partitioned_table_is_one_table(self, engine: Engine, source: Database, destination: Database) -> None:
         source.run(
             "CREATE TABLE parts (id int, month int, value text, PRIMARY KEY (month, id)) PARTITION BY RANGE (month)",
             "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (1) TO (7)",
@@ -451,6 +340,7 @@ class TestTablesOfEveryKind:
             "INSERT INTO parts SELECT n, 1 + n % 12, 'v' || n FROM generate_series(1, 100) AS n",
         )
         follow(
+            engine,
             source,
             destination,
             ["parts"],
@@ -464,12 +354,13 @@ class TestTablesOfEveryKind:
             " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
         )
 
-    def test_a_generated_column_is_left_out(self, source: Database, destination: Database) -> None:
+    def test_a_generated_column_is_left_out(self, engine: Engine, source: Database, destination: Database) -> None:
         source.run(
             "CREATE TABLE sums (id int PRIMARY KEY, a int, total int GENERATED ALWAYS AS (a * 2) STORED, b int)",
             "INSERT INTO sums (id, a, b) SELECT n, n, n FROM generate_series(1, 10) AS n",
         )
         follow(
+            engine,
             source,
             destination,
             ["sums"],
@@ -479,7 +370,9 @@ class TestTablesOfEveryKind:
         columns = "SELECT attname::text FROM pg_attribute WHERE attrelid = 'sums'::regclass AND attnum > 0 ORDER BY attnum"
         assert [("id",), ("a",), ("b",)] == destination.rows(columns)
 
-    def test_tables_of_one_name_in_two_namespaces_are_kept_apart(self, source: Database, destination: Database) -> None:
+    def test_tables_of_one_name_in_two_namespaces_are_kept_apart(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run(
             "CREATE SCHEMA one",
             "CREATE SCHEMA other",
@@ -489,6 +382,7 @@ class TestTablesOfEveryKind:
             "INSERT INTO other.items VALUES ('of other', 1, 2)",
         )
         follow(
+            engine,
             source,
             destination,
             ["one.items", "other.items"],
@@ -497,73 +391,81 @@ class TestTablesOfEveryKind:
             "INSERT INTO other.items VALUES ('new of other', 2, 3)",
         )
 
-    def test_namespaces_tables_and_columns_may_have_any_name(self, source: Database, destination: Database) -> None:
+    def test_namespaces_tables_and_columns_may_have_any_name(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         for name in ODD_NAMES:
             source.run(*of_table(name, *ODD_TABLE))
         changes = [statement for name in ODD_NAMES for statement in of_table(name, *ODD_CHANGES)]
-        follow(source, destination, [TableId(name, name) for name in ODD_NAMES], *changes)
+        follow(engine, source, destination, [TableId(name, name) for name in ODD_NAMES], *changes)
 
     @only_pgoutput
-    def test_names_may_be_of_quotes(self, source: Database, destination: Database) -> None:
+    def test_names_may_be_of_quotes(self, engine: Engine, source: Database, destination: Database) -> None:
         names = ('"quoted"', 'two "words"', '"')
         for name in names:
             source.run(*of_table(name, *ODD_TABLE))
         changes = [statement for name in names for statement in of_table(name, *ODD_CHANGES)]
-        follow(source, destination, [TableId(name, name) for name in names], *changes)
+        follow(engine, source, destination, [TableId(name, name) for name in names], *changes)
 
     @only_debezium
     @pytest.mark.parametrize("name", ['"quoted"', 'two "words"', '"'])
     def test_names_with_quotes_are_refused_since_debezium_would_leave_their_changes_out(
-        self, source: Database, destination: Database, name: str
+        self, engine: Engine, source: Database, destination: Database, name: str
     ) -> None:
         source.run(*of_table(name, *ODD_TABLE))
         with pytest.raises(PreflightFailed, match="Debezium cannot read the double quotes in"):
-            failure(pipeline(source, [destination], TableId(name, name)))
+            failure(pipeline(engine, source, [destination], TableId(name, name)))
 
     @only_debezium
-    def test_a_column_with_quotes_in_its_name_is_refused_too(self, source: Database, destination: Database) -> None:
+    def test_a_column_with_quotes_in_its_name_is_refused_too(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run('CREATE TABLE items (id int PRIMARY KEY, """key""" int)')
         with pytest.raises(PreflightFailed, match='double quotes in "key"'):
-            failure(pipeline(source, [destination], "items"))
+            failure(pipeline(engine, source, [destination], "items"))
 
     @only_debezium
     def test_quotes_within_a_column_are_refused_when_a_unique_index_makes_it_the_key(
-        self, source: Database, destination: Database
+        self, engine: Engine, source: Database, destination: Database
     ) -> None:
         source.run(
             'CREATE TABLE items ("k""ey" int NOT NULL UNIQUE)',
             'ALTER TABLE items REPLICA IDENTITY USING INDEX "items_k""ey_key"',
         )
         with pytest.raises(PreflightFailed, match="in a unique index's column"):
-            failure(pipeline(source, [destination], "items"))
+            failure(pipeline(engine, source, [destination], "items"))
 
     @only_debezium
-    def test_columns_whose_names_differ_by_case_only_are_refused(self, source: Database, destination: Database) -> None:
+    def test_columns_whose_names_differ_by_case_only_are_refused(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run('CREATE TABLE items (id int PRIMARY KEY, "Name" text, name text)')
         with pytest.raises(PreflightFailed, match="cannot tell the columns Name, name apart"):
-            failure(pipeline(source, [destination], "items"))
+            failure(pipeline(engine, source, [destination], "items"))
 
     @only_pgoutput
-    def test_columns_whose_names_differ_by_case_only_are_kept_apart(self, source: Database, destination: Database) -> None:
+    def test_columns_whose_names_differ_by_case_only_are_kept_apart(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run('CREATE TABLE items (id int PRIMARY KEY, "Name" text, name text)')
-        follow(source, destination, ["items"], "INSERT INTO items VALUES (1, 'a', 'b')")
+        follow(engine, source, destination, ["items"], "INSERT INTO items VALUES (1, 'a', 'b')")
 
     @only_debezium
     def test_a_domain_over_an_enum_is_refused_since_debezium_would_not_start(
-        self, source: Database, destination: Database
+        self, engine: Engine, source: Database, destination: Database
     ) -> None:
         source.run(
             "CREATE TYPE color AS ENUM ('red')", "CREATE DOMAIN paint AS color", "CREATE TABLE items (id int PRIMARY KEY)"
         )
         with pytest.raises(PreflightFailed, match=r"domain over an enum: public\.paint"):
-            failure(pipeline(source, [destination], "items"))
+            failure(pipeline(engine, source, [destination], "items"))
 
     @only_debezium
     def test_a_value_that_debezium_cannot_print_stops_the_pipeline_and_is_told_nowhere(
-        self, source: Database, destination: Database, capfd: pytest.CaptureFixture[str]
+        self, engine: Engine, source: Database, destination: Database, capfd: pytest.CaptureFixture[str]
     ) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY, v interval, name text)")
-        config = pipeline(source, [destination], "items")
+        config = pipeline(engine, source, [destination], "items")
         worker = Worker(config)
         worker.start()
         wait_until(worker, lambda: is_streaming(worker))
@@ -575,11 +477,14 @@ class TestTablesOfEveryKind:
         assert "2147483999" not in told
         assert "a secret" not in told
 
-    def test_tables_whose_names_are_alike_are_kept_apart(self, source: Database, destination: Database) -> None:
+    def test_tables_whose_names_are_alike_are_kept_apart(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         # Debezium makes one topic name of all of these.
         names = ["a b", "a_b", "a%b", "A b", "a.b"]
         source.run(*(f'CREATE TABLE "{name}" (id int PRIMARY KEY, "column {n}" text)' for n, name in enumerate(names)))
         follow(
+            engine,
             source,
             destination,
             [TableId("public", name) for name in names],
@@ -614,35 +519,18 @@ def of_table(name: str, *statements: str) -> list[str]:
     return [sql.SQL(statement).format(**names).as_string() for statement in statements]
 
 
-def follow(source: Database, destination: Database, tables: Sequence[str | TableId], *changes: str) -> None:
-    """Copy the tables, let the changes follow, and start once more: nothing may be done twice."""
-    config = pipeline(source, [destination], *tables)
-    with running(config) as worker:
-        wait_until_equal(worker, source, destination, *tables)
-        wait_until(worker, lambda: is_streaming(worker))
-        before = [digest_of(source, table) for table in tables]
-        source.run(*changes)
-        assert all(old != digest_of(source, table) for old, table in zip(before, tables, strict=True)), "nothing changed"
-        wait_until_equal(worker, source, destination, *tables)
-    with running(config) as worker:
-        wait_until(worker, lambda: is_streaming(worker))
-        written = current_lsn(source)
-        wait_until(worker, lambda: (worker.report().applied_lsn or 0) >= written)
-        wait_until_equal(worker, source, destination, *tables)
-
-
 class TestRuns:
-    def test_a_table_added_later_brings_its_old_rows(self, source: Database, destination: Database) -> None:
+    def test_a_table_added_later_brings_its_old_rows(self, engine: Engine, source: Database, destination: Database) -> None:
         source.run(
             "CREATE TABLE items (id int PRIMARY KEY)",
             "INSERT INTO items VALUES (1)",
             "CREATE TABLE late (id int PRIMARY KEY, name text)",
             "INSERT INTO late SELECT n, 'old' FROM generate_series(1, 500) AS n",
         )
-        replicate(pipeline(source, [destination], "items"), source, destination)
+        replicate(pipeline(engine, source, [destination], "items"), source, destination)
         # Waits in the slot when the new table's copy is made.
         source.run("INSERT INTO items VALUES (2)", "INSERT INTO late VALUES (1000, 'before the copy')")
-        with running(pipeline(source, [destination], "items", "late")) as worker:
+        with running(pipeline(engine, source, [destination], "items", "late")) as worker:
             wait_until_equal(worker, source, destination, "items", "late")
             source.run(
                 "UPDATE late SET name = 'new' WHERE id > 400",
@@ -652,29 +540,29 @@ class TestRuns:
             wait_until_equal(worker, source, destination, "items", "late")
 
     def test_every_destination_gets_everything_and_a_new_one_gets_the_old_rows(
-        self, source: Database, new_database: Callable[[str], Database]
+        self, engine: Engine, source: Database, new_database: Callable[[str], Database]
     ) -> None:
         first, second, third = (new_database("destination") for _ in range(3))
         source.run(
             "CREATE TABLE notes (n int)", "ALTER TABLE notes REPLICA IDENTITY FULL", "INSERT INTO notes VALUES (1), (1)"
         )
-        with running(pipeline(source, [first, second], "notes")) as worker:
+        with running(pipeline(engine, source, [first, second], "notes")) as worker:
             wait_until_equal(worker, source, first, "notes")
             wait_until(worker, lambda: is_streaming(worker))
             source.run("INSERT INTO notes VALUES (1), (2)", "DELETE FROM notes WHERE n = 2")
             wait_until_equal(worker, source, first, "notes")
             wait_until_equal(worker, source, second, "notes")
         source.run("INSERT INTO notes VALUES (1), (3)")
-        with running(pipeline(source, [first, second, third], "notes")) as worker:
+        with running(pipeline(engine, source, [first, second, third], "notes")) as worker:
             for each in (first, second, third):
                 wait_until_equal(worker, source, each, "notes")
             source.run("INSERT INTO notes VALUES (1), (4)", "DELETE FROM notes WHERE n = 3")
             for each in (first, second, third):
                 wait_until_equal(worker, source, each, "notes")
 
-    def test_a_slot_that_is_gone_is_not_replaced(self, source: Database, destination: Database) -> None:
+    def test_a_slot_that_is_gone_is_not_replaced(self, engine: Engine, source: Database, destination: Database) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
-        config = pipeline(source, [destination], "items")
+        config = pipeline(engine, source, [destination], "items")
         replicate(config, source, destination)
         source.run(f"SELECT pg_drop_replication_slot('{config.slot_name}')", "INSERT INTO items VALUES (2)")
         with pytest.raises(SlotInvalid, match=config.slot_name):
@@ -683,10 +571,10 @@ class TestRuns:
         assert [] == source.rows("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
 
     def test_garbage_is_collected_by_the_run_alone_while_it_streams(
-        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)")
-        with running(pipeline(source, [destination], "items")) as worker:
+        with running(pipeline(engine, source, [destination], "items")) as worker:
             wait_until(worker, lambda: is_streaming(worker) and not gc.isenabled())
             circle: list[Any] = [threading.Event()]
             circle.append(circle)
@@ -697,9 +585,9 @@ class TestRuns:
             wait_until(worker, lambda: left() is None)
         assert gc.isenabled()
 
-    def test_a_slot_that_was_made_anew_is_noticed(self, source: Database, destination: Database) -> None:
+    def test_a_slot_that_was_made_anew_is_noticed(self, engine: Engine, source: Database, destination: Database) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (0)")
-        config = pipeline(source, [destination], "items")
+        config = pipeline(engine, source, [destination], "items")
         replicate(config, source, destination)
         source.run(
             f"SELECT pg_drop_replication_slot('{config.slot_name}')",
@@ -710,10 +598,12 @@ class TestRuns:
             failure(config)
         assert [(0,)] == destination.rows("SELECT * FROM items")
 
-    def test_rows_of_somebody_else_stop_the_pipeline_and_stay(self, source: Database, destination: Database) -> None:
+    def test_rows_of_somebody_else_stop_the_pipeline_and_stay(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
         destination.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (5)")
-        config = pipeline(source, [destination], "items")
+        config = pipeline(engine, source, [destination], "items")
         with pytest.raises(TableNotOurs, match=r"public\.items"):
             failure(config)
         assert [(5,)] == destination.rows("SELECT id FROM items")
@@ -722,18 +612,18 @@ class TestRuns:
         replicate(config, source, destination)
 
     def test_a_copy_that_the_destination_refuses_is_told_of_the_destination(
-        self, source: Database, destination: Database
+        self, engine: Engine, source: Database, destination: Database
     ) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
         destination.run("CREATE TABLE items (id int PRIMARY KEY CONSTRAINT small CHECK (id < 1))")
         with pytest.raises(DestinationRejected, match="small"):
-            failure(pipeline(source, [destination], "items"))
+            failure(pipeline(engine, source, [destination], "items"))
 
     def test_the_slot_moves_while_only_other_tables_are_written(
-        self, source: Database, destination: Database, quick_beats: None
+        self, engine: Engine, source: Database, destination: Database, quick_beats: None
     ) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)", "CREATE TABLE unpublished (n int)")
-        config = pipeline(source, [destination], "items")
+        config = pipeline(engine, source, [destination], "items")
         with running(config) as worker:
             wait_until(worker, lambda: is_streaming(worker))
             for _ in range(2):
@@ -742,9 +632,11 @@ class TestRuns:
                 wait_until(worker, lambda written=written: confirmed_lsn(source, config) >= written)  # type: ignore[misc]
 
     @only_debezium
-    def test_a_stopped_run_leaves_no_thread_in_the_jvm(self, source: Database, destination: Database) -> None:
+    def test_a_stopped_run_leaves_no_thread_in_the_jvm(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)")
-        config = pipeline(source, [destination], "items")
+        config = pipeline(engine, source, [destination], "items")
         replicate(config, source, destination)
         before = java_thread_count()
         for _ in range(3):
@@ -753,17 +645,17 @@ class TestRuns:
 
     @only_pgoutput
     def test_what_the_driver_says_of_its_cleaning_up_is_not_logged(
-        self, source: Database, destination: Database, caplog: pytest.LogCaptureFixture
+        self, engine: Engine, source: Database, destination: Database, caplog: pytest.LogCaptureFixture
     ) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)")
-        replicate(pipeline(source, [destination], "items"), source, destination)
+        replicate(pipeline(engine, source, [destination], "items"), source, destination)
         logging.getLogger("psycopg").warning("error ignored in %s: %s", "rollback", "CONTEXT: COPY items, line 1: secret")
         logging.getLogger("psycopg").warning("anything else")
         assert ["anything else"] == [record.getMessage() for record in caplog.records if record.name == "psycopg"]
 
-    def test_a_stopped_run_leaves_no_walsender(self, source: Database, destination: Database) -> None:
+    def test_a_stopped_run_leaves_no_walsender(self, engine: Engine, source: Database, destination: Database) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)")
-        config = pipeline(source, [destination], "items")
+        config = pipeline(engine, source, [destination], "items")
         worker = Worker(config)
         worker.start()
         try:

@@ -28,7 +28,6 @@ from rosetta_dagster.cdc.errors import (
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.snowflake import Fault, FaultKind
-from tests.conftest import Database
 from tests.contract.test_destination_contract import (
     BEGINNING,
     IDENTITY,
@@ -40,9 +39,11 @@ from tests.contract.test_destination_contract import (
     watermark,
     with_columns,
 )
-from tests.integration.delivery.test_replication import failure, running, slow_down, wait_until
 from tests.support.changes import column, delete, delete_whole, insert, rekey, truncate, update
+from tests.support.database import Database
 from tests.support.destinations import SnowflakeKind, make
+from tests.support.pipelines import failure, running, wait_until
+from tests.support.slow_copies import slow_down
 from tests.support.snowflake_database import SnowflakeDatabase
 
 Open: TypeAlias = Callable[..., Destination]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, date, datetime
 from datetime import time as time_of_day
 from decimal import Decimal
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from rosetta_dagster.embedded.postgres import free_port
 from rosetta_dagster.embedded.snowflake import Fault, FaultKind, KeyPair, SnowflakeServer, SnowflakeServerError
 from tests.support.snowflake_account import USER, SnowflakeAccount, private_key, rows
+from tests.support.waiting import eventually
 
 #: Starts an emulator, says where it is, and waits.
 #: Children inherit which signals are ignored; tests that a shell runs in the background have SIGINT ignored.
@@ -38,13 +38,6 @@ sys.stdin.read()
 """
 
 COPY_OPTIONS = "FILE_FORMAT=(TYPE=PARQUET USE_LOGICAL_TYPE=TRUE) MATCH_BY_COLUMN_NAME=CASE_INSENSITIVE"
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
@@ -518,7 +511,7 @@ class TestFaults:
             table.server.inject(Fault(kind=FaultKind.STALL, seconds=2, matching="select 'slow'"))
             slow = threading.Thread(target=rows, args=(connection, "SELECT 'slow'"))
             slow.start()
-            until(lambda: not table.server.pending_faults())
+            eventually(lambda: not table.server.pending_faults())
             started = time.monotonic()
             assert [(1,)] == rows(other, "SELECT 1")
             assert time.monotonic() - started < 1
@@ -584,7 +577,7 @@ class TestLife:
             server.inject(Fault(kind=FaultKind.STALL, seconds=60))
             stalled = threading.Thread(target=error_of, args=(connection, "SELECT 1"))
             stalled.start()
-            until(lambda: not server.pending_faults())
+            eventually(lambda: not server.pending_faults())
             started = time.monotonic()
             server.stop()
             assert time.monotonic() - started < 8
@@ -603,8 +596,8 @@ class TestLife:
             pid, home = owner.stdout.readline().split()
             assert is_alive(int(pid))
             owner.send_signal(number)
-            until(lambda: not is_alive(int(pid)))
-        until(lambda: not Path(home).exists())
+            eventually(lambda: not is_alive(int(pid)))
+        eventually(lambda: not Path(home).exists())
 
     def test_a_port_that_is_taken_is_said_and_nothing_is_left(self, snowflake_server: SnowflakeAccount) -> None:
         server = SnowflakeServer(users={}, port=snowflake_server.server.port)

@@ -13,8 +13,6 @@ import pytest
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import Database
-from tests.integration.delivery import test_replication as replication
 from tests.integration.engines.test_debezium_values import (
     _SERVER_SETTINGS,
     _SESSION,
@@ -24,6 +22,8 @@ from tests.integration.engines.test_debezium_values import (
     TOASTED,
     _lacks,
 )
+from tests.support.database import Database
+from tests.support.pipelines import is_streaming, pipeline, running, wait_until
 
 #: What Debezium refuses as a type.
 _REFUSED_BY_DEBEZIUM: Final[Mapping[str, list[str]]] = {
@@ -73,7 +73,6 @@ def expressions_of(connection: "psycopg.Connection[object]") -> dict[str, list[s
 
 
 def test_every_value_of_every_type_arrives(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replication, "ENGINE", Engine.PGOUTPUT)
     source = Database(url=server.create_database("source"))
     destination = Database(url=server.create_database("destination"))
     destination.run("CREATE EXTENSION vector", _TYPES)
@@ -90,15 +89,15 @@ def test_every_value_of_every_type_arrives(server: EmbeddedPostgres, monkeypatch
             f"INSERT INTO {table} VALUES (-1, NULL)",
             *(f"INSERT INTO {table} VALUES ({n}, ({value})::{type_})" for n, value in enumerate(expressions)),
         )
-    config = replication.pipeline(source, [destination], *tables)
-    with replication.running(config) as worker:
-        replication.wait_until(worker, lambda: replication.is_streaming(worker))
+    config = pipeline(Engine.PGOUTPUT, source, [destination], *tables)
+    with running(config) as worker:
+        wait_until(worker, lambda: is_streaming(worker))
         changes = ("INSERT INTO {0} SELECT id + 1000, v, 0 FROM {0}", "UPDATE {0} SET touched = 1")
         source.run(*(change.format(table) for table, change in itertools.product(tables, changes)))
-        wait_until_equal(worker, source, destination, tables)
+        wait_until_printed_alike(worker, source, destination, tables)
 
 
-def wait_until_equal(worker: Worker, source: Database, destination: Database, tables: list[str]) -> None:
+def wait_until_printed_alike(worker: Worker, source: Database, destination: Database, tables: list[str]) -> None:
     """Compared as PostgreSQL prints the values under settings that lose nothing."""
     part = "SELECT '{0}', id, ROW(v, touched)::text, pg_typeof(v)::text FROM {0}"
     query = " UNION ALL ".join(map(part.format, tables))
@@ -109,5 +108,5 @@ def wait_until_equal(worker: Worker, source: Database, destination: Database, ta
             return sorted(connection.execute(query).fetchall())
 
     expected = printed(source)
-    replication.wait_until(worker, lambda: len(printed(destination)) == len(expected))
-    replication.wait_until(worker, lambda: printed(destination) == expected)
+    wait_until(worker, lambda: len(printed(destination)) == len(expected))
+    wait_until(worker, lambda: printed(destination) == expected)

@@ -20,7 +20,7 @@ from rosetta_dagster.cdc.errors import ConfigurationError, PreflightFailed, Rose
 from rosetta_dagster.cdc.source.preflight import Finding, Severity, preflight, raise_findings
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import Database
+from tests.support.database import Database
 
 T = TableId("public", "t")
 ROLE_PASSWORD = "hunter2hunter2"

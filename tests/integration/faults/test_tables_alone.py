@@ -20,37 +20,27 @@ from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
 from rosetta_dagster.cdc.source.slots import SnapshotStopped
 from rosetta_dagster.cdc.table_id import TableId
-from tests.conftest import Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_replication import (
-    BIG,
-    TIMEOUT,
+from tests.integration.delivery.test_replication import BIG
+from tests.support.database import Database, digest_of
+from tests.support.engines import only_pgoutput
+from tests.support.pipelines import (
     assert_no_walsender,
-    digest_of,
     failure,
     is_streaming,
-    only_pgoutput,
     pipeline,
     replicate,
     running,
-    slow_down,
     wait_until,
     wait_until_equal,
 )
+from tests.support.slow_copies import slow_down
+from tests.support.waiting import TIMEOUT
 
 ORDERS, NOTES = TableId("public", "orders"), TableId("public", "notes")
 
 
-@pytest.fixture(autouse=True, params=list(Engine))
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Every test runs over every engine."""
-    chosen: Engine = request.param
-    monkeypatch.setattr(replication, "ENGINE", chosen)
-    return chosen
-
-
 @pytest.fixture
-def both(source: Database, destination: Database) -> PipelineConfig:
+def both(engine: Engine, source: Database, destination: Database) -> PipelineConfig:
     """A pipeline of two tables, one with a key and one without, that has run once."""
     source.run(
         "CREATE TABLE orders (id bigint PRIMARY KEY, amount int, body text)",
@@ -59,7 +49,7 @@ def both(source: Database, destination: Database) -> PipelineConfig:
         "INSERT INTO orders SELECT n, n FROM generate_series(1, 1000) AS n",
         "INSERT INTO notes SELECT n % 10 FROM generate_series(1, 1000) AS n",
     )
-    config = pipeline(source, [destination], ORDERS, NOTES)
+    config = pipeline(engine, source, [destination], ORDERS, NOTES)
     replicate(config, source, destination)
     return config
 
@@ -115,11 +105,13 @@ class TestBrokenTables:
         destination.run("ALTER TABLE orders DROP CONSTRAINT small")
         replicate(alone, source, destination)
 
-    def test_a_table_that_cannot_be_copied_does_not_stop_the_others(self, source: Database, destination: Database) -> None:
+    def test_a_table_that_cannot_be_copied_does_not_stop_the_others(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run("CREATE TABLE orders (id int PRIMARY KEY)", "CREATE TABLE notes (id int PRIMARY KEY)")
         source.run("INSERT INTO orders VALUES (1)", "INSERT INTO notes VALUES (1)")
         destination.run("CREATE TABLE orders (id int PRIMARY KEY)", "INSERT INTO orders VALUES (7)")
-        config = pipeline(source, [destination], ORDERS, NOTES)
+        config = pipeline(engine, source, [destination], ORDERS, NOTES)
         with running(config) as worker:
             wait_until_equal(worker, source, destination, NOTES)
             wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.ERROR)
@@ -128,10 +120,15 @@ class TestBrokenTables:
         replicate(config, source, destination)
 
     def test_at_one_destination_a_table_may_break_and_at_another_go_on(
-        self, both: PipelineConfig, source: Database, destination: Database, new_database: Callable[[str], Database]
+        self,
+        engine: Engine,
+        both: PipelineConfig,
+        source: Database,
+        destination: Database,
+        new_database: Callable[[str], Database],
     ) -> None:
         second = new_database("second")
-        config = pipeline(source, [destination, second], ORDERS, NOTES)
+        config = pipeline(engine, source, [destination, second], ORDERS, NOTES)
         replicate(config, source, destination, second)
         second.run("ALTER TABLE orders ADD CONSTRAINT small CHECK (amount < 5000)")
         with running(config) as worker:
@@ -203,10 +200,10 @@ class TestLateTables:
         replicate(config, source, destination)
 
     def test_a_column_that_comes_while_the_copy_begins_is_copied(
-        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source.run("CREATE TABLE orders (id int PRIMARY KEY)", "INSERT INTO orders VALUES (1)")
-        config = pipeline(source, [destination], ORDERS)
+        config = pipeline(engine, source, [destination], ORDERS)
         with source.connect() as other:
             other.autocommit = False
             other.execute("INSERT INTO orders VALUES (2)")
@@ -225,10 +222,10 @@ class TestLateTables:
         replicate(config, source, destination)
 
     def test_a_table_that_is_altered_before_its_first_copy_begins_is_made_to_fit(
-        self, source: Database, destination: Database
+        self, engine: Engine, source: Database, destination: Database
     ) -> None:
         source.run("CREATE TABLE orders (id int PRIMARY KEY, code varchar(3) NOT NULL, amount int NOT NULL)")
-        config = pipeline(source, [destination], ORDERS)
+        config = pipeline(engine, source, [destination], ORDERS)
         with source.connect() as other:
             other.autocommit = False
             other.execute("INSERT INTO orders VALUES (1, 'abc', 1)")
@@ -304,7 +301,7 @@ class TestResumedCopies:
     # Copies know no engine.
     @only_pgoutput
     def test_a_first_copy_that_was_broken_off_is_resumed_by_range(
-        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(pages, "PAGES_PER_RANGE", 4)
         monkeypatch.setattr(snapshot, "READER_COUNT", 1)
@@ -315,7 +312,7 @@ class TestResumedCopies:
             " LATERAL (SELECT m * 3 AS n) AS numbers",
             "INSERT INTO orders SELECT n, n, 'short' FROM generate_series(1000, 4000) AS n",
         )
-        config = pipeline(source, [destination], ORDERS)
+        config = pipeline(engine, source, [destination], ORDERS)
         copied: list[snapshot.Part] = []
         limit = 3
         load = snapshot.Copier._load
@@ -364,11 +361,11 @@ class TestResumedCopies:
     # Copies know no engine.
     @only_pgoutput
     def test_ranges_of_a_table_that_was_written_anew_are_not_resumed(
-        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(pages, "PAGES_PER_RANGE", 2)
         source.run("CREATE TABLE orders (id int PRIMARY KEY)", "INSERT INTO orders SELECT generate_series(1, 5000)")
-        config = pipeline(source, [destination], ORDERS)
+        config = pipeline(engine, source, [destination], ORDERS)
         with monkeypatch.context() as patched:
             slow_down(patched, lambda: time.sleep(0.2))
             worker = Worker(config)
@@ -460,15 +457,22 @@ class TestTablesThatAreAlteredWhileTheyAreCopied:
     )
     @pytest.mark.parametrize("is_late", [False, True])
     def test_they_are_copied_again_as_they_are_then(
-        self, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch, statement: str, *, is_late: bool
+        self,
+        engine: Engine,
+        source: Database,
+        destination: Database,
+        monkeypatch: pytest.MonkeyPatch,
+        statement: str,
+        *,
+        is_late: bool,
     ) -> None:
         source.run(
             "CREATE TABLE notes (id int PRIMARY KEY)", "CREATE TABLE orders (id int PRIMARY KEY, amount int, total int)"
         )
         source.run("INSERT INTO orders SELECT n, n, -n FROM generate_series(1, 100) AS n")
         if is_late:
-            replicate(pipeline(source, [destination], NOTES), source, destination)
-        config = pipeline(source, [destination], NOTES, ORDERS)
+            replicate(pipeline(engine, source, [destination], NOTES), source, destination)
+        config = pipeline(engine, source, [destination], NOTES, ORDERS)
         waiting, altered = threading.Event(), threading.Event()
 
         def wait() -> None:
@@ -561,7 +565,7 @@ FOLLOWED = [
 
 
 @pytest.fixture
-def altered(source: Database, destination: Database) -> PipelineConfig:
+def altered(engine: Engine, source: Database, destination: Database) -> PipelineConfig:
     """A pipeline with a table for each of `FOLLOWED`, that has run once."""
     tables = [TableId("public", f"orders_{number}") for number in range(len(FOLLOWED))]
     for table in tables:
@@ -569,7 +573,7 @@ def altered(source: Database, destination: Database) -> PipelineConfig:
             f"CREATE TABLE {table.name} (id bigint PRIMARY KEY, amount int, body text)",
             f"INSERT INTO {table.name} SELECT n, n FROM generate_series(1, 1000) AS n",
         )
-    config = pipeline(source, [destination], *tables)
+    config = pipeline(engine, source, [destination], *tables)
     replicate(config, source, destination)
     return config
 
@@ -633,7 +637,9 @@ class TestSchemaChanges:
             wait_until_same(worker, source, destination, ORDERS)
 
     @pytest.mark.parametrize("more", ["", "; ALTER TABLE orders ALTER more DROP DEFAULT"])
-    def test_a_default_of_a_partitioned_table_is_followed(self, source: Database, destination: Database, more: str) -> None:
+    def test_a_default_of_a_partitioned_table_is_followed(
+        self, engine: Engine, source: Database, destination: Database, more: str
+    ) -> None:
         source.run(
             "CREATE TABLE orders (id int PRIMARY KEY, amount int) PARTITION BY RANGE (id)",
             "CREATE TABLE few PARTITION OF orders FOR VALUES FROM (0) TO (10)",
@@ -642,7 +648,7 @@ class TestSchemaChanges:
             "CREATE TABLE notes (id int PRIMARY KEY)",
             "INSERT INTO orders SELECT n, n FROM generate_series(1, 20) AS n",
         )
-        config = pipeline(source, [destination], ORDERS, NOTES)
+        config = pipeline(engine, source, [destination], ORDERS, NOTES)
         replicate(config, source, destination)
         source.run(f"ALTER TABLE orders ADD COLUMN more int DEFAULT 5{more}", "INSERT INTO orders VALUES (21, 21, 6)")
         with running(config) as worker:
@@ -660,13 +666,13 @@ class TestSchemaChanges:
         replicate(both, source, destination)
 
     def test_what_is_prepared_ahead_of_a_rename_is_prepared_under_the_old_name(
-        self, source: Database, destination: Database
+        self, engine: Engine, source: Database, destination: Database
     ) -> None:
         source.run(
             "CREATE TABLE orders (id int PRIMARY KEY, amount int NOT NULL, body int NOT NULL)",
             "CREATE TABLE notes (id int PRIMARY KEY)",
         )
-        config = pipeline(source, [destination], ORDERS, NOTES)
+        config = pipeline(engine, source, [destination], ORDERS, NOTES)
         replicate(config, source, destination)
         source.run(
             "INSERT INTO orders VALUES (1, 2, 3)",
@@ -688,22 +694,24 @@ class TestSchemaChanges:
         with running(both) as worker:
             wait_until_same(worker, source, destination, ORDERS)
 
-    def test_a_column_that_may_be_null_now_takes_null(self, source: Database, destination: Database) -> None:
+    def test_a_column_that_may_be_null_now_takes_null(self, engine: Engine, source: Database, destination: Database) -> None:
         source.run(
             "CREATE TABLE orders (id int PRIMARY KEY, amount int NOT NULL)", "CREATE TABLE notes (id int PRIMARY KEY)"
         )
-        config = pipeline(source, [destination], ORDERS, NOTES)
+        config = pipeline(engine, source, [destination], ORDERS, NOTES)
         replicate(config, source, destination)
         with running(config) as worker:
             wait_until(worker, lambda: is_streaming(worker))
             source.run("ALTER TABLE orders ALTER COLUMN amount DROP NOT NULL", "INSERT INTO orders VALUES (1, NULL)")
             wait_until_equal(worker, source, destination, ORDERS)
 
-    def test_a_column_that_took_null_before_it_was_dropped_takes_it(self, source: Database, destination: Database) -> None:
+    def test_a_column_that_took_null_before_it_was_dropped_takes_it(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run(
             "CREATE TABLE orders (id int PRIMARY KEY, amount int NOT NULL)", "CREATE TABLE notes (id int PRIMARY KEY)"
         )
-        config = pipeline(source, [destination], ORDERS, NOTES)
+        config = pipeline(engine, source, [destination], ORDERS, NOTES)
         replicate(config, source, destination)
         source.run(
             "INSERT INTO orders VALUES (1, 5)",
@@ -718,7 +726,7 @@ class TestSchemaChanges:
             assert TableState.STREAMING is state_of(worker, ORDERS)
 
     def test_rows_without_a_key_are_told_by_their_nulls_although_there_are_none_any_more(
-        self, source: Database, destination: Database
+        self, engine: Engine, source: Database, destination: Database
     ) -> None:
         source.run(
             "CREATE TABLE orders (amount int, body text)",
@@ -726,7 +734,7 @@ class TestSchemaChanges:
             "CREATE TABLE notes (id int PRIMARY KEY)",
             "INSERT INTO orders VALUES (1, NULL), (NULL, 'x')",
         )
-        config = pipeline(source, [destination], ORDERS, NOTES)
+        config = pipeline(engine, source, [destination], ORDERS, NOTES)
         replicate(config, source, destination)
         source.run(
             "UPDATE orders SET amount = 2 WHERE amount IS NULL",
@@ -735,9 +743,11 @@ class TestSchemaChanges:
         )
         replicate(config, source, destination)
 
-    def test_a_longer_text_fits_after_the_column_was_widened(self, source: Database, destination: Database) -> None:
+    def test_a_longer_text_fits_after_the_column_was_widened(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run("CREATE TABLE orders (id int PRIMARY KEY, code varchar(3))", "CREATE TABLE notes (id int PRIMARY KEY)")
-        config = pipeline(source, [destination], ORDERS, NOTES)
+        config = pipeline(engine, source, [destination], ORDERS, NOTES)
         replicate(config, source, destination)
         with running(config) as worker:
             wait_until(worker, lambda: is_streaming(worker))
@@ -745,10 +755,10 @@ class TestSchemaChanges:
             wait_until_equal(worker, source, destination, ORDERS)
 
     def test_a_column_that_is_widened_twice_before_it_is_read_is_followed(
-        self, source: Database, destination: Database
+        self, engine: Engine, source: Database, destination: Database
     ) -> None:
         source.run("CREATE TABLE orders (id int PRIMARY KEY, code int)", "CREATE TABLE notes (id int PRIMARY KEY)")
-        config = pipeline(source, [destination], ORDERS, NOTES)
+        config = pipeline(engine, source, [destination], ORDERS, NOTES)
         replicate(config, source, destination)
         source.run(
             *("INSERT INTO orders VALUES (1, 1)", "ALTER TABLE orders ALTER COLUMN code TYPE bigint"),
@@ -757,9 +767,11 @@ class TestSchemaChanges:
         )
         replicate(config, source, destination)
 
-    def test_digits_that_the_old_type_had_no_place_for_are_kept(self, source: Database, destination: Database) -> None:
+    def test_digits_that_the_old_type_had_no_place_for_are_kept(
+        self, engine: Engine, source: Database, destination: Database
+    ) -> None:
         source.run("CREATE TABLE orders (id int PRIMARY KEY, price numeric(4,2))", "CREATE TABLE notes (id int PRIMARY KEY)")
-        config = pipeline(source, [destination], ORDERS, NOTES)
+        config = pipeline(engine, source, [destination], ORDERS, NOTES)
         replicate(config, source, destination)
         with running(config) as worker:
             wait_until(worker, lambda: is_streaming(worker))

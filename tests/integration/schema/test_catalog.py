@@ -26,7 +26,7 @@ from rosetta_dagster.cdc.source.slots import (
     source_identity,
 )
 from rosetta_dagster.cdc.table_id import TableId
-from tests.conftest import Database
+from tests.support.database import Database
 
 T = TableId("public", "t")
 

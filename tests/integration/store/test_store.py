@@ -31,9 +31,10 @@ from rosetta_dagster.cdc.operate.health import (
 from rosetta_dagster.cdc.postgres.errors import Translation, translate
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.cdc.store.records import PipelineState, Progress, TableProgress
+from rosetta_dagster.cdc.store.records import Progress, TableProgress
 from rosetta_dagster.cdc.table_id import TableId
-from tests.conftest import SECRET_KEY, Database
+from tests.support.database import SECRET_KEY, Database
+from tests.support.rows import state_of
 
 ORDERS = TableId("public", "orders")
 
@@ -413,17 +414,6 @@ def test_a_slot_named_like_the_one_that_another_pipeline_gets_by_default_is_refu
     add("two", slot="rosetta_one")
     with pytest.raises(ConfigurationError, match="same replication slot"):
         store.pipeline("two")
-
-
-def state_of(**changes: Any) -> PipelineState:
-    values: dict[str, Any] = {
-        "id": 1, "name": "shop", "source": "shop", "destinations": (), "table_count": 1, "table_errors": (),
-        "status": Status.START,
-        "run_status": "STREAMING", "health": Health.HEALTHY, "wal_size": None, "lag_bytes": None, "lag_seconds": None,
-        "last_success_time": None, "last_error": None, "failure_count": 0, "rows_copied": 0, "rows_applied": 0,
-        "run_id": None, "heartbeat_age": 1.0, "is_due": True,
-    }  # fmt: skip
-    return PipelineState(**{**values, **changes})
 
 
 @pytest.mark.parametrize(
