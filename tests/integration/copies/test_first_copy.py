@@ -15,10 +15,10 @@ from rosetta_dagster.cdc.copy.snapshot import Part
 from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres.binary import BINARY_TYPES
 from rosetta_dagster.cdc.errors import DestinationRejected
-from tests.integration.engines.test_debezium_values import EXACT
 from tests.support.changes import column, table
 from tests.support.database import Database
 from tests.support.destinations import PostgresKind, make
+from tests.support.every_value import EXACT
 from tests.support.pipelines import pipeline, running, wait_until_equal
 
 ITEMS = table("id", "name")
