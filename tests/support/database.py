@@ -71,3 +71,10 @@ def digest_of(database: Database, table: str | TableId) -> Digest:
 
 def current_lsn(source: Database) -> Lsn:
     return Lsn.parse(source.rows("SELECT pg_current_wal_insert_lsn()")[0][0])
+
+
+def end_connections(database: Database) -> None:
+    database.run(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )

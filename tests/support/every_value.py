@@ -331,3 +331,7 @@ def expressions_of(connection: "psycopg.Connection[object]") -> dict[str, list[s
         for type_, expressions in cases.items():
             found.setdefault(type_, []).extend(expressions)
     return {type_: values for type_, values in found.items() if not is_missing(connection, type_)}
+
+
+#: A value that PostgreSQL keeps out of the row, and does not send again with an update that leaves it alone.
+BIG = "(SELECT string_agg(md5({0} || n::text), '') FROM generate_series(1, 1000) AS n)"

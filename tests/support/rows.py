@@ -1,5 +1,6 @@
 """Rows of the configuration database, as an operator would write them."""
 
+from collections.abc import Callable
 from typing import Any
 
 from rosetta_dagster.cdc.config.pipeline import Health, Status
@@ -33,3 +34,11 @@ def state_of(**changes: Any) -> PipelineState:
         "run_id": None, "heartbeat_age": 1.0, "is_due": True,
     }  # fmt: skip
     return PipelineState(**{**values, **changes})
+
+
+Add = Callable[..., int]
+
+
+def metadata(database: Database, columns: str) -> tuple[Any, ...]:
+    (row,) = database.rows(f"SELECT {columns} FROM pipeline_metadata")
+    return row
