@@ -1,5 +1,6 @@
 """The parts that tests share: one real PostgreSQL for the whole session, and databases of it that a test has to itself."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
@@ -18,6 +19,25 @@ from tests.support.snowflake_account import USER, SnowflakeAccount
 from tests.support.snowflake_database import SnowflakeDatabase, database_of
 
 _NUMBERS = count(1)
+
+#: What takes longest comes first, so that no worker is left alone with it at the end.
+_LONGEST_FIRST = ("tests/acceptance/", "tests/fuzz/", "tests/integration/", "tests/contract/", "tests/unit/")
+
+
+def pytest_configure() -> None:
+    """Leave nothing of a developer's own PostgreSQL to the tests: libpq reads these where a connection names nothing."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share servers stay together when they run side by side: those of a file, and all of the acceptance tests."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("acceptance" if file.startswith(_LONGEST_FIRST[0]) else file))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: next((n for n, each in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(each)), 9))
 
 
 @pytest.fixture(params=list(Engine))
