@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 
@@ -15,10 +16,14 @@ from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
 from tests.support.database import SECRET_KEY, Database
+from tests.support.servers import named_install, server_for_sources
 from tests.support.snowflake_account import USER, SnowflakeAccount
 from tests.support.snowflake_database import SnowflakeDatabase, database_of
 
 _NUMBERS = count(1)
+
+#: Tests of types that only other servers have: `make test-versions` names a server.
+collect_ignore = [] if named_install() else ["versions"]
 
 #: What takes longest comes first, so that no worker is left alone with it at the end.
 _LONGEST_FIRST = ("tests/acceptance/", "tests/fuzz/", "tests/integration/", "tests/contract/", "tests/unit/")
@@ -32,7 +37,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share servers stay together when they run side by side: those of a file, and all of the acceptance tests."""
+    """Tests that share servers stay together when they run side by side: those of a file, and all acceptance tests."""
     for item in items:
         file = item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group("acceptance" if file.startswith(_LONGEST_FIRST[0]) else file))
@@ -73,18 +78,34 @@ def snowflake(snowflake_server: SnowflakeAccount) -> Iterator[SnowflakeAccount]:
     snowflake_server.run(f"DROP DATABASE {name}")
 
 
+@pytest.fixture(scope="session")
+def sources_server(postgres_server: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    """The server of the sources: one of its own when the environment names another version."""
+    if named_install() is None:
+        yield postgres_server
+        return
+    with server_for_sources() as server:
+        yield server
+
+
 @pytest.fixture
 def new_database(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[str], Database]]:
     """Makes databases, and removes them after the test with their slots."""
+    with _databases_of(postgres_server) as make:
+        yield make
+
+
+@contextmanager
+def _databases_of(server: EmbeddedPostgres) -> Iterator[Callable[[str], Database]]:
     made: list[str] = []
 
     def make(purpose: str) -> Database:
         name = f"{purpose}_{next(_NUMBERS)}"
         made.append(name)
-        return Database(url=postgres_server.create_database(name))
+        return Database(url=server.create_database(name))
 
     yield make
-    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
+    with psycopg.connect(server.url(), autocommit=True) as connection:
         for name in made:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
             connection.execute(
@@ -95,8 +116,9 @@ def new_database(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[str], 
 
 
 @pytest.fixture
-def source(new_database: Callable[[str], Database]) -> Database:
-    return new_database("source")
+def source(sources_server: EmbeddedPostgres) -> Iterator[Database]:
+    with _databases_of(sources_server) as make:
+        yield make("source")
 
 
 @pytest.fixture

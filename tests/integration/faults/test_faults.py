@@ -32,6 +32,7 @@ from tests.support.pipelines import (
     wait_until,
     wait_until_equal,
 )
+from tests.support.servers import server_for_sources
 from tests.support.waiting import TIMEOUT, eventually
 
 _NUMBERS = count(1)
@@ -43,7 +44,7 @@ HOLDERS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsender' AND
 @pytest.fixture(scope="module")
 def source_server() -> Iterator[EmbeddedPostgres]:
     """A server that may be killed, since no other test uses it."""
-    with EmbeddedPostgres(settings={"max_replication_slots": "100"}) as server:
+    with server_for_sources({"max_replication_slots": "100"}) as server:
         yield server
 
 

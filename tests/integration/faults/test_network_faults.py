@@ -26,7 +26,6 @@ from rosetta_dagster.cdc.source import heartbeat
 from rosetta_dagster.cdc.source.debezium import properties
 from rosetta_dagster.cdc.source.pgoutput import walsender
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.support.database import SECRET_KEY, Database
 from tests.support.engines import only_pgoutput
 from tests.support.gate import is_held
@@ -54,8 +53,8 @@ def source(source: Database) -> Database:
 
 
 @pytest.fixture
-def proxy(postgres_server: EmbeddedPostgres) -> Iterator[Proxy]:
-    with Proxy(postgres_server.port) as made:
+def proxy() -> Iterator[Proxy]:
+    with Proxy() as made:
         yield made
 
 

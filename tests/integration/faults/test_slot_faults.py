@@ -20,6 +20,7 @@ from tests.support.database import SECRET_KEY, Database, digest_of
 from tests.support.gate import is_held
 from tests.support.items_and_notes import CREATE, TABLES, assert_continues, changes, streaming
 from tests.support.pipelines import failure, pipeline, reader_of_slot
+from tests.support.servers import server_for_sources
 from tests.support.supervised import put_rows
 from tests.support.waiting import eventually
 
@@ -33,7 +34,7 @@ SEGMENT = "SELECT pg_logical_emit_message(false, 'filler', repeat('x', 900000)),
 def strict_server() -> Iterator[EmbeddedPostgres]:
     """A server that keeps WAL for slots up to a limit that is soon reached."""
     settings = {"max_slot_wal_keep_size": "64MB", "max_wal_size": "32MB", "min_wal_size": "32MB", "wal_keep_size": "0"}
-    with EmbeddedPostgres(settings=settings) as server:
+    with server_for_sources(settings) as server:
         yield server
 
 

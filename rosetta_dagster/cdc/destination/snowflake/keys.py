@@ -119,8 +119,8 @@ def _decrypted(pem: bytes, passphrase: SecretStr) -> object:
             "unsupported", "The private key is encrypted in a way that is not supported.", f"Convert it: {CONVERT}"
         ) from None
     except (ValueError, TypeError):
-        # The two cannot be distinguished: a wrong passphrase passes the padding of the cipher once in about 300 times, and what
-        # it decrypts then looks like a damaged file.
+        # The two cannot be distinguished: about once in 300 times a wrong passphrase passes the padding of the cipher, and
+        # what it decrypts then looks like a damaged file.
         raise KeyRefused(
             "unreadable",
             "The private key cannot be decrypted: the passphrase is wrong, or the file is damaged.",
