@@ -1,66 +1,55 @@
 """The parts that tests share: one real PostgreSQL for the whole session, and databases of it that a test has to itself."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
-from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
-from rosetta_dagster.cdc.config.pipeline import PostgresConnection
+from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
+from tests.support.database import SECRET_KEY, Database
+from tests.support.servers import named_install, server_for_sources
 from tests.support.snowflake_account import USER, SnowflakeAccount
 from tests.support.snowflake_database import SnowflakeDatabase, database_of
 
-SECRET_KEY = "a key that is used by tests only"
-
 _NUMBERS = count(1)
 
+#: Tests of types that only other servers have: `make test-versions` names a server.
+collect_ignore = [] if named_install() else ["versions"]
 
-@dataclass(frozen=True, kw_only=True)
-class Database:
-    """A database that one test has to itself."""
+#: What takes longest comes first, so that no worker is left alone with it at the end.
+_LONGEST_FIRST = ("tests/acceptance/", "tests/fuzz/", "tests/integration/", "tests/contract/", "tests/unit/")
 
-    url: str
 
-    @contextmanager
-    def connect(self) -> Iterator["psycopg.Connection[Any]"]:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            yield connection
+def pytest_configure() -> None:
+    """Leave nothing of a developer's own PostgreSQL to the tests: libpq reads these where a connection names nothing."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
-    def run(self, *statements: str) -> None:
-        with self.connect() as connection:
-            for statement in statements:
-                connection.execute(statement)
 
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        with self.connect() as connection:
-            return connection.execute(query).fetchall()
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share servers stay together when they run side by side: those of a file, and all acceptance tests."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("acceptance" if file.startswith(_LONGEST_FIRST[0]) else file))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: next((n for n, each in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(each)), 9))
 
-    @property
-    def connection(self) -> PostgresConnection:
-        parts: dict[str, Any] = conninfo_to_dict(self.url)
-        return PostgresConnection(
-            host=parts["host"],
-            port=int(parts["port"]),
-            database=parts["dbname"],
-            username=parts["user"],
-            password=SecretStr(parts["password"]),
-        )
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """As `destinations.config` has it."""
-        password = self.connection.password
-        assert password is not None
-        return {**self.connection.model_dump(exclude={"password"}), "password": password.get_secret_value()}
+@pytest.fixture(params=list(Engine))
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """A test that takes it runs over every engine."""
+    chosen: Engine = request.param
+    return chosen
 
 
 @pytest.fixture(scope="session")
@@ -89,18 +78,34 @@ def snowflake(snowflake_server: SnowflakeAccount) -> Iterator[SnowflakeAccount]:
     snowflake_server.run(f"DROP DATABASE {name}")
 
 
+@pytest.fixture(scope="session")
+def sources_server(postgres_server: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    """The server of the sources: one of its own when the environment names another version."""
+    if named_install() is None:
+        yield postgres_server
+        return
+    with server_for_sources() as server:
+        yield server
+
+
 @pytest.fixture
 def new_database(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[str], Database]]:
     """Makes databases, and removes them after the test with their slots."""
+    with _databases_of(postgres_server) as make:
+        yield make
+
+
+@contextmanager
+def _databases_of(server: EmbeddedPostgres) -> Iterator[Callable[[str], Database]]:
     made: list[str] = []
 
     def make(purpose: str) -> Database:
         name = f"{purpose}_{next(_NUMBERS)}"
         made.append(name)
-        return Database(url=postgres_server.create_database(name))
+        return Database(url=server.create_database(name))
 
     yield make
-    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
+    with psycopg.connect(server.url(), autocommit=True) as connection:
         for name in made:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
             connection.execute(
@@ -111,8 +116,9 @@ def new_database(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[str], 
 
 
 @pytest.fixture
-def source(new_database: Callable[[str], Database]) -> Database:
-    return new_database("source")
+def source(sources_server: EmbeddedPostgres) -> Iterator[Database]:
+    with _databases_of(sources_server) as make:
+        yield make("source")
 
 
 @pytest.fixture

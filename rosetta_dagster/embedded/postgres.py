@@ -58,9 +58,17 @@ class EmbeddedPostgres:
     the user `nobody`, from a copy of the programs when that user cannot reach the originals.
     """
 
-    def __init__(self, *, port: int | None = None, settings: Mapping[str, str] | None = None, version: int = NEWEST) -> None:
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        version: int = NEWEST,
+        install: Path | None = None,
+    ) -> None:
+        """Run one of the wheel's versions, or the installation in a directory that holds `bin/postgres`."""
         self.port = port or free_port()
-        self._version = version
+        self._install = install or installed(version)
         self._settings = {**_SETTINGS, **(settings or {})}
         self._password = secrets.token_urlsafe(24)
         self._owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
@@ -155,10 +163,9 @@ class EmbeddedPostgres:
 
     def _make_home(self) -> None:
         """Make the server's directory, with a copy of the programs in it where the server's user needs one."""
-        install = installed(self._version)
-        must_copy = self._owner is not None and not can_be_run_by_all(install)
+        must_copy = self._owner is not None and not can_be_run_by_all(self._install)
         self._home = home = directory_for_server(for_all=self._owner is not None, executable=must_copy)
-        self._binaries = copy_for_all(install, home / "programs") if must_copy else install / "bin"
+        self._binaries = copy_for_all(self._install, home / "programs") if must_copy else self._install / "bin"
         (home / "password").write_text(self._password)
         (home / "password").chmod(0o600)
         if self._owner is not None:

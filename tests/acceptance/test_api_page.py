@@ -9,8 +9,8 @@ from typing import Any
 
 from rosetta_dagster.cdc.config.pipeline import SchemaPolicy, Status
 from rosetta_dagster.cdc.operate.inspection import snowflake_session
-from tests.acceptance.conftest import Deployment, digests
-from tests.conftest import Database
+from tests.support.database import Database
+from tests.support.deployment import Deployment, digests
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.demo.environment import PIPELINE
-from tests.acceptance.conftest import Deployment
-from tests.conftest import Database
+from tests.support.database import Database
+from tests.support.deployment import Deployment
 
 _MATERIALIZATIONS = """
 query ($path: [String!]!) {

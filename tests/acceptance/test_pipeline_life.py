@@ -8,7 +8,7 @@ import pytest
 
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.acceptance.conftest import Deployment, digests
+from tests.support.deployment import Deployment, digests
 
 ITEMS = (
     "CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL, price numeric(12, 2), at timestamptz DEFAULT now())",

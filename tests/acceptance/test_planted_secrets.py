@@ -11,8 +11,8 @@ from psycopg import sql
 
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.settings import EMBEDDED_FILE
-from tests.acceptance.conftest import Deployment
-from tests.conftest import Database
+from tests.support.database import Database
+from tests.support.deployment import Deployment
 
 #: Passwords of roles, and one that is of nobody.
 SOURCE, DESTINATION, WRONG = (f"planted-password-of-{name}" for name in ("source", "destination", "nobody"))

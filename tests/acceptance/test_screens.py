@@ -12,9 +12,9 @@ import pytest
 
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.demo.environment import PIPELINE
-from tests.acceptance.conftest import Deployment
-from tests.conftest import Database
 from tests.support.browser import chromium, picture, shown
+from tests.support.database import Database
+from tests.support.deployment import Deployment
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium is installed (apt-get install chromium)")
 

@@ -3,8 +3,8 @@
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.demo import shop
 from rosetta_dagster.demo.environment import ANALYTICS, PIPELINE
-from tests.acceptance.conftest import Deployment
-from tests.conftest import Database
+from tests.support.database import Database
+from tests.support.deployment import Deployment
 
 
 def test_the_shop_reaches_snowflake_while_its_other_pipeline_is_paused(deployment: Deployment) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from tests.conftest import Database
+from tests.support.database import Database
 
 from .alterations import AddColumn, DropColumn, may_be_set_aside
 from .columns import Columns

@@ -14,7 +14,7 @@ from rosetta_dagster.cdc.report import Phase
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
 from rosetta_dagster.cdc.table_id import TableId
-from tests.conftest import Database
+from tests.support.database import Database
 
 from .limits import set_limits
 from .stage import Stage, end

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import Database
+from tests.support.database import Database
 
 from .types import PGOUTPUT_TYPES, TYPES
 

@@ -20,11 +20,11 @@ from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinatio
 from rosetta_dagster.cdc.destination.snowflake.keys import generate_key, key_of
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable, WatermarkMoved
 from rosetta_dagster.cdc.table_id import TableId
-from tests.contract.test_destination_contract import IDENTITY, ITEMS, NOTES, copy
-from tests.integration.delivery.test_snowflake_destination import FACTS, HELD, TEXTS, apply
 from tests.support.changes import insert, table, update
 from tests.support.destinations import SnowflakeKind, make
+from tests.support.replica import IDENTITY, ITEMS, NOTES, copy
 from tests.support.snowflake_database import SnowflakeDatabase, drop_database, fresh_database, live_config
+from tests.support.snowflake_values import FACTS, HELD, TEXTS, apply
 
 pytestmark = [
     pytest.mark.snowflake,

@@ -14,7 +14,7 @@ from rosetta_dagster.cdc.destination.base import Destination
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.destination.snowflake.names import Names, quoted
 from rosetta_dagster.cdc.table_id import TableId
-from tests.conftest import Database
+from tests.support.database import Database
 from tests.support.snowflake_database import SnowflakeDatabase, drop_database, fresh_database, live_config
 
 #: A row as a test reads it.

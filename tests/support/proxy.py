@@ -10,18 +10,18 @@ from typing import Self
 
 from psycopg.conninfo import make_conninfo
 
-from tests.conftest import Database
+from tests.support.database import Database
 
 
 class Proxy:
-    """Forwards connections to a port of the loopback.
+    """Forwards connections to the server that it was put before, on the loopback.
 
     A proxy that stands still keeps every connection open and forwards nothing, not even the end of one; new connections
     are accepted by the system and hear nothing. Owns a thread that accepts and two for each connection, until `close`.
     """
 
-    def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
+    def __init__(self) -> None:
+        self._target_port = 0
         self._forwards = threading.Event()
         self._forwards.set()
         self._last_words: bytes | None = None
@@ -41,7 +41,8 @@ class Proxy:
         self.close()
 
     def before(self, database: Database) -> Database:
-        """The same database, reached through the proxy."""
+        """The same database, reached through the proxy. All databases of one proxy are of one server."""
+        self._target_port = database.connection.port
         return replace(database, url=make_conninfo(database.url, port=self.port))
 
     def stand_still(self) -> None:

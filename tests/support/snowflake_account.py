@@ -4,9 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 import snowflake.connector
+import snowflake.connector as sf
 from cryptography.hazmat.primitives import serialization
 from snowflake.connector import SnowflakeConnection
 
@@ -63,3 +69,34 @@ class SnowflakeAccount:
 def rows(connection: SnowflakeConnection, query: str) -> list[tuple[Any, ...]]:
     """What a statement answers."""
     return list(connection.cursor().execute(query).fetchall())
+
+
+#: Starts an emulator, says where it is, and waits.
+#: Children inherit which signals are ignored; tests that a shell runs in the background have SIGINT ignored.
+OWNER = """
+import signal, sys
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_DFL)
+from rosetta_dagster.embedded.snowflake import SnowflakeServer
+server = SnowflakeServer(users={})
+server.start()
+print(server.pid, server._home, flush=True)
+sys.stdin.read()
+"""
+
+
+COPY_OPTIONS = "FILE_FORMAT=(TYPE=PARQUET USE_LOGICAL_TYPE=TRUE) MATCH_BY_COLUMN_NAME=CASE_INSENSITIVE"
+
+
+def is_alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def error_of(connection: sf.SnowflakeConnection, statement: str) -> sf.Error:
+    with pytest.raises(sf.Error) as caught:
+        connection.cursor().execute(statement)
+    return caught.value
+
+
+def write_parquet(path: Path, columns: dict[str, Any]) -> None:
+    pq.write_table(pa.table(columns), path, compression="zstd")

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from psycopg.conninfo import make_conninfo
 
-from tests.conftest import Database
+from tests.support.database import Database
 
 #: What a client sends when it wants TLS: a length, and the code in the place of the protocol's version.
 SSL_REQUEST: Final = struct.pack("!II", 8, 80877103)

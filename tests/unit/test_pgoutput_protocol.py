@@ -1,5 +1,4 @@
 import struct
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -9,93 +8,24 @@ from rosetta_dagster.cdc.change.event import UNCHANGED, Row, Value
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.source.pgoutput import protocol
 from rosetta_dagster.cdc.source.pgoutput.protocol import Begin, Relation, RelationColumn, text_finder
-from tests.conftest import Database
-
-EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-COMMITTED_AT = datetime(2024, 2, 29, 12, 34, 56, 789012, tzinfo=UTC)
-
-#: Numbers that tell a wrong sign, a wrong width and a wrong order of bytes.
-LARGE_LSN = 0xF6B3_74D8_4801_0203
-LARGE_OID = 0xF234_5678
-
-
-def kind_of(message: bytes) -> int:
-    return message[protocol.BODY]
-
-
-def lsn_of(message: bytes) -> int:
-    return int.from_bytes(message[protocol.LSN])
-
-
-# --- messages by hand, as PostgreSQL's manual describes them ---
-
-
-def wal(body: bytes, *, lsn: int = 1) -> bytes:
-    """WAL data as the walsender sends it."""
-    return struct.pack(">cQQQ", b"w", lsn, 0x0A0A0A0A0A0A0A0A, 0x0B0B0B0B0B0B0B0B) + body
-
-
-def keepalive(lsn: int, *, wants_answer: bool = False) -> bytes:
-    return struct.pack(">cQQB", b"k", lsn, 0x0C0C0C0C0C0C0C0C, wants_answer)
-
-
-def begin(commit_lsn: int, xid: int, *, committed_at: datetime = COMMITTED_AT, lsn: int = 1) -> bytes:
-    return wal(struct.pack(">cQQI", b"B", commit_lsn, microseconds(committed_at), xid), lsn=lsn)
-
-
-def commit(commit_lsn: int, end_lsn: int) -> bytes:
-    return wal(struct.pack(">cBQQQ", b"C", 0, commit_lsn, end_lsn, microseconds(COMMITTED_AT)), lsn=end_lsn)
-
-
-def relation(oid: int, namespace: str, name: str, identity: str, *columns: RelationColumn) -> bytes:
-    head = struct.pack(">cI", b"R", oid) + text(namespace) + text(name) + struct.pack(">cH", identity.encode(), len(columns))
-    parts = [
-        struct.pack(">B", each.identifies) + text(each.name) + struct.pack(">Ii", each.type_oid, each.type_modifier)
-        for each in columns
-    ]
-    return wal(head + b"".join(parts))
-
-
-def insert(oid: int, *values: Value, lsn: int = 1) -> bytes:
-    return wal(struct.pack(">cIc", b"I", oid, b"N") + tuple_data(values), lsn=lsn)
-
-
-def update(oid: int, *values: Value, old: Row | None = None, old_kind: bytes = b"K", lsn: int = 1) -> bytes:
-    before = b"" if old is None else old_kind + tuple_data(old)
-    return wal(struct.pack(">cI", b"U", oid) + before + b"N" + tuple_data(values), lsn=lsn)
-
-
-def delete(oid: int, *values: Value, kind: bytes = b"K", lsn: int = 1) -> bytes:
-    return wal(struct.pack(">cIc", b"D", oid, kind) + tuple_data(values), lsn=lsn)
-
-
-def truncate(*oids: int, options: int = 0, lsn: int = 1) -> bytes:
-    return wal(struct.pack(f">cIB{len(oids)}I", b"T", len(oids), options, *oids), lsn=lsn)
-
-
-def logical_message(content: bytes = b"", *, lsn: int = 1) -> bytes:
-    return wal(struct.pack(">cBQ", b"M", 1, lsn) + text("rosetta.slot") + struct.pack(">I", len(content)) + content, lsn=lsn)
-
-
-def tuple_data(values: Sequence[Value]) -> bytes:
-    parts = [struct.pack(">H", len(values))]
-    for value in values:
-        if value is None:
-            parts.append(b"n")
-        elif value is UNCHANGED:
-            parts.append(b"u")
-        else:
-            parts.append(b"t" + struct.pack(">I", len(value)) + value)
-    return b"".join(parts)
-
-
-def text(value: str) -> bytes:
-    return value.encode() + b"\0"
-
-
-def microseconds(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(microseconds=1)
-
+from tests.support.database import Database
+from tests.support.pgoutput import (
+    COMMITTED_AT,
+    LARGE_LSN,
+    LARGE_OID,
+    begin,
+    commit,
+    delete,
+    insert,
+    keepalive,
+    kind_of,
+    lsn_of,
+    microseconds,
+    relation,
+    truncate,
+    update,
+    wal,
+)
 
 # --- one kind after the other ---
 

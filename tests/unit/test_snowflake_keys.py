@@ -9,12 +9,11 @@ from pydantic import SecretStr
 
 from rosetta_dagster.cdc.config.pipeline import checked
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeConnection
-from rosetta_dagster.cdc.destination.snowflake.keys import KeyRefused, alter_user, generate_key, key_of, load_key, read_key
+from rosetta_dagster.cdc.destination.snowflake.keys import KeyRefused, alter_user, key_of, load_key, read_key
 from rosetta_dagster.cdc.errors import ConfigurationError
+from tests.support.private_key import PASSPHRASE, PASSPHRASE_WITH_VALID_PADDING, PEM, WRONG_PASSPHRASE
 
-PASSPHRASE = SecretStr("4 horses under a lamp")
-KEY = generate_key()
-PEM = KEY.pem(PASSPHRASE)
+KEY = load_key(PEM, PASSPHRASE)
 
 Serialized = serialization.PrivateFormat
 
@@ -50,7 +49,8 @@ def damaged() -> bytes:
         ("unencrypted", pem_of(KEY.private, encrypted=False), PASSPHRASE),
         ("passphrase_missing", PEM, None),
         ("passphrase_missing", PEM, SecretStr("")),
-        ("passphrase_wrong", PEM, SecretStr("another passphrase")),
+        ("unreadable", PEM, WRONG_PASSPHRASE),
+        ("unreadable", PEM, PASSPHRASE_WITH_VALID_PADDING),
         ("unreadable", damaged(), PASSPHRASE),
         ("not_rsa", pem_of(ec.generate_private_key(ec.SECP256R1())), PASSPHRASE),
         ("too_short", pem_of(rsa.generate_private_key(public_exponent=65537, key_size=1024)), PASSPHRASE),
@@ -78,6 +78,26 @@ def test_a_key_as_openssl_makes_it_is_read_and_has_its_fingerprint(tmp_path: Pat
     key = load_key(read_key(str(file)), SecretStr("word"))
     assert f"SHA256:{answer.stdout.strip()}" == key.fingerprint
     assert 2048 == key.bits
+
+
+@pytest.mark.parametrize("passphrase", [WRONG_PASSPHRASE, PASSPHRASE_WITH_VALID_PADDING], ids=["as a rule", "by chance"])
+def test_a_wrong_passphrase_and_a_damaged_file_have_one_message(passphrase: SecretStr) -> None:
+    messages = set()
+    for pem, given in ((PEM, passphrase), (damaged(), PASSPHRASE)):
+        with pytest.raises(KeyRefused) as caught:
+            load_key(pem, given)
+        messages.add(str(caught.value))
+    assert len(messages) == 1
+    assert "the passphrase is wrong, or the file is damaged" in messages.pop()
+
+
+def test_the_padding_of_the_fixed_passphrases_is_as_their_names_say() -> None:
+    causes = []
+    for passphrase in (WRONG_PASSPHRASE, PASSPHRASE_WITH_VALID_PADDING):
+        with pytest.raises(ValueError, match=r".") as caught:
+            serialization.load_pem_private_key(PEM, passphrase.get_secret_value().encode())
+        causes.append("Incorrect password" in str(caught.value))
+    assert [True, False] == causes
 
 
 def test_a_key_shows_its_fingerprint_and_nothing_else() -> None:

@@ -18,7 +18,7 @@ from rosetta_dagster.cdc.errors import PipelineNotFound
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.migrate import read_migrations
 from rosetta_dagster.cli.main import main
-from tests.conftest import SECRET_KEY, Database
+from tests.support.database import SECRET_KEY, Database
 
 PASSWORD = "hunter2hunter2"
 
@@ -361,7 +361,7 @@ class TestSnowflake:
         monkeypatch.setenv("ROSETTA_PASSPHRASE", "another one")
         result = rosetta("keys", "check")
         assert (1, 1) == (result.code, len(result.err.splitlines()))
-        assert "The passphrase is not that of the private key." in result.err
+        assert "the passphrase is wrong, or the file is damaged" in result.err
         assert "No such file" in rosetta("keys", "check", "nowhere.p8").err
 
     def test_a_destination_keeps_its_key_encrypted(

@@ -4,7 +4,7 @@ from psycopg import sql
 
 from rosetta_dagster.cdc.source import copy_out as module
 from rosetta_dagster.cdc.source.copy_out import copy_out
-from tests.conftest import Database
+from tests.support.database import Database
 
 
 def copied(database: Database, query: str) -> list[bytes]:

@@ -15,11 +15,11 @@ from rosetta_dagster.cdc.copy.snapshot import Part
 from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres.binary import BINARY_TYPES
 from rosetta_dagster.cdc.errors import DestinationRejected
-from tests.conftest import Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.engines.test_debezium_values import EXACT
 from tests.support.changes import column, table
+from tests.support.database import Database
 from tests.support.destinations import PostgresKind, make
+from tests.support.every_value import EXACT
+from tests.support.pipelines import pipeline, running, wait_until_equal
 
 ITEMS = table("id", "name")
 IDENTITY = StreamIdentity(pipeline="shop", system_identifier="7", slot_name="rosetta_shop")
@@ -65,15 +65,9 @@ def is_binary(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
 
 
 def copied(source: Database, destination: Database, *tables: str) -> None:
-    config = replication.pipeline(source, [destination], *tables)
-    with replication.running(config) as worker:
-        replication.wait_until_equal(worker, source, destination, *tables)
-
-
-@pytest.fixture(autouse=True)
-def engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copy is the same for both."""
-    monkeypatch.setattr(replication, "ENGINE", Engine.PGOUTPUT)
+    config = pipeline(Engine.PGOUTPUT, source, [destination], *tables)
+    with running(config) as worker:
+        wait_until_equal(worker, source, destination, *tables)
 
 
 def test_binary_values_of_every_such_type_arrive(

@@ -16,9 +16,9 @@ from rosetta_dagster.embedded.snowflake.key_pair import load_public_key
 from rosetta_dagster.orchestration.administration import administration_jobs
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.settings import Settings
-from tests.conftest import Database
-from tests.integration.dagster.test_definitions import add_pipeline
-from tests.integration.delivery.test_replication import is_streaming, running, wait_until
+from tests.support.database import Database
+from tests.support.pipelines import is_streaming, running, wait_until
+from tests.support.rows import add_pipeline
 
 PASSWORD = "a planted secret"
 

@@ -13,8 +13,8 @@ from rosetta_dagster.orchestration import webhook as posting
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.orchestration.webhook import post
 from rosetta_dagster.settings import Settings, read_settings
-from tests.conftest import Database
-from tests.integration.dagster.test_definitions import add_pipeline
+from tests.support.database import Database
+from tests.support.rows import add_pipeline
 from tests.support.webhook import Webhook, webhook
 
 

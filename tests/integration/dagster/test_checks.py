@@ -18,9 +18,8 @@ from rosetta_dagster.cdc.store.records import WalSample
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.orchestration.sensors import _due
 from rosetta_dagster.settings import Settings
-from tests.conftest import Database
-from tests.integration.dagster.test_definitions import add_pipeline
-from tests.integration.store.test_store import state_of
+from tests.support.database import Database
+from tests.support.rows import add_pipeline, state_of
 
 CHECKS = {"wal_lag", "health", "freshness", "schema_drift", "row_count"}
 

@@ -13,10 +13,8 @@ from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
     DeclaredPipeline,
-    DeclaredSource,
     put_destination,
     put_pipeline,
-    put_source,
 )
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration import (
@@ -31,17 +29,11 @@ from rosetta_dagster.orchestration import (
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.orchestration.code_location import serialized
 from rosetta_dagster.settings import Settings
-from tests.conftest import Database
+from tests.support.database import Database
+from tests.support.rows import add_pipeline
 from tests.support.snowflake_database import SnowflakeDatabase
 
 README = Path(__file__).parents[3] / "README.md"
-
-
-def add_pipeline(store: Store, name: str, source: Database, destination: Database, *tables: str) -> None:
-    put_source(store, DeclaredSource(name=f"{name}_db", connection=source.connection))
-    put_destination(store, DeclaredDestination(name=f"{name}_dw", type="POSTGRES", config=destination.config))
-    ids = tuple(map(TableId.parse, tables))
-    put_pipeline(store, DeclaredPipeline(name=name, source=f"{name}_db", destinations=(f"{name}_dw",), tables=ids))
 
 
 def requested_jobs(definitions: dg.Definitions, instance: dg.DagsterInstance) -> list[str | None]:

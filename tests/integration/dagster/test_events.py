@@ -1,7 +1,6 @@
 """What a run tells Dagster: of its tables as they come, go and break, of its run, and of the stream between them."""
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,8 +18,9 @@ from rosetta_dagster.orchestration.specs import pipeline_specs
 from rosetta_dagster.orchestration.summary import SHOWN_TABLES, markdown, stream_metadata
 from rosetta_dagster.orchestration.translator import RosettaTranslator
 from rosetta_dagster.settings import Settings
-from tests.conftest import Database
-from tests.integration.dagster.test_definitions import add_pipeline
+from tests.support.database import Database
+from tests.support.rows import add_pipeline
+from tests.support.waiting import eventually
 
 #: How long anything may take, in seconds.
 LIMIT = 60.0
@@ -51,13 +51,6 @@ def run_while(
     for error in errors:
         raise error
     return result
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -94,15 +87,15 @@ def test_tables_that_come_and_go_while_the_run_goes_on_are_told_of(
     orders, kept = (f"{name}_dw", "public", "orders"), (f"{name}_dw", "kept", "items")
 
     def operate() -> None:
-        until(lambda: bool(told_of(instance, *orders)))
+        eventually(lambda: bool(told_of(instance, *orders)))
         add_table(store, name, TableId("public", "items"), Target("kept"))
-        until(lambda: bool(told_of(instance, *kept)))
-        until(lambda: told_of(instance, "rosetta", name)[0]["table_count"].value == 2)
+        eventually(lambda: bool(told_of(instance, *kept)))
+        eventually(lambda: told_of(instance, "rosetta", name)[0]["table_count"].value == 2)
         with store.connected() as connection:
             connection.execute("DELETE FROM pipeline_tables WHERE table_name = 'orders'")
-        until(lambda: "orders" not in told_of(instance, "rosetta", name)[0]["tables"].value)
+        eventually(lambda: "orders" not in told_of(instance, "rosetta", name)[0]["tables"].value)
         source.run("INSERT INTO orders VALUES (4)", "INSERT INTO items VALUES (3)")
-        until(lambda: told_of(instance, *kept)[0]["dagster/row_count"].value == 3)
+        eventually(lambda: told_of(instance, *kept)[0]["dagster/row_count"].value == 3)
 
     assert run_while(store, settings, instance, name, operate).success
     assert 1 == len(told_of(instance, *orders))
@@ -119,15 +112,15 @@ def test_a_table_that_is_set_aside_shows_on_the_stream_and_in_the_health_at_once
     add_table(store, name, TableId("public", "items"), Target())
 
     def operate() -> None:
-        until(lambda: store.state(name).run_status == "STREAMING")
+        eventually(lambda: store.state(name).run_status == "STREAMING")
         destination.run("ALTER TABLE items ADD CONSTRAINT small CHECK (id < 100)")
         source.run("INSERT INTO items VALUES (100)", "INSERT INTO orders VALUES (4)")
-        until(lambda: told_of(instance, "rosetta", name)[0]["tables_set_aside"].value == 1)
+        eventually(lambda: told_of(instance, "rosetta", name)[0]["tables_set_aside"].value == 1)
         shown = told_of(instance, "rosetta", name)[0]["tables"].value.splitlines()
         assert f"| public.items → [{name.replace('_', chr(92) + '_')}" in shown[2]
         assert "| ERROR |" in shown[2]
         assert "constraint small" in shown[2]
-        until(lambda: failed_health() is not None)
+        eventually(lambda: failed_health() is not None)
 
     def failed_health() -> str | None:
         key = dg.AssetCheckKey(dg.AssetKey(["rosetta", name]), "health")

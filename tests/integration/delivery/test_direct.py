@@ -20,11 +20,10 @@ from rosetta_dagster.cdc.errors import BrokenTable, DestinationRejected, Destina
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import Database
-from tests.integration.engines.test_debezium_values import _SERVER_SETTINGS, _SESSION, _TYPES
-from tests.integration.engines.test_every_value import expressions_of
 from tests.support.changes import SOMEWHERE, delete, insert, rekey, table, truncate, update
+from tests.support.database import Database
 from tests.support.destinations import PostgresKind, make
+from tests.support.every_value import CREATE_TYPES, LOSSLESS_SESSION, UNUSUAL_SETTINGS, expressions_of
 
 POINT = SnapshotPoint(Lsn(16), XidSnapshot(100, 100, frozenset()))
 ITEMS, NOTES, TAGS = (table("id", "name", name=name) for name in ("items", "notes", "tags"))
@@ -93,7 +92,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @pytest.fixture(scope="module")
 def odd_server() -> Iterator[EmbeddedPostgres]:
     """A server whose defaults would change most text forms."""
-    with EmbeddedPostgres(settings=_SERVER_SETTINGS | {"standard_conforming_strings": "off"}) as made:
+    with EmbeddedPostgres(settings=UNUSUAL_SETTINGS | {"standard_conforming_strings": "off"}) as made:
         yield made
 
 
@@ -113,8 +112,8 @@ class Values:
         with database.connect() as connection:
             connection.execute("CREATE EXTENSION vector")
             connection.execute("SET standard_conforming_strings = on")
-            connection.execute(_TYPES)
-            connection.execute(_SESSION)
+            connection.execute(CREATE_TYPES)
+            connection.execute(LOSSLESS_SESSION)
             for kind, expressions in expressions_of(connection).items():
                 self._texts[kind] = [text_of(connection, f"({each})::{kind}") for each in expressions]
             tables = {TableId("public", f"t{n}"): f"id int PRIMARY KEY, value {kind}" for n, kind in enumerate(self._texts)}
@@ -165,7 +164,7 @@ def values(odd_server: EmbeddedPostgres) -> Values:
 def printed(database: Database, namespace: str, tables: Sequence[TableSchema], column: str) -> list[tuple[object, ...]]:
     part = f"SELECT '{{0}}', {column}, ROW(value)::text, pg_typeof(value)::text FROM {namespace}.{{0}}"
     with database.connect() as connection:
-        connection.execute(_SESSION)
+        connection.execute(LOSSLESS_SESSION)
         found = connection.execute(" UNION ALL ".join(part.format(each.id.name) for each in tables))
         return sorted(found.fetchall())
 

@@ -16,34 +16,27 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.source.debezium import stream as debezium
 from rosetta_dagster.cdc.source.pgoutput import reader as pgoutput
-from tests.conftest import Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_killed_workers import with_secrets, worker_of
-from tests.integration.delivery.test_replication import (
-    digest_of,
+from tests.support.database import Database, digest_of
+from tests.support.engines import only_pgoutput
+from tests.support.gate import GATE, is_held
+from tests.support.pipelines import (
+    assert_no_walsender,
+    follow,
     is_streaming,
-    only_pgoutput,
     pipeline,
     replicate,
     running,
     wait_until,
     wait_until_equal,
 )
-from tests.integration.faults.test_faults import GATE, eventually, is_held
+from tests.support.waiting import eventually
+from tests.support.worker_process import with_secrets, worker_of
 
 #: What a worker may use while it replicates one huge transaction, in bytes.
 MEMORY_LIMIT = 1024 * 2**20
 
 #: Changes in a batch of a worker that is killed between two of them.
 SMALL_BATCH = 500
-
-
-@pytest.fixture(autouse=True, params=list(Engine))
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Every test runs over every engine."""
-    chosen: Engine = request.param
-    monkeypatch.setattr(replication, "ENGINE", chosen)
-    return chosen
 
 
 @contextmanager
@@ -79,11 +72,11 @@ def kill_at_the_gate(config: PipelineConfig, destination: Database, before: Call
             before()
             eventually(lambda: worker.poll() is not None or is_held(destination))
             assert worker.poll() is None, "the worker ended by itself"
-    replication.assert_no_walsender(config)
+    assert_no_walsender(config)
 
 
 def test_a_worker_killed_within_the_copy_of_a_table_without_a_key_doubles_nothing(
-    source: Database, destination: Database
+    engine: Engine, source: Database, destination: Database
 ) -> None:
     source.run(
         "CREATE TABLE notes (n int, said text)",
@@ -92,7 +85,7 @@ def test_a_worker_killed_within_the_copy_of_a_table_without_a_key_doubles_nothin
         "INSERT INTO notes VALUES (-1, 'the last page')",
     )
     make_gate(destination, -1)
-    config = pipeline(source, [destination], "notes")
+    config = pipeline(engine, source, [destination], "notes")
     kill_at_the_gate(config, destination)
     assert 0 < destination.rows("SELECT count(*) FROM notes")[0][0] < 3001
     source.run("DELETE FROM notes WHERE ctid IN (SELECT ctid FROM notes LIMIT 10)", "INSERT INTO notes VALUES (7, 'new')")
@@ -100,10 +93,10 @@ def test_a_worker_killed_within_the_copy_of_a_table_without_a_key_doubles_nothin
 
 
 def test_a_worker_killed_between_the_parts_of_one_copy_of_equal_rows_doubles_nothing(
-    source: Database, destination: Database
+    engine: Engine, source: Database, destination: Database
 ) -> None:
     source.run("CREATE TABLE notes (n int, said text)", "ALTER TABLE notes REPLICA IDENTITY FULL")
-    config = pipeline(source, [destination], "notes")
+    config = pipeline(engine, source, [destination], "notes")
     replicate(config, source, destination)
     make_gate(destination, -1)
 
@@ -144,14 +137,14 @@ class Reader:
 
 
 def test_a_transaction_that_fits_into_a_batch_is_never_half_visible(
-    source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for stream in (pgoutput, debezium):
         monkeypatch.setattr(stream, "CHANGE_LIMIT", 5_000)
     source.run(
         "CREATE TABLE items (id int PRIMARY KEY)", "CREATE TABLE notes (n int)", "ALTER TABLE notes REPLICA IDENTITY FULL"
     )
-    config = pipeline(source, [destination], "items", "notes")
+    config = pipeline(engine, source, [destination], "items", "notes")
     with running(config) as worker:
         wait_until(worker, lambda: is_streaming(worker))
         with Reader(destination) as reader:
@@ -167,7 +160,7 @@ def test_a_transaction_that_fits_into_a_batch_is_never_half_visible(
 
 
 def test_a_unique_index_identifies_rows_and_a_table_of_inserts_needs_nothing(
-    source: Database, destination: Database
+    engine: Engine, source: Database, destination: Database
 ) -> None:
     source.run(
         "CREATE TABLE places (id int, region text NOT NULL, number int NOT NULL, body text)",
@@ -177,7 +170,8 @@ def test_a_unique_index_identifies_rows_and_a_table_of_inserts_needs_nothing(
         "INSERT INTO places SELECT n, 'north', n, 'old' FROM generate_series(1, 20) AS n",
         "INSERT INTO events VALUES (1, 'old'), (1, 'old')",
     )
-    replication.follow(
+    follow(
+        engine,
         source,
         destination,
         ["places", "events"],
@@ -192,10 +186,10 @@ def test_a_unique_index_identifies_rows_and_a_table_of_inserts_needs_nothing(
 # The handlers that refuse are the destination's, whichever engine reads.
 @only_pgoutput
 def test_a_column_that_was_dropped_at_the_source_keeps_its_values_and_no_table_is_made_anew(
-    source: Database, destination: Database
+    engine: Engine, source: Database, destination: Database
 ) -> None:
     source.run("CREATE TABLE items (id int PRIMARY KEY, name text)", "INSERT INTO items VALUES (1, 'kept')")
-    config = pipeline(source, [destination], "items")
+    config = pipeline(engine, source, [destination], "items")
     replicate(config, source, destination)
     made = destination.rows("SELECT 'items'::regclass::oid, pg_relation_filenode('items')")
     with running(config) as worker:
@@ -209,10 +203,10 @@ def test_a_column_that_was_dropped_at_the_source_keeps_its_values_and_no_table_i
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_transaction_of_a_million_rows_passes_in_bounded_memory(
-    source: Database, destination: Database, record_property: Callable[[str, object], None]
+    engine: Engine, source: Database, destination: Database, record_property: Callable[[str, object], None]
 ) -> None:
     source.run("CREATE TABLE items (id int PRIMARY KEY, name text, body text)")
-    config = pipeline(source, [destination], "items")
+    config = pipeline(engine, source, [destination], "items")
     replicate(config, source, destination)
     peak = 0
     with worker_of(config) as worker:

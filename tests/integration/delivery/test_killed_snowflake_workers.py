@@ -13,9 +13,9 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.table_id import TableId
-from tests.conftest import Database
-from tests.integration.delivery.test_killed_workers import worker_of
+from tests.support.database import Database
 from tests.support.snowflake_database import SnowflakeDatabase
+from tests.support.worker_process import worker_of
 
 CREATE = (
     "CREATE TABLE items (id int PRIMARY KEY, name text, amount numeric(12,2))",

@@ -1,22 +1,18 @@
 """Workers that are killed at random moments, while everything that is hard to repeat goes on: nothing is lost or doubled."""
 
 import itertools
-import json
 import random
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import psutil
 import pytest
 
 from rosetta_dagster.cdc.change.position import Engine
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig
-from tests.conftest import Database
-from tests.integration.delivery import test_replication as replication
+from tests.support.database import Database, digest_of
+from tests.support.pipelines import pipeline
+from tests.support.worker_process import worker_of
 
 TABLES = ("items", "notes")
 
@@ -37,7 +33,6 @@ WRITE_PAUSE = 0.08
 CATCH_UP_LIMIT = 120.0
 
 
-@pytest.mark.parametrize("engine", list(Engine))
 def test_workers_may_be_killed_at_any_moment(
     source: Database,
     destination: Database,
@@ -45,9 +40,8 @@ def test_workers_may_be_killed_at_any_moment(
     record_property: Callable[[str, object], None],
     engine: Engine,
 ) -> None:
-    monkeypatch.setattr(replication, "ENGINE", engine)
     source.run(*CREATE)
-    config = replication.pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     seed = random.randrange(1_000_000)
     dice = random.Random(seed)
     writer = threading.Thread(target=write, args=(source,))
@@ -88,26 +82,7 @@ def write(source: Database) -> None:
                 connection.execute(f"INSERT INTO items SELECT {first} + n FROM generate_series(1, {LARGE_TRANSACTION}) AS n")
 
 
-@contextmanager
-def worker_of(config: PipelineConfig) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-m", "tests.support.replication_worker"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as worker:
-        assert worker.stdin is not None
-        worker.stdin.write(json.dumps(with_secrets(config)).encode() + b"\n")
-        worker.stdin.flush()
-        yield worker
-
-
-def with_secrets(config: PipelineConfig) -> dict[str, object]:
-    values: dict[str, object] = config.model_dump(mode="json")
-    password = config.source.connection.password
-    assert password is not None
-    source: dict[str, object] = config.source.model_dump(mode="json")
-    source["connection"] = {**config.source.connection.model_dump(mode="json"), "password": password.get_secret_value()}
-    return {**values, "source": source}
-
-
 def are_equal(source: Database, destination: Database) -> bool:
-    pairs = itertools.starmap(replication.digest_of, itertools.product((source, destination), TABLES))
+    pairs = itertools.starmap(digest_of, itertools.product((source, destination), TABLES))
     found = list(pairs)
     return found[: len(TABLES)] == found[len(TABLES) :]

@@ -17,19 +17,13 @@ from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
 from rosetta_dagster.cdc.reconcile.side import Side
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.table_id import TableId
-from tests.conftest import Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_replication import is_streaming, pipeline, running, wait_until, wait_until_equal
+from tests.support.database import Database
+from tests.support.pipelines import is_streaming, pipeline, running, wait_until, wait_until_equal
 
 ROW_COUNT = 1_000_000
 
 #: Rows that the writer changes again and again.
 HOT = range(1, 6)
-
-
-@pytest.fixture(autouse=True)
-def engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replication, "ENGINE", Engine.PGOUTPUT)
 
 
 @contextmanager
@@ -69,7 +63,7 @@ def test_three_differences_in_a_million_rows_are_named_and_mended_while_the_tabl
         "CREATE TABLE items (id bigint PRIMARY KEY, note text, price numeric(12, 2))",
         f"INSERT INTO items SELECT n, 'note ' || n, n / 7.0 FROM generate_series(1, {ROW_COUNT}) AS n",
     )
-    config = pipeline(source, [destination], "items")
+    config = pipeline(Engine.PGOUTPUT, source, [destination], "items")
     with running(config) as worker:
         wait_until(worker, lambda: is_streaming(worker))
         destination.run(
@@ -112,7 +106,7 @@ def test_keys_of_several_columns_and_odd_values_are_told_apart(source: Database,
            FROM generate_series(1, 50) AS n""",
         "CREATE TABLE keyless (a int)",
     )
-    config = pipeline(source, [destination], TableId("public", 'Odd "rows'), "keyless")
+    config = pipeline(Engine.PGOUTPUT, source, [destination], TableId("public", 'Odd "rows'), "keyless")
     with running(config) as worker:
         wait_until(worker, lambda: is_streaming(worker))
         destination.run("""UPDATE "Odd ""rows" SET value = '' WHERE name LIKE '%7'""")
@@ -131,7 +125,7 @@ def test_a_row_that_is_changed_all_the_time_is_in_flight_and_not_wrong(
         "CREATE TABLE items (id bigint PRIMARY KEY, note text, price numeric)",
         "INSERT INTO items SELECT n, 'x', 1 FROM generate_series(1, 10) AS n",
     )
-    config = pipeline(source, [destination], "items")
+    config = pipeline(Engine.PGOUTPUT, source, [destination], "items")
     with running(config) as worker:
         wait_until(worker, lambda: is_streaming(worker))
         with written_to(source):
@@ -147,7 +141,7 @@ def test_a_pipeline_that_does_not_run_cannot_be_compared(
     monkeypatch.setattr(progress, "CATCH_UP_TIMEOUT", 0.3)
     source.run("CREATE TABLE items (id int PRIMARY KEY)")
     destination.run("CREATE TABLE items (id int PRIMARY KEY)")
-    config = pipeline(source, [destination], "items")
+    config = pipeline(Engine.PGOUTPUT, source, [destination], "items")
     with pytest.raises(StreamStalled, match="cannot be compared"):
         list(reconcile(config))
     with pytest.raises(ConfigurationError, match=r"no table public\.absent"):

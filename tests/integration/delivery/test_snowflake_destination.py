@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
 from typing import Any, TypeAlias
 
 import pytest
 
-from rosetta_dagster.cdc.change.batch import compact
-from rosetta_dagster.cdc.change.event import UNCHANGED, Change
+from rosetta_dagster.cdc.change.event import UNCHANGED
 from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
@@ -28,22 +25,14 @@ from rosetta_dagster.cdc.errors import (
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.snowflake import Fault, FaultKind
-from tests.conftest import Database
-from tests.contract.test_destination_contract import (
-    BEGINNING,
-    IDENTITY,
-    ITEMS,
-    NOTES,
-    copy,
-    pages,
-    typed,
-    watermark,
-    with_columns,
-)
-from tests.integration.delivery.test_replication import failure, running, slow_down, wait_until
 from tests.support.changes import column, delete, delete_whole, insert, rekey, truncate, update
+from tests.support.database import Database
 from tests.support.destinations import SnowflakeKind, make
+from tests.support.pipelines import failure, running, wait_until
+from tests.support.replica import BEGINNING, IDENTITY, ITEMS, NOTES, copy, pages, typed, watermark, with_columns
+from tests.support.slow_copies import slow_down
 from tests.support.snowflake_database import SnowflakeDatabase
+from tests.support.snowflake_values import FACTS, HELD, TEXTS, apply
 
 Open: TypeAlias = Callable[..., Destination]
 
@@ -68,10 +57,6 @@ def begin(snowflake_database: SnowflakeDatabase) -> Iterator[Open]:
     yield opener
     for destination in opened:
         destination.close()
-
-
-def apply(destination: Destination, number: int, *changes: Change) -> None:
-    destination.apply(compact(changes), watermark(number))
 
 
 def items(database: SnowflakeDatabase, columns: str = "ID, NAME, SIZE") -> list[tuple[Any, ...]]:
@@ -118,33 +103,6 @@ class TestSoftDeletes:
         marks = snowflake_database.rows('SELECT "_ROSETTA_DELETED_AT" IS NULL FROM "PUBLIC".NOTES')
         assert [(False,), (False,), (True,)] == sorted(marks)
         assert {NOTES.id: 1} == destination.row_counts([NOTES.id])
-
-
-FACTS = TableSchema(
-    id=TableId("public", "facts"),
-    columns=tuple(
-        column(name, type_, oid=oid)
-        for name, type_, oid in (
-            ("id", "bigint", 20), ("amount", "numeric(12,2)", 1700), ("any", "numeric", 1700), ("paid", "boolean", 16),
-            ("ratio", "double precision", 701), ("image", "bytea", 17), ("day", "date", 1082),
-            ("at", "timestamp without time zone", 1114),
-            ("at_tz", "timestamp with time zone", 1184), ("document", "jsonb", 3802), ("span", "interval", 1186),
-            ("clock", "time without time zone", 1083),
-        )
-    ),
-    key=("id",),
-    identity=Identity.KEY,
-)  # fmt: skip
-TEXTS = (
-    "-9223372036854775808", "-1234567890.50", "1.000", "t", "-0.5", "\\x00ff", "2024-02-29", "0001-01-01 00:00:00.000001",
-    "2024-02-29 12:00:00.5+00", '{"a": [1, null]}', "1 day", "23:59:59.999999",
-)  # fmt: skip
-HELD = (
-    -(2**63), Decimal("-1234567890.50"), "1.000", True, -0.5, b"\x00\xff", date(2024, 2, 29),
-    datetime(1, 1, 1, 0, 0, 0, 1),  # noqa: DTZ001 - as the type has it
-    datetime(2024, 2, 29, 12, 0, 0, 500000, tzinfo=UTC), '{"a":[1,null]}', "P1D",
-    time(23, 59, 59, 999999),
-)  # fmt: skip
 
 
 @pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "streamed"])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ from rosetta_dagster.embedded.binaries import EmbeddedPostgresError, copy_for_al
 from rosetta_dagster.embedded.guard import identity
 from rosetta_dagster.embedded.postgres import NEWEST, USER, EmbeddedPostgres, free_port
 from rosetta_dagster.embedded.process import GuardedProcess
+from tests.support.waiting import eventually
 
 #: Children inherit which signals are ignored; tests that a shell runs in the background have SIGINT ignored.
 OWNER = """
@@ -40,13 +41,6 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(child.pid, file=open(sys.argv[1], "w"), flush=True)
 child.wait()
 """
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def is_alive(pid: int | None) -> bool:
@@ -86,9 +80,9 @@ def test_the_server_is_gone_after_its_owner_was_killed(number: signal.Signals) -
             assert (1,) == connection.execute("SELECT 1").fetchone()
             owner.send_signal(number)
             # Also while a session is open.
-            until(lambda: not is_alive(server.pid))
-    until(lambda: not any(is_alive(helper.pid) for helper in helpers))
-    until(lambda: not Path(home).exists())
+            eventually(lambda: not is_alive(server.pid))
+    eventually(lambda: not any(is_alive(helper.pid) for helper in helpers))
+    eventually(lambda: not Path(home).exists())
     assert len(helpers) > 3
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(url, connect_timeout=5)
@@ -249,14 +243,14 @@ def test_a_free_port_is_free() -> None:
 def test_the_end_of_a_process_takes_along_what_it_started(tmp_path: Path) -> None:
     said = tmp_path / "child"
     process = GuardedProcess([sys.executable, "-c", FAMILY, str(said)], log=tmp_path / "log")
-    until(lambda: said.exists() and said.read_text().endswith("\n"))
+    eventually(lambda: said.exists() and said.read_text().endswith("\n"))
     child = int(said.read_text())
     assert process.is_running
     assert is_alive(process.pid)
     assert is_alive(child)
     process.stop()
     assert not is_alive(process.pid)
-    until(lambda: not is_alive(child))
+    eventually(lambda: not is_alive(child))
 
 
 def test_what_a_process_says_is_in_its_log_and_its_environment_is_as_given(tmp_path: Path) -> None:
@@ -265,7 +259,7 @@ def test_what_a_process_says_is_in_its_log_and_its_environment_is_as_given(tmp_p
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", "/")
         process = GuardedProcess(command, log=log, environment={"GREETING": "hello"})
-    until(lambda: not process.is_running)
+    eventually(lambda: not process.is_running)
     process.stop()
     assert "helloFalse" == log.read_text()
 
@@ -273,7 +267,7 @@ def test_what_a_process_says_is_in_its_log_and_its_environment_is_as_given(tmp_p
 def test_what_a_process_prints_is_in_its_log_too(tmp_path: Path) -> None:
     log = tmp_path / "log"
     process = GuardedProcess([sys.executable, "-c", "print('hello')"], log=log)
-    until(lambda: not process.is_running)
+    eventually(lambda: not process.is_running)
     process.stop()
     assert "hello\n" == log.read_text()
 
@@ -289,7 +283,7 @@ def test_a_command_that_could_not_be_started_is_not_mistaken_for_the_callers_own
 ) -> None:
     killed: list[int] = []
     process = GuardedProcess([str(tmp_path / "no such program")], log=tmp_path / "log")
-    until(lambda: not process.is_running)
+    eventually(lambda: not process.is_running)
     monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
     process.kill()
     assert [] == killed
@@ -303,7 +297,7 @@ def test_a_server_that_crashed_by_itself_can_be_killed_and_started_again() -> No
         assert process is not None
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
-        until(lambda: not process.is_running)
+        eventually(lambda: not process.is_running)
         server.kill()
         server.start()
     finally:

@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
 from rosetta_dagster.cdc.source.debezium.events import Batch
 from rosetta_dagster.cdc.source.debezium.properties import connector_properties
 from rosetta_dagster.cdc.table_id import TableId
-from tests.conftest import Database
+from tests.support.database import Database
 from tests.support.debezium_batches import Beat, Event, read
 
 _PLACEHOLDER: Final = "rosetta-unchanged-0123"

@@ -18,21 +18,23 @@ from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailab
 from rosetta_dagster.cdc.run import run
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_replication import confirmed_lsn, pipeline, wait_until_equal
-from tests.integration.engines.test_engines import CREATE, TABLES, changes
-from tests.integration.faults.test_faults import assert_continues, eventually, is_held, started, streaming
+from tests.support.database import Database, current_lsn
+from tests.support.engines import only_pgoutput
+from tests.support.gate import is_held
+from tests.support.items_and_notes import CREATE, TABLES, assert_continues, changes, streaming
+from tests.support.pipelines import (
+    confirmed_lsn,
+    is_streaming,
+    pipeline,
+    replicate,
+    running,
+    started,
+    wait_until,
+    wait_until_equal,
+)
+from tests.support.waiting import eventually
 
 _NUMBERS = count(1)
-
-
-@pytest.fixture(autouse=True, params=list(Engine))
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Every test runs over every engine."""
-    chosen: Engine = request.param
-    monkeypatch.setattr(replication, "ENGINE", chosen)
-    return chosen
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def assert_ends_unconfirmed(
     worker: Worker, config: PipelineConfig, source: Database, kind: type[RosettaError], part: str
 ) -> None:
     """The run ends by such an error, and the slot stays before what was not applied."""
-    written = replication.current_lsn(source)
+    written = current_lsn(source)
     error = error_of(worker)
     assert isinstance(error, kind)
     assert part in str(error)
@@ -87,16 +89,16 @@ def small_disk() -> Iterator[Path]:
 
 
 # What a full disk does to a batch knows no engine; that nothing is confirmed, the others say for both.
-@replication.only_pgoutput
+@only_pgoutput
 def test_a_destination_whose_disk_is_full_ends_the_run_and_the_next_one_continues(
-    source: Database, small_disk: Path
+    engine: Engine, source: Database, small_disk: Path
 ) -> None:
     with EmbeddedPostgres() as server:
         with psycopg.connect(server.url(), autocommit=True) as connection:
             connection.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
             connection.execute("CREATE DATABASE small TABLESPACE small")
         destination = Database(url=server.url("small"))
-        config = pipeline(source, [destination], *TABLES)
+        config = pipeline(engine, source, [destination], *TABLES)
         worker = streaming(config, source, destination)
         source.run("INSERT INTO items SELECT n, repeat('x', 1900) FROM generate_series(1000000, 1020000) AS n")
         assert_ends_unconfirmed(worker, config, source, DestinationUnavailable, "(53100)")
@@ -105,9 +107,9 @@ def test_a_destination_whose_disk_is_full_ends_the_run_and_the_next_one_continue
 
 
 def test_a_destination_that_is_read_only_ends_the_run_and_the_next_one_continues(
-    source: Database, destination: Database
+    engine: Engine, source: Database, destination: Database
 ) -> None:
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     name = destination.connection.database
     destination.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -118,7 +120,9 @@ def test_a_destination_that_is_read_only_ends_the_run_and_the_next_one_continues
     assert_continues(config, source, destination)
 
 
-def test_a_table_that_may_not_be_written_is_told_with_the_remedy(source: Database, destination: Database) -> None:
+def test_a_table_that_may_not_be_written_is_told_with_the_remedy(
+    engine: Engine, source: Database, destination: Database
+) -> None:
     role = f"writer_{destination.connection.database}"
     destination.run(
         f"CREATE ROLE {role} LOGIN PASSWORD 'secret'",
@@ -126,26 +130,26 @@ def test_a_table_that_may_not_be_written_is_told_with_the_remedy(source: Databas
         f"GRANT ALL ON SCHEMA public TO {role}",
     )
     # One table: of several, the one that is refused would be set aside.
-    config = pipeline(source, [destination], "items")
+    config = pipeline(engine, source, [destination], "items")
     row = config.destinations[0]
     row = row.model_copy(update={"config": {**row.config, "username": role, "password": "secret"}})
     config = config.model_copy(update={"destinations": (row,)})
-    replication.replicate(config, source, destination)
+    replicate(config, source, destination)
     worker = started(config)
-    replication.wait_until(worker, lambda: replication.is_streaming(worker))
+    wait_until(worker, lambda: is_streaming(worker))
     destination.run("ALTER TABLE items OWNER TO postgres", f"REVOKE ALL ON items FROM {role}")
     source.run(*changes(3))
     assert_ends_unconfirmed(worker, config, source, DestinationRejected, "Grant the privilege")
     destination.run(f"GRANT ALL ON items TO {role}")
-    with replication.running(config) as worker:
+    with running(config) as worker:
         wait_until_equal(worker, source, destination, "items")
         assert 0 == sum(counts.copied for counts in worker.report().tables.values())
 
 
 def test_a_destination_without_a_free_connection_ends_the_run_and_the_next_one_continues(
-    source: Database, destination: Database
+    engine: Engine, source: Database, destination: Database
 ) -> None:
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     assert worker.stop(20)
     role = f"limited_{destination.connection.database}"
@@ -162,9 +166,9 @@ def test_a_destination_without_a_free_connection_ends_the_run_and_the_next_one_c
 
 
 def test_a_destination_restarted_within_a_batch_ends_the_run_and_the_next_one_continues(
-    destination_server: EmbeddedPostgres, source: Database, destination: Database
+    engine: Engine, destination_server: EmbeddedPostgres, source: Database, destination: Database
 ) -> None:
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     # The restart ends this connection, too.
     with suppress(psycopg.OperationalError), destination.connect() as blocker:
@@ -177,12 +181,12 @@ def test_a_destination_restarted_within_a_batch_ends_the_run_and_the_next_one_co
 
 
 def test_a_stalled_destination_is_waited_for_and_other_pipelines_go_on(
-    source: Database, destination: Database, destination_server: EmbeddedPostgres
+    engine: Engine, source: Database, destination: Database, destination_server: EmbeddedPostgres
 ) -> None:
     other = Database(url=destination_server.create_database(f"other_{next(_NUMBERS)}"))
-    config = pipeline(source, [destination], "items")
-    other_config = pipeline(source, [other], "notes").model_copy(update={"name": f"{config.name}_2"})
-    worker = streaming(pipeline(source, [destination], *TABLES), source, destination)
+    config = pipeline(engine, source, [destination], "items")
+    other_config = pipeline(engine, source, [other], "notes").model_copy(update={"name": f"{config.name}_2"})
+    worker = streaming(pipeline(engine, source, [destination], *TABLES), source, destination)
     with destination.connect() as blocker, blocker.transaction():
         blocker.execute("LOCK TABLE items IN SHARE MODE")
         source.run(*changes(3))
@@ -200,10 +204,10 @@ def test_a_stalled_destination_is_waited_for_and_other_pipelines_go_on(
 
 
 def test_a_run_behind_a_stalled_destination_ends_when_it_is_told_to(
-    source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "STOP_PATIENCE", 1.0)
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     with destination.connect() as blocker, blocker.transaction():
         blocker.execute("LOCK TABLE items IN SHARE MODE")

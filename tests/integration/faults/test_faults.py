@@ -1,7 +1,6 @@
 """What breaks while a pipeline runs: the run ends as one that time mends, and the next one loses and doubles nothing."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -13,44 +12,39 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.copy import snapshot
 from rosetta_dagster.cdc.errors import DestinationUnavailable, SourceUnavailable, TransientError
-from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source import slots
 from rosetta_dagster.cdc.source.debezium import stream as debezium
 from rosetta_dagster.cdc.source.pgoutput import reader as pgoutput
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_replication import (
-    TIMEOUT,
+from tests.support.database import Database, digest_of
+from tests.support.engines import only_pgoutput
+from tests.support.gate import GATE, is_held
+from tests.support.items_and_notes import CREATE, TABLES, assert_continues, changes, streaming
+from tests.support.pipelines import (
+    assert_no_walsender,
+    end_of,
     is_streaming,
     pipeline,
+    reader_of_slot,
+    replicate,
     running,
+    started,
     wait_until,
     wait_until_equal,
 )
-from tests.integration.engines.test_engines import CREATE, TABLES, changes
+from tests.support.servers import server_for_sources
+from tests.support.waiting import TIMEOUT, eventually
 
 _NUMBERS = count(1)
 
 #: The connections that hold the snapshot of a copy.
 HOLDERS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname = current_database()"
 
-#: Key of the lock that holds the destination where a test wants it.
-GATE = 4711
-
-
-@pytest.fixture(autouse=True, params=list(Engine))
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Every test runs over every engine."""
-    chosen: Engine = request.param
-    monkeypatch.setattr(replication, "ENGINE", chosen)
-    return chosen
-
 
 @pytest.fixture(scope="module")
 def source_server() -> Iterator[EmbeddedPostgres]:
     """A server that may be killed, since no other test uses it."""
-    with EmbeddedPostgres(settings={"max_replication_slots": "100"}) as server:
+    with server_for_sources({"max_replication_slots": "100"}) as server:
         yield server
 
 
@@ -62,54 +56,6 @@ def source(source_server: EmbeddedPostgres) -> Database:
     return made
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def started(config: PipelineConfig) -> Worker:
-    worker = Worker(config)
-    worker.start()
-    return worker
-
-
-def streaming(config: PipelineConfig, source: Database, destination: Database) -> Worker:
-    """A run that has come so far that changes arrive."""
-    worker = started(config)
-    source.run(*changes(1))
-    wait_until_equal(worker, source, destination, *TABLES)
-    wait_until(worker, lambda: is_streaming(worker) and reader_of_slot(source, config) is not None)
-    source.run(*changes(2))
-    wait_until_equal(worker, source, destination, *TABLES)
-    return worker
-
-
-def end_of(worker: Worker) -> TransientError:
-    """What ends the run; it leaves no thread behind."""
-    with pytest.raises(TransientError) as caught:
-        assert worker.wait(TIMEOUT), "the run did not end"
-    assert worker.stop(0)
-    return caught.value
-
-
-def reader_of_slot(source: Database, config: PipelineConfig) -> int | None:
-    rows = source.rows(f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{config.slot_name}'")
-    pid: int | None = rows[0][0] if rows else None
-    return pid
-
-
-def assert_continues(config: PipelineConfig, source: Database, destination: Database) -> None:
-    """A new run goes on where the last one was, without a new copy, and changes keep coming."""
-    with running(config) as worker:
-        wait_until_equal(worker, source, destination, *TABLES)
-        wait_until(worker, lambda: is_streaming(worker))
-        source.run(*changes(9))
-        wait_until_equal(worker, source, destination, *TABLES)
-        assert 0 == sum(counts.copied for counts in worker.report().tables.values())
-
-
 def terminate_writers(destination: Database, config: PipelineConfig) -> None:
     """End the connections of the run to its destination."""
     ended = destination.rows(
@@ -119,28 +65,23 @@ def terminate_writers(destination: Database, config: PipelineConfig) -> None:
     assert ended
 
 
-def is_held(destination: Database) -> bool:
-    """Whether somebody waits for a lock."""
-    return bool(destination.rows("SELECT FROM pg_locks WHERE NOT granted"))
-
-
 def test_a_run_whose_walsender_was_terminated_ends_and_the_next_one_continues(
-    source: Database, destination: Database
+    engine: Engine, source: Database, destination: Database
 ) -> None:
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     source.run(*changes(3), f"SELECT pg_terminate_backend({reader_of_slot(source, config)})", *changes(4))
     end_of(worker)
-    replication.assert_no_walsender(config)
+    assert_no_walsender(config)
     source.run(*changes(5))
     assert_continues(config, source, destination)
 
 
 @pytest.mark.parametrize("is_crash", [True, False], ids=["killed", "stopped"])
 def test_a_run_whose_source_went_away_ends_and_the_one_after_its_return_continues(
-    source_server: EmbeddedPostgres, source: Database, destination: Database, is_crash: bool
+    engine: Engine, source_server: EmbeddedPostgres, source: Database, destination: Database, is_crash: bool
 ) -> None:
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     source.run(*changes(3))
     try:
@@ -157,11 +98,11 @@ def test_a_run_whose_source_went_away_ends_and_the_one_after_its_return_continue
 
 
 def test_a_source_that_crashes_within_large_transactions_loses_and_doubles_nothing(
-    source_server: EmbeddedPostgres, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, source_server: EmbeddedPostgres, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for stream in (pgoutput, debezium):
         monkeypatch.setattr(stream, "CHANGE_LIMIT", 2_000)
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     # One is larger than a batch and on its way, one is not committed and never will be.
     with suppress(psycopg.OperationalError), source.connect() as unfinished:
@@ -177,23 +118,23 @@ def test_a_source_that_crashes_within_large_transactions_loses_and_doubles_nothi
 
 
 def test_a_run_whose_idle_connection_to_the_destination_was_terminated_ends_with_the_next_change(
-    source: Database, destination: Database
+    engine: Engine, source: Database, destination: Database
 ) -> None:
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     terminate_writers(destination, config)
     source.run(*changes(3))
     assert isinstance(end_of(worker), DestinationUnavailable)
-    replication.assert_no_walsender(config)
+    assert_no_walsender(config)
     assert_continues(config, source, destination)
 
 
 def test_a_batch_whose_connection_was_terminated_in_the_middle_is_not_there_and_comes_again(
-    source: Database, destination: Database
+    engine: Engine, source: Database, destination: Database
 ) -> None:
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
-    before = [replication.digest_of(destination, table) for table in TABLES]
+    before = [digest_of(destination, table) for table in TABLES]
     with destination.connect() as blocker, blocker.transaction():
         # Rows of one table are written when the batch comes to the other, whichever of them is first.
         blocker.execute("LOCK TABLE items IN SHARE MODE")
@@ -201,7 +142,7 @@ def test_a_batch_whose_connection_was_terminated_in_the_middle_is_not_there_and_
         eventually(lambda: is_held(destination))
         terminate_writers(destination, config)
         assert isinstance(end_of(worker), DestinationUnavailable)
-    assert before == [replication.digest_of(destination, table) for table in TABLES]
+    assert before == [digest_of(destination, table) for table in TABLES]
     assert_continues(config, source, destination)
 
 
@@ -233,10 +174,12 @@ def assert_copies_anew(config: PipelineConfig, source: Database, destination: Da
 
 
 # Copies know no engine.
-@replication.only_pgoutput
-def test_a_copy_whose_connection_was_terminated_in_the_middle_is_made_anew(source: Database, destination: Database) -> None:
+@only_pgoutput
+def test_a_copy_whose_connection_was_terminated_in_the_middle_is_made_anew(
+    engine: Engine, source: Database, destination: Database
+) -> None:
     gated_copy(source, destination, 500)
-    config = pipeline(source, [destination], "items")
+    config = pipeline(engine, source, [destination], "items")
     with destination.connect() as blocker:
         blocker.execute(f"SELECT pg_advisory_lock({GATE})")
         worker = started(config)
@@ -248,12 +191,12 @@ def test_a_copy_whose_connection_was_terminated_in_the_middle_is_made_anew(sourc
 
 
 # Copies know no engine.
-@replication.only_pgoutput
+@only_pgoutput
 def test_a_copy_that_was_terminated_when_another_table_was_finished_is_made_anew(
-    source: Database, destination: Database
+    engine: Engine, source: Database, destination: Database
 ) -> None:
     gated_copy(source, destination, 500)
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     with destination.connect() as blocker:
         blocker.execute(f"SELECT pg_advisory_lock({GATE})")
         worker = started(config)
@@ -265,12 +208,12 @@ def test_a_copy_that_was_terminated_when_another_table_was_finished_is_made_anew
 
 
 # Copies know no engine.
-@replication.only_pgoutput
+@only_pgoutput
 def test_a_copy_whose_snapshot_was_lost_when_another_table_was_finished_is_made_anew(
-    source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source.run("INSERT INTO items VALUES (1, 'old')", "INSERT INTO notes VALUES ('old')")
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     copies = count()
 
     def lose_the_snapshot() -> None:
@@ -294,11 +237,13 @@ def test_a_copy_whose_snapshot_was_lost_when_another_table_was_finished_is_made_
 
 
 # Copies know no engine.
-@replication.only_pgoutput
-def test_a_run_that_was_stopped_when_one_table_was_copied_goes_on_later(source: Database, destination: Database) -> None:
+@only_pgoutput
+def test_a_run_that_was_stopped_when_one_table_was_copied_goes_on_later(
+    engine: Engine, source: Database, destination: Database
+) -> None:
     # More rows than buffers hold: the copy is not through when it is told to stop.
     gated_copy(source, destination, 300_000)
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     with destination.connect() as blocker:
         blocker.execute(f"SELECT pg_advisory_lock({GATE})")
         worker = started(config)
@@ -310,10 +255,10 @@ def test_a_run_that_was_stopped_when_one_table_was_copied_goes_on_later(source: 
 
 
 def test_a_slot_that_is_not_ours_by_name_is_waited_for_while_another_run_streams_it(
-    source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slots, "RELEASE_TIMEOUT", 0.5)
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     config = config.model_copy(update={"own_replication_name": f"shared_{source.connection.database}"})
     worker = streaming(config, source, destination)
     reader = reader_of_slot(source, config)
@@ -326,8 +271,10 @@ def test_a_slot_that_is_not_ours_by_name_is_waited_for_while_another_run_streams
     assert_continues(config, source, destination)
 
 
-def test_a_slot_of_ours_is_taken_over_and_the_run_that_had_it_ends(source: Database, destination: Database) -> None:
-    config = pipeline(source, [destination], *TABLES)
+def test_a_slot_of_ours_is_taken_over_and_the_run_that_had_it_ends(
+    engine: Engine, source: Database, destination: Database
+) -> None:
+    config = pipeline(engine, source, [destination], *TABLES)
     first = streaming(config, source, destination)
     reader = reader_of_slot(source, config)
     source.run(*changes(3))
@@ -340,10 +287,12 @@ def test_a_slot_of_ours_is_taken_over_and_the_run_that_had_it_ends(source: Datab
 
 
 # Two engines of one name in one process wait for each other's JMX metrics: that is of the test, not of two workers.
-@replication.only_pgoutput
-def test_of_two_runs_that_start_together_at_most_one_goes_on(source: Database, destination: Database) -> None:
-    config = pipeline(source, [destination], *TABLES)
-    replication.replicate(config, source, destination)
+@only_pgoutput
+def test_of_two_runs_that_start_together_at_most_one_goes_on(
+    engine: Engine, source: Database, destination: Database
+) -> None:
+    config = pipeline(engine, source, [destination], *TABLES)
+    replicate(config, source, destination)
     source.run(*changes(3))
     workers = [started(config), started(config)]
     ends: list[TransientError] = []
@@ -363,5 +312,5 @@ def test_of_two_runs_that_start_together_at_most_one_goes_on(source: Database, d
         wait_until_equal(worker, source, destination, *TABLES)
         assert worker.stop(TIMEOUT)
         assert worker.wait(0)
-    replication.assert_no_walsender(config)
+    assert_no_walsender(config)
     assert_continues(config, source, destination)

@@ -26,27 +26,24 @@ from rosetta_dagster.cdc.source import heartbeat
 from rosetta_dagster.cdc.source.debezium import properties
 from rosetta_dagster.cdc.source.pgoutput import walsender
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import SECRET_KEY, Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_replication import only_pgoutput, pipeline
-from tests.integration.engines.test_engines import CREATE, TABLES, changes
-from tests.integration.faults.test_faults import assert_continues, eventually, is_held, reader_of_slot, started, streaming
-from tests.integration.faults.test_supervision import Run, put_rows, until
+from tests.support.database import SECRET_KEY, Database
+from tests.support.engines import only_pgoutput
+from tests.support.gate import is_held
+from tests.support.items_and_notes import CREATE, TABLES, assert_continues, changes, streaming
+from tests.support.pipelines import pipeline, reader_of_slot, replicate, started, wait_until_equal
 from tests.support.proxy import Proxy
+from tests.support.supervised import Run, put_rows
+from tests.support.waiting import eventually
 
 #: Threads that a run may have; the one that replicates notes its end a moment before it has ended.
 THREADS = ("walsender", "debezium", "snapshot")
 
 
-@pytest.fixture(autouse=True, params=list(Engine))
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Every test runs over every engine."""
-    chosen: Engine = request.param
-    monkeypatch.setattr(replication, "ENGINE", chosen)
+@pytest.fixture(autouse=True)
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a connection waits for an answer of the source."""
     monkeypatch.setitem(properties._FIXED, "driver.socketTimeout", "2")
     monkeypatch.setattr(walsender, "START_TIMEOUT", 2.0)
-    return chosen
 
 
 @pytest.fixture
@@ -56,8 +53,8 @@ def source(source: Database) -> Database:
 
 
 @pytest.fixture
-def proxy(postgres_server: EmbeddedPostgres) -> Iterator[Proxy]:
-    with Proxy(postgres_server.port) as made:
+def proxy() -> Iterator[Proxy]:
+    with Proxy() as made:
         yield made
 
 
@@ -82,9 +79,9 @@ def end_of(worker: Worker) -> TransientError:
 
 
 def test_a_silent_source_ends_the_run_and_the_next_one_continues(
-    source: Database, destination: Database, proxy: Proxy
+    engine: Engine, source: Database, destination: Database, proxy: Proxy
 ) -> None:
-    config = pipeline(proxy.before(source), [destination], *TABLES)
+    config = pipeline(engine, proxy.before(source), [destination], *TABLES)
     worker = streaming(config, source, destination)
     with in_haste(), proxy.standing_still():
         source.run(*changes(3))
@@ -93,8 +90,10 @@ def test_a_silent_source_ends_the_run_and_the_next_one_continues(
     assert_continues(config, source, destination)
 
 
-def test_a_walsender_that_stands_still_is_not_taken_for_an_idle_source(source: Database, destination: Database) -> None:
-    config = pipeline(source, [destination], *TABLES)
+def test_a_walsender_that_stands_still_is_not_taken_for_an_idle_source(
+    engine: Engine, source: Database, destination: Database
+) -> None:
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     pid = reader_of_slot(source, config)
     assert pid is not None
@@ -110,9 +109,9 @@ def test_a_walsender_that_stands_still_is_not_taken_for_an_idle_source(source: D
 
 
 def test_a_source_that_goes_silent_within_a_transaction_ends_the_run(
-    source: Database, destination: Database, proxy: Proxy
+    engine: Engine, source: Database, destination: Database, proxy: Proxy
 ) -> None:
-    config = pipeline(proxy.before(source), [destination], *TABLES)
+    config = pipeline(engine, proxy.before(source), [destination], *TABLES)
     worker = streaming(config, source, destination)
     with in_haste(), proxy.standing_still():
         source.run("INSERT INTO items SELECT n, repeat('x', 500) FROM generate_series(1000000, 1020000) AS n")
@@ -127,37 +126,39 @@ def test_a_source_that_goes_silent_within_a_transaction_ends_the_run(
 @only_pgoutput
 @pytest.mark.parametrize("words", [b"CREATE_REPLICATION_SLOT", b"COPY (SELECT", b"START_REPLICATION"], ids=bytes.decode)
 def test_a_source_that_goes_silent_while_the_run_begins_ends_it(
-    source: Database, destination: Database, proxy: Proxy, words: bytes
+    engine: Engine, source: Database, destination: Database, proxy: Proxy, words: bytes
 ) -> None:
     source.run(*changes(1))
-    config = pipeline(proxy.before(source), [destination], *TABLES)
+    config = pipeline(engine, proxy.before(source), [destination], *TABLES)
     proxy.stand_still_after(words)
     with in_haste():
         assert isinstance(end_of(started(config)), SourceUnavailable)
     assert proxy.stands_still
     proxy.forward()
     source.run(*changes(2))
-    replication.replicate(config, source, destination)
+    replicate(config, source, destination)
 
 
 @only_pgoutput
-def test_a_server_that_is_at_work_is_waited_for(source: Database, destination: Database, proxy: Proxy) -> None:
-    config = pipeline(source, [proxy.before(destination)], *TABLES)
+def test_a_server_that_is_at_work_is_waited_for(
+    engine: Engine, source: Database, destination: Database, proxy: Proxy
+) -> None:
+    config = pipeline(engine, source, [proxy.before(destination)], *TABLES)
     worker = streaming(config, source, destination)
     with in_haste(), destination.connect() as blocker, blocker.transaction():
         blocker.execute("LOCK TABLE items IN SHARE MODE")
         source.run(*changes(3))
         eventually(lambda: is_held(destination))
         assert not worker.wait(4 * patience.ANSWER_TIMEOUT)
-    replication.wait_until_equal(worker, source, destination, *TABLES)
+    wait_until_equal(worker, source, destination, *TABLES)
     assert worker.stop(20)
     assert worker.wait(0)
 
 
 def test_a_destination_that_goes_silent_within_a_batch_ends_the_run(
-    source: Database, destination: Database, proxy: Proxy
+    engine: Engine, source: Database, destination: Database, proxy: Proxy
 ) -> None:
-    config = pipeline(source, [proxy.before(destination)], *TABLES)
+    config = pipeline(engine, source, [proxy.before(destination)], *TABLES)
     worker = streaming(config, source, destination)
     with in_haste(), destination.connect() as blocker:
         with blocker.transaction():
@@ -172,13 +173,15 @@ def test_a_destination_that_goes_silent_within_a_batch_ends_the_run(
         " WHERE xact_start IS NOT NULL AND datname = current_database() AND pid <> pg_backend_pid()"
     )
     assert [(1,)] == destination.rows(unfinished)
-    direct = pipeline(source, [destination], *TABLES)
+    direct = pipeline(engine, source, [destination], *TABLES)
     assert_continues(direct, source, destination)
     proxy.forward()
 
 
-def test_a_commit_whose_answer_is_lost_is_not_done_twice(source: Database, destination: Database, proxy: Proxy) -> None:
-    config = pipeline(source, [proxy.before(destination)], *TABLES)
+def test_a_commit_whose_answer_is_lost_is_not_done_twice(
+    engine: Engine, source: Database, destination: Database, proxy: Proxy
+) -> None:
+    config = pipeline(engine, source, [proxy.before(destination)], *TABLES)
     worker = streaming(config, source, destination)
     with in_haste():
         proxy.stand_still_after(b"COMMIT")
@@ -189,7 +192,6 @@ def test_a_commit_whose_answer_is_lost_is_not_done_twice(source: Database, desti
     assert_continues(config, source, destination)
 
 
-@only_pgoutput
 def test_a_silent_configuration_database_ends_the_run_and_the_next_one_continues(
     source: Database, destination: Database, config_database: Database, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,13 +200,13 @@ def test_a_silent_configuration_database_ends_the_run_and_the_next_one_continues
         store.migrate()
         name = put_rows(store, source, destination)
         run = Run(store, name)
-        until(lambda: store.state(name).run_status == "STREAMING")
+        eventually(lambda: store.state(name).run_status == "STREAMING")
         with in_haste(), proxy.standing_still():
             source.run("INSERT INTO items VALUES (1)")
-            until(lambda: destination.rows("SELECT count(*) FROM items") == [(1,)])
+            eventually(lambda: destination.rows("SELECT count(*) FROM items") == [(1,)])
             assert isinstance(run.wait(), StoreUnavailable)
         source.run("INSERT INTO items VALUES (2)")
         run = Run(store, name)
-        until(lambda: destination.rows("SELECT count(*) FROM items") == [(2,)])
+        eventually(lambda: destination.rows("SELECT count(*) FROM items") == [(2,)])
         store.set_status(name, Status.PAUSE)
         assert run.wait() is None

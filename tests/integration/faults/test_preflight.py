@@ -20,7 +20,8 @@ from rosetta_dagster.cdc.errors import ConfigurationError, PreflightFailed, Rose
 from rosetta_dagster.cdc.source.preflight import Finding, Severity, preflight, raise_findings
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import Database
+from tests.support.database import Database
+from tests.support.servers import server_for_sources
 
 T = TableId("public", "t")
 ROLE_PASSWORD = "hunter2hunter2"
@@ -342,14 +343,14 @@ def test_errors_come_before_warnings_and_are_all_in_the_failure(shop: Database) 
 
 @pytest.fixture(scope="module")
 def physical_server() -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres(settings={"wal_level": "replica"}) as server:
+    with server_for_sources({"wal_level": "replica"}) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def small_server() -> Iterator[EmbeddedPostgres]:
     """With one slot, and no walsender when it is restarted with none."""
-    with EmbeddedPostgres(settings={"max_replication_slots": "1", "max_wal_senders": "1"}) as server:
+    with server_for_sources({"max_replication_slots": "1", "max_wal_senders": "1"}) as server:
         yield server
 
 

@@ -16,12 +16,13 @@ from rosetta_dagster.cdc.operate.health import Observation, observe
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import SECRET_KEY, Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_replication import pipeline
-from tests.integration.engines.test_engines import CREATE, TABLES, changes
-from tests.integration.faults.test_faults import assert_continues, eventually, is_held, reader_of_slot, streaming
-from tests.integration.faults.test_supervision import put_rows
+from tests.support.database import SECRET_KEY, Database, digest_of
+from tests.support.gate import is_held
+from tests.support.items_and_notes import CREATE, TABLES, assert_continues, changes, streaming
+from tests.support.pipelines import failure, pipeline, reader_of_slot
+from tests.support.servers import server_for_sources
+from tests.support.supervised import put_rows
+from tests.support.waiting import eventually
 
 _NUMBERS = count(1)
 
@@ -29,19 +30,11 @@ _NUMBERS = count(1)
 SEGMENT = "SELECT pg_logical_emit_message(false, 'filler', repeat('x', 900000)), pg_switch_wal()"
 
 
-@pytest.fixture(autouse=True, params=list(Engine))
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Every test runs over every engine."""
-    chosen: Engine = request.param
-    monkeypatch.setattr(replication, "ENGINE", chosen)
-    return chosen
-
-
 @pytest.fixture(scope="module")
 def strict_server() -> Iterator[EmbeddedPostgres]:
     """A server that keeps WAL for slots up to a limit that is soon reached."""
     settings = {"max_slot_wal_keep_size": "64MB", "max_wal_size": "32MB", "min_wal_size": "32MB", "wal_keep_size": "0"}
-    with EmbeddedPostgres(settings=settings) as server:
+    with server_for_sources(settings) as server:
         yield server
 
 
@@ -83,11 +76,11 @@ def without_checkpoints(source: Database) -> Iterator[None]:
 
 def assert_refused(config: PipelineConfig, destination: Database, remedy: str) -> None:
     """A run ends by what a person has to mend, and has applied nothing."""
-    before = [replication.digest_of(destination, table) for table in TABLES]
+    before = [digest_of(destination, table) for table in TABLES]
     with pytest.raises(SlotInvalid, match=config.slot_name) as caught:
-        replication.failure(config)
+        failure(config)
     assert remedy in str(caught.value)
-    assert before == [replication.digest_of(destination, table) for table in TABLES]
+    assert before == [digest_of(destination, table) for table in TABLES]
 
 
 def stopped(worker: Worker) -> None:
@@ -95,16 +88,20 @@ def stopped(worker: Worker) -> None:
     assert worker.wait(0)
 
 
-def test_a_slot_lost_while_the_pipeline_is_paused_is_told_with_the_remedy(source: Database, destination: Database) -> None:
-    config = pipeline(source, [destination], *TABLES)
+def test_a_slot_lost_while_the_pipeline_is_paused_is_told_with_the_remedy(
+    engine: Engine, source: Database, destination: Database
+) -> None:
+    config = pipeline(engine, source, [destination], *TABLES)
     stopped(streaming(config, source, destination))
     source.run(*changes(3))
     write_until(source, config.slot_name, "lost")
     assert_refused(config, destination, "Raise max_slot_wal_keep_size")
 
 
-def test_a_slot_lost_behind_a_stalled_destination_ends_the_run_and_is_told(source: Database, destination: Database) -> None:
-    config = pipeline(source, [destination], *TABLES)
+def test_a_slot_lost_behind_a_stalled_destination_ends_the_run_and_is_told(
+    engine: Engine, source: Database, destination: Database
+) -> None:
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     with destination.connect() as blocker, blocker.transaction():
         blocker.execute("LOCK TABLE items, notes IN SHARE MODE")
@@ -122,8 +119,10 @@ def test_a_slot_lost_behind_a_stalled_destination_ends_the_run_and_is_told(sourc
     assert_refused(config, destination, "Raise max_slot_wal_keep_size")
 
 
-def test_a_slot_dropped_while_it_streams_ends_the_run_and_is_told(source: Database, destination: Database) -> None:
-    config = pipeline(source, [destination], *TABLES)
+def test_a_slot_dropped_while_it_streams_ends_the_run_and_is_told(
+    engine: Engine, source: Database, destination: Database
+) -> None:
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     pid = reader_of_slot(source, config)
     source.run(f"SELECT pg_terminate_backend({pid})")
@@ -134,8 +133,8 @@ def test_a_slot_dropped_while_it_streams_ends_the_run_and_is_told(source: Databa
     assert_refused(config, destination, "rosetta resync")
 
 
-def test_a_slot_made_anew_between_two_runs_is_told(source: Database, destination: Database) -> None:
-    config = pipeline(source, [destination], *TABLES)
+def test_a_slot_made_anew_between_two_runs_is_told(engine: Engine, source: Database, destination: Database) -> None:
+    config = pipeline(engine, source, [destination], *TABLES)
     stopped(streaming(config, source, destination))
     source.run(
         f"SELECT pg_drop_replication_slot('{config.slot_name}')",
@@ -146,7 +145,6 @@ def test_a_slot_made_anew_between_two_runs_is_told(source: Database, destination
     assert_refused(config, destination, "rosetta resync")
 
 
-@replication.only_pgoutput
 def test_a_slot_in_danger_shows_before_it_is_lost(
     source: Database, destination: Database, config_database: Database
 ) -> None:
@@ -185,7 +183,7 @@ def test_walsenders_that_are_terminated_again_and_again_lose_and_double_nothing(
 ) -> None:
     # Debezium takes seconds to start.
     end_count = 4 if engine is Engine.DEBEZIUM else 10
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     stopped(streaming(config, source, destination))
     ended = 0
     worker: Worker | None = None

@@ -1,8 +1,6 @@
 """A run under supervision: what the row says is done, what happens is told, and a lost configuration database is borne."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
 from typing import NamedTuple
@@ -10,13 +8,11 @@ from typing import NamedTuple
 import pytest
 from pydantic import SecretStr
 
-from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
 from rosetta_dagster.cdc.errors import (
     ConfigurationError,
     LeaseHeld,
     PipelineNotFound,
-    RosettaError,
     StoreUnavailable,
     TransientError,
 )
@@ -25,15 +21,15 @@ from rosetta_dagster.cdc.run import supervision
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
-    DeclaredPipeline,
     DeclaredSource,
     put_destination,
-    put_pipeline,
     put_source,
 )
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import SECRET_KEY, Database
+from tests.support.database import SECRET_KEY, Database
+from tests.support.supervised import Run, put_rows
+from tests.support.waiting import eventually
 
 #: How long anything may take, in seconds.
 LIMIT = 30.0
@@ -60,63 +56,16 @@ def own_store(config_server: EmbeddedPostgres, source: Database, destination: Da
         yield opened
 
 
-def put_rows(store: Store, source: Database, destination: Database) -> str:
-    """Write the rows of a pipeline that is to run; its name."""
-    put_source(store, DeclaredSource(name="db", connection=source.connection))
-    put_destination(store, DeclaredDestination(name="dw", type="POSTGRES", config=destination.config))
-    # The name is in the slot's, and slots are of the whole server.
-    name = source.connection.database
-    items = (TableId("public", "items"),)
-    put_pipeline(
-        store,
-        DeclaredPipeline(
-            name=name, source="db", destinations=("dw",), tables=items, engine=Engine.PGOUTPUT, status=Status.START
-        ),
-    )
-    return name
-
-
-class Run:
-    """A supervised run in a thread of its own, as a Dagster step has it."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        self.error: RosettaError | None = None
-        self._store, self._name = store, name
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            with closing(supervision.supervised(self._store, self._name, "a-run")) as reports:
-                for _ in reports:
-                    pass
-        except RosettaError as error:
-            self.error = error
-
-    def wait(self) -> RosettaError | None:
-        """What the run ended with; None when it ended as it was told to."""
-        self._thread.join(LIMIT)
-        assert not self._thread.is_alive()
-        return self.error
-
-
 @pytest.fixture
 def name(own_store: Store) -> str:
     return own_store.states()[0].name
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_pause_ends_the_run_and_what_it_did_is_told(own_store: Store, name: str, source: Database) -> None:
     run = Run(own_store, name)
-    until(lambda: own_store.state(name).run_status == "STREAMING")
+    eventually(lambda: own_store.state(name).run_status == "STREAMING")
     source.run("INSERT INTO items VALUES (2)")
-    until(lambda: own_store.state(name).rows_applied == 1)
+    eventually(lambda: own_store.state(name).rows_applied == 1)
     own_store.set_status(name, Status.PAUSE)
     assert run.wait() is None
     state = own_store.state(name)
@@ -131,17 +80,17 @@ def test_tables_come_go_and_are_copied_anew_while_the_run_goes_on(
     source.run("CREATE TABLE notes (id int PRIMARY KEY)", "INSERT INTO notes VALUES (1), (2)")
     notes = TableId("public", "notes")
     run = Run(own_store, name)
-    until(lambda: own_store.state(name).run_status == "STREAMING")
+    eventually(lambda: own_store.state(name).run_status == "STREAMING")
     with own_store.connected() as connection:
         connection.execute("INSERT INTO pipeline_tables (pipeline_id, table_name) SELECT id, 'notes' FROM pipelines")
-    until(lambda: [TableState.STREAMING] * 2 == [table.state for table in own_store.tables(name)])
+    eventually(lambda: [TableState.STREAMING] * 2 == [table.state for table in own_store.tables(name)])
     assert [(1,), (2,)] == destination.rows("SELECT id FROM notes ORDER BY 1")
     destination.run("UPDATE notes SET id = 3 WHERE id = 2")
     own_store.ask_resync(name, notes)
-    until(lambda: [(1,), (2,)] == destination.rows("SELECT id FROM notes ORDER BY 1"))
-    until(lambda: own_store.tables(name)[1].state is TableState.STREAMING)
+    eventually(lambda: [(1,), (2,)] == destination.rows("SELECT id FROM notes ORDER BY 1"))
+    eventually(lambda: own_store.tables(name)[1].state is TableState.STREAMING)
     source.run("INSERT INTO items VALUES (2)", "INSERT INTO notes VALUES (4)")
-    until(lambda: own_store.state(name).rows_applied == 2)
+    eventually(lambda: own_store.state(name).rows_applied == 2)
     assert [1, 4] == [table.rows_copied for table in own_store.tables(name)]
     with own_store.connected() as connection:
         connection.execute("DELETE FROM pipeline_tables WHERE table_name = 'notes'")
@@ -157,11 +106,11 @@ def test_a_table_that_is_set_aside_shows_in_its_row_and_in_the_health(
     with own_store.connected() as connection:
         connection.execute("INSERT INTO pipeline_tables (pipeline_id, table_name) SELECT id, 'notes' FROM pipelines")
     run = Run(own_store, name)
-    until(lambda: [TableState.STREAMING] * 2 == [table.state for table in own_store.tables(name)])
+    eventually(lambda: [TableState.STREAMING] * 2 == [table.state for table in own_store.tables(name)])
     assert Health.HEALTHY is observe(own_store, name).health
     destination.run("ALTER TABLE notes ADD CONSTRAINT small CHECK (id < 5)")
     source.run("INSERT INTO notes VALUES (7)")
-    until(lambda: own_store.tables(name)[1].state is TableState.ERROR)
+    eventually(lambda: own_store.tables(name)[1].state is TableState.ERROR)
     error = own_store.tables(name)[1].error
     assert error is not None
     assert "constraint small" in error
@@ -170,7 +119,7 @@ def test_a_table_that_is_set_aside_shows_in_its_row_and_in_the_health(
     assert f"1 of 2 tables are set aside; resync them. public.notes: {error}" == observation.set_aside
     destination.run("ALTER TABLE notes DROP CONSTRAINT small")
     own_store.ask_resync(name, TableId("public", "notes"))
-    until(lambda: own_store.tables(name)[1].state is TableState.STREAMING)
+    eventually(lambda: own_store.tables(name)[1].state is TableState.STREAMING)
     assert own_store.tables(name)[1].error is None
     assert [(7,)] == destination.rows("SELECT id FROM notes")
     own_store.set_status(name, Status.PAUSE)
@@ -184,7 +133,7 @@ def test_asking_for_a_table_that_the_pipeline_has_not_is_refused(own_store: Stor
 
 def test_a_second_run_is_refused_and_leaves_no_trace(own_store: Store, name: str) -> None:
     run = Run(own_store, name)
-    until(lambda: own_store.state(name).run_status == "STREAMING")
+    eventually(lambda: own_store.state(name).run_status == "STREAMING")
     with pytest.raises(LeaseHeld), closing(supervision.supervised(own_store, name, "another")) as reports:
         next(reports)
     assert "a-run" == own_store.state(name).run_id
@@ -195,20 +144,20 @@ def test_a_second_run_is_refused_and_leaves_no_trace(own_store: Store, name: str
 
 def test_of_two_runs_that_start_at_once_exactly_one_streams(own_store: Store, name: str, source: Database) -> None:
     runs = [Run(own_store, name), Run(own_store, name)]
-    until(lambda: own_store.state(name).run_status == "STREAMING")
+    eventually(lambda: own_store.state(name).run_status == "STREAMING")
     walsenders = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname = current_database()"
-    until(lambda: source.rows(walsenders) == [(1,)])
+    eventually(lambda: source.rows(walsenders) == [(1,)])
     own_store.set_status(name, Status.PAUSE)
     assert [type(None), LeaseHeld] == sorted((type(run.wait()) for run in runs), key=lambda kind: kind is LeaseHeld)
 
 
 def test_refresh_ends_the_run_and_the_next_one_writes_start_back(own_store: Store, name: str) -> None:
     first = Run(own_store, name)
-    until(lambda: own_store.state(name).run_status == "STREAMING")
+    eventually(lambda: own_store.state(name).run_status == "STREAMING")
     own_store.set_status(name, Status.REFRESH)
     assert first.wait() is None
     second = Run(own_store, name)
-    until(lambda: own_store.status(name) is Status.START)
+    eventually(lambda: own_store.status(name) is Status.START)
     own_store.set_status(name, Status.PAUSE)
     assert second.wait() is None
 
@@ -234,14 +183,14 @@ def test_a_run_goes_on_while_the_configuration_database_is_restarted(
     own_store: Store, config_server: EmbeddedPostgres, name: str, source: Database, destination: Database
 ) -> None:
     run = Run(own_store, name)
-    until(lambda: own_store.state(name).run_status == "STREAMING")
+    eventually(lambda: own_store.state(name).run_status == "STREAMING")
     config_server.stop(keep_data=True)
     source.run("INSERT INTO items VALUES (2)")
-    until(lambda: destination.rows("SELECT count(*) FROM items") == [(2,)])
+    eventually(lambda: destination.rows("SELECT count(*) FROM items") == [(2,)])
     config_server.start()
-    until(lambda: status_of(own_store, name) is not None)
+    eventually(lambda: status_of(own_store, name) is not None)
     # The lease is taken again: nobody else may run the pipeline now.
-    until(lambda: is_leased(own_store))
+    eventually(lambda: is_leased(own_store))
     own_store.set_status(name, Status.PAUSE)
     assert run.wait() is None
     assert 1 == own_store.state(name).rows_applied
@@ -252,7 +201,7 @@ def test_a_run_ends_when_the_configuration_database_stays_away(
 ) -> None:
     monkeypatch.setattr(supervision, "STORE_PATIENCE", 1.0)
     run = Run(own_store, name)
-    until(lambda: own_store.state(name).run_status == "STREAMING")
+    eventually(lambda: own_store.state(name).run_status == "STREAMING")
     config_server.stop(keep_data=True)
     try:
         assert isinstance(run.wait(), StoreUnavailable)
@@ -317,7 +266,7 @@ BAD_INPUT = {
     "publication": Refused(
         statements=("CREATE PUBLICATION theirs",),
         rows=("UPDATE sources SET publication_name = 'theirs'",),
-        told="Publication theirs lacks public.items",
+        told="Publication theirs does not have table public.items",
         remedy="Run ALTER PUBLICATION",
     ),
     "shared slot": Refused(
@@ -379,9 +328,9 @@ def test_a_role_with_no_more_than_it_needs_is_enough(
     own_store: Store, name: str, role: str, source: Database, destination: Database
 ) -> None:
     run = Run(own_store, name)
-    until(lambda: own_store.state(name).run_status == "STREAMING")
+    eventually(lambda: own_store.state(name).run_status == "STREAMING")
     source.run("INSERT INTO items VALUES (2)")
-    until(lambda: destination.rows("SELECT count(*) FROM items") == [(2,)])
+    eventually(lambda: destination.rows("SELECT count(*) FROM items") == [(2,)])
     own_store.set_status(name, Status.PAUSE)
     assert run.wait() is None
 
@@ -400,7 +349,7 @@ def test_a_server_that_stays_away_is_tried_again_with_longer_and_longer_waits_un
             destination = away
             put_destination(own_store, DeclaredDestination(name="dw", type="POSTGRES", config=destination.config))
         run = Run(own_store, name)
-        until(lambda: own_store.state(name).run_status == "STREAMING")
+        eventually(lambda: own_store.state(name).run_status == "STREAMING")
         server.kill()
         if side == "destination":
             source.run("INSERT INTO items VALUES (2)")
@@ -422,7 +371,7 @@ def test_a_server_that_stays_away_is_tried_again_with_longer_and_longer_waits_un
         server.start()
         source.run("INSERT INTO items VALUES (3)")
         run = Run(own_store, name)
-        until(
+        eventually(
             lambda: destination.rows("SELECT id FROM items ORDER BY id") == source.rows("SELECT id FROM items ORDER BY id")
         )
         own_store.set_status(name, Status.PAUSE)

@@ -7,11 +7,9 @@ import pytest
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_replication import confirmed_lsn, current_lsn, pipeline, wait_until
-from tests.integration.engines.test_engines import CREATE, TABLES, changes
-from tests.integration.faults.test_faults import assert_continues, streaming
+from tests.support.database import Database, current_lsn
+from tests.support.items_and_notes import CREATE, TABLES, assert_continues, changes, streaming
+from tests.support.pipelines import confirmed_lsn, pipeline, wait_until
 
 _NUMBERS = count(1)
 
@@ -30,15 +28,13 @@ def source(older_server: EmbeddedPostgres) -> Database:
     return made
 
 
-@pytest.mark.parametrize("engine", list(Engine))
 def test_a_source_of_version_16_is_replicated(
     source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch, engine: Engine
 ) -> None:
     assert [("16",)] == source.rows("SELECT split_part(current_setting('server_version'), '.', 1)")
-    monkeypatch.setattr(replication, "ENGINE", engine)
     monkeypatch.setattr("rosetta_dagster.cdc.source.heartbeat.BEAT_INTERVAL", 0.3)
     source.run("INSERT INTO items SELECT n, 'old' FROM generate_series(1, 500) AS n")
-    config = pipeline(source, [destination], *TABLES)
+    config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     source.run("CREATE TABLE unpublished AS SELECT generate_series(1, 1000)")
     written = current_lsn(source)

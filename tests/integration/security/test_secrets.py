@@ -24,7 +24,7 @@ from rosetta_dagster.cdc.store.declared import (
 from rosetta_dagster.cdc.store.plan import Declarations, declare
 from rosetta_dagster.cdc.store.secrets import PREFIX, SecretBox, is_encrypted
 from rosetta_dagster.settings import Settings
-from tests.conftest import SECRET_KEY, Database
+from tests.support.database import SECRET_KEY, Database
 
 SOURCE_SECRET = "open sesame of the source"
 DESTINATION_SECRETS = {name: f"open sesame of {name}" for name in SECRET_FIELDS}

@@ -10,10 +10,9 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.source.preflight import preflight
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_replication import is_streaming, pipeline, running, wait_until, wait_until_equal
-from tests.integration.engines.test_engines import CREATE, TABLES, changes
+from tests.support.database import Database
+from tests.support.items_and_notes import CREATE, TABLES, changes
+from tests.support.pipelines import is_streaming, pipeline, running, wait_until, wait_until_equal
 from tests.support.tls import TlsProxy, self_signed
 
 
@@ -34,13 +33,11 @@ def with_mode(config: PipelineConfig, mode: str) -> PipelineConfig:
     )
 
 
-@pytest.mark.parametrize("engine", list(Engine))
 def test_with_require_nothing_is_said_in_clear(
     source: Database, destination: Database, tls: TlsProxy, monkeypatch: pytest.MonkeyPatch, engine: Engine
 ) -> None:
-    monkeypatch.setattr(replication, "ENGINE", engine)
     source.run(*CREATE, *changes(1))
-    config = with_mode(pipeline(tls.before(source), [tls.before(destination)], *TABLES), "require")
+    config = with_mode(pipeline(engine, tls.before(source), [tls.before(destination)], *TABLES), "require")
     with running(config) as worker:
         wait_until(worker, lambda: is_streaming(worker))
         source.run(*changes(2))
@@ -56,7 +53,7 @@ def test_a_mode_that_trusts_any_certificate_gets_what_it_asks_for(
     source: Database, tls: TlsProxy, mode: str, is_encrypted: bool
 ) -> None:
     source.run(*CREATE)
-    assert () == preflight(with_mode(pipeline(tls.before(source), [source], "items"), mode))
+    assert () == preflight(with_mode(pipeline(Engine.DEBEZIUM, tls.before(source), [source], "items"), mode))
     assert is_encrypted == (tls.encrypted > 0)
     assert is_encrypted != (tls.plain > 0)
 
@@ -83,7 +80,7 @@ def test_a_mode_that_verifies_refuses_a_certificate_of_somebody_else(
     (tmp_path / "roots").mkdir()
     trusted = self_signed(tmp_path / "roots", "a.root") if host is None else tmp_path / f"{host}.pem"
     monkeypatch.setenv("PGSSLROOTCERT", str(trusted))
-    config = with_mode(pipeline(tls.before(source), [source], "items"), mode)
+    config = with_mode(pipeline(Engine.DEBEZIUM, tls.before(source), [source], "items"), mode)
     if told is None:
         assert () == preflight(config)
         return
@@ -103,7 +100,7 @@ def test_a_mode_that_verifies_refuses_a_certificate_of_somebody_else(
 def test_a_server_without_tls_is_refused_where_tls_is_required(source: Database, tmp_path: Path, mode: str) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PGSSLROOTCERT", str(self_signed(tmp_path, "a.root")))
-        config = with_mode(pipeline(source, [source], "items"), mode)
+        config = with_mode(pipeline(Engine.DEBEZIUM, source, [source], "items"), mode)
         with pytest.raises(RosettaError, match="server does not support SSL") as caught:
             preflight(config)
     assert caught.value.remedy

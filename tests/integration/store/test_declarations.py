@@ -27,7 +27,7 @@ from rosetta_dagster.orchestration import (
 )
 from rosetta_dagster.orchestration.declarations import declarations
 from rosetta_dagster.settings import Settings
-from tests.conftest import Database
+from tests.support.database import Database
 
 DEFS_YAML = """
 type: rosetta_dagster.orchestration.RosettaPipelineComponent

@@ -1,8 +1,6 @@
 """The migrations: applied once, never changed, and what the tables that they make refuse and do by themselves."""
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ from pydantic import SecretStr
 from rosetta_dagster.cdc.errors import MigrationRefused, RosettaError
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.migrate import _LOCK, Migration, migrate, read_migrations
-from tests.conftest import SECRET_KEY, Database
+from tests.support.database import SECRET_KEY, Database
+from tests.support.waiting import eventually
 
 #: What is applied to every configuration database.
 SCHEMA = tuple(migration.name for migration in read_migrations() if not migration.is_seed)
@@ -27,12 +26,6 @@ PIPELINE = "INSERT INTO pipelines (name, source_id) SELECT '{name}', id FROM sou
 
 def names_of_tables(database: Database) -> set[str]:
     return {name for (name,) in database.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
 
 
 def store_of(database: Database) -> Store:
@@ -91,7 +84,7 @@ def test_two_that_migrate_at_once_apply_each_migration_once(config_database: Dat
         with config_database.connect() as connection, connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             runs = [pool.submit(run) for _ in range(2)]
-            until(both_wait)
+            eventually(both_wait)
         applied = sorted(run.result(20) for run in runs)
     assert [(), tuple(sorted((*SCHEMA, "002_seed_data.sql")))] == applied
     assert [(len(SCHEMA) + 1,)] == config_database.rows("SELECT count(*) FROM rosetta_migrations")

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from rosetta_dagster.cdc.errors import ConfigurationError, MigrationRefused, StoreUnavailable
 from rosetta_dagster.settings import EMBEDDED_FILE, Settings, open_store, read_settings
-from tests.conftest import SECRET_KEY, Database
+from tests.support.database import SECRET_KEY, Database
 
 VARIABLES = (
     "CONFIG_DATABASE_URL", "SECRET_KEY", "WAL_MONITOR_INTERVAL_SECONDS", "POLL_INTERVAL_SECONDS", "DEBUG",

@@ -1,7 +1,6 @@
 """The configuration database: what it tells of pipelines, who may run one, and what runs report."""
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -14,87 +13,28 @@ from pydantic import SecretStr
 
 from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
-from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.cdc.errors import (
     ConfigurationError,
-    LeaseHeld,
     PipelineNotFound,
     RosettaError,
     SourceUnavailable,
     StoreUnavailable,
 )
-from rosetta_dagster.cdc.operate.health import (
-    HEARTBEAT_LIMIT_SECONDS,
-    Observation,
-    observe,
-)
 from rosetta_dagster.cdc.postgres.errors import Translation, translate
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.cdc.store.records import PipelineState, Progress, TableProgress
+from rosetta_dagster.cdc.store.records import Progress, TableProgress
 from rosetta_dagster.cdc.table_id import TableId
-from tests.conftest import SECRET_KEY, Database
+from tests.support.database import Database, end_connections
+from tests.support.rows import Add, metadata
 
 ORDERS = TableId("public", "orders")
-
-Add = Callable[..., int]
-
-
-@pytest.fixture
-def add(store: Store, config_database: Database) -> Add:
-    """Adds a pipeline with a source of its own, and returns its id."""
-
-    def add_pipeline(
-        name: str,
-        *,
-        source: Database | None = None,
-        slot: str | None = None,
-        source_slot: str | None = None,
-        of_source: str | None = None,
-        host: str = "db",
-    ) -> int:
-        place = source.config if source else {"host": host, "port": 5432, "database": "d", "username": "u", "password": "p"}
-        with config_database.connect() as connection:
-            if of_source is None:
-                connection.execute(
-                    "INSERT INTO sources (name, pg_host, pg_port, pg_database, pg_username, pg_password, replication_name)"
-                    " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                    [name, *(place[key] for key in ("host", "port", "database", "username", "password")), source_slot],
-                )
-            row = connection.execute(
-                "INSERT INTO pipelines (name, source_id, replication_name) SELECT %s, id, %s FROM sources WHERE name = %s"
-                " RETURNING id",
-                [name, slot, of_source or name],
-            ).fetchone()
-            assert row is not None
-            connection.execute("INSERT INTO pipeline_tables (pipeline_id, table_name) VALUES (%s, 'orders')", [row[0]])
-            return int(row[0])
-
-    return add_pipeline
-
-
-@pytest.fixture
-def other_store(config_database: Database) -> Iterator[Store]:
-    with Store(SecretStr(config_database.url), SecretStr(SECRET_KEY)) as opened:
-        yield opened
 
 
 def progress(run_status: str = "STREAMING", *, copied: int = 0, applied: int = 0, **changes: Any) -> Progress:
     table = TableProgress(state=TableState.STREAMING, error=None, copied=copied, applied=applied, last_change_at=None)
     values: dict[str, Any] = {"applied_lsn": None, "lag_seconds": None, "success_age": None, "tables": {ORDERS: table}}
     return Progress(run_status=run_status, **{**values, **changes})
-
-
-def metadata(database: Database, columns: str) -> tuple[Any, ...]:
-    (row,) = database.rows(f"SELECT {columns} FROM pipeline_metadata")
-    return row
-
-
-def end_connections(database: Database) -> None:
-    database.run(
-        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
 
 
 def test_a_pipeline_is_read_with_everything_that_it_needs(store: Store, add: Add, config_database: Database) -> None:
@@ -202,67 +142,6 @@ def test_threads_that_share_a_store_take_turns(store: Store, add: Add) -> None:
             done.result(20)
     assert 80 == store.state("shop").rows_applied
     assert 80 == store.tables("shop")[0].rows_applied
-
-
-def test_a_lease_excludes_a_second_run_of_the_same_pipeline_only(store: Store, other_store: Store) -> None:
-    with store.lease(1) as lease:
-        with pytest.raises(LeaseHeld, match="Another run has this pipeline"), other_store.lease(1):
-            pass
-        with pytest.raises(LeaseHeld), store.lease(1):
-            pass
-        with other_store.lease(2):
-            lease.check()
-    with other_store.lease(1):
-        pass
-
-
-def test_a_lease_is_free_after_an_error_within(store: Store, other_store: Store) -> None:
-    with pytest.raises(ZeroDivisionError), store.lease(1):
-        raise ZeroDivisionError
-    with other_store.lease(1):
-        pass
-
-
-def test_a_lease_is_free_when_the_connection_of_the_first_run_died_and_the_first_run_notices(
-    store: Store, other_store: Store, config_database: Database
-) -> None:
-    with store.lease(1) as lease:
-        end_connections(config_database)
-        with other_store.lease(1):
-            with pytest.raises(StoreUnavailable):
-                lease.check()
-            with pytest.raises(LeaseHeld):
-                lease.check()
-
-
-def test_a_lease_whose_connection_broke_is_taken_again_when_nobody_else_has_it(
-    store: Store, other_store: Store, config_database: Database
-) -> None:
-    with store.lease(1) as lease:
-        end_connections(config_database)
-        with pytest.raises(StoreUnavailable):
-            lease.check()
-        lease.check()
-        with pytest.raises(LeaseHeld), other_store.lease(1):
-            pass
-
-
-def test_only_one_of_many_that_ask_at_once_gets_the_lease(config_database: Database) -> None:
-    barrier, done = threading.Barrier(6), threading.Barrier(6)
-
-    def ask() -> bool:
-        with Store(SecretStr(config_database.url)) as store:
-            barrier.wait(20)
-            try:
-                with store.lease(1):
-                    done.wait(20)
-            except LeaseHeld:
-                done.wait(20)
-                return False
-            return True
-
-    with ThreadPoolExecutor(6) as pool:
-        assert [False] * 5 + [True] == sorted(asked.result(30) for asked in [pool.submit(ask) for _ in range(6)])
 
 
 def test_the_wait_after_a_transient_failure_doubles_up_to_five_minutes(
@@ -413,96 +292,6 @@ def test_a_slot_named_like_the_one_that_another_pipeline_gets_by_default_is_refu
     add("two", slot="rosetta_one")
     with pytest.raises(ConfigurationError, match="same replication slot"):
         store.pipeline("two")
-
-
-def state_of(**changes: Any) -> PipelineState:
-    values: dict[str, Any] = {
-        "id": 1, "name": "shop", "source": "shop", "destinations": (), "table_count": 1, "table_errors": (),
-        "status": Status.START,
-        "run_status": "STREAMING", "health": Health.HEALTHY, "wal_size": None, "lag_bytes": None, "lag_seconds": None,
-        "last_success_time": None, "last_error": None, "failure_count": 0, "rows_copied": 0, "rows_applied": 0,
-        "run_id": None, "heartbeat_age": 1.0, "is_due": True,
-    }  # fmt: skip
-    return PipelineState(**{**values, **changes})
-
-
-@pytest.mark.parametrize(
-    ("changes", "lag_bytes", "error", "health"),
-    [
-        ({}, 0, None, Health.HEALTHY),
-        ({}, Thresholds().wal_warning_bytes - 1, None, Health.HEALTHY),
-        ({}, Thresholds().wal_warning_bytes, None, Health.WARNING),
-        ({}, Thresholds().wal_error_bytes - 1, None, Health.WARNING),
-        ({}, Thresholds().wal_error_bytes, None, Health.ERROR),
-        ({}, 0, "away", Health.ERROR),
-        ({}, None, None, Health.HEALTHY),
-        ({"heartbeat_age": HEARTBEAT_LIMIT_SECONDS + 1}, 0, None, Health.ERROR),
-        ({"heartbeat_age": None}, 0, None, Health.ERROR),
-        ({"run_status": "FAILED"}, 0, None, Health.ERROR),
-        ({"run_status": "FAILED", "status": Status.PAUSE}, 0, None, Health.HEALTHY),
-        ({"heartbeat_age": None, "status": Status.PAUSE}, Thresholds().wal_warning_bytes, None, Health.WARNING),
-        ({"heartbeat_age": None, "status": Status.REFRESH}, 0, None, Health.ERROR),
-    ],
-)
-def test_the_health_is_the_worse_of_run_and_slot(
-    changes: dict[str, Any], lag_bytes: int | None, error: str | None, health: Health
-) -> None:
-    slot = None if lag_bytes is None else SlotReading(True, "reserved", Lsn(0), 0, lag_bytes, None, Lsn(lag_bytes))
-    observation = Observation(state=state_of(**changes), slot_name="s", slot=slot, error=error)
-    assert health is observation.health
-
-
-@pytest.mark.parametrize(
-    ("wal_status", "lag_bytes", "health"),
-    [
-        ("extended", 0, Health.WARNING),
-        ("extended", Thresholds().wal_error_bytes, Health.ERROR),
-        ("unreserved", 0, Health.ERROR),
-        ("lost", 0, Health.ERROR),
-    ],
-)
-def test_a_slot_in_danger_shows_in_the_health(wal_status: str, lag_bytes: int, health: Health) -> None:
-    slot = SlotReading(True, wal_status, Lsn(0), 0, lag_bytes, None, Lsn(lag_bytes))
-    assert health is Observation(state=state_of(), slot_name="s", slot=slot, error=None).health
-
-
-def test_a_failed_run_is_told_by_its_error() -> None:
-    failed = state_of(run_status="FAILED", last_error="wrong row")
-    assert "wrong row" == Observation(state=failed, slot_name="s", slot=None, error=None).problem
-
-
-def test_a_look_at_a_pipeline_writes_its_slot_and_health(
-    store: Store, add: Add, source: Database, config_database: Database
-) -> None:
-    # Slots are of the whole server, so the name has to be of this test alone.
-    name = source.connection.database
-    add(name, source=source)
-    assert observe(store, name).slot is None
-    source.run(f"SELECT pg_create_logical_replication_slot('rosetta_{name}', 'pgoutput')")
-    observation = observe(store, name)
-    assert (Health.HEALTHY, False) == (observation.health, observation.slot is not None and observation.slot.active)
-    slot_name, wal_size = metadata(config_database, "slot_name, wal_size")
-    assert f"rosetta_{name}" == slot_name
-    assert wal_size >= 0
-
-
-def test_a_source_that_cannot_be_asked_is_an_error_of_the_pipeline_and_keeps_what_was_seen_last(
-    store: Store, add: Add, config_database: Database
-) -> None:
-    pipeline_id = add("shop", host="127.0.0.1")
-    config_database.run("UPDATE sources SET pg_port = 1")
-    store.report_slot(pipeline_id, "rosetta_shop", SlotReading(True, "reserved", Lsn(256), 1000, 10, None, Lsn(266)))
-    observation = observe(store, "shop")
-    assert Health.ERROR is store.state("shop").health
-    assert "Source u@127.0.0.1:1/d cannot be reached" in str(observation.error)
-    assert (1000,) == metadata(config_database, "wal_size")
-
-
-def test_a_secret_that_cannot_be_read_is_an_error_of_the_pipeline(add: Add, config_database: Database) -> None:
-    add("shop")
-    with Store(SecretStr(config_database.url)) as keyless:
-        assert "SECRET_KEY is not set" in str(observe(keyless, "shop").error)
-        assert Health.ERROR is keyless.state("shop").health
 
 
 @pytest.mark.parametrize(

@@ -118,16 +118,13 @@ def _decrypted(pem: bytes, passphrase: SecretStr) -> object:
         raise KeyRefused(
             "unsupported", "The private key is encrypted in a way that is not supported.", f"Convert it: {CONVERT}"
         ) from None
-    except (ValueError, TypeError) as error:
-        # By chance a wrong passphrase passes the padding of 3DES, once in about 300 times, and looks like a damaged file.
-        if "password" in str(error).lower() or "decrypt" in str(error).lower():
-            raise KeyRefused(
-                "passphrase_wrong", "The passphrase is not that of the private key.", "Correct private_key_passphrase."
-            ) from None
+    except (ValueError, TypeError):
+        # The two cannot be distinguished: about once in 300 times a wrong passphrase passes the padding of the cipher, and
+        # what it decrypts then looks like a damaged file.
         raise KeyRefused(
             "unreadable",
-            "The private key cannot be read: the file is damaged, or the passphrase is wrong.",
-            "Correct the passphrase, or copy the file again.",
+            "The private key cannot be decrypted: the passphrase is wrong, or the file is damaged.",
+            "Correct private_key_passphrase, or copy the file again.",
         ) from None
 
 
