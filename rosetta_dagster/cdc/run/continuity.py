@@ -1,4 +1,4 @@
-"""Decides which copies of a destination the stream can continue: each table's fingerprint of then is compared with that of now.
+"""Decides which copies of a destination the stream can continue: fingerprints of then are compared with those of now.
 
 A difference means that the stream may not have carried everything. What follows is the pipeline's policy (`on_gap`).
 """

@@ -34,7 +34,7 @@ class SourceWatch:
         follows_oid: bool,
         record: Callable[[Sequence[TableSchema]], None],
     ) -> None:
-        """`known` holds those of the tables that existed. `record` gets tables that differ without having missed anything."""
+        """`known` holds the tables that existed. `record` gets those that differ without having missed anything."""
         self._source = source
         self._publications = publications
         self._tables = sorted(tables)
