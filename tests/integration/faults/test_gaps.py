@@ -1,7 +1,5 @@
 """What no stream carries is noticed while the pipeline runs and at its start, and mended by a copy or set aside."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from rosetta_dagster.cdc.change.position import Engine
@@ -38,7 +36,8 @@ GAPS: dict[str, tuple[list[str], list[str]]] = {
         ["CREATE TABLE swapped (id int PRIMARY KEY, v text)", "CREATE TABLE spare (id int PRIMARY KEY, v text)"],
         [
             "INSERT INTO spare VALUES (9, 'spare')",
-            "BEGIN; ALTER TABLE swapped RENAME TO y; ALTER TABLE spare RENAME TO swapped; ALTER TABLE y RENAME TO spare; COMMIT",
+            "BEGIN; ALTER TABLE swapped RENAME TO y; ALTER TABLE spare RENAME TO swapped; ALTER TABLE y RENAME TO spare;"
+            "COMMIT",
         ],
     ),
     "narrowed": (
@@ -139,14 +138,14 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tables(source: Database, destination: Database) -> Iterator[list[str]]:
+def tables(source: Database, destination: Database) -> list[str]:
     source.run("CREATE SCHEMA other")
     for table, (create, _) in GAPS.items():
         source.run(*create)
         if "INSERT" not in create[-1]:
             source.run(f"INSERT INTO {table} (id, v) SELECT n, 'old' FROM generate_series(1, 3) AS n")
     destination.run("CREATE DOMAIN lottery AS float8")
-    yield list(GAPS)
+    return list(GAPS)
 
 
 def make_gaps(source: Database, publication: str) -> None:
