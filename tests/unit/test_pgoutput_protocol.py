@@ -154,6 +154,6 @@ def test_a_truncate_tells_all_tables_that_were_truncated_together(oids: list[int
     assert oids == protocol.read_truncate(message)
 
 
-def test_a_status_says_of_one_lsn_that_it_is_written_flushed_and_applied_and_wants_no_answer() -> None:
+def test_a_status_reports_one_lsn_as_written_flushed_and_applied() -> None:
     expected = (b"r", LARGE_LSN, LARGE_LSN, LARGE_LSN, microseconds(COMMITTED_AT), 0)
     assert expected == struct.unpack(">cQQQqB", protocol.status_update(LARGE_LSN, COMMITTED_AT))
