@@ -3,9 +3,8 @@
 from datetime import UTC, datetime
 
 from rosetta_dagster.cdc.change.event import Change
-from rosetta_dagster.cdc.change.position import Lsn, Position
+from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.source.base import Delivery
-from tests.unit.test_pipeline import watermark
 
 LONG_AGO = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -19,3 +18,7 @@ def delivery_of(*changes: Change, lsn: int = 130, committed_at: datetime | None 
     return Delivery(
         changes=changes, watermark=last, lsn=Lsn(lsn), committed_at=committed_at if changes else None, receipt=lsn
     )
+
+
+def watermark(position: Position, xid: int = 1) -> Watermark:
+    return Watermark(engine=Engine.DEBEZIUM, position=position, xid=xid)

@@ -11,7 +11,7 @@ import pytest
 
 from rosetta_dagster.cdc.change.batch import Batch, compact
 from rosetta_dagster.cdc.change.event import Operation
-from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import Destination, FlushPolicy, Held
 from rosetta_dagster.cdc.errors import ChangeUndecodable, DestinationUnavailable
@@ -23,16 +23,12 @@ from rosetta_dagster.cdc.stream.replica import Replica
 from rosetta_dagster.cdc.stream.replicate import replicate
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.changes import delete, insert, table, unreadable, update
-from tests.support.deliveries import LONG_AGO, at, delivery_of
+from tests.support.deliveries import LONG_AGO, at, delivery_of, watermark
 
 ITEMS = table("id", "name")
 
 #: What happened, in order, across the stream and the destinations.
 Journal = list[str]
-
-
-def watermark(position: Position, xid: int = 1) -> Watermark:
-    return Watermark(engine=Engine.DEBEZIUM, position=position, xid=xid)
 
 
 FIRST = delivery_of(insert(ITEMS, "1", "a", at=at(100, 110)), insert(ITEMS, "2", "a", at=at(100, 120)), lsn=130)
