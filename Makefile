@@ -2,9 +2,11 @@
 PYTHON ?= python3
 RUN = .venv/bin/python -m
 PIP = $(RUN) pip install --quiet --disable-pip-version-check
+# Each worker has servers and a JVM of its own; tests of one file stay together.
+SIDE_BY_SIDE = --numprocesses $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo demo-check test test-long fuzz screenshots check bench bench-quick bridge format clean
+.PHONY: demo demo-check unit test test-long test-versions fuzz screenshots check bench bench-quick bridge format clean
 
 demo: .venv/demo            ## Replicate a small shop to a warehouse under Dagster, until Ctrl-C.
 	@$(RUN) rosetta_dagster demo $(if $(PORT),--port $(PORT))
@@ -12,11 +14,17 @@ demo: .venv/demo            ## Replicate a small shop to a warehouse under Dagst
 demo-check: .venv/demo      ## The same without a person: prints figures, exits 0 or 1.
 	@$(RUN) rosetta_dagster demo --check
 
-test: .venv/dev             ## Every test but the long ones, against the real parts.
-	@$(RUN) pytest
+unit: .venv/dev             ## The tests that need no server, in less than a minute.
+	@$(RUN) pytest -q rosetta_dagster tests/unit
+
+test: .venv/dev             ## Every test but the long ones, against the real parts, two at a time: WORKERS=2.
+	@$(RUN) pytest $(SIDE_BY_SIDE)
 
 test-long: .venv/dev        ## The few tests that take minutes, such as a transaction of a million rows.
 	@$(RUN) pytest -m long
+
+test-versions: .venv/dev    ## Sources of PostgreSQL 14 to 18, from this machine or npm: VERSIONS="14 17". Debian's bring PostGIS.
+	@$(RUN) tests.versions $(VERSIONS)
 
 fuzz: .venv/dev             ## Random workloads, compared with PostgreSQL: SECONDS=60, ENGINE=pgoutput|debezium, SEED=one that failed.
 	@$(RUN) tests.fuzz $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) $(if $(ENGINE),--engine $(ENGINE))
@@ -29,7 +37,7 @@ check: .venv/dev            ## The gate: format, lint, types, import contracts, 
 	@$(RUN) ruff check .
 	@$(RUN) mypy
 	@.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
-	@$(RUN) pytest
+	@$(RUN) pytest $(SIDE_BY_SIDE)
 
 bench: .venv/dev            ## Against native replication: medians of five, and their plot. PARTS="backlog hot" runs only these, without it.
 	@$(RUN) bench $(PARTS)

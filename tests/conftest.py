@@ -22,9 +22,6 @@ from tests.support.snowflake_database import SnowflakeDatabase, database_of
 
 _NUMBERS = count(1)
 
-#: Tests of types that only other servers have: `make test-versions` names a server.
-collect_ignore = [] if named_install() else ["versions"]
-
 #: What takes longest comes first, so that no worker is left alone with it at the end.
 _LONGEST_FIRST = ("tests/acceptance/", "tests/fuzz/", "tests/integration/", "tests/contract/", "tests/unit/")
 

@@ -16,7 +16,7 @@ ITEMS = (
 )
 
 
-def test_a_new_row_becomes_a_job_that_copies_and_applies_100_000_rows_in_bounded_memory(deployment: Deployment) -> None:
+def test_a_new_row_becomes_a_job_that_moves_100_000_rows_in_bounded_memory(deployment: Deployment) -> None:
     source, destination = deployment.database("life_source"), deployment.database("life_destination")
     source.run(*ITEMS)
     deployment.add_pipeline("life", source, destination, "items", status=Status.START)
@@ -100,7 +100,7 @@ BROKEN = {
 }
 
 
-def test_what_is_wrong_stands_on_the_row_in_the_run_in_the_check_and_in_one_alert_and_is_not_tried_every_ten_seconds(
+def test_a_problem_shows_on_the_row_in_the_run_in_the_check_and_in_one_alert(
     deployment: Deployment, replica: EmbeddedPostgres
 ) -> None:
     for name, (breakage, _) in BROKEN.items():

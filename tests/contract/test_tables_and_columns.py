@@ -247,7 +247,7 @@ class TestTablesAndColumns:
         copy(second.destination, [ITEMS], b"2\tb\t\\N\n")
         assert [("2", "b", None)] == second.rows(ITEMS)
 
-    def test_ranges_of_a_table_that_was_dropped_are_not_held_of_one_that_somebody_made_then(
+    def test_ranges_of_a_dropped_table_are_not_held_of_one_that_somebody_made_later(
         self, begin: Open, kind: DestinationKind
     ) -> None:
         first = begin(ITEMS, copied=False)
@@ -261,7 +261,7 @@ class TestTablesAndColumns:
         begin(ITEMS, identity=replace(IDENTITY, pipeline="other")).destination.close()
         assert frozenset() == begin(ITEMS, copied=False).held.begun[ITEMS.id].ranges
 
-    def test_a_broken_off_copy_of_a_table_that_the_pipeline_has_no_more_is_not_asked_for(self, begin: Open) -> None:
+    def test_an_unfinished_copy_of_a_table_that_left_the_pipeline_is_not_requested(self, begin: Open) -> None:
         first = begin(ITEMS, NOTES, copied=False)
         first.destination.start_copy([ITEMS], BEGINNING)
         first.destination.close()

@@ -28,7 +28,7 @@ class TestValuesThatWereNotSent:
         replica.apply(update(ITEMS, "1", None, UNCHANGED), update(ITEMS, "2", UNCHANGED, None))
         assert [("1", None, "large"), ("2", "b", None)] == replica.rows(ITEMS)
 
-    def test_a_column_set_to_null_stays_null_in_the_batch_that_leaves_it_alone_afterwards(self, begin: Open) -> None:
+    def test_a_column_set_to_null_stays_null_when_the_same_batch_leaves_it_alone(self, begin: Open) -> None:
         replica = begin(ITEMS)
         replica.apply(insert(ITEMS, "1", "a", "large"))
         replica.apply(

@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.pgoutput import protocol
-from rosetta_dagster.cdc.source.pgoutput.protocol import RelationColumn
+from rosetta_dagster.cdc.source.pgoutput.protocol import RelationColumn, text_finder
 from rosetta_dagster.cdc.source.pgoutput.reader import Reader
 from rosetta_dagster.cdc.source.pgoutput.relations import Relations
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
@@ -208,3 +208,16 @@ def stream_of(walsender: Any, *messages: bytes) -> PgoutputStream:
 def deliveries(stream: PgoutputStream) -> list[Delivery]:
     """All deliveries until there is none."""
     return list(iter(lambda: stream.next(0), None))
+
+
+def images(message: bytes) -> tuple[Row | None, Row | None]:
+    """The row before and the row after. Whoever looks for texts finds the same, or nothing."""
+    if message[protocol.FIRST_ROW - 1] == protocol.NEW_ROW:
+        row = protocol.read_row(message)
+        for count in (0, 1, 2, 3, 4, 5, 1600):
+            texts = text_finder(count)(message, protocol.FIRST_ROW)
+            assert texts is None or row == texts.groups()
+        return None, row
+    if kind_of(message) == protocol.DELETE:
+        return protocol.read_row(message), None
+    return protocol.read_both_rows(message)

@@ -56,7 +56,7 @@ def test_of_an_insert_update_and_delete_of_one_key_the_last_one_counts(order: tu
     assert last[order[-1]] == steps_of(*(changes[each] for each in order))
 
 
-def test_a_row_that_was_deleted_and_inserted_again_is_put_in_the_place_of_the_old_one() -> None:
+def test_a_row_that_was_deleted_and_inserted_again_replaces_the_old_one() -> None:
     found = steps_of(delete(ITEMS, "1"), insert(ITEMS, "1", "new", None))
     assert merge([row("1", "new", None)]) == found
 
@@ -316,7 +316,7 @@ def test_a_table_that_is_altered_between_changes_in_columns_loses_none_of_them()
     assert [ITEMS, wider] == [each.table for each in batch.tables]
 
 
-def test_a_table_that_is_altered_between_deliveries_in_columns_loses_none_of_its_changes() -> None:
+def test_a_table_altered_between_deliveries_in_columns_loses_no_change() -> None:
     orders, wider = table("id", "name", "body", name="orders"), with_column(ITEMS)
     changes = [
         *(insert(orders, "1", "a", "b"), insert(ITEMS, "1", "a", "b")),

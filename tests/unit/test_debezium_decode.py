@@ -170,7 +170,7 @@ def test_a_table_that_is_gone_has_the_columns_that_the_catalog_told_of_last() ->
     assert (("id", "name", "added"), ("id",)) == (change.table.column_names, change.table.key)
 
 
-def test_a_column_that_neither_the_catalog_nor_the_schema_knows_is_refused_by_name_and_not_by_value() -> None:
+def test_a_column_unknown_to_catalog_and_schema_is_refused_by_name_not_by_value() -> None:
     with pytest.raises(ChangeUndecodable, match=r"public\.items.*: ghost\.") as refused:
         decoder(ITEMS, ITEMS).change(event("c", None, {"id": "1", "name": "a", "ghost": "secret"}))
     assert "secret" not in str(refused.value)
@@ -211,7 +211,7 @@ def test_a_change_is_of_the_type_that_it_was_logged_with(
     assert (known, row("1", expected)) == (found.table, found.row)
 
 
-def test_a_column_takes_as_many_digits_as_it_does_now_although_another_has_its_earlier_name() -> None:
+def test_a_column_takes_its_new_digits_although_another_has_its_earlier_name() -> None:
     at = column("at", "timestamp(3)", oid=1114, number=3)
     known, current = (
         replace(ITEMS, columns=(ITEMS.columns[0], column(name, number=2), replace(at, type=kind)))
@@ -222,9 +222,7 @@ def test_a_column_takes_as_many_digits_as_it_does_now_although_another_has_its_e
 
 
 @pytest.mark.parametrize(("before", "logged", "now"), [(21, 23, 20), (23, 20, 1700), (1043, 25, 1043), (2950, 25, 1043)])
-def test_a_type_that_was_another_before_and_is_another_now_is_read_where_values_are_told_alike(
-    before: int, logged: int, now: int
-) -> None:
+def test_a_changed_type_is_read_where_values_have_the_same_text_form(before: int, logged: int, now: int) -> None:
     known, current = (
         replace(ITEMS, columns=(ITEMS.columns[0], column("size", f"type {oid}", oid=oid, number=2))) for oid in (before, now)
     )
@@ -234,7 +232,7 @@ def test_a_type_that_was_another_before_and_is_another_now_is_read_where_values_
     assert row("1", "7") == decoder(known, current).change(change).row
 
 
-def test_a_type_that_was_another_before_and_is_another_now_is_refused_where_values_are_told_otherwise() -> None:
+def test_a_changed_type_is_refused_where_values_have_another_text_form() -> None:
     known, current = (
         replace(ITEMS, columns=(ITEMS.columns[0], column("size", f"type {oid}", oid=oid, number=2))) for oid in (23, 25)
     )
@@ -251,7 +249,7 @@ def test_of_columns_that_got_other_types_each_is_of_the_one_that_it_was_logged_w
     assert (earlier[0], later[1]) == decoder(known, current).change(logged).table.columns[1:]
 
 
-def test_columns_whose_numbers_are_not_known_are_refused_before_their_values_are_read() -> None:
+def test_columns_with_unknown_numbers_are_refused_before_their_values_are_read() -> None:
     size = column("size", "integer", oid=23, number=2)
     current = replace(ITEMS, columns=(ITEMS.columns[0], replace(size, name="other"), replace(size, number=3)))
     error = refusal(decoder(ITEMS, current), event("c", None, {"id": "1", "size": b"5"}))
@@ -299,7 +297,7 @@ def test_a_delete_is_decoded_by_the_columns_of_its_old_row() -> None:
     assert (wider, row("1", None, None)) == (found.table, found.old_row)
 
 
-def test_a_key_column_that_the_catalog_has_renamed_already_stays_the_key_of_earlier_changes() -> None:
+def test_a_key_column_renamed_since_stays_the_key_of_earlier_changes() -> None:
     found = decoder(table("id", "name"), table("ident", "name", "added", key=("ident",))).change(
         event("u", None, {"id": "1", "name": "a", "added": "x"})
     )

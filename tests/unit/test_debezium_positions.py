@@ -56,11 +56,11 @@ def test_a_replay_gives_the_same_positions() -> None:
     assert positions(STREAM) == positions(STREAM)
 
 
-def test_a_transaction_keeps_its_place_when_the_first_commit_is_seen_while_it_goes_on() -> None:
+def test_a_transaction_keeps_its_place_when_a_first_commit_is_seen_during_it() -> None:
     assert [1000, 1000] == [each.transaction_lsn for each in positions([(7, 1010, None), (7, 1020, 1005)])]
 
 
-def test_the_watermarks_own_transaction_keeps_its_place_when_it_is_the_first_of_a_replay() -> None:
+def test_the_watermarks_transaction_keeps_its_place_as_the_first_of_a_replay() -> None:
     before = positions(STREAM)
     held = before[2]
     after = positions([(5, 1005, None), *STREAM[3:]], watermark(held, 5), flushed=Lsn(1100))
@@ -74,13 +74,13 @@ def test_only_the_rest_of_a_transaction_that_was_cut_comes_after_the_watermark()
     assert [False, False, True] == [each > held for each in replayed]
 
 
-def test_a_first_transaction_that_committed_before_the_watermarks_comes_before_the_watermark() -> None:
+def test_a_first_transaction_before_the_watermarks_comes_before_the_watermark() -> None:
     held = positions(STREAM)[2]
     replayed = positions(STREAM, watermark(held, 5))
     assert [True, True, True, False, False] == [each <= held for each in replayed]
 
 
-def test_a_first_transaction_that_committed_after_the_watermarks_comes_after_the_watermark() -> None:
+def test_a_first_transaction_after_the_watermarks_comes_after_the_watermark() -> None:
     held = positions(STREAM)[2]
     replayed = positions([(9, 1210, None)], watermark(held, 5), flushed=Lsn(1200))
     assert [True] == [each > held for each in replayed]

@@ -77,7 +77,7 @@ def test_a_delete_and_an_insert_of_two_statements_stay_two() -> None:
     assert [Operation.DELETE, Operation.INSERT] == [each.operation for each in reader.changes]
 
 
-def test_of_a_transaction_that_is_too_large_the_last_change_waits_for_its_other_half() -> None:
+def test_the_last_change_of_a_cut_transaction_waits_for_its_other_half() -> None:
     reader = reader_of(insert(1, 100, 105), delete("1", 1, 100, 110))
     assert [105] == lsns(reader.take_part())
     other = event("c", None, {"id": "2", "name": UNCHANGED}, xid=1, lsn=110, commit_before=100)
@@ -87,7 +87,7 @@ def test_of_a_transaction_that_is_too_large_the_last_change_waits_for_its_other_
     assert (row("2", UNCHANGED), row("1", None)) == (joined.row, joined.old_row)
 
 
-def test_the_halves_of_a_changed_key_find_each_other_after_what_came_before_them_was_taken() -> None:
+def test_the_halves_of_a_changed_key_meet_after_earlier_changes_were_taken() -> None:
     reader = reader_of(insert(1, 100, 110), delete("1", 2, 130, 140))
     assert [110] == lsns(reader.take_complete())
     reader.read(batch_of([insert(2, 130, 140)]))

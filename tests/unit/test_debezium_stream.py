@@ -218,7 +218,7 @@ def test_a_change_that_does_not_fit_its_table_is_an_error_to_whoever_wants_it_on
     assert BrokenTable(ITEMS.id) == refused.value.broken
 
 
-def test_a_table_that_debezium_has_read_anew_is_looked_up_before_its_changes_are_read() -> None:
+def test_a_table_that_debezium_read_again_is_looked_up_before_its_changes() -> None:
     asked: list[TableId] = []
 
     def read_schemas(tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
@@ -303,6 +303,6 @@ def test_a_delivery_tells_when_its_last_transaction_was_committed(debezium: Debe
     assert expected == delivered(debezium).committed_at
 
 
-def test_a_delivery_does_not_take_the_time_of_a_transaction_that_is_yet_to_be_delivered(debezium: Debezium) -> None:
+def test_a_delivery_does_not_take_the_time_of_a_later_transaction(debezium: Debezium) -> None:
     debezium.sends(event("c", "1", xid=1, before=100, lsn=110, at=5), event("c", "2", xid=2, before=130, lsn=140, at=6))
     assert datetime(1970, 1, 1, 0, 0, 5, tzinfo=UTC) == delivered(debezium).committed_at

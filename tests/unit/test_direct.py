@@ -195,7 +195,7 @@ def test_nothing_is_sent_that_a_database_may_lack_the_characters_of() -> None:
     "kind",
     [psycopg.errors.DataException, psycopg.errors.ProgramLimitExceeded, psycopg.errors.ObjectNotInPrerequisiteState],
 )
-def test_what_a_statement_asked_for_and_cannot_have_is_asked_for_through_staging_tables(kind: type[psycopg.Error]) -> None:
+def test_what_a_direct_statement_cannot_have_goes_through_staging_tables(kind: type[psycopg.Error]) -> None:
     writing = Writing(ITEMS, NOTES)
     writing.connection.error = kind()
     assert ["items", "notes"] == writing.left(insert(ITEMS, "1", "a"), insert(NOTES, "1", "n"))

@@ -35,7 +35,7 @@ def test_a_destination_lacks_nothing_of_nothing() -> None:
     assert [] == list(held.lacks([], Engine.DEBEZIUM))
 
 
-def test_a_destination_lacks_what_comes_after_its_watermark_and_not_the_watermark_itself() -> None:
+def test_a_destination_is_missing_what_comes_after_its_watermark_only() -> None:
     changes = [change((10, 11, 0)), change((10, 12, 0)), change((10, 12, 1)), change((20, 5, 0))]
     assert changes[2:] == list(held_up_to(10, 12, 0).lacks(changes, Engine.DEBEZIUM))
 
@@ -50,7 +50,7 @@ def test_changes_after_the_watermark_are_handed_on_as_they_are() -> None:
     assert changes is held_up_to(10, 12, 0).lacks(changes, Engine.DEBEZIUM)
 
 
-def test_a_transaction_that_the_copy_saw_is_not_lacked_although_it_committed_after_the_slots_point() -> None:
+def test_a_transaction_that_the_copy_saw_is_held_although_it_committed_later() -> None:
     held = Held(copied={ITEMS.id: copied_at(100, "750:768:760")})
     seen, in_progress, later = (change((50, lsn, 0), xid=xid) for lsn, xid in ((60, 755), (61, 760), (62, 768)))
     assert [in_progress, later] == list(held.lacks([seen, in_progress, later], Engine.DEBEZIUM))
@@ -87,7 +87,7 @@ def test_the_watermark_is_asked_before_the_copies() -> None:
     assert [lacked] == list(held.lacks([before, seen, lacked], Engine.DEBEZIUM))
 
 
-def test_the_stream_begins_with_the_columns_that_the_destination_furthest_behind_has() -> None:
+def test_the_stream_begins_with_the_columns_of_the_destination_furthest_behind() -> None:
     now, before = table("id", "added"), table("id")
     ahead, behind = (replace(held_up_to(lsn, lsn, 0), copied={ITEMS.id: copied_at(5, "1:1:")}) for lsn in (30, 20))
     ahead, behind = replace(ahead, schemas={ITEMS.id: now}), replace(behind, schemas={ITEMS.id: before})

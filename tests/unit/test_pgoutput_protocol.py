@@ -1,14 +1,12 @@
 import struct
-from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
 
-from rosetta_dagster.cdc.change.event import UNCHANGED, Row, Value
+from rosetta_dagster.cdc.change.event import UNCHANGED, Value
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.source.pgoutput import protocol
 from rosetta_dagster.cdc.source.pgoutput.protocol import Begin, Relation, RelationColumn, text_finder
-from tests.support.database import Database
 from tests.support.pgoutput import (
     COMMITTED_AT,
     LARGE_LSN,
@@ -16,6 +14,7 @@ from tests.support.pgoutput import (
     begin,
     commit,
     delete,
+    images,
     insert,
     keepalive,
     kind_of,
@@ -24,7 +23,6 @@ from tests.support.pgoutput import (
     relation,
     truncate,
     update,
-    wal,
 )
 
 # --- one kind after the other ---
@@ -82,19 +80,6 @@ def test_of_a_columns_flags_only_the_first_says_that_it_identifies() -> None:
     assert not protocol.read_relation(bytes(message)).columns[0].identifies
     message[flags_at] = 0b11
     assert protocol.read_relation(bytes(message)).columns[0].identifies
-
-
-def images(message: bytes) -> tuple[Row | None, Row | None]:
-    """The row before and the row after. Whoever looks for texts finds the same, or nothing."""
-    if message[protocol.FIRST_ROW - 1] == protocol.NEW_ROW:
-        row = protocol.read_row(message)
-        for count in (0, 1, 2, 3, 4, 5, 1600):
-            texts = text_finder(count)(message, protocol.FIRST_ROW)
-            assert texts is None or row == texts.groups()
-        return None, row
-    if kind_of(message) == protocol.DELETE:
-        return protocol.read_row(message), None
-    return protocol.read_both_rows(message)
 
 
 #: Values that look like what stands around them, and lengths that need each byte of the number.
@@ -169,94 +154,6 @@ def test_a_truncate_tells_all_tables_that_were_truncated_together(oids: list[int
     assert oids == protocol.read_truncate(message)
 
 
-def test_a_status_says_of_one_lsn_that_it_is_written_flushed_and_applied_and_wants_no_answer() -> None:
+def test_a_status_reports_one_lsn_as_written_flushed_and_applied() -> None:
     expected = (b"r", LARGE_LSN, LARGE_LSN, LARGE_LSN, microseconds(COMMITTED_AT), 0)
     assert expected == struct.unpack(">cQQQqB", protocol.status_update(LARGE_LSN, COMMITTED_AT))
-
-
-# --- what a real server sends ---
-
-
-def peek(source: Database, *statements: str) -> list[bytes]:
-    """What a server sends of these statements, as WAL data."""
-    slot = f"{source.connection.database}_slot"
-    source.run(
-        "CREATE PUBLICATION everything FOR ALL TABLES", f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"
-    )
-    source.run(*statements)
-    rows = source.rows(
-        f"SELECT lsn - '0/0', data FROM pg_logical_slot_peek_binary_changes('{slot}', NULL, NULL,"
-        " 'proto_version', '1', 'publication_names', 'everything')"
-    )
-    return [wal(bytes(data), lsn=int(lsn)) for lsn, data in rows]
-
-
-_ROWS = (protocol.INSERT, protocol.UPDATE, protocol.DELETE)
-
-
-def test_what_a_real_server_sends_is_understood(source: Database) -> None:
-    source.run(
-        "CREATE TABLE items (id int PRIMARY KEY, name varchar(40), body text, price numeric(10, 2))",
-        "ALTER TABLE items ALTER body SET STORAGE EXTERNAL",
-        "CREATE TABLE notes (n bigint, body text)",
-        "ALTER TABLE notes REPLICA IDENTITY FULL",
-    )
-    big = b"b" * 10_000
-    messages = peek(
-        source,
-        "INSERT INTO items VALUES (1, 'naïve', repeat('b', 10000), -1.50), (2, '', NULL, NULL)",
-        "UPDATE items SET name = NULL WHERE id = 1",
-        "UPDATE items SET id = 3 WHERE id = 2",
-        "DELETE FROM items WHERE id = 3",
-        "INSERT INTO notes VALUES (1, NULL)",
-        "UPDATE notes SET body = 'x'",
-        "DELETE FROM notes",
-        "TRUNCATE items, notes",
-    )
-    oids = dict(source.rows("SELECT relname::text, oid::bigint FROM pg_class WHERE relname IN ('items', 'notes')"))
-    items, notes = oids["items"], oids["notes"]
-    rows = [(protocol.relation_of(each), images(each)) for each in messages if kind_of(each) in _ROWS]
-    assert [
-        (items, (None, (b"1", "naïve".encode(), big, b"-1.50"))),
-        (items, (None, (b"2", b"", None, None))),
-        (items, (None, (b"1", None, UNCHANGED, b"-1.50"))),
-        (items, ((b"2", None, None, None), (b"3", b"", None, None))),
-        (items, ((b"3", None, None, None), None)),
-        (notes, (None, (b"1", None))),
-        (notes, ((b"1", None), (b"1", b"x"))),
-        (notes, ((b"1", b"x"), None)),
-    ] == rows
-    relations = [protocol.read_relation(each) for each in messages if kind_of(each) == protocol.RELATION]
-    assert [
-        Relation(
-            items, "public", "items", "d",
-            (
-                RelationColumn("id", 23, -1, identifies=True),
-                RelationColumn("name", 1043, 44, identifies=False),
-                RelationColumn("body", 25, -1, identifies=False),
-                RelationColumn("price", 1700, (10 << 16 | 2) + 4, identifies=False),
-            ),
-        ),
-        Relation(
-            notes, "public", "notes", "f",
-            (RelationColumn("n", 20, -1, identifies=True), RelationColumn("body", 25, -1, identifies=True)),
-        ),
-    ] == list(dict.fromkeys(relations))  # fmt: skip
-    truncated = [protocol.read_truncate(each) for each in messages if kind_of(each) == protocol.TRUNCATE]
-    assert [{items, notes}] == [set(each) for each in truncated]
-
-
-def test_a_real_transaction_tells_its_number_its_commit_and_its_time(source: Database) -> None:
-    source.run("CREATE TABLE items (id int PRIMARY KEY)", "CREATE TABLE seen (xid bigint, at timestamptz)")
-    before = datetime.now(UTC)
-    messages = peek(source, "INSERT INTO seen VALUES (txid_current() & 4294967295, now())", "INSERT INTO items VALUES (1)")
-    begins = [protocol.read_begin(each) for each in messages if kind_of(each) == protocol.BEGIN]
-    ends = [protocol.read_commit(each) for each in messages if kind_of(each) == protocol.COMMIT]
-    inserted = [lsn_of(each) for each in messages if kind_of(each) == protocol.INSERT]
-    assert [(begins[0].xid,)] == source.rows("SELECT xid FROM seen")
-    assert all(before - timedelta(seconds=5) <= each.committed_at <= datetime.now(UTC) for each in begins)
-    # The change, its commit, the commit's end, and then the next transaction.
-    order = [place for each in zip(inserted, begins, ends, strict=True) for place in (each[0], each[1].commit_lsn, each[2])]
-    assert 6 == len(order)
-    assert sorted(set(order[:3])) == order[:3]
-    assert sorted(order) == order

@@ -72,7 +72,7 @@ def test_an_altered_table_is_as_its_message_says_and_the_catalog_tells_the_rest(
     assert replace(known, type="type 9000 of -1") == schema.columns[2]
 
 
-def test_a_column_whose_type_the_catalog_knows_differently_is_of_the_type_in_the_message() -> None:
+def test_a_column_is_of_the_type_in_the_message_where_the_catalog_differs() -> None:
     catalog = table("id", "name", "price")
     relations = relations_of(ITEMS, read_schema={ITEMS.id: catalog}.get, type_name=spelled)
     relations.learn(Relation(7, "public", "items", "d", (ID, NAME, column("price", 1700, modifier=9))))
@@ -164,7 +164,7 @@ def test_a_key_of_many_columns_keeps_the_order_of_the_catalog() -> None:
     assert (("c", "a"), (1, 0)) == (schema.key, schema.key_indexes)
 
 
-def test_a_key_column_that_the_catalog_has_renamed_already_stays_the_key_of_earlier_changes() -> None:
+def test_a_key_column_renamed_since_stays_the_key_of_earlier_changes() -> None:
     # With FULL the message marks every column. Another one has the name here that the key has by now.
     renamed = table("name", "other", "added", key=("name",))
     columns = tuple(column(name, identifies=True) for name in ("id", "name", "added"))
@@ -175,7 +175,7 @@ def test_a_key_column_that_the_catalog_has_renamed_already_stays_the_key_of_earl
     assert ("id",) == schema.key
 
 
-def test_changes_before_an_alteration_keep_the_old_schema_and_those_after_it_have_the_new() -> None:
+def test_changes_have_the_schema_from_before_or_after_an_alteration() -> None:
     altered = table("id", "name", "more")
     reader = Reader(relations_of(ITEMS, read_schema={ITEMS.id: altered}.get, type_name=lambda *_: "text"))
     messages = transaction(

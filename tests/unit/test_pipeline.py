@@ -10,8 +10,8 @@ from typing import cast
 import pytest
 
 from rosetta_dagster.cdc.change.batch import Batch, compact
-from rosetta_dagster.cdc.change.event import Change, Operation
-from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
+from rosetta_dagster.cdc.change.event import Operation
+from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import Destination, FlushPolicy, Held
 from rosetta_dagster.cdc.errors import ChangeUndecodable, DestinationUnavailable
@@ -23,27 +23,12 @@ from rosetta_dagster.cdc.stream.replica import Replica
 from rosetta_dagster.cdc.stream.replicate import replicate
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.changes import delete, insert, table, unreadable, update
+from tests.support.deliveries import LONG_AGO, at, delivery_of, watermark
 
 ITEMS = table("id", "name")
-LONG_AGO = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 #: What happened, in order, across the stream and the destinations.
 Journal = list[str]
-
-
-def at(transaction_lsn: int, lsn: int) -> Position:
-    return Position(transaction_lsn, lsn, 0)
-
-
-def watermark(position: Position, xid: int = 1) -> Watermark:
-    return Watermark(engine=Engine.DEBEZIUM, position=position, xid=xid)
-
-
-def delivery_of(*changes: Change, lsn: int = 130, committed_at: datetime | None = LONG_AGO) -> Delivery:
-    last = watermark(changes[-1].position, changes[-1].xid) if changes else None
-    return Delivery(
-        changes=changes, watermark=last, lsn=Lsn(lsn), committed_at=committed_at if changes else None, receipt=lsn
-    )
 
 
 FIRST = delivery_of(insert(ITEMS, "1", "a", at=at(100, 110)), insert(ITEMS, "2", "a", at=at(100, 120)), lsn=130)
@@ -326,7 +311,7 @@ def holding(run: Run, policy: FlushPolicy, number: int = 0) -> Run:
 FOR_LONG = FlushPolicy(seconds=3600.0)
 
 
-def test_changes_that_are_held_back_are_not_committed_until_they_are_applied_together() -> None:
+def test_held_changes_are_not_committed_until_they_are_applied_together() -> None:
     run = holding(run_of([FIRST, SECOND, None]), FOR_LONG)
     run.start()
     assert ["heard 0/82", "heard 0/A0", "idle"] == run.beats
@@ -392,7 +377,7 @@ def test_what_comes_while_a_batch_is_being_applied_is_applied_together_after_it(
     assert ["a applies", "a applies", "commit 0/82", "commit 0/A0", "commit 0/B4"] == run.journal
 
 
-def test_after_a_small_delivery_no_more_is_asked_for_while_every_destination_is_busy(
+def test_no_more_is_requested_after_a_small_delivery_while_destinations_are_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pipeline, "GATHER_WAIT", 60.0)
@@ -446,7 +431,7 @@ def test_a_delivery_without_changes_waits_for_those_before_it() -> None:
     assert ["a applies", "commit 0/200"] == run.journal
 
 
-def test_an_idle_destination_that_holds_back_is_noted_to_at_most_once_in_its_interval() -> None:
+def test_an_idle_destination_is_noted_at_most_once_in_its_interval() -> None:
     quiet = [delivery_of(lsn=0x200 + number) for number in range(5)]
     run = holding(run_of([each for one in quiet for each in (one, None)]), FOR_LONG)
     run.start()

@@ -33,7 +33,7 @@ def test_a_text_that_is_no_lsn_is_refused(text: str) -> None:
         Lsn.parse(text)
 
 
-def test_a_transaction_that_committed_later_comes_later_though_it_was_logged_earlier() -> None:
+def test_a_transaction_comes_in_the_order_of_its_commit_not_of_its_changes() -> None:
     early_commit, late_commit = Position(100, 90, 0), Position(200, 50, 0)
     assert [early_commit, late_commit] == sorted([late_commit, early_commit])
 

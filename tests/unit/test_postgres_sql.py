@@ -171,7 +171,7 @@ WHERE s.op = 'u'"""
     assert expected == text(sql.insert_copies(TARGET, "stage", KEYLESS))
 
 
-def test_rows_without_a_key_are_deleted_as_often_as_they_went_and_compared_by_their_text() -> None:
+def test_rows_without_a_key_are_deleted_by_their_text_as_often_as_they_went() -> None:
     expected = """\
 DELETE FROM "mirror"."items" WHERE (tableoid, ctid) IN (
     SELECT "relation", "place" FROM (

@@ -40,7 +40,7 @@ def test_a_text_that_is_no_snapshot_is_refused(text: str) -> None:
     ("xid", "held"),
     [(749, True), (750, False), (751, True), (760, False), (767, True), (768, False), (769, False)],
 )
-def test_a_snapshot_holds_what_had_ended_and_not_what_was_in_progress_or_yet_to_begin(xid: int, held: bool) -> None:
+def test_a_snapshot_holds_what_had_ended_and_nothing_in_progress_or_later(xid: int, held: bool) -> None:
     assert held is XidSnapshot(750, 768, frozenset({750, 760})).holds(xid)
 
 

@@ -68,7 +68,7 @@ class TestLateTables:
             wait_until_equal(worker, source, destination, "late", "later", ORDERS)
         replicate(config, source, destination)
 
-    def test_changes_that_waited_for_a_copy_are_not_applied_again_when_they_are_sent_again(
+    def test_changes_that_waited_for_a_copy_are_not_applied_twice_when_sent_again(
         self, both: PipelineConfig, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source.run("CREATE TABLE late (n int)", "ALTER TABLE late REPLICA IDENTITY FULL", "INSERT INTO late VALUES (1)")

@@ -214,7 +214,7 @@ def test_the_forecast_of_a_real_slot(store: Store, shop: str, source: Database, 
     assert grown.seconds_until_lost is None
 
 
-def test_the_health_sensor_reports_every_check_and_looks_at_tables_when_their_turn_comes(
+def test_the_health_sensor_reports_every_check_and_tables_in_their_turn(
     store: Store, settings: Settings, instance: dg.DagsterInstance, shop: str
 ) -> None:
     definitions = build(store.shapes(), settings)

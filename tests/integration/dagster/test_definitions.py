@@ -225,7 +225,7 @@ def test_tables_at_snowflake_are_assets_of_that_kind_and_need_its_resource(
         assert [(1, "a")] == session.execute("SELECT 1, ?", ["a"])
 
 
-def test_a_destination_whose_row_is_not_complete_does_not_keep_the_others_from_loading(
+def test_a_destination_with_an_incomplete_row_does_not_keep_others_from_loading(
     store: Store, settings: Settings, source: Database, destination: Database
 ) -> None:
     add_pipeline(store, "shop", source, destination, "orders")

@@ -92,7 +92,7 @@ def test_a_worker_killed_within_the_copy_of_a_table_without_a_key_doubles_nothin
     replicate(config, source, destination)
 
 
-def test_a_worker_killed_between_the_parts_of_one_copy_of_equal_rows_doubles_nothing(
+def test_a_worker_killed_between_parts_of_one_copy_of_equal_rows_doubles_nothing(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     source.run("CREATE TABLE notes (n int, said text)", "ALTER TABLE notes REPLICA IDENTITY FULL")
@@ -185,7 +185,7 @@ def test_a_unique_index_identifies_rows_and_a_table_of_inserts_needs_nothing(
 
 # The handlers that refuse are the destination's, whichever engine reads.
 @only_pgoutput
-def test_a_column_that_was_dropped_at_the_source_keeps_its_values_and_no_table_is_made_anew(
+def test_a_dropped_column_keeps_its_values_and_no_table_is_made_again(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     source.run("CREATE TABLE items (id int PRIMARY KEY, name text)", "INSERT INTO items VALUES (1, 'kept')")

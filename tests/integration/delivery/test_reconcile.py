@@ -56,7 +56,7 @@ def one(config: PipelineConfig, *, mend: bool = False) -> Reconciliation:
     return found
 
 
-def test_three_differences_in_a_million_rows_are_named_and_mended_while_the_table_is_written(
+def test_three_differences_in_a_million_rows_are_repaired_while_rows_are_written(
     source: Database, destination: Database
 ) -> None:
     source.run(

@@ -409,7 +409,7 @@ def _pipeline(source: Database, database: SnowflakeDatabase) -> PipelineConfig:
     )
 
 
-def test_values_that_are_refused_before_all_are_read_may_be_of_a_column_that_took_the_name(
+def test_refused_values_may_be_of_a_column_that_took_the_name(
     source: Database, snowflake_database: SnowflakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source.run(

@@ -278,7 +278,7 @@ def test_a_process_is_started_as_the_user_that_is_given() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_command_that_could_not_be_started_is_not_mistaken_for_the_callers_own_group(
+def test_a_command_that_did_not_start_is_not_mistaken_for_the_callers_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[int] = []

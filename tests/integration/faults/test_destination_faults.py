@@ -146,7 +146,7 @@ def test_a_table_that_may_not_be_written_is_told_with_the_remedy(
         assert 0 == sum(counts.copied for counts in worker.report().tables.values())
 
 
-def test_a_destination_without_a_free_connection_ends_the_run_and_the_next_one_continues(
+def test_a_destination_without_a_free_connection_ends_the_run_which_continues_later(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     config = pipeline(engine, source, [destination], *TABLES)
@@ -165,7 +165,7 @@ def test_a_destination_without_a_free_connection_ends_the_run_and_the_next_one_c
     assert_continues(config, source, destination)
 
 
-def test_a_destination_restarted_within_a_batch_ends_the_run_and_the_next_one_continues(
+def test_a_destination_restarted_within_a_batch_ends_the_run_and_the_next_continues(
     engine: Engine, destination_server: EmbeddedPostgres, source: Database, destination: Database
 ) -> None:
     config = pipeline(engine, source, [destination], *TABLES)

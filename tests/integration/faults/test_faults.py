@@ -117,7 +117,7 @@ def test_a_source_that_crashes_within_large_transactions_loses_and_doubles_nothi
     assert [(0,)] == destination.rows("SELECT count(*) FROM notes WHERE name = 'never'")
 
 
-def test_a_run_whose_idle_connection_to_the_destination_was_terminated_ends_with_the_next_change(
+def test_a_run_whose_idle_destination_connection_was_terminated_ends_with_a_change(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     config = pipeline(engine, source, [destination], *TABLES)
@@ -129,7 +129,7 @@ def test_a_run_whose_idle_connection_to_the_destination_was_terminated_ends_with
     assert_continues(config, source, destination)
 
 
-def test_a_batch_whose_connection_was_terminated_in_the_middle_is_not_there_and_comes_again(
+def test_a_batch_whose_connection_was_terminated_is_absent_and_comes_again(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     config = pipeline(engine, source, [destination], *TABLES)
@@ -209,7 +209,7 @@ def test_a_copy_that_was_terminated_when_another_table_was_finished_is_made_anew
 
 # Copies know no engine.
 @only_pgoutput
-def test_a_copy_whose_snapshot_was_lost_when_another_table_was_finished_is_made_anew(
+def test_a_copy_whose_snapshot_was_lost_after_another_table_is_made_again(
     engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source.run("INSERT INTO items VALUES (1, 'old')", "INSERT INTO notes VALUES ('old')")

@@ -262,7 +262,7 @@ def test_everything_that_a_role_lacks_is_told_at_once(shop: Database, role: Role
     assert not any(ROLE_PASSWORD in str(finding) for finding in findings)
 
 
-def test_a_publication_of_somebody_else_that_lacks_a_table_is_told_and_the_remedy_works(shop: Database) -> None:
+def test_a_foreign_publication_without_a_table_is_reported_and_the_remedy_works(shop: Database) -> None:
     shop.run("CREATE TABLE other (id int PRIMARY KEY)", "CREATE PUBLICATION theirs FOR TABLE other")
     config = pipeline(shop.connection, T, TableId("public", "other"), own_publication_name="theirs")
     text = only(preflight(config), "publication")
@@ -304,7 +304,7 @@ def test_a_table_without_a_replica_identity_is_a_warning_and_the_remedy_works(sh
     assert () == preflight(config)
 
 
-def test_a_generated_column_in_the_replica_identity_is_a_warning_and_the_remedy_works(shop: Database) -> None:
+def test_a_generated_column_in_the_replica_identity_is_a_warning_with_a_remedy(shop: Database) -> None:
     shop.run("ALTER TABLE t ADD COLUMN sum int GENERATED ALWAYS AS (id + 1) STORED", "ALTER TABLE t REPLICA IDENTITY FULL")
     config = pipeline(shop.connection, T)
     text = only(preflight(config), "replica_identity", warning=True)
@@ -320,7 +320,7 @@ def test_a_key_of_a_table_that_logs_nothing_is_no_replica_identity(shop: Databas
     only(preflight(pipeline(shop.connection, T)), "replica_identity", warning=True)
 
 
-def test_a_column_that_debezium_cannot_tell_is_told_and_the_other_engine_has_no_concern(shop: Database) -> None:
+def test_a_column_that_debezium_cannot_report_is_reported_for_that_engine_only(shop: Database) -> None:
     shop.run("ALTER TABLE t ADD COLUMN opening timetz")
     text = only(preflight(pipeline(shop.connection, T)), "debezium")
     assert "Table public.t: " in text
@@ -361,7 +361,7 @@ def test_a_server_without_logical_replication_is_told(physical_server: EmbeddedP
     assert "wal_level=replica; change data capture needs logical. Set wal_level = logical" in text
 
 
-def test_a_server_without_a_free_slot_or_walsender_is_told_unless_they_are_the_pipelines_own(
+def test_a_server_without_a_free_slot_or_walsender_for_the_pipeline_is_reported(
     small_server: EmbeddedPostgres,
 ) -> None:
     database = Database(url=small_server.create_database("shop"))

@@ -299,7 +299,7 @@ def role(own_store: Store, source: Database) -> Iterator[str]:
 
 # What is wrong is found before the stream opens, so one engine stands for both.
 @pytest.mark.parametrize("case", BAD_INPUT.values(), ids=BAD_INPUT)
-def test_bad_input_is_one_clear_message_on_the_row_and_in_the_run_and_is_not_tried_again(
+def test_bad_input_is_one_message_on_the_row_and_in_the_run_and_is_not_retried(
     own_store: Store, name: str, role: str, source: Database, case: Refused
 ) -> None:
     source.run(*(statement.format(role=role) for statement in case.statements))
@@ -336,7 +336,7 @@ def test_a_role_with_no_more_than_it_needs_is_enough(
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
-def test_a_server_that_stays_away_is_tried_again_with_longer_and_longer_waits_until_it_is_back(
+def test_a_server_that_stays_away_is_retried_with_growing_waits_until_it_is_back(
     own_store: Store, name: str, source: Database, destination: Database, side: str
 ) -> None:
     with EmbeddedPostgres() as server:

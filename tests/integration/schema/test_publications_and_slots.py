@@ -120,9 +120,7 @@ def test_what_a_slot_retains_grows_with_what_is_written(
     assert after.retained_bytes - before.retained_bytes > 100_000
 
 
-def test_the_exported_snapshot_shows_what_was_there_at_the_consistent_point_and_nothing_later(
-    source: Database, slot: str
-) -> None:
+def test_the_exported_snapshot_shows_the_consistent_point_and_nothing_later(source: Database, slot: str) -> None:
     source.run("CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)")
     with exported_snapshot(source.connection, slot, stopped=bool) as point:
         source.run("INSERT INTO t VALUES (2)")

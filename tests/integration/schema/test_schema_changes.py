@@ -106,7 +106,7 @@ class TestSchemaChanges:
             "ALTER TABLE orders RENAME COLUMN id TO body",
         ],
     )
-    def test_a_name_that_the_destination_still_has_of_a_dropped_column_sets_the_table_aside(
+    def test_a_name_kept_of_a_dropped_column_sets_the_table_aside(
         self, both: PipelineConfig, source: Database, destination: Database, statement: str
     ) -> None:
         source.run("UPDATE orders SET body = 'old' WHERE id < 100")
@@ -211,7 +211,7 @@ class TestSchemaChanges:
             assert [(1, 5), (2, None), (3, None)] == destination.rows("SELECT id, amount FROM orders ORDER BY id")
             assert TableState.STREAMING is table_state(worker, ORDERS)
 
-    def test_rows_without_a_key_are_told_by_their_nulls_although_there_are_none_any_more(
+    def test_rows_without_a_key_are_found_by_nulls_that_the_column_no_longer_allows(
         self, engine: Engine, source: Database, destination: Database
     ) -> None:
         source.run(

@@ -75,7 +75,7 @@ def test_a_look_at_a_pipeline_writes_its_slot_and_health(
     assert wal_size >= 0
 
 
-def test_a_source_that_cannot_be_asked_is_an_error_of_the_pipeline_and_keeps_what_was_seen_last(
+def test_an_unreachable_source_is_an_error_that_keeps_what_was_seen_last(
     store: Store, add: Add, config_database: Database
 ) -> None:
     pipeline_id = add("shop", host="127.0.0.1")

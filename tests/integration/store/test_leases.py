@@ -30,7 +30,7 @@ def test_a_lease_is_free_after_an_error_within(store: Store, other_store: Store)
         pass
 
 
-def test_a_lease_is_free_when_the_connection_of_the_first_run_died_and_the_first_run_notices(
+def test_a_lease_is_free_when_its_connection_died_and_the_first_run_notices(
     store: Store, other_store: Store, config_database: Database
 ) -> None:
     with store.lease(1) as lease:

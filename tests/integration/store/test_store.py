@@ -225,7 +225,7 @@ def test_a_run_that_was_overtaken_writes_nothing_more(store: Store, add: Add) ->
     assert 0 == store.tables("shop")[0].rows_applied
 
 
-def test_a_run_that_streams_clears_the_error_at_once_and_the_failures_after_a_minute(
+def test_a_streaming_run_clears_the_error_at_once_and_the_failures_after_a_minute(
     store: Store, add: Add, config_database: Database
 ) -> None:
     pipeline_id = add("shop")
@@ -270,7 +270,7 @@ def test_two_pipelines_that_name_one_slot_are_refused(store: Store, add: Add) ->
             store.pipeline(mine)
 
 
-def test_two_pipelines_of_a_source_that_names_a_slot_are_refused_until_one_has_its_own(
+def test_two_pipelines_on_a_sources_slot_are_refused_until_one_has_its_own(
     store: Store, add: Add, config_database: Database
 ) -> None:
     add("one", source_slot="shared")

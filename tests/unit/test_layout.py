@@ -1,0 +1,29 @@
+"""Test files are short enough to be read, and their names are sentences that fit on a line."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+FILES = sorted(TESTS.rglob("*.py"))
+
+LINE_LIMIT, NAME_LIMIT = 500, 79
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(TESTS)))
+def test_a_test_file_is_about_one_subject(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= LINE_LIMIT, "split it by subject"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(TESTS)))
+def test_names_of_tests_are_short_enough_to_be_read(file: Path) -> None:
+    named = [node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)]
+    assert [] == [name for name in named if name.startswith("test_") and len(name) > NAME_LIMIT]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(TESTS)))
+def test_no_test_imports_from_another_test(file: Path) -> None:
+    """What two tests share stands in tests/support, or in a conftest."""
+    imported = [node.module or "" for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
+    assert [] == [module for module in imported if module.startswith("tests.") and ".test_" in module]
