@@ -21,7 +21,7 @@ from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfi
 from rosetta_dagster.cdc.copy import snapshot
 from rosetta_dagster.cdc.errors import ChangeUndecodable, DestinationRejected, PreflightFailed, SlotInvalid, TableNotOurs
 from rosetta_dagster.cdc.report import Phase
-from rosetta_dagster.cdc.run import gc_policy as garbage
+from rosetta_dagster.cdc.run import gc_policy
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source import heartbeat
 from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
@@ -693,7 +693,7 @@ class TestRuns:
             left = weakref.ref(circle[0])
             del circle
             assert left() is not None
-            monkeypatch.setattr(garbage, "INTERVAL", 0)
+            monkeypatch.setattr(gc_policy, "INTERVAL", 0)
             wait_until(worker, lambda: left() is None)
         assert gc.isenabled()
 
@@ -706,7 +706,7 @@ class TestRuns:
             "INSERT INTO items VALUES (1)",
             f"SELECT pg_create_logical_replication_slot('{config.slot_name}', 'pgoutput')",
         )
-        with pytest.raises(SlotInvalid, match=r"made anew.*rosetta resync"):
+        with pytest.raises(SlotInvalid, match=r"created again.*rosetta resync"):
             failure(config)
         assert [(0,)] == destination.rows("SELECT * FROM items")
 
