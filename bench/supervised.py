@@ -7,7 +7,7 @@ import sys
 import uuid
 from contextlib import closing
 
-from rosetta_dagster.cdc.run.supervision import supervised
+from rosetta_dagster.cdc.run.supervision import supervise
 from rosetta_dagster.settings import open_store
 
 
@@ -18,7 +18,7 @@ def run_id(pipeline: str) -> str:
 
 def main() -> None:
     name = sys.argv[1]
-    with open_store() as store, closing(supervised(store, name, run_id(name))) as reports:
+    with open_store() as store, closing(supervise(store, name, run_id(name))) as reports:
         for _ in reports:
             pass
 

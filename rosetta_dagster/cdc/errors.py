@@ -8,6 +8,7 @@
     │   ├── TableAltered             a table was altered while its copy began
     │   ├── StreamEnded              the capture engine ended by itself
     │   ├── StreamStalled            the capture engine is silent although the source is not
+    │   ├── SpoolUnavailable         the directory for temporary files is full or cannot be written
     │   ├── LeaseHeld                another run holds this pipeline
     │   ├── WatermarkMoved           another run has written this pipeline's watermark
     │   └── Unexpected               Rosetta itself failed
@@ -90,6 +91,10 @@ class StreamEnded(TransientError):
 
 class StreamStalled(TransientError):
     """The capture engine is silent although the source is not."""
+
+
+class SpoolUnavailable(TransientError):
+    """The directory for temporary files is full or cannot be written."""
 
 
 class LeaseHeld(TransientError):

@@ -1,9 +1,9 @@
-"""What a run has done so far, kept where the thread that replicates writes it and the one that reports reads it."""
+"""What a run has done so far. The thread that replicates writes it, and the thread that supervises the run reads it."""
 
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -33,7 +33,7 @@ class TableCounts:
     deleted: int = 0
     truncated: int = 0
     last_change_at: datetime | None = None
-    #: Up to where the source's log was durable when the last change was; it moves only when the table changes.
+    #: Up to where the source's log was applied with the table's last change; it moves only when the table changes.
     last_lsn: Lsn | None = None
 
     @property
@@ -42,26 +42,44 @@ class TableCounts:
         return self.inserted + self.updated + self.deleted + self.truncated
 
 
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """Changes of a table that is being copied, which wait in its spool until the copy is complete."""
+
+    changes: int = 0
+    bytes: int = 0
+    #: When the oldest of them were committed at the source; None when there are none, or that is not known.
+    oldest_commit_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One look at a run."""
+    """A run as it is at one moment."""
 
     phase: Phase = Phase.STARTING
     tables: dict[TableId, TableCounts] = field(default_factory=dict)
-    #: How far each table has come, and why when it was set aside.
+    #: The state of each table, and why it is set aside if it is.
     states: dict[TableId, tuple[TableState, str | None]] = field(default_factory=dict)
+    #: What waits for each copy beside the stream, by destination and table.
+    spooled: Mapping[tuple[str, TableId], Spooled] = field(default_factory=dict)
     #: Up to where the source's log is durable at every destination.
     applied_lsn: Lsn | None = None
     #: Commit time, at the source, of the last change applied.
     last_commit_at: datetime | None = None
-    #: Seconds from that commit until it was durable at every destination.
+    #: Seconds from that commit until it was durable at every destination. While changes wait for a copy beside the stream:
+    #: at least the age of the oldest of them.
     lag_seconds: float | None = None
     #: When changes were last durable at every destination, or the slot confirmed to be caught up (monotonic seconds).
     last_success: float | None = None
 
+    @property
+    def oldest_spooled_at(self) -> datetime | None:
+        """Commit time, at the source, of the oldest change that waits for a copy beside the stream."""
+        return min((each.oldest_commit_at for each in self.spooled.values() if each.oldest_commit_at), default=None)
+
 
 class Applied(NamedTuple):
-    """Changes that were delivered together."""
+    """A delivery that every destination holds."""
 
     counts: Counts
     #: Up to where the source's log was read with them.
@@ -76,27 +94,40 @@ class Reporter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._report = Report()
+        #: The lag of what was applied last, without what waits in spools.
+        self._applied_lag: float | None = None
 
     def read(self) -> Report:
+        """Return the report as it is now."""
         with self._lock:
             return self._report
 
     def enter(self, phase: Phase) -> None:
+        """Record what the run does from now on."""
         with self._lock:
             self._report = replace(self._report, phase=phase)
 
     def table(self, table: TableId, state: TableState, error: str | None = None) -> None:
-        """The table has come so far; the error is why it was set aside."""
+        """Record the state of a table; the error is why it was set aside."""
         with self._lock:
             self._report = replace(self._report, states={**self._report.states, table: (state, error)})
 
+    def spooled(self, destination: str, sizes: Mapping[TableId, Spooled]) -> None:
+        """Record what waits now for the copies beside the stream at this destination."""
+        with self._lock:
+            others = {key: size for key, size in self._report.spooled.items() if key[0] != destination}
+            spooled = others | {(destination, table): size for table, size in sizes.items()}
+            self._report = replace(self._report, spooled=spooled)
+            self._report = replace(self._report, lag_seconds=self._lag())
+
     def copied(self, table: TableId, row_count: int) -> None:
+        """Record that this many rows of a table were copied."""
         with self._lock:
             counts = self._report.tables.get(table, TableCounts())
             self._put({table: replace(counts, copied=counts.copied + row_count)})
 
     def applied(self, parts: Sequence[Applied]) -> None:
-        """These are durable at every destination since a moment ago; they are in order."""
+        """Record deliveries that every destination has just made durable, in order."""
         counts: dict[TableId, Counter[Operation]] = defaultdict(Counter)
         last: dict[TableId, Applied] = {}
         for part in parts:
@@ -105,12 +136,14 @@ class Reporter:
                 last[table] = part
         committed_at = next((part.committed_at for part in reversed(parts) if part.committed_at), None)
         with self._lock:
+            if committed_at is not None:
+                self._applied_lag = seconds_since(committed_at)
             self._put({table: self._add(table, of_table, last[table]) for table, of_table in counts.items()})
             self._report = replace(
                 self._report,
                 applied_lsn=parts[-1].lsn,
                 last_commit_at=committed_at or self._report.last_commit_at,
-                lag_seconds=_seconds_since(committed_at) if committed_at else self._report.lag_seconds,
+                lag_seconds=self._lag(),
                 last_success=time.monotonic(),
             )
 
@@ -126,10 +159,16 @@ class Reporter:
             last_lsn=last.lsn,
         )
 
+    def _lag(self) -> float | None:
+        oldest = self._report.oldest_spooled_at
+        if oldest is None:
+            return self._applied_lag
+        return max(seconds_since(oldest), self._applied_lag or 0.0)
+
     def _put(self, tables: dict[TableId, TableCounts]) -> None:
         self._report = replace(self._report, tables={**self._report.tables, **tables})
 
 
-def _seconds_since(committed_at: datetime) -> float:
-    """By two clocks, of which the source's may be ahead."""
+def seconds_since(committed_at: datetime) -> float:
+    """Return how long ago the source committed something; 0 when its clock is ahead of ours."""
     return max(0.0, (datetime.now(UTC) - committed_at).total_seconds())

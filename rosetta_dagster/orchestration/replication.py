@@ -9,7 +9,7 @@ import dagster as dg
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import LeaseHeld, RosettaError
 from rosetta_dagster.cdc.report import Report
-from rosetta_dagster.cdc.run.supervision import WorkerStuck, supervised
+from rosetta_dagster.cdc.run.supervision import WorkerStuck, supervise
 from rosetta_dagster.cdc.run.worker import unexpected
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.orchestration.checks import failed_run
@@ -79,7 +79,7 @@ def _claim(context: dg.AssetExecutionContext, store: Store, name: str) -> bool:
 def _run(context: dg.AssetExecutionContext, store: Store, name: str, events: Events) -> dict[str, dg.MetadataValue]:
     report = Report()
     try:
-        with closing(supervised(store, name, context.run.run_id)) as reports:
+        with closing(supervise(store, name, context.run.run_id)) as reports:
             try:
                 for report in reports:
                     events.note(report)

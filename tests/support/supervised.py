@@ -48,7 +48,7 @@ class Run:
 
     def _run(self) -> None:
         try:
-            with closing(supervision.supervised(self._store, self._name, "a-run")) as reports:
+            with closing(supervision.supervise(self._store, self._name, "a-run")) as reports:
                 for _ in reports:
                     pass
         except RosettaError as error:

@@ -5,7 +5,7 @@ from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import Held
-from rosetta_dagster.cdc.run.run import schemas_at_the_start
+from rosetta_dagster.cdc.run.engine import starting_schemas
 from tests.support.changes import insert, table
 
 ITEMS = table("id")
@@ -92,7 +92,7 @@ def test_the_stream_begins_with_the_columns_of_the_destination_furthest_behind()
     ahead, behind = (replace(held_up_to(lsn, lsn, 0), copied={ITEMS.id: copied_at(5, "1:1:")}) for lsn in (30, 20))
     ahead, behind = replace(ahead, schemas={ITEMS.id: now}), replace(behind, schemas={ITEMS.id: before})
     for order in ([ahead, behind], [behind, ahead]):
-        assert {ITEMS.id: before} == schemas_at_the_start(order)
+        assert {ITEMS.id: before} == starting_schemas(order)
 
 
 def test_a_destination_that_has_set_the_table_aside_does_not_count() -> None:
@@ -101,8 +101,8 @@ def test_a_destination_that_has_set_the_table_aside_does_not_count() -> None:
     follows = replace(held_up_to(20, 20, 0), copied=copied, schemas={ITEMS.id: now})
     left_out = replace(held_up_to(20, 20, 0), copied=copied, schemas={ITEMS.id: before}, set_aside={ITEMS.id: "It broke."})
     for order in ([follows, left_out], [left_out, follows]):
-        assert {ITEMS.id: now} == schemas_at_the_start(order)
-    assert {ITEMS.id: before} == schemas_at_the_start([left_out])
+        assert {ITEMS.id: now} == starting_schemas(order)
+    assert {ITEMS.id: before} == starting_schemas([left_out])
 
 
 def test_the_columns_of_a_copy_are_of_when_it_was_made() -> None:
@@ -111,4 +111,4 @@ def test_the_columns_of_a_copy_are_of_when_it_was_made() -> None:
     copied_later = Held(copied={ITEMS.id: copied_at(40, "1:1:")}, schemas={ITEMS.id: now})
     unfinished = Held(schemas={ITEMS.id: now, ORDERS.id: ORDERS})
     for order in ([behind, copied_later, unfinished], [unfinished, copied_later, behind]):
-        assert {ITEMS.id: before, ORDERS.id: ORDERS} == schemas_at_the_start(order)
+        assert {ITEMS.id: before, ORDERS.id: ORDERS} == starting_schemas(order)

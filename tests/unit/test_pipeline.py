@@ -12,6 +12,7 @@ import pytest
 from rosetta_dagster.cdc.change.batch import Batch, compact
 from rosetta_dagster.cdc.change.event import Operation
 from rosetta_dagster.cdc.change.position import Lsn, Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import Destination, FlushPolicy, Held
 from rosetta_dagster.cdc.errors import ChangeUndecodable, DestinationUnavailable
@@ -93,6 +94,9 @@ class FakeDestination:
     def note(self, lsn: Lsn) -> None:
         self.noted.append(lsn)
 
+    def finish_copy(self, table: TableSchema) -> None:
+        """Nothing is kept of copies."""
+
 
 @dataclass
 class FakeHeartbeat:
@@ -132,9 +136,9 @@ class Run:
         return self.reporter.read().tables
 
 
-def replica(destination: FakeDestination, held: Held) -> Replica:
-    """A run calls nothing but `apply`, so the fake has nothing else."""
-    return Replica(cast(Destination, destination), held)
+def replica(destination: FakeDestination, held: Held, reporter: Reporter | None = None) -> Replica:
+    """A run calls nothing but `apply` and `note`, so the fake has nothing else."""
+    return Replica(cast(Destination, destination), held, reporter=reporter or Reporter())
 
 
 def run_of(deliveries: Iterable[Delivery | None], *held: Held, refused: int | None = None) -> Run:
@@ -223,7 +227,7 @@ def test_a_delivery_that_repeats_within_a_run_is_applied_once() -> None:
 
 def test_changes_that_the_copy_holds_are_left_out() -> None:
     run = run_of([FIRST])
-    run.replicas[0].copied(ITEMS.id, SnapshotPoint(Lsn(200), XidSnapshot(2, 2, frozenset())))
+    run.replicas[0].complete_copy(ITEMS, SnapshotPoint(Lsn(200), XidSnapshot(2, 2, frozenset())))
     run.start()
     assert ["commit 0/82"] == run.journal
 
@@ -268,7 +272,7 @@ def test_a_copy_is_noted_beside_those_before_it() -> None:
     orders = table("id", name="orders")
     early, late = (SnapshotPoint(Lsn(lsn), XidSnapshot(lsn, lsn, frozenset())) for lsn in (100, 200))
     one = replica(FakeDestination("a", []), Held(watermark=FIRST.watermark, copied={ITEMS.id: early}))
-    one.copied(orders.id, late)
+    one.complete_copy(orders, late)
     assert Held(watermark=FIRST.watermark, copied={ITEMS.id: early, orders.id: late}) == one.held
 
 
@@ -337,7 +341,7 @@ def test_held_changes_are_applied_in_a_silence_when_they_have_waited_long_enough
     # Each look at the stream takes 25 seconds.
     clock = SimpleNamespace(monotonic=lambda: 25.0 * (length - len(run.stream.deliveries)))
     monkeypatch.setattr(pipeline, "time", clock)
-    monkeypatch.setattr("rosetta_dagster.cdc.stream.replica.time", clock)
+    monkeypatch.setattr("rosetta_dagster.cdc.stream.pending_batch.time", clock)
     run.start()
     assert ["heard 0/82", "idle", "idle", "idle"] == run.beats[:4]
     assert ["a applies", "commit 0/82"] == run.journal
@@ -374,7 +378,8 @@ def test_what_comes_while_a_batch_is_being_applied_is_applied_together_after_it(
     # The first batch is durable when everything else was delivered, and not before.
     run.start(stopped=lambda: let_it_begin(run, begins))
     assert [compact(FIRST.changes), compact([*SECOND.changes, *third.changes])] == [batch for batch, _ in applied(run)]
-    assert ["a applies", "a applies", "commit 0/82", "commit 0/A0", "commit 0/B4"] == run.journal
+    # What is settled together is committed at once.
+    assert ["a applies", "a applies", "commit 0/B4"] == run.journal
 
 
 def test_no_more_is_requested_after_a_small_delivery_while_destinations_are_busy(
@@ -487,6 +492,6 @@ def test_the_commit_time_is_reported() -> None:
 def test_changes_that_waited_for_a_late_table_are_counted_once_they_are_applied() -> None:
     one = replica(FakeDestination("a", []), Held())
     assert 2 == one.take(FIRST, 1).total()
-    one.apply_late(SECOND.changes)
+    one.take_spooled(SECOND.changes)
     assert {(ITEMS.id, Operation.UPDATE): 1, (ITEMS.id, Operation.DELETE): 1} == one.take(delivery_of(lsn=0x200), 2)
     assert not one.take(delivery_of(lsn=0x210), 3)

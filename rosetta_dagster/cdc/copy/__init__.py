@@ -1,4 +1,4 @@
-"""How rows that exist already reach a destination: first copies, and copies beside the stream.
+"""How the rows that a table has already reach a destination: first copies, and copies beside the stream.
 
-It may know sources and destinations by their contracts, and nothing of the stream that follows a copy.
+It knows sources and destinations by their contracts, and nothing of the stream that follows a copy.
 """

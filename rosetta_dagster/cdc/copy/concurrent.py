@@ -1,143 +1,236 @@
-"""Copies tables while the stream goes on, and holds their changes back until the copy is complete.
+"""Copies tables while the stream goes on, and keeps their changes in spools until the rows are at the destination.
 
-From the moment a table is to be copied, its changes go into a spool. When its rows are there, the spooled changes that the
-copy does not hold are applied, a run at a time between two deliveries, and with the last of them the table joins the others.
-A run that ends before that loses nothing: the copy is not complete, so the next run begins it anew, at a later point.
+From the moment a copy starts, the changes of its tables go into spools. Once a table's rows are loaded, the spooled changes
+that the copy does not hold are applied, in batches as large as the destination wants them. With the last of them the table
+joins the stream. A run that ends before that loses nothing: the copy is not complete, so the next run copies the table
+again, as of a later point.
 
-Threads: `start` starts the thread `copy`, `close` ends it and waits for it. It reads the source and loads rows; whatever
-the destination allows to one thread only, it asks of the thread that replicates, which does it in `serve`.
+Threads: each copy owns a thread `copy`, from `ConcurrentCopies.start` until `close` returns. It reads the source and loads
+rows. Everything that a destination allows to one thread only is done by the thread that replicates, in `run_pending`.
 """
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple, Protocol, TypeAlias
 
 from rosetta_dagster.cdc.change.event import Change
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
-from rosetta_dagster.cdc.copy.snapshot import Ledger
+from rosetta_dagster.cdc.copy.snapshot import CopyObserver
 from rosetta_dagster.cdc.copy.spool import Spool
+from rosetta_dagster.cdc.errors import StreamStalled
+from rosetta_dagster.cdc.report import Spooled
 from rosetta_dagster.cdc.source.slots import SnapshotStopped
 from rosetta_dagster.cdc.table_id import TableId
 
-#: How often the copying thread looks whether it is to stop while it waits, in seconds.
-_POLL = 0.2
+#: Seconds between two checks whether to stop, while a copy waits for the thread that replicates.
+_STOP_POLL = 0.2
+
+#: Seconds that copies may take to end when the run ends, before the process has to.
+CLOSE_TIMEOUT = 20.0
 
 
-@dataclass(slots=True)
-class _Late:
-    """One table that is being copied."""
-
-    schema: TableSchema
-    spool: Spool = field(default_factory=Spool)
-    #: Whether its rows are at the destination.
-    is_copied: bool = False
+#: Copies tables: reports to the observer, and raises `SnapshotStopped` soon after the second argument returns true.
+Copying: TypeAlias = Callable[[CopyObserver, Callable[[], bool]], None]
 
 
-class Latecomers:
-    """The tables of one destination that are copied beside the stream. Keeps the contract of `Ledger`."""
+class CopyTarget(Protocol):
+    """What copies need of the destination's stream. Called by the thread that replicates."""
 
-    def __init__(
-        self,
-        tables: Sequence[TableSchema],
-        *,
-        begin: Callable[[Sequence[TableSchema], Sequence[TableSchema], SnapshotPoint], None],
-        apply: Callable[[Sequence[Change]], None],
-        complete: Callable[[TableSchema, SnapshotPoint], None],
-    ) -> None:
-        """`begin`, `apply` and `complete` are called by the thread that replicates: with the point before the first row,
-        with spooled changes that the copy does not hold, and when nothing is left.
-        """
-        self._tables: dict[TableId, _Late] = {table.id: _Late(table) for table in tables}
-        self._begin = begin
-        self._apply = apply
-        self._complete = complete
-        #: What `start` was told.
-        self._beginning: tuple[Sequence[TableSchema], Sequence[TableSchema], SnapshotPoint] | None = None
+    def begin_copy(self, tables: Sequence[TableSchema], resumed: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        """Prepare the destination for rows of these tables, as of this point. Durable on return."""
+
+    def has_room(self) -> bool:
+        """Return whether the next batch can take more changes."""
+
+    def take_spooled(self, changes: Sequence[Change]) -> None:
+        """Add spooled changes to the next batch. Start to apply it if it is full and no other batch is being applied."""
+
+    def complete_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
+        """Wait until everything that was added is durable, and record that the copy of the table is complete."""
+
+
+class _Start(NamedTuple):
+    """What a copy begins with."""
+
+    tables: Sequence[TableSchema]
+    resumed: Sequence[TableSchema]
+    point: SnapshotPoint
+
+
+class _Copy:
+    """One thread `copy`, which copies some tables as of one point. Implements `CopyObserver`."""
+
+    def __init__(self) -> None:
+        #: Set by the thread `copy`, once the point is known.
+        self._requested: _Start | None = None
         self._has_begun = threading.Event()
-        self._copied: deque[TableSchema] = deque()
+        self._loaded: deque[TableSchema] = deque()
         self._stopping = threading.Event()
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
 
-    def launch(self, copy: Callable[[Ledger], None]) -> None:
-        """Begin copying; `copy` copies the tables and tells this ledger."""
+    @property
+    def point(self) -> SnapshotPoint | None:
+        """What the copies of its tables stand for; None until the thread knows it."""
+        return None if self._requested is None else self._requested.point
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def launch(self, copy: Copying) -> None:
         self._thread = threading.Thread(target=self._run, args=[copy], name="copy", daemon=True)
         self._thread.start()
 
-    def is_stopping(self) -> bool:
-        """Whether the copying thread is to end."""
-        return self._stopping.is_set()
-
     def start(self, tables: Sequence[TableSchema], resumed: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        self._beginning = (tables, resumed, point)
-        while not self._has_begun.wait(_POLL):
+        """Wait until the thread that replicates has prepared the destination. `SnapshotStopped` when told to stop."""
+        self._requested = _Start(tables, resumed, point)
+        while not self._has_begun.wait(_STOP_POLL):
             if self._stopping.is_set():
                 raise SnapshotStopped
 
     def finish(self, table: TableSchema) -> None:
-        self._copied.append(table)
+        self._loaded.append(table)
 
-    def divert(self, changes: Sequence[Change]) -> Sequence[Change]:
-        """The changes of other tables; those of these go into the spool."""
-        if not self._tables or not any(change.table.id in self._tables for change in changes):
-            return changes
-        late: dict[TableId, list[Change]] = {}
-        for change in changes:
-            if change.table.id in self._tables:
-                late.setdefault(change.table.id, []).append(change)
-        for table, run in late.items():
-            self._tables[table].spool.put(self._lacking(run))
-        return [change for change in changes if change.table.id not in late]
-
-    def serve(self) -> bool:
-        """Do what the copying thread waits for, at most one run of spooled changes; whether there are more.
-
-        Raises what ended the copying.
-        """
+    def begin_if_requested(self, target: CopyTarget) -> None:
+        """Prepare the destination if the thread waits for it. Raise the error that ended the thread."""
         if self._error is not None:
             raise self._error
-        if self._beginning is not None and not self._has_begun.is_set():
-            self._begin(*self._beginning)
+        if self._requested is not None and not self._has_begun.is_set():
+            target.begin_copy(*self._requested)
             self._has_begun.set()
-        while self._copied:
-            self._tables[self._copied.popleft().id].is_copied = True
-        waiting = [late for late in self._tables.values() if late.is_copied]
-        if waiting:
-            self._drain(waiting[0])
-        return bool(waiting)
 
-    def close(self, timeout: float) -> bool:
-        """End the copying thread; whether it has ended within so many seconds."""
+    def take_loaded(self) -> list[TableId]:
+        """Return the tables whose rows have been loaded since the last call."""
+        return [self._loaded.popleft().id for _ in range(len(self._loaded))]
+
+    def missing_changes(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """Return the changes that the copy does not hold; all of them until the point is known."""
+        point = self.point
+        return changes if point is None else [change for change in changes if not point.xids.holds(change.xid)]
+
+    def stop(self) -> None:
         self._stopping.set()
+
+    def wait_until_ended(self, timeout: float) -> None:
         if self._thread is not None:
             self._thread.join(timeout)
-        for late in self._tables.values():
-            late.spool.close()
-        return self._thread is None or not self._thread.is_alive()
 
-    def _lacking(self, changes: Sequence[Change]) -> Sequence[Change]:
-        """The changes that the copy does not hold, as far as that is known yet."""
-        if self._beginning is None:
-            return changes
-        xids = self._beginning[2].xids
-        return [change for change in changes if not xids.holds(change.xid)]
-
-    def _drain(self, late: _Late) -> None:
-        assert self._beginning is not None, "nothing is copied before it has begun"
-        changes = late.spool.take()
-        if changes:
-            self._apply(self._lacking(changes))
-            return
-        self._complete(late.schema, self._beginning[2])
-        late.spool.close()
-        del self._tables[late.schema.id]
-
-    def _run(self, copy: Callable[[Ledger], None]) -> None:
+    def _run(self, copy: Copying) -> None:
         try:
-            copy(self)
+            copy(self, self._stopping.is_set)
         except SnapshotStopped:
             return
-        except Exception as error:  # noqa: BLE001 - whatever it is, the thread that replicates raises it
+        except Exception as error:  # noqa: BLE001 - the thread that replicates raises it, whatever it is
             self._error = error
+
+
+@dataclass(slots=True)
+class _CopiedTable:
+    """One table that is being copied."""
+
+    schema: TableSchema
+    copy: _Copy
+    spool: Spool = field(default_factory=Spool)
+    #: Whether its rows are at the destination.
+    is_loaded: bool = False
+
+
+class ConcurrentCopies:
+    """The tables of one destination that are copied beside the stream. Used by the thread that replicates."""
+
+    def __init__(self) -> None:
+        self._copies: list[_Copy] = []
+        self._tables: dict[TableId, _CopiedTable] = {}
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a copy has not ended yet."""
+        return bool(self._copies)
+
+    @property
+    def has_spooled_work(self) -> bool:
+        """Whether a table whose rows are loaded waits for its spooled changes."""
+        return any(table.is_loaded for table in self._tables.values())
+
+    @property
+    def tables(self) -> Collection[TableId]:
+        """The tables that are being copied."""
+        return self._tables.keys()
+
+    def spooled(self) -> Mapping[TableId, Spooled]:
+        """Return what waits in the spools that are not empty."""
+        return {table: copied.spool.size for table, copied in self._tables.items() if not copied.spool.is_empty}
+
+    def start(self, tables: Sequence[TableSchema], copy: Copying) -> None:
+        """Start to copy the tables. From now on their changes are spooled.
+
+        `copy` runs in a thread of its own. Tables can be added at any time; one table is copied once at a time.
+        """
+        started = _Copy()
+        self._copies.append(started)
+        self._tables |= {table.id: _CopiedTable(table, started) for table in tables}
+        started.launch(copy)
+
+    def divert(self, changes: Sequence[Change], committed_at: datetime | None) -> Sequence[Change]:
+        """Spool the changes of tables that are being copied. Return the others."""
+        if not self._tables or not any(change.table.id in self._tables for change in changes):
+            return changes
+        diverted: dict[TableId, list[Change]] = {}
+        for change in changes:
+            if change.table.id in self._tables:
+                diverted.setdefault(change.table.id, []).append(change)
+        for table, of_table in diverted.items():
+            copied = self._tables[table]
+            copied.spool.put(copied.copy.missing_changes(of_table), committed_at)
+        return [change for change in changes if change.table.id not in diverted]
+
+    def run_pending(self, target: CopyTarget) -> None:
+        """Prepare the destination for copies that wait for it, and apply spooled changes while its batches have room.
+
+        Raise the error that ended a copy.
+        """
+        for copy in self._copies:
+            copy.begin_if_requested(target)
+            for table in copy.take_loaded():
+                self._tables[table].is_loaded = True
+        for copied in [each for each in self._tables.values() if each.is_loaded]:
+            self._drain(copied, target)
+        in_use = {id(copied.copy) for copied in self._tables.values()}
+        self._copies = [copy for copy in self._copies if id(copy) in in_use or copy.is_running]
+
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Stop all copies and wait until their threads have ended; `StreamStalled` when one does not end in time."""
+        deadline = time.monotonic() + timeout
+        for copy in self._copies:
+            copy.stop()
+        for copy in self._copies:
+            copy.wait_until_ended(max(0.0, deadline - time.monotonic()))
+        for copied in self._tables.values():
+            copied.spool.close()
+        if any(copy.is_running for copy in self._copies):
+            raise StreamStalled(
+                f"The copying of tables did not end within {timeout:.0f} seconds.",
+                "Its connections end with this process; the run restarts by itself.",
+            )
+
+    def _drain(self, copied: _CopiedTable, target: CopyTarget) -> None:
+        """Add all spooled changes to the next batches, as far as there is room. Complete the table once none is left.
+
+        One delivery is spooled between two calls, and a call takes everything that fits: so a spool empties for as long as
+        the destination keeps up with the stream.
+        """
+        while not copied.spool.is_empty:
+            if not target.has_room():
+                return
+            target.take_spooled(copied.copy.missing_changes(copied.spool.take()))
+        point = copied.copy.point
+        assert point is not None, "rows are loaded as of a point"
+        target.complete_copy(copied.schema, point)
+        copied.spool.close()
+        del self._tables[copied.schema.id]

@@ -1,19 +1,19 @@
-"""Copies the rows that tables hold already, as of one point of the stream, so that the stream continues from there.
+"""Copies the rows that tables have already, as of one point of the stream, so that the stream continues from there.
 
-The point is exported by a replication slot when it is created, which is the one moment at which PostgreSQL ties a snapshot
-to a place in the log exactly. Every reader imports it, so all tables, and all ranges of a table, are of the same moment.
-Readers work in parallel: over tables, and over ranges of pages within a table.
+A replication slot exports the point when it is created: the one moment at which PostgreSQL ties a snapshot to an exact place
+in the log. Every reader imports it, so all tables, and all ranges of a table, are of the same moment. Readers work in
+parallel, over tables and over ranges of pages within a table.
 
-A copy that was broken off is resumed as of a later point. The ranges that it has are right but for the rows that were
-written since, which are read again, and those that went, which are told by reading all keys. That takes a key: rows without
-one cannot be replaced, and are copied anew.
+An unfinished copy is resumed as of a later point. The ranges that were copied are right except for rows written since, which
+are read again, and rows deleted since, which are found by reading all keys. That takes a key: a table without one is copied
+from scratch.
 
-A snapshot keeps rows as they were, not columns: a table that is altered meanwhile is read as it is by then, and one that is
-written anew is empty. So each reader looks at the table once more after it has read, when its lock keeps others from
-altering it.
+A snapshot preserves rows, not columns: a table that is altered meanwhile is read with its new columns, and a table that is
+rewritten reads as empty. So each reader checks the table again after it has read, while its lock keeps others from altering
+the table.
 
-Threads: a copy starts its workers and joins them before it returns or raises. A worker takes connections that are idle, or
-opens them; whoever starts the copy closes them once the workers have ended.
+Threads: a copy starts its workers and joins them before it returns or raises. A worker takes idle connections, or opens new
+ones. The thread that started the copy closes them once the workers have ended.
 """
 
 import threading
@@ -44,34 +44,34 @@ from rosetta_dagster.cdc.table_id import TableId
 READER_COUNT = 4
 
 
-class Ledger(Protocol):
-    """Keeps the books of a copy. Called by the thread that copies the tables."""
+class CopyObserver(Protocol):
+    """Records how a copy proceeds. Called by the thread that started it."""
 
     def start(self, tables: Sequence[TableSchema], resumed: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        """These tables are about to be copied as of this point: from the beginning, and from where they were broken off."""
+        """Record that these tables are copied as of this point: from scratch, and continued. Called before the first row."""
 
     def finish(self, table: TableSchema) -> None:
-        """The destination holds the table as of the point."""
+        """Record that all rows of the table are loaded."""
 
 
-#: What the server says of a snapshot whose connection is gone, from version 17 on and before.
+#: What the server reports for a snapshot whose connection is gone: from version 17 on, and before.
 _NO_SNAPSHOT = (psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What one reader copies at a time."""
+    """A range of a table that one reader copies."""
 
     table: TableSchema
     pages: PageRange
-    #: Whether rows with these keys may be at the destination already.
+    #: Whether the destination may hold rows with the same keys already.
     replacing: bool = False
-    #: Only rows that a transaction from this one on has written; None: all.
+    #: Only rows that were written by this transaction or a later one; None: all rows.
     since_xid: int | None = None
 
 
 def copy_statement(part: Part, *, binary: bool = False) -> sql.Composed:
-    """The statement that reads a part in COPY's text or binary format."""
+    """Return the statement that reads a part in COPY's text or binary format."""
     columns = sql.SQL(", ").join(map(sql.Identifier, part.table.column_names))
     relation, first_page, end_page = part.pages
     conditions: list[sql.Composable] = []
@@ -80,7 +80,7 @@ def copy_statement(part: Part, *, binary: bool = False) -> sql.Composed:
     if end_page is not None:
         conditions.append(sql.SQL("ctid < {}::tid").format(sql.Literal(f"({end_page},0)")))
     if part.since_xid is not None:
-        # A transaction id of 32 bits has no order but its age.
+        # Transaction ids of 32 bits wrap around, so they are compared by age.
         conditions.append(sql.SQL("age(xmin) <= age({}::xid)").format(sql.Literal(str(part.since_xid % (1 << 32)))))
     where = sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")
     options = sql.SQL(" (FORMAT binary)" if binary else "")
@@ -90,7 +90,7 @@ def copy_statement(part: Part, *, binary: bool = False) -> sql.Composed:
 
 
 def keys_statement(table: TableSchema) -> sql.Composed:
-    """The statement that reads all keys of a table in COPY's text format."""
+    """Return the statement that reads all keys of a table in COPY's text format."""
     columns = sql.SQL(", ").join(map(sql.Identifier, table.key))
     return sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(columns, sql.Identifier(*table.id))
 
@@ -100,27 +100,31 @@ def copy_tables(
     tables: Sequence[TableSchema],
     begun: Mapping[TableId, BegunCopy],
     point: ConsistentPoint,
-    ledger: Ledger,
+    observer: CopyObserver,
 ) -> None:
-    """Copy the tables as of the point, which must stay exported meanwhile; those that were begun are resumed if they can be.
+    """Copy the tables as of the point, which must stay exported meanwhile. Copies that were begun are resumed if possible.
 
     `SnapshotStopped` when told to stop.
     """
-    with source_errors(copier.source), connect(copier.source) as connection, _seeing(connection, point.snapshot_name):
+    with (
+        source_errors(copier.source),
+        connect(copier.source) as connection,
+        _as_of_snapshot(connection, point.snapshot_name),
+    ):
         _verify_columns(connection, tables)
-        seen = SnapshotPoint(point.lsn, _transactions_seen(connection))
+        seen = SnapshotPoint(point.lsn, _current_snapshot(connection))
         resumed = [table for table in tables if can_resume(connection, table, begun.get(table.id))]
         fresh = [table for table in tables if table not in resumed]
-        ledger.start(fresh, resumed, seen)
-        parts = [part for table in fresh for part in _all_of(connection, table)]
-        parts += [part for table in resumed for part in _rest_of(connection, table, begun[table.id])]
-        copier.copy(parts, point.snapshot_name, seen.xids.xmin, ledger)
+        observer.start(fresh, resumed, seen)
+        parts = [part for table in fresh for part in _all_parts(connection, table)]
+        parts += [part for table in resumed for part in _remaining_parts(connection, table, begun[table.id])]
+        copier.copy(parts, point.snapshot_name, seen.xids.xmin, observer)
 
 
 def _verify_columns(connection: "psycopg.Connection[Any]", tables: Sequence[TableSchema]) -> None:
-    """`TableAltered` when a table has other columns at the point than it had when they were read.
+    """Raise `TableAltered` when a table's columns at the point differ from those that were read before.
 
-    A column that came in between would be copied by nobody: its values are held by the point, and not read.
+    A column that was added in between would never be copied: the point holds its values, and the copy does not read them.
     """
     now = read_schemas(connection, [table.id for table in tables])
     altered = [table for table in tables if table.id not in now or now[table.id].columns != table.columns]
@@ -129,7 +133,7 @@ def _verify_columns(connection: "psycopg.Connection[Any]", tables: Sequence[Tabl
 
 
 def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy | None) -> bool:
-    """Whether the ranges that are copied are still ranges of this table."""
+    """Return whether the ranges that were copied are still ranges of this table."""
     if begun is None or begun.table is None or not begun.ranges or not table.key:
         return False
     relations = {relation for relation, _ in snapshot_relations(connection, table.id)}
@@ -137,7 +141,7 @@ def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun:
     return is_same and all(copied.pages.relation in relations for copied in begun.ranges)
 
 
-def _all_of(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[Part]:
+def _all_parts(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[Part]:
     return [
         Part(table=table, pages=pages)
         for relation, page_count in snapshot_relations(connection, table.id)
@@ -145,8 +149,8 @@ def _all_of(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[P
     ]
 
 
-def _rest_of(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy) -> list[Part]:
-    """The ranges that are not copied, and rows of the others that were written since."""
+def _remaining_parts(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy) -> list[Part]:
+    """Return the ranges that were not copied, and the others again for the rows that were written since."""
     covered = [copied.pages for copied in begun.ranges]
     missing = [
         Part(table=table, pages=pages, replacing=True)
@@ -157,22 +161,22 @@ def _rest_of(connection: "psycopg.Connection[Any]", table: TableSchema, begun: B
     return missing + again
 
 
-def _transactions_seen(connection: "psycopg.Connection[Any]") -> XidSnapshot:
+def _current_snapshot(connection: "psycopg.Connection[Any]") -> XidSnapshot:
     row = connection.execute("SELECT pg_current_snapshot()::text").fetchone()
     assert row is not None, "the function returns one row"
     return XidSnapshot.parse(row[0])
 
 
 @contextmanager
-def _seeing(connection: "psycopg.Connection[Any]", snapshot_name: str) -> Iterator[None]:
-    """The connection sees the source as of the snapshot. Its locks end with that."""
+def _as_of_snapshot(connection: "psycopg.Connection[Any]", snapshot_name: str) -> Iterator[None]:
+    """Within the block, let the connection see the source as of the snapshot. Its locks end with the block."""
     try:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_name)))
     except _NO_SNAPSHOT:
         raise SourceUnavailable(
             "The connection to the source that held the snapshot of the copy was lost.",
-            "The run restarts by itself, and goes on with what is not finished.",
+            "The run restarts by itself, and continues the copies that are not finished.",
         ) from None
     yield
     connection.execute("ROLLBACK")
@@ -180,14 +184,14 @@ def _seeing(connection: "psycopg.Connection[Any]", snapshot_name: str) -> Iterat
 
 def _altered(table: TableSchema) -> TableAltered:
     return TableAltered(
-        f"Table {table.id} was altered or written anew at the source while it was copied.",
-        "The run restarts by itself, and copies the table as it is then.",
+        f"Table {table.id} was altered or rewritten at the source while it was copied.",
+        "The run restarts by itself, and copies the table as it is by then.",
     )
 
 
 @contextmanager
-def _as_read(table: TableSchema) -> Iterator[None]:
-    """A statement that names what is no longer there was written before the table was altered."""
+def _altered_if_missing(table: TableSchema) -> Iterator[None]:
+    """Raise `TableAltered` when a statement in the block names a table or column that no longer exists."""
     try:
         yield
     except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
@@ -198,30 +202,30 @@ def _as_read(table: TableSchema) -> Iterator[None]:
 class _Connections:
     """What a worker needs to copy a part."""
 
-    #: Sees the source as of the snapshot, while a part is copied.
+    #: Sees the source as of the snapshot while a part is copied.
     reader: "psycopg.Connection[Any]"
-    #: Sees it as it is.
+    #: Sees the source as it is now.
     catalog: "psycopg.Connection[Any]"
     loader: Loader
     close: Callable[[], None]
 
 
 class _Remaining:
-    """Counts the parts of each table that are not loaded yet. Asked by all copying threads."""
+    """Counts the parts of each table that are not loaded yet. Used by all copying threads."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._lock = threading.Lock()
         self._counts = Counter(part.table.id for part in parts)
 
-    def is_last(self, loaded: Part) -> bool:
-        """Whether this was the last part of its table."""
+    def count_loaded(self, loaded: Part) -> bool:
+        """Count a part as loaded. Return whether it was the last one of its table."""
         with self._lock:
             self._counts[loaded.table.id] -= 1
             return not self._counts[loaded.table.id]
 
 
 class Copier:
-    """What the copying threads share: from where to where, and whether to stop."""
+    """Copies parts of tables from the source to one destination, in parallel."""
 
     def __init__(
         self,
@@ -231,7 +235,7 @@ class Copier:
         stopped: Callable[[], bool],
     ) -> None:
         self.source = source
-        #: Whether something is at the destination that a later run can build upon.
+        #: Whether the destination holds rows that a later run can continue from.
         self.is_lasting = False
         self._destination = destination
         self._reporter = reporter
@@ -239,8 +243,8 @@ class Copier:
         self._stopping = threading.Event()
         self._idle: deque[_Connections] = deque()
 
-    def copy(self, parts: Sequence[Part], snapshot_name: str, xmin: int, ledger: Ledger) -> None:
-        """Copy the parts in parallel. A table is finished with the last of its parts."""
+    def copy(self, parts: Sequence[Part], snapshot_name: str, xmin: int, observer: CopyObserver) -> None:
+        """Copy the parts. A table is finished with the last of its parts."""
         remaining = _Remaining(parts)
         with ExitStack() as at_last, ThreadPoolExecutor(READER_COUNT, thread_name_prefix="snapshot") as pool:
             at_last.callback(self._close_idle)
@@ -249,17 +253,17 @@ class Copier:
                 for future in as_completed(copied):
                     is_complete, table = future.result(), copied[future].table
                     if is_complete:
-                        ledger.finish(table)
-                    # Ranges of a table without a key cannot be continued, only the whole of it.
+                        observer.finish(table)
+                    # Ranges of a table without a key cannot be continued, only the whole table.
                     self.is_lasting |= bool(table.key) or is_complete
             finally:
-                # After an error, let every thread end at its next block; else they have ended.
+                # After an error every thread ends at its next block; otherwise all have ended.
                 self._stopping.set()
 
     def _copy_part(self, part: Part, snapshot_name: str, xmin: int, remaining: "_Remaining") -> bool:
-        """Copy one part; whether that completed its table.
+        """Copy one part. Return whether that completed its table.
 
-        The loader's transaction ends with the part, so it is there whole or not at all.
+        The loader commits each part in one transaction: the destination holds all of it or nothing.
         """
         if self._stopping.is_set():
             return False
@@ -267,13 +271,13 @@ class Copier:
             try:
                 return self._load(connections, part, snapshot_name, xmin, remaining)
             except DestinationRejected:
-                # A destination may refuse values before all are read: of a column that has got the name of another, say.
+                # A destination may refuse values before all rows are read, for example of a column that was renamed.
                 self._verify_schema(connections, part.table)
                 raise
 
     @contextmanager
     def _connected(self) -> Iterator[_Connections]:
-        """Connections that nobody else uses until the block ends; they are closed then if it failed."""
+        """Yield connections that no other thread uses within the block. They are closed if the block fails."""
         try:
             connections = self._idle.pop()
         except IndexError:
@@ -296,23 +300,23 @@ class Copier:
             connections.close()
 
     def _load(self, connections: _Connections, part: Part, snapshot_name: str, xmin: int, remaining: "_Remaining") -> bool:
-        """Load one part, and complete its table if it was the last one; whether it was."""
+        """Load one part, and complete its table if it was the last one. Return whether it was."""
         table, loader = part.table, connections.loader
-        with source_errors(self.source), _seeing(connections.reader, snapshot_name):
+        with source_errors(self.source), _as_of_snapshot(connections.reader, snapshot_name):
             binary = loader.takes_binary(table)
             blocks = self._blocks(connections, copy_statement(part, binary=binary), table, [part.pages.relation.id])
             row_count = loader.load(table, CopiedRange(part.pages, xmin), blocks, binary=binary, replacing=part.replacing)
             self._reporter.copied(table.id, row_count)
-            is_last = remaining.is_last(part)
+            is_last = remaining.count_loaded(part)
             if is_last and part.replacing:
-                self._keep(connections, table)
+                self._remove_deleted(connections, table)
         if is_last:
-            # Meanwhile other threads copy other tables.
+            # Outside of the snapshot's transaction, since it may take long.
             loader.complete(table)
         return is_last
 
-    def _keep(self, connections: _Connections, table: TableSchema) -> None:
-        """Of a copy that was resumed, rows may be gone since."""
+    def _remove_deleted(self, connections: _Connections, table: TableSchema) -> None:
+        """Remove the rows of a resumed copy that were deleted at the source since."""
         relations = [relation.id for relation, _ in snapshot_relations(connections.reader, table.id)]
         connections.loader.keep(table, self._blocks(connections, keys_statement(table), table, relations))
 
@@ -323,8 +327,9 @@ class Copier:
         table: TableSchema,
         relations: Sequence[TableId],
     ) -> Iterator[bytes]:
-        # The destination asks for these blocks, and takes what fails there for its own; so the source's errors end here.
-        with source_errors(self.source), _as_read(table):
+        """Yield the statement's result in blocks, and check at the end that the table was not altered meanwhile."""
+        # The destination pulls these blocks and would treat the source's errors as its own, so they are converted here.
+        with source_errors(self.source), _altered_if_missing(table):
             with closing(copy_out(connections.reader, statement)) as blocks:
                 for block in blocks:
                     if self._stopping.is_set() or self._stopped():
@@ -333,7 +338,7 @@ class Copier:
             self._verify(connections, table, relations)
 
     def _verify(self, connections: _Connections, table: TableSchema, relations: Sequence[TableId]) -> None:
-        """Refuse rows that were read after the table was altered; nothing of them is durable yet."""
+        """Raise `TableAltered` if the table was altered before its rows were read; none of them is durable yet."""
         self._verify_schema(connections, table)
         if any(is_written_anew(connections.reader, relation) for relation in relations):
             raise _altered(table)

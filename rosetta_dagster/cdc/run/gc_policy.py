@@ -1,8 +1,8 @@
-"""Decides when Python looks for cyclic garbage: once a minute, between two deliveries.
+"""Decides when Python collects cyclic garbage: once a minute, between two deliveries.
 
-Each time it looks at all changes in memory, which hold no cycles. By itself it would look after so many new objects, and
-changes are made by the million; and JPype wants it to after each collection of Java's, ten times a second under load, unless
-it is switched off. Either costs a tenth of the worker's time and more.
+A collection visits all changes in memory, which hold no cycles. By default Python collects after a number of new objects,
+and changes are created by the million. JPype triggers a collection after each of Java's, ten times a second under load,
+unless Python's collector is disabled. Either costs a tenth of the worker's time or more.
 """
 
 import gc
@@ -15,10 +15,10 @@ INTERVAL: Final = 60.0
 
 
 class RareCollections:
-    """While it is entered, garbage is collected by `make_if_due` only. Of the whole process: a process has one collector."""
+    """Within the block, only `collect_if_due` collects garbage, in the whole process: a process has one collector."""
 
     def __init__(self) -> None:
-        self._made_at = time.monotonic()
+        self._collected_at = time.monotonic()
 
     def __enter__(self) -> Self:
         gc.disable()
@@ -27,7 +27,8 @@ class RareCollections:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         gc.enable()
 
-    def make_if_due(self) -> None:
-        if time.monotonic() - self._made_at >= INTERVAL:
+    def collect_if_due(self) -> None:
+        """Collect garbage if the last collection was `INTERVAL` seconds ago."""
+        if time.monotonic() - self._collected_at >= INTERVAL:
             gc.collect()
-            self._made_at = time.monotonic()
+            self._collected_at = time.monotonic()

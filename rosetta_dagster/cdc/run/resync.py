@@ -1,4 +1,4 @@
-"""Starts the copies that rows of `pipeline_tables` ask for: the destinations forget what they have of those tables."""
+"""Starts the copies that rows of `pipeline_tables` ask for, by forgetting what the destinations have of those tables."""
 
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.destination.registry import make_destination
@@ -6,7 +6,7 @@ from rosetta_dagster.cdc.store.database import Store
 
 
 def begin_resyncs(store: Store, config: PipelineConfig) -> None:
-    """Forget the copies of the tables that are to be copied anew. The lease is the caller's, and nothing runs."""
+    """Forget the copies of the tables to resync. The caller holds the lease, and no worker runs."""
     tables = [table.id for table in config.tables if table.resync]
     if not tables:
         return

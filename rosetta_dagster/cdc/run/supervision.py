@@ -1,4 +1,4 @@
-"""Watches over one run of a pipeline: holds its lease, follows its row, tells the configuration database how it goes."""
+"""Decides how long a pipeline runs: holds its lease, follows its row, and writes its progress to the row."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from rosetta_dagster.cdc.config.pipeline import Status, TableConfig, TableState
 from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable
-from rosetta_dagster.cdc.report import Report, Reporter, TableCounts
+from rosetta_dagster.cdc.report import Report, Reporter, TableCounts, seconds_since
 from rosetta_dagster.cdc.run.resync import begin_resyncs
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.store.database import Store
@@ -14,71 +14,67 @@ from rosetta_dagster.cdc.store.lease import Lease
 from rosetta_dagster.cdc.store.records import Progress, TableProgress
 from rosetta_dagster.cdc.table_id import TableId
 
-#: How often the row is looked at, in seconds. PAUSE takes effect within about this time.
+#: Seconds between two reads of the row. PAUSE takes effect within about this time.
 TICK = 0.5
 
-#: How often the progress and the heartbeat are written while the phase stays the same, in seconds.
+#: Seconds between two writes of progress and heartbeat, while the phase stays the same.
 REPORT_INTERVAL = 2.0
 
-#: How long a run may take to end after it was told to, in seconds.
+#: Seconds that a worker may take to end after it was told to.
 STOP_TIMEOUT = 30.0
 
-#: How long a run goes on while the configuration database is away, in seconds. The lease is gone by then, and it is the
-#: compare-and-set of the watermark that keeps a second run from writing.
+#: Seconds that a run continues while the configuration database cannot be reached. Its lease is lost by then: the
+#: compare-and-set of the watermark keeps a second run from writing.
 STORE_PATIENCE = 30.0
 
 
 class WorkerStuck(RuntimeError):
-    """The run did not end when it was told to. The process has to end, so that its walsender does."""
+    """The worker did not end when it was told to. The process has to end, so that its walsender does."""
 
 
-def supervised(store: Store, name: str, run_id: str) -> Generator[Report, None, None]:
-    """Run the pipeline until its row says otherwise; a report about every half second, the last one after the end.
+def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, None]:
+    """Run the pipeline for as long as its row says START. Yield a report about every half second, and one after the end.
 
-    When tables are added, taken out, or to be copied anew, the engine begins again with them, within a second or two.
+    When tables are added, removed, or to be resynced, the worker restarts with them, within a second or two.
 
-    Whoever stops iterating, by an exception too, stops the run: close the generator (`contextlib.closing`). Errors of the
-    run are written to the pipeline's row and raised. `LeaseHeld` when another run has the pipeline.
+    The run stops when the generator is closed (`contextlib.closing`). Errors of the run are written to its row and raised.
+    `LeaseHeld` when another run has the pipeline.
     """
     pipeline_id = store.state(name).id
     with store.lease(pipeline_id) as lease:
         store.set_status(name, Status.START, only_from=Status.REFRESH)
-        notes = _Notes(store, pipeline_id, name, run_id, lease)
+        row = _PipelineRow(store, pipeline_id, name, run_id, lease)
         reporter = Reporter()
-        ending: RosettaError | None = None
+        failure: RosettaError | None = None
         try:
-            notes.started()
-            while notes.wants_to_run():
-                yield from _session(store, name, notes, reporter)
+            row.write_start()
+            while row.wants_to_run():
+                yield from _run_worker(store, name, row, reporter)
         except RosettaError as error:
-            ending = error
+            failure = error
             raise
         finally:
-            notes.ended(reporter.read(), ending)
+            row.write_end(reporter.read(), failure)
     yield reporter.read()
 
 
-def _session(store: Store, name: str, notes: "_Notes", reporter: Reporter) -> Generator[Report, None, None]:
-    """Run the engine with the tables that the pipeline has now, until they change or it is not to run any more."""
+def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter) -> Generator[Report, None, None]:
+    """Run a worker with the tables that the pipeline has now, until they change or the row wants no run any more."""
     config = store.pipeline(name)
     begin_resyncs(store, config)
     worker = Worker(config, reporter)
     worker.start()
     try:
-        while not worker.wait(TICK) and notes.wants_to_run() and notes.are_tables(config.tables):
-            notes.progress(reporter.read())
+        while not worker.wait(TICK) and row.wants_to_run() and row.has_tables(config.tables):
+            row.write_progress_if_due(reporter.read())
             yield reporter.read()
     finally:
-        _stop(worker)
+        if not worker.stop(STOP_TIMEOUT):
+            raise WorkerStuck(f"The run did not end within {STOP_TIMEOUT:.0f} seconds.")
 
 
-def _stop(worker: Worker) -> None:
-    if not worker.stop(STOP_TIMEOUT):
-        raise WorkerStuck(f"The run did not end within {STOP_TIMEOUT:.0f} seconds.")
-
-
-class _Notes:
-    """What the run writes to the configuration database, and what it does while that cannot be reached."""
+class _PipelineRow:
+    """The pipeline's row, as the run reads and writes it. Decides what happens while it cannot be reached."""
 
     def __init__(self, store: Store, pipeline_id: int, name: str, run_id: str, lease: Lease) -> None:
         self._store = store
@@ -90,11 +86,11 @@ class _Notes:
         self._written_at = 0.0
         self._reached_at = time.monotonic()
 
-    def started(self) -> None:
-        self._store.report_started(self._pipeline_id, self._run_id)
-
     def wants_to_run(self) -> bool:
-        """Whether the row still says START. A row that was deleted, paused or is to be refreshed ends the run."""
+        """Return whether the row still says START, or cannot be read for less than `STORE_PATIENCE` seconds.
+
+        A row that is deleted, paused or to be refreshed ends the run.
+        """
         try:
             self._lease.check()
             status = self._store.status(self._name)
@@ -105,23 +101,26 @@ class _Notes:
         self._reached_at = time.monotonic()
         return status is Status.START
 
-    def are_tables(self, tables: Sequence[TableConfig]) -> bool:
-        """Whether the pipeline has these tables still, and none of them is to be copied anew since."""
+    def has_tables(self, tables: Sequence[TableConfig]) -> bool:
+        """Return whether the pipeline still has these tables, and none of them is to be resynced."""
         with suppress(StoreUnavailable):
             return self._store.table_configs(self._pipeline_id) == tuple(
                 table.model_copy(update={"resync": False}) for table in tables
             )
         return True
 
-    def progress(self, report: Report) -> None:
-        is_new = report.phase is not self._written.phase
-        if is_new or time.monotonic() - self._written_at >= REPORT_INTERVAL:
-            # Replication goes on without the configuration database; `wants_to_run` decides for how long.
+    def write_start(self) -> None:
+        self._store.report_started(self._pipeline_id, self._run_id)
+
+    def write_progress_if_due(self, report: Report) -> None:
+        is_new_phase = report.phase is not self._written.phase
+        if is_new_phase or time.monotonic() - self._written_at >= REPORT_INTERVAL:
+            # Replication continues without the configuration database; `wants_to_run` decides for how long.
             with suppress(StoreUnavailable):
                 self._write(report)
 
-    def ended(self, report: Report, error: RosettaError | None) -> None:
-        """The run has ended: by an error, or since it was told to. What cannot be noted shows as a missing heartbeat."""
+    def write_end(self, report: Report, error: RosettaError | None) -> None:
+        """Write that the run has ended, and by which error. If that fails, the run shows as one without a heartbeat."""
         with suppress(StoreUnavailable):
             self._write(report)
             if error is None:
@@ -135,18 +134,28 @@ class _Notes:
 
 
 def progress_since(before: Report, now: Report) -> Progress:
-    """What a run did between two looks."""
+    """Return what a run did between two reports."""
     return Progress(
         run_status=now.phase.value,
         applied_lsn=now.applied_lsn,
         lag_seconds=now.lag_seconds,
-        success_age=None if now.last_success is None else max(0.0, time.monotonic() - now.last_success),
+        success_age=_success_age(now),
         tables={table: _table_progress(table, before, now) for table in _changed(before, now)},
     )
 
 
+def _success_age(report: Report) -> float | None:
+    """Return how many seconds ago the destinations last held everything that the source had committed."""
+    if report.last_success is None:
+        return None
+    age = max(0.0, time.monotonic() - report.last_success)
+    # Changes that wait for a copy beside the stream are not held, although the slot has passed them.
+    oldest = report.oldest_spooled_at
+    return age if oldest is None else max(age, seconds_since(oldest))
+
+
 def _changed(before: Report, now: Report) -> set[TableId]:
-    """The tables that something was done to, or whose state is another."""
+    """Return the tables whose counts or state differ."""
     return {table for table, counts in now.tables.items() if before.tables.get(table) != counts} | {
         table for table, state in now.states.items() if before.states.get(table) != state
     }

@@ -1,4 +1,4 @@
-"""Runs a pipeline in a thread of its own, so that the caller's thread stays free for signals and for the operator."""
+"""Runs a pipeline in a thread of its own, so that the caller's thread can handle signals and follow the pipeline's row."""
 
 import logging
 import threading
@@ -12,14 +12,14 @@ from rosetta_dagster.cdc.run.run import run_pipeline
 
 
 class Worker:
-    """One run of one pipeline.
+    """One run of one pipeline, with the tables that its configuration lists.
 
-    Owns the thread `replicate`, from `start` until `stop` has returned True. A process whose thread does not end has to
-    end itself: the thread is a daemon, and the walsender ends with the process.
+    Owns the thread `replicate`, from `start` until `stop` returns True. If the thread does not end, the process has to end:
+    the thread is a daemon, and the walsender ends with the process.
     """
 
     def __init__(self, config: PipelineConfig, reporter: Reporter | None = None) -> None:
-        """The reporter goes on counting from where it is; without one the run gets its own."""
+        """The reporter continues its counts; without one the worker creates its own."""
         self._config = config
         self._reporter = reporter or Reporter()
         self._stopping = threading.Event()
@@ -31,11 +31,11 @@ class Worker:
         self._thread.start()
 
     def report(self) -> Report:
-        """What the run has done so far."""
+        """Return what the run has done so far."""
         return self._reporter.read()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the run ends, at most so many seconds; whether it has ended. Raises what ended it."""
+        """Wait until the run ends, at most `timeout` seconds. Return whether it has ended. Raise the error that ended it."""
         if not self._ended.wait(timeout):
             return False
         if self._error is not None:
@@ -43,29 +43,33 @@ class Worker:
         return True
 
     def stop(self, timeout: float) -> bool:
-        """Let the run end after the batch in hand, and wait; whether it has ended within so many seconds."""
+        """Tell the run to end after its current batches, and wait. Return whether it has ended within `timeout` seconds."""
         self._stopping.set()
         return self._ended.wait(timeout)
 
     def _run(self) -> None:
-        logging.getLogger("psycopg").addFilter(_is_ours_to_tell)
+        logging.getLogger("psycopg").addFilter(_is_no_ignored_error)
         try:
             run_pipeline(self._config, reporter=self._reporter, stopped=self._stopping.is_set)
         except RosettaError as error:
             self._error = error
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits has to know
+        except BaseException as error:  # noqa: BLE001 - the waiting thread raises it, whatever it is
             self._error = unexpected(error)
         finally:
             self._ended.set()
 
 
-def _is_ours_to_tell(record: logging.LogRecord) -> bool:
-    """The driver logs what goes wrong after an error, in the server's words: they may quote a row, and the error is told."""
+def _is_no_ignored_error(record: logging.LogRecord) -> bool:
+    """Return whether the record may be logged.
+
+    After an error the driver logs what fails while it cleans up, in the server's words: they may quote a row. The error
+    itself is raised anyway.
+    """
     return not str(record.msg).startswith("error ignored")
 
 
 def unexpected(error: BaseException) -> Unexpected:
-    """The error for one that nobody expected. Its own text is left out, since it may quote a value of a row."""
+    """Return the `Unexpected` for this error. The error's own text is left out: it may quote a value of a row."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else "an unknown place"
     return Unexpected(

@@ -1,4 +1,4 @@
-"""Decides whether a run goes on after an error that time does not mend: as a rule without the table that broke."""
+"""Decides whether a run continues after an error that time does not mend, and without which table."""
 
 import math
 import time
@@ -8,58 +8,54 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, DestinationRejected, TerminalError
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Seconds within which an error that a new attempt does not mend comes again.
-_SOON = 600.0
+#: An error that returns within this many seconds is not mended by another attempt.
+_RETRY_INTERVAL = 600.0
 
 
 class BrokenTables:
     """The tables of one run that broke, and at which destinations."""
 
     def __init__(self, config: PipelineConfig, set_aside: Callable[[str, TableId, str], None]) -> None:
-        """`set_aside` notes at the destination of that name that changes of the table are left out, and why."""
+        """`set_aside` records at the destination of that name that the table's changes are dropped, and why."""
         self._config = config
         self._set_aside = set_aside
         self._reasons: dict[tuple[str, TableId], str] = {}
-        #: When a new attempt was made last because of each; None stands for an error that names no table.
-        self._tried_at: dict[BrokenTable | None, float] = {}
+        #: When the run was last attempted again because of each; None stands for an error that names no table.
+        self._retried_at: dict[BrokenTable | None, float] = {}
 
-    def outlives(self, error: TerminalError) -> bool:
-        """Whether the run begins again after the error: with the table, or without it from now on."""
+    def recover_from(self, error: TerminalError) -> None:
+        """Prepare another attempt, with the table or without it. Raise the error if no attempt can succeed."""
         broken = error.broken
-        if _may_pass(error) and not self._came_again(broken):
-            return True
+        if _is_retryable(error) and self._note_retry(broken):
+            return
         if broken is None:
-            return False
+            raise error
         names = [row.name for row in self._config.destinations if broken.destination in (None, row.name)]
         self._reasons |= {(name, broken.table): str(error) for name in names}
-        if self._are_all():
-            # Nothing is noted: what the last table waits for is still in the slot.
-            return False
+        if all(self.is_everywhere(table.id) for table in self._config.tables):
+            # Nothing is recorded at the destinations: the changes of the last table are still in the slot.
+            raise error
         for name in names:
             self._set_aside(name, broken.table, str(error))
-        return True
 
     def at(self, destination: str) -> dict[TableId, str]:
-        """The tables that are left out at the destination, and why."""
+        """Return the tables that are set aside at the destination, and why."""
         return {table: reason for (name, table), reason in self._reasons.items() if name == destination}
 
     def is_everywhere(self, table: TableId) -> bool:
-        """Whether no destination takes changes of the table."""
+        """Return whether the table is set aside at every destination."""
         return all((row.name, table) in self._reasons for row in self._config.destinations)
 
-    def _came_again(self, broken: BrokenTable | None) -> bool:
-        """Whether the last attempt because of the same is not long ago."""
-        before, self._tried_at[broken] = self._tried_at.get(broken, -math.inf), time.monotonic()
-        return self._tried_at[broken] - before < _SOON
-
-    def _are_all(self) -> bool:
-        return all(self.is_everywhere(table.id) for table in self._config.tables)
+    def _note_retry(self, broken: BrokenTable | None) -> bool:
+        """Record an attempt because of this. Return whether the last one because of the same was long ago."""
+        before, self._retried_at[broken] = self._retried_at.get(broken, -math.inf), time.monotonic()
+        return self._retried_at[broken] - before >= _RETRY_INTERVAL
 
 
-def _may_pass(error: TerminalError) -> bool:
-    """Whether a new attempt may do without the error."""
-    # Columns may take wider values at the source by now. An attempt begins with looking at them.
+def _is_retryable(error: TerminalError) -> bool:
+    """Return whether another attempt may succeed as it is."""
+    # The source's columns may be wider by now: an attempt begins by reading them, and the destination's follow.
     is_of_columns = isinstance(error, DestinationRejected) and error.broken is not None
-    # Debezium asks the server about types while it prints values, and says the same when that hangs up.
+    # Debezium asks the server about types while it prints values. A lost connection looks like a value that it cannot print.
     is_of_printing = isinstance(error, ChangeUndecodable) and error.broken is None
     return is_of_columns or is_of_printing

@@ -1,66 +1,41 @@
 """Decides when a table is copied: before the stream begins, with the pipeline's first tables, or beside the stream."""
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableState
-from rosetta_dagster.cdc.copy.concurrent import Latecomers
-from rosetta_dagster.cdc.copy.snapshot import Copier, Ledger, copy_tables
-from rosetta_dagster.cdc.errors import StreamStalled
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.copy.snapshot import Copier, CopyObserver, copy_tables
 from rosetta_dagster.cdc.report import Phase, Reporter
 from rosetta_dagster.cdc.source.slots import exported_snapshot
 from rosetta_dagster.cdc.stream.replica import Replica
 from rosetta_dagster.cdc.table_id import TableId
 
-#: How long a copy beside the stream may take to end when it is told to, in seconds, before the process has to.
-CLOSE_TIMEOUT = 20.0
+#: Characters of the pipeline's slot name that a copy's slot name begins with. PostgreSQL allows 63 in all.
+_SLOT_PREFIX_LENGTH = 41
 
 
 class FirstCopy:
-    """Keeps the books of a copy that the stream waits for. Keeps the contract of `Ledger`."""
+    """Records at the destination how a copy that the stream waits for proceeds. Implements `CopyObserver`."""
 
-    def __init__(self, replica: Replica, reporter: Reporter) -> None:
+    def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._reporter = reporter
         self._point: SnapshotPoint | None = None
 
     def start(self, tables: Sequence[TableSchema], resumed: Sequence[TableSchema], point: SnapshotPoint) -> None:
         self._point = point
-        begin_copy(self._replica, tables, resumed, point, self._reporter)
+        self._replica.begin_copy(tables, resumed, point)
 
     def finish(self, table: TableSchema) -> None:
         assert self._point is not None, "a copy starts before it finishes"
-        complete_copy(self._replica, table, self._point, self._reporter)
-
-
-def begin_copy(
-    replica: Replica,
-    tables: Sequence[TableSchema],
-    resumed: Sequence[TableSchema],
-    point: SnapshotPoint,
-    reporter: Reporter,
-) -> None:
-    """Let the destination know which tables are copied from now on, from the beginning or from where they are."""
-    replica.await_batch()
-    replica.destination.start_copy(tables, point)
-    replica.destination.resume_copy(resumed, point)
-    for table in (*tables, *resumed):
-        reporter.table(table.id, TableState.SNAPSHOT)
-
-
-def complete_copy(replica: Replica, table: TableSchema, point: SnapshotPoint, reporter: Reporter) -> None:
-    """The table is at the destination, and takes part in the stream."""
-    replica.await_batch()
-    replica.destination.finish_copy(table)
-    replica.copied(table.id, point)
-    reporter.table(table.id, TableState.STREAMING)
+        self._replica.complete_copy(table, self._point)
 
 
 def missing_tables(schemas: Mapping[TableId, TableSchema], replica: Replica) -> list[TableSchema]:
-    """The tables whose copy the destination does not hold."""
-    there = replica.held.copied.keys() | replica.left_out.keys()
-    return [schema for table, schema in schemas.items() if table not in there]
+    """Return the tables that the destination has no complete copy of, and that nothing copies yet."""
+    known = {*replica.held.copied, *replica.left_out, *replica.copies.tables}
+    return [schema for table, schema in schemas.items() if table not in known]
 
 
 def copy_with_new_slot(
@@ -70,9 +45,9 @@ def copy_with_new_slot(
     reporter: Reporter,
     stopped: Callable[[], bool],
 ) -> None:
-    """Make the pipeline's slot, and copy every table as of that point. The slot stays once there is something to build upon.
+    """Create the pipeline's slot and copy every table as of that point. `SnapshotStopped` when told to stop.
 
-    `SnapshotStopped` when told to stop.
+    After an error the slot stays if rows were copied that a later run can continue from.
     """
     source = config.source.connection
     reporter.enter(Phase.SNAPSHOT)
@@ -82,42 +57,26 @@ def copy_with_new_slot(
     ) as point:
         for copier, replica in zip(copiers, replicas, strict=True):
             tables = missing_tables(schemas, replica)
-            copy_tables(copier, tables, replica.held.begun, point, FirstCopy(replica, reporter))
+            copy_tables(copier, tables, replica.held.begun, point, FirstCopy(replica))
 
 
-def launch_latecomers(
-    config: PipelineConfig, schemas: Mapping[TableId, TableSchema], replica: Replica, number: int, reporter: Reporter
-) -> Latecomers | None:
-    """Begin to copy what the destination still lacks, beside the stream; the caller closes it. None: nothing is missing.
-
-    The number tells the destinations of the pipeline apart.
-    """
+def start_concurrent_copy(
+    config: PipelineConfig, schemas: Mapping[TableId, TableSchema], replica: Replica, reporter: Reporter
+) -> None:
+    """Start to copy the tables that the destination misses, beside the stream; nothing happens when it misses none."""
     tables = missing_tables(schemas, replica)
     if not tables:
-        return None
+        return
+    source, begun = config.source.connection, replica.held.begun
 
-    latecomers = Latecomers(
-        tables,
-        begin=lambda fresh, resumed, point: begin_copy(replica, fresh, resumed, point, reporter),
-        apply=replica.apply_late,
-        complete=lambda table, point: complete_copy(replica, table, point, reporter),
-    )
-
-    def copy(ledger: Ledger) -> None:
-        source, stopped = config.source.connection, latecomers.is_stopping
-        slot_name = f"{config.slot_name[:50]}_copy_{number}"
+    def copy(observer: CopyObserver, stopped: Callable[[], bool]) -> None:
+        slot_name = temporary_slot_name(config.slot_name)
         with exported_snapshot(source, slot_name, stopped=stopped, temporary=True) as point:
-            copier = Copier(source, replica.destination, reporter, stopped)
-            copy_tables(copier, tables, replica.held.begun, point, ledger)
+            copy_tables(Copier(source, replica.destination, reporter, stopped), tables, begun, point, observer)
 
-    latecomers.launch(copy)
-    return latecomers
+    replica.copies.start(tables, copy)
 
 
-def close_latecomers(latecomers: Latecomers) -> None:
-    """End the copying; `StreamStalled` when it does not end."""
-    if not latecomers.close(CLOSE_TIMEOUT):
-        raise StreamStalled(
-            f"The copying of tables did not end within {CLOSE_TIMEOUT:.0f} seconds.",
-            "Its connections end with this process; the run restarts by itself.",
-        )
+def temporary_slot_name(slot_name: str) -> str:
+    """Return a name for the slot of one copy that no other slot has: not another pipeline's, nor one of a run that died."""
+    return f"{slot_name[:_SLOT_PREFIX_LENGTH]}_copy_{secrets.token_hex(8)}"

@@ -1,180 +1,167 @@
-"""What a destination holds of the stream, which changes wait for it, and the batch that it is being given.
+"""Decides which changes one destination still needs, and when they are applied to it."""
 
-Threads. A `Replica` owns the thread `apply`, from its first batch until `close` returns. That thread does nothing but
-`Destination.apply`, one batch at a time, while the next changes are read and folded. A destination is used by one thread at
-a time: whatever else is called there comes after `await_batch`.
-"""
-
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future
+from dataclasses import replace
 
-from rosetta_dagster.cdc.change.batch import Compaction
 from rosetta_dagster.cdc.change.event import Change, Counts
-from rosetta_dagster.cdc.change.position import Lsn, Watermark
+from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
-from rosetta_dagster.cdc.copy.concurrent import Latecomers
+from rosetta_dagster.cdc.config.pipeline import TableState
+from rosetta_dagster.cdc.copy.concurrent import ConcurrentCopies
 from rosetta_dagster.cdc.destination.base import Destination, Held
+from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.source.base import Delivery
+from rosetta_dagster.cdc.stream.apply_thread import ApplyThread
+from rosetta_dagster.cdc.stream.pending_batch import PendingBatch
+from rosetta_dagster.cdc.stream.progress import Progress
 from rosetta_dagster.cdc.table_id import TableId
 
-#: The bytes of a delivery are estimated from about so many of its changes.
-_SAMPLE_SIZE = 64
 
-
-@dataclass(frozen=True, slots=True)
-class _Applying:
-    """A batch that was handed to the thread."""
-
-    outcome: Future[None]
-    watermark: Watermark
-    #: The last delivery with changes in the batch.
-    taken: int
-
-
-def _one_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="apply")
-
-
-@dataclass(slots=True)
 class Replica:
-    """A destination together with what it holds of the stream, and the changes that wait for it."""
+    """One destination in a run: its progress, its pending batch, its apply thread, and the copies beside the stream.
 
-    destination: Destination
-    held: Held
-    #: Tables that broke, and why: their changes are left out.
-    left_out: Mapping[TableId, str] = field(default_factory=dict)
-    #: Tables that are copied while the stream goes on.
-    latecomers: Latecomers | None = None
-    #: The last delivery that the destination holds, and the last one that was taken; deliveries are numbered by the run.
-    settled: int = 0
-    _taken: int = 0
-    #: Up to where the stream was taken: every change before it is held, waits here or for a late table, or is left out.
-    _passed: Watermark | None = None
-    _waiting: Compaction = field(default_factory=Compaction)
-    _waiting_bytes: int = 0
-    _waiting_since: float = 0.0
-    _applying: _Applying | None = None
-    _thread: ThreadPoolExecutor = field(default_factory=_one_thread)
-    #: Changes of late tables that are applied and not yet told.
-    _late_counts: Counts = field(default_factory=Counter)
+    Used by the thread that replicates. Implements `CopyTarget`.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        held: Held,
+        *,
+        reporter: Reporter,
+        copies: ConcurrentCopies | None = None,
+        left_out: Mapping[TableId, str] | None = None,
+    ) -> None:
+        """`left_out` holds the tables that are set aside, and why: their changes are dropped."""
+        self.destination = destination
+        self.copies = ConcurrentCopies() if copies is None else copies
+        self.left_out = left_out or {}
+        self.progress = Progress.starting_at(held.watermark)
+        self._reporter = reporter
+        self._held = held
+        self._pending = PendingBatch()
+        self._thread = ApplyThread(destination)
+        #: Changes from spools that were taken into batches and not reported yet.
+        self._spooled_counts: Counts = Counter()
+
+    @property
+    def held(self) -> Held:
+        """What the destination holds of the stream now."""
+        return replace(self._held, watermark=self.progress.durable.watermark)
 
     @property
     def is_applying(self) -> bool:
-        """Whether there is a batch whose outcome was not looked at."""
-        return self._applying is not None
+        """Whether a batch is being applied."""
+        return self._thread.is_busy
 
     @property
     def outcome(self) -> Future[None] | None:
-        """Of the batch that is being applied; None when there is none."""
-        return None if self._applying is None else self._applying.outcome
+        """The result of the batch that is being applied; None when there is none."""
+        return self._thread.outcome
 
-    def lacks(self, delivery: Delivery) -> Sequence[Change]:
-        """The delivery's changes that neither the destination holds nor wait for it."""
+    @property
+    def is_full(self) -> bool:
+        """Whether the pending batch is as large as the destination wants batches to be."""
+        return self._pending.is_full(self.destination.flush)
+
+    def missing_changes(self, delivery: Delivery) -> Sequence[Change]:
+        """Return the delivery's changes that the destination does not hold and that were not taken yet."""
         if delivery.watermark is None:
             return ()
-        held = self.held if self._passed is None else replace(self.held, watermark=self._passed)
-        changes = held.lacks(delivery.changes, delivery.watermark.engine)
+        taken = replace(self._held, watermark=self.progress.taken.watermark)
+        changes = taken.lacks(delivery.changes, delivery.watermark.engine)
         if not self.left_out:
             return changes
         return [change for change in changes if change.table.id not in self.left_out]
 
-    def copied(self, table: TableId, point: SnapshotPoint) -> None:
-        """The copy of this table is complete."""
-        self.held = replace(self.held, copied={**self.held.copied, table: point})
-
     def take(self, delivery: Delivery, number: int) -> Counts:
-        """Let the delivery's changes wait for the destination; how many of each table and operation it lacks.
+        """Add the delivery's missing changes to the pending batch, or to the spools of tables that are being copied.
 
-        Those of late tables are counted when they have been applied.
+        Return how many were added to batches of each table and operation, with those that came from spools meanwhile.
         """
-        changes = self.lacks(delivery)
-        if changes:
-            self._passed = delivery.watermark
-        if self.latecomers is not None:
-            changes = self.latecomers.divert(changes)
-        counts, self._late_counts = self._late_counts, Counter()
-        counts.update(self._wait(changes))
-        self._taken = number
+        changes = self.missing_changes(delivery)
+        self.progress = self.progress.take(number, delivery.watermark if changes else None)
+        changes = self.copies.divert(changes, delivery.committed_at)
+        counts, self._spooled_counts = self._spooled_counts, Counter()
+        counts.update(self._pending.add(changes))
         self._settle()
         return counts
 
-    def look(self) -> None:
-        """Take note of the batch that is being applied if it is durable by now, or if the next one has to go."""
-        if self._applying is None:
-            return
-        if self._is_full():
-            # The work that is left on the next batch, so that the destination does not wait for it.
-            self._waiting.finish()
-            self.await_batch()
-        elif self._applying.outcome.done():
-            self.await_batch()
+    def collect_applied(self) -> None:
+        """Record the batch that was being applied as durable, if it is. Raise what it failed with."""
+        if self._thread.has_finished:
+            self.wait_until_applied()
 
-    def flush_if_due(self) -> None:
-        """Hand over what waits when it is as much, or has waited as long, as the destination wants.
+    def wait_until_room(self) -> None:
+        """Wait until the batch that is being applied is durable, if the pending batch is full."""
+        if self.is_applying and self.is_full:
+            # Finished while the other is applied, so that the destination does not wait for it.
+            self._pending.finish()
+            self.wait_until_applied()
 
-        While a batch is being applied the next one grows: fewer and larger ones cost less.
+    def start_batch_if_due(self) -> None:
+        """Start to apply the pending batch if it is full, or if it has waited for long enough and no other is applied.
+
+        While a batch is being applied the next one grows: fewer and larger batches cost less.
         """
-        has_waited = time.monotonic() - self._waiting_since >= self.destination.flush.seconds
-        if self._is_full() or (has_waited and self._applying is None):
-            self.flush()
+        if self.is_full or (not self.is_applying and self._pending.is_due(self.destination.flush)):
+            self.start_batch()
 
-    def flush(self) -> None:
-        """Hand over what waits, after the batch before it."""
-        self.await_batch()
-        if self._waiting.change_count and self._passed is not None:
-            batch, self._waiting, self._waiting_bytes = self._waiting.finish(), Compaction(), 0
-            outcome = self._thread.submit(self.destination.apply, batch, self._passed)
-            self._applying = _Applying(outcome, self._passed, self._taken)
+    def start_batch(self) -> None:
+        """Start to apply the pending batch, if it holds changes. Wait until the batch before it is durable."""
+        self.wait_until_applied()
+        if not self._pending.is_empty:
+            watermark = self.progress.taken.watermark
+            assert watermark is not None, "a delivery with changes has a watermark"
+            batch, self._pending = self._pending.finish(), PendingBatch()
+            self._thread.start(batch, watermark)
+            self.progress = self.progress.start_batch()
 
-    def await_batch(self) -> None:
-        """Wait until the batch that is being applied is durable; raises what became of it otherwise."""
-        if self._applying is not None:
-            self._applying.outcome.result()
-            self.held = replace(self.held, watermark=self._applying.watermark)
-            self.settled = self._applying.taken
-            self._applying = None
+    def wait_until_applied(self) -> None:
+        """Wait until the batch that is being applied is durable. Raise what it failed with."""
+        if self.is_applying:
+            self._thread.wait_until_applied()
+            self.progress = self.progress.finish_batch()
             self._settle()
 
-    def note(self, lsn: Lsn) -> None:
-        """Let the destination know that the slot may move up to here."""
-        self.await_batch()
-        self.destination.note(lsn)
+    def run_copy_work(self) -> None:
+        """Do what concurrent copies need of this thread, and report what waits in their spools."""
+        if self.copies.is_active:
+            self.copies.run_pending(self)
+            self._reporter.spooled(self.destination.name, self.copies.spooled())
 
-    def apply_late(self, changes: Sequence[Change]) -> None:
-        """Apply changes that waited for a late table, with all that waits: the watermark is of both."""
-        self._late_counts.update(self._wait(changes))
-        self.flush()
+    def begin_copy(self, tables: Sequence[TableSchema], resumed: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        """Record at the destination which tables are copied from now on: from scratch, and from where they were."""
+        # Changes of these tables that came before the copy belong to the rows that it replaces.
+        self.start_batch()
+        self.wait_until_applied()
+        self.destination.start_copy(tables, point)
+        self.destination.resume_copy(resumed, point)
+        for table in (*tables, *resumed):
+            self._reporter.table(table.id, TableState.SNAPSHOT)
 
-    def serve(self) -> bool:
-        """Do what the copying of tables waits for; whether there is more of it to do at once."""
-        return self.latecomers is not None and self.latecomers.serve()
+    def has_room(self) -> bool:
+        return not self.is_full
+
+    def take_spooled(self, changes: Sequence[Change]) -> None:
+        self._spooled_counts.update(self._pending.add(changes))
+        if self.is_full and not self.is_applying:
+            self.start_batch()
+
+    def complete_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
+        """Record that the destination holds the table as of the point, and everything that was taken since."""
+        self.start_batch()
+        self.wait_until_applied()
+        self.destination.finish_copy(table)
+        self._held = replace(self._held, copied={**self._held.copied, table.id: point})
+        self._reporter.table(table.id, TableState.STREAMING)
 
     def close(self) -> None:
-        """Wait until the thread has ended. Not for what waits: that is in the slot."""
-        self._thread.shutdown()
-
-    def _wait(self, changes: Sequence[Change]) -> Counts:
-        """Fold the changes into what waits; how many there are of each table and operation."""
-        if changes and not self._waiting.change_count:
-            self._waiting_since = time.monotonic()
-        self._waiting_bytes += _estimated_size(changes)
-        return self._waiting.add(changes)
-
-    def _is_full(self) -> bool:
-        policy = self.destination.flush
-        return self._waiting.change_count >= policy.rows or self._waiting_bytes >= policy.bytes
+        """Wait until the apply thread has ended. The pending batch is dropped: its changes are still in the slot."""
+        self._thread.close()
 
     def _settle(self) -> None:
-        """With nothing on its way, the destination holds all that was taken."""
-        if self._applying is None and not self._waiting.change_count:
-            self.settled = self._taken
-
-
-def _estimated_size(changes: Sequence[Change]) -> int:
-    """Bytes of the changes' values, about."""
-    sample = changes[:: len(changes) // _SAMPLE_SIZE + 1]
-    size = sum(len(value) for change in sample for value in change.row or () if isinstance(value, bytes))
-    return size * len(changes) // max(1, len(sample))
+        if self._pending.is_empty and not self.is_applying:
+            self.progress = self.progress.settle()

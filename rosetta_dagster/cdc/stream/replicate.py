@@ -1,16 +1,17 @@
-"""The journey of a change: from a delivery of the source to the destinations, and back to the source as a commit.
+"""Decides when changes are read, applied, reported and committed to the source: the journey, in one loop.
 
 A destination may want its changes held back, so that more of them are applied at once (`FlushPolicy`). A delivery is
-settled once every destination holds all of it, and only a settled delivery is reported and committed.
+settled once every destination holds all of it. Only a settled delivery is reported and committed.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
 from functools import reduce
 from operator import or_
+from typing import NamedTuple
 
 from rosetta_dagster.cdc.change.event import Counts
 from rosetta_dagster.cdc.report import Applied, Reporter
@@ -18,21 +19,21 @@ from rosetta_dagster.cdc.source.base import Delivery, Stream
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
 from rosetta_dagster.cdc.stream.replica import Replica
 
-#: How long to wait for a delivery before looking whether to stop, in seconds.
+#: Seconds to wait for a delivery before the run checks again whether to stop.
 DELIVERY_WAIT = 0.2
 
-#: The same while a batch is being applied: its end is looked for as often.
+#: The same while a batch is being applied, so that its end is noticed as soon.
 APPLYING_WAIT = 0.01
 
-#: While a batch is being applied nobody can use what comes. After a delivery of less than so many changes, more is left to
-#: gather until the batch is durable, or so many seconds: a delivery costs as much as many changes.
+#: While every destination applies a batch, nobody can use what is read. After a delivery of fewer changes than this, the
+#: stream gathers more until a batch is durable, at most this many seconds: a delivery costs as much as many changes.
 SMALL_DELIVERY = 2_000
 GATHER_WAIT = 0.01
 
-#: How many deliveries are taken then; a stream has no more at hand.
+#: How many deliveries are read at once then; a stream has no more at hand.
 GATHERED_DELIVERIES = 8
 
-#: Seconds between two commits to the source while deliveries come; a pause in the stream is used at once.
+#: Seconds between two commits to the source while deliveries come. When none comes, the run commits at once.
 COMMIT_INTERVAL = 1.0
 
 
@@ -43,59 +44,64 @@ def replicate(
     heartbeat: Heartbeat,
     reporter: Reporter,
     stopped: Callable[[], bool],
-    between: Callable[[], None] = lambda: None,
+    duties: Sequence[Callable[[], None]] = (),
 ) -> None:
     """Replicate until told to stop. Every commit to the source follows a durable apply at each destination.
 
-    `between` is called between two deliveries.
+    Between two deliveries each of the `duties` is called, by this thread; a duty decides itself how often it acts.
     """
+    unsettled = _UnsettledDeliveries(replicas)
     commits = _Commits(stream, replicas)
-    unsettled = _Unsettled(replicas)
     while not stopped():
-        delivery = stream.next(_wait_for_delivery(replicas))
-        if delivery is not None:
-            unsettled.take(delivery)
-            if len(delivery.changes) < SMALL_DELIVERY and _has_waited(replicas):
-                delivery = _take_what_came(stream, unsettled) or delivery
-        for replica in replicas:
-            replica.look()
-        # Between two batches nobody waits for what a commit notes at the destination.
-        _settle(unsettled, commits, reporter)
-        for replica in replicas:
-            replica.flush_if_due()
-        if delivery is not None:
-            heartbeat.heard(delivery.lsn)
-        elif not any(replica.is_applying for replica in replicas):
-            commits.idle()
-            heartbeat.idle()
-        between()
-    for replica in replicas:
-        replica.flush()
-    for replica in replicas:
-        replica.await_batch()
-    _settle(unsettled, commits, reporter)
+        _run_copy_work(replicas)
+        delivery = _read(stream, replicas, unsettled)
+        _collect_applied(replicas)
+        commits.add(_settle(unsettled, reporter))
+        # Between two batches: a commit is noted at the destinations first, which would have to wait for a batch.
+        commits.make_if_due(is_idle=delivery is None and not _is_any_applying(replicas))
+        _apply(replicas)
+        _beat(heartbeat, delivery, replicas)
+        for duty in duties:
+            duty()
+    _wait_until_all_applied(replicas)
+    commits.add(_settle(unsettled, reporter))
     commits.make()
 
 
-def _wait_for_delivery(replicas: Sequence[Replica]) -> float:
-    """Serve those who wait for this thread; how long to wait for the next delivery then, in seconds."""
-    has_more = [replica.serve() for replica in replicas]
-    if any(has_more):
+def _run_copy_work(replicas: Sequence[Replica]) -> None:
+    for replica in replicas:
+        replica.run_copy_work()
+
+
+def _read(stream: Stream, replicas: Sequence[Replica], unsettled: "_UnsettledDeliveries") -> Delivery | None:
+    """Take the next delivery, and those that gather behind a small one. Return the last one; None when none came in time."""
+    delivery = stream.next(_read_timeout(replicas))
+    if delivery is None:
+        return None
+    unsettled.take(delivery)
+    if len(delivery.changes) < SMALL_DELIVERY and all(replica.is_applying for replica in replicas):
+        _wait_until_one_applied(replicas)
+        return _take_gathered(stream, unsettled) or delivery
+    return delivery
+
+
+def _read_timeout(replicas: Sequence[Replica]) -> float:
+    """Return how many seconds to wait for a delivery."""
+    if any(replica.copies.has_spooled_work for replica in replicas):
         return 0
-    return APPLYING_WAIT if any(replica.is_applying for replica in replicas) else DELIVERY_WAIT
+    return APPLYING_WAIT if _is_any_applying(replicas) else DELIVERY_WAIT
 
 
-def _has_waited(replicas: Sequence[Replica]) -> bool:
-    """Let more come for a moment while every destination is busy; whether that was so."""
-    outcomes = [replica.outcome for replica in replicas if replica.outcome is not None]
-    if not outcomes or len(outcomes) < len(replicas):
-        return False
-    wait(outcomes, GATHER_WAIT, FIRST_COMPLETED)
-    return True
+def _wait_until_one_applied(replicas: Sequence[Replica]) -> None:
+    """Wait until one of the batches that are being applied is durable, at most `GATHER_WAIT`."""
+    wait([replica.outcome for replica in replicas if replica.outcome is not None], GATHER_WAIT, FIRST_COMPLETED)
 
 
-def _take_what_came(stream: Stream, unsettled: "_Unsettled") -> Delivery | None:
-    """Take what is at hand; the last delivery. Left where they are, small ones would each wait for a batch of their own."""
+def _take_gathered(stream: Stream, unsettled: "_UnsettledDeliveries") -> Delivery | None:
+    """Take the deliveries that are at hand. Return the last one.
+
+    Read one at a time, small deliveries would each wait for a batch of their own.
+    """
     last = None
     for _ in range(GATHERED_DELIVERIES):
         delivery = stream.next(0)
@@ -108,42 +114,85 @@ def _take_what_came(stream: Stream, unsettled: "_Unsettled") -> Delivery | None:
     return last
 
 
-def _settle(unsettled: "_Unsettled", commits: "_Commits", reporter: Reporter) -> None:
-    """Tell and commit what every destination holds by now."""
-    settled = list(unsettled.settled())
+def _collect_applied(replicas: Sequence[Replica]) -> None:
+    """Record which batches are durable. A destination whose next batch is full is waited for."""
+    for replica in replicas:
+        replica.wait_until_room()
+        replica.collect_applied()
+
+
+def _settle(unsettled: "_UnsettledDeliveries", reporter: Reporter) -> Sequence[Delivery]:
+    """Report the deliveries that every destination holds by now, and return them."""
+    settled = unsettled.pop_settled()
     if settled:
-        reporter.applied([Applied(counts, each.lsn, each.committed_at) for each, counts in settled])
-    for delivery, _ in settled:
-        commits.add(delivery)
+        reporter.applied([Applied(each.counts, each.delivery.lsn, each.delivery.committed_at) for each in settled])
+    return [each.delivery for each in settled]
 
 
-class _Unsettled:
+def _apply(replicas: Sequence[Replica]) -> None:
+    """Start to apply the pending batches that are due."""
+    for replica in replicas:
+        replica.start_batch_if_due()
+
+
+def _beat(heartbeat: Heartbeat, delivery: Delivery | None, replicas: Sequence[Replica]) -> None:
+    """Tell the heartbeat how far the stream was read, or that it is idle."""
+    if delivery is not None:
+        heartbeat.heard(delivery.lsn)
+    elif not _is_any_applying(replicas):
+        heartbeat.idle()
+
+
+def _wait_until_all_applied(replicas: Sequence[Replica]) -> None:
+    """Apply everything that waits."""
+    for replica in replicas:
+        replica.start_batch()
+    for replica in replicas:
+        replica.wait_until_applied()
+
+
+def _is_any_applying(replicas: Sequence[Replica]) -> bool:
+    return any(replica.is_applying for replica in replicas)
+
+
+class _Unsettled(NamedTuple):
+    """A delivery that was taken."""
+
+    number: int
+    #: Without its changes: they are at the destinations, or folded into what waits for them.
+    delivery: Delivery
+    #: How many changes were new to at least one destination.
+    counts: Counts
+
+
+class _UnsettledDeliveries:
     """The deliveries that not every destination holds yet, in order."""
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self._replicas = replicas
         self._count = 0
-        self._deliveries: deque[tuple[int, Delivery, Counts]] = deque()
+        self._deliveries: deque[_Unsettled] = deque()
 
     def take(self, delivery: Delivery) -> None:
-        """Hand the delivery to every destination. A change that several of them lack is counted once."""
+        """Give the delivery to every destination. A change that is new to several of them is counted once."""
         self._count += 1
         counts = reduce(or_, [replica.take(delivery, self._count) for replica in self._replicas])
-        # Its changes are at the destinations by now, or fold into what waits for them.
-        self._deliveries.append((self._count, replace(delivery, changes=()), counts))
+        self._deliveries.append(_Unsettled(self._count, replace(delivery, changes=()), counts))
 
-    def settled(self) -> Iterable[tuple[Delivery, Counts]]:
-        """The deliveries that every destination holds by now; each is told once."""
-        limit = min(replica.settled for replica in self._replicas)
-        while self._deliveries and self._deliveries[0][0] <= limit:
-            _, delivery, counts = self._deliveries.popleft()
-            yield delivery, counts
+    def pop_settled(self) -> list[_Unsettled]:
+        """Remove and return the deliveries that every destination holds by now."""
+        limit = min(replica.progress.durable.delivery for replica in self._replicas)
+        settled = []
+        while self._deliveries and self._deliveries[0].number <= limit:
+            settled.append(self._deliveries.popleft())
+        return settled
 
 
 class _Commits:
-    """Commits what is durable, about once a second: the slot need not follow closer, and each commit is noted first.
+    """Commits settled deliveries to the source, about once a second: the slot need not follow more closely.
 
-    The note is what tells a slot that was made anew: such a slot stands further than any run has ever let it move.
+    Each commit is noted at the destinations first. A slot that stands further than any note was created again, or read by
+    somebody else: that is how the next run recognizes it.
     """
 
     def __init__(self, stream: Stream, replicas: Sequence[Replica]) -> None:
@@ -152,24 +201,26 @@ class _Commits:
         self._pending: Delivery | None = None
         self._made_at = time.monotonic()
         #: A destination that holds changes back is not woken for a commit either.
-        self._rest = max(replica.destination.flush.seconds for replica in replicas)
+        self._idle_interval = max(replica.destination.flush.seconds for replica in replicas)
 
-    def add(self, delivery: Delivery) -> None:
-        """The delivery and all before it are durable at every destination."""
-        if delivery.receipt is not None:
-            self._pending = delivery
-        if time.monotonic() - self._made_at >= max(COMMIT_INTERVAL, self._rest):
-            self.make()
+    def add(self, settled: Sequence[Delivery]) -> None:
+        """Let the next commit cover these deliveries."""
+        for delivery in settled:
+            if delivery.receipt is not None:
+                self._pending = delivery
 
-    def idle(self) -> None:
-        """Nothing comes at the moment."""
-        if time.monotonic() - self._made_at >= self._rest:
+    def make_if_due(self, *, is_idle: bool) -> None:
+        """Commit if the last commit was long enough ago: at once while the stream is idle."""
+        interval = self._idle_interval if is_idle else max(COMMIT_INTERVAL, self._idle_interval)
+        if self._pending is not None and time.monotonic() - self._made_at >= interval:
             self.make()
 
     def make(self) -> None:
+        """Commit everything that is settled. Wait until the batches that are being applied are durable."""
         if self._pending is None:
             return
         for replica in self._replicas:
-            replica.note(self._pending.lsn)
+            replica.wait_until_applied()
+            replica.destination.note(self._pending.lsn)
         self._stream.commit(self._pending)
         self._pending, self._made_at = None, time.monotonic()

@@ -61,7 +61,7 @@ class TestTablesThatAreAlteredWhileTheyAreCopied:
             try:
                 source.run(statement)
                 altered.set()
-                with pytest.raises(TableAltered, match="was altered or written anew"):
+                with pytest.raises(TableAltered, match="was altered or rewritten"):
                     worker.wait(TIMEOUT)
             finally:
                 altered.set()

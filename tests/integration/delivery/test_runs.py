@@ -12,7 +12,7 @@ import pytest
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.errors import DestinationRejected, SlotInvalid, TableNotOurs
-from rosetta_dagster.cdc.run import gc_policy as garbage
+from rosetta_dagster.cdc.run import gc_policy
 from rosetta_dagster.cdc.run.worker import Worker
 from tests.support.database import Database, current_lsn
 from tests.support.engines import only_debezium, only_pgoutput
@@ -97,7 +97,7 @@ class TestRuns:
             left = weakref.ref(circle[0])
             del circle
             assert left() is not None
-            monkeypatch.setattr(garbage, "INTERVAL", 0)
+            monkeypatch.setattr(gc_policy, "INTERVAL", 0)
             wait_until(worker, lambda: left() is None)
         assert gc.isenabled()
 
@@ -110,7 +110,7 @@ class TestRuns:
             "INSERT INTO items VALUES (1)",
             f"SELECT pg_create_logical_replication_slot('{config.slot_name}', 'pgoutput')",
         )
-        with pytest.raises(SlotInvalid, match=r"made anew.*rosetta resync"):
+        with pytest.raises(SlotInvalid, match=r"created again.*rosetta resync"):
             failure(config)
         assert [(0,)] == destination.rows("SELECT * FROM items")
 

@@ -12,8 +12,11 @@ GAPS: dict[str, tuple[list[str], list[str]]] = {
     "replaced": (
         ["CREATE TABLE replaced (id int PRIMARY KEY, v text)"],
         [
-            "BEGIN; DROP TABLE replaced; CREATE TABLE replaced (id int PRIMARY KEY, v text);"
-            "INSERT INTO replaced VALUES (1, 'new'); COMMIT"
+            "BEGIN",
+            "DROP TABLE replaced",
+            "CREATE TABLE replaced (id int PRIMARY KEY, v text)",
+            "INSERT INTO replaced VALUES (1, 'new')",
+            "COMMIT",
         ],
     ),
     "renamed": (
@@ -36,7 +39,10 @@ GAPS: dict[str, tuple[list[str], list[str]]] = {
         ["CREATE TABLE swapped (id int PRIMARY KEY, v text)", "CREATE TABLE spare (id int PRIMARY KEY, v text)"],
         [
             "INSERT INTO spare VALUES (9, 'spare')",
-            "BEGIN; ALTER TABLE swapped RENAME TO y; ALTER TABLE spare RENAME TO swapped; ALTER TABLE y RENAME TO spare;"
+            "BEGIN",
+            "ALTER TABLE swapped RENAME TO y",
+            "ALTER TABLE spare RENAME TO swapped",
+            "ALTER TABLE y RENAME TO spare",
             "COMMIT",
         ],
     ),

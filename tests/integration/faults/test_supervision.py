@@ -134,7 +134,7 @@ def test_asking_for_a_table_that_the_pipeline_has_not_is_refused(own_store: Stor
 def test_a_second_run_is_refused_and_leaves_no_trace(own_store: Store, name: str) -> None:
     run = Run(own_store, name)
     eventually(lambda: own_store.state(name).run_status == "STREAMING")
-    with pytest.raises(LeaseHeld), closing(supervision.supervised(own_store, name, "another")) as reports:
+    with pytest.raises(LeaseHeld), closing(supervision.supervise(own_store, name, "another")) as reports:
         next(reports)
     assert "a-run" == own_store.state(name).run_id
     assert own_store.state(name).last_error is None

@@ -3,7 +3,7 @@ import weakref
 
 import pytest
 
-from rosetta_dagster.cdc.run import gc_policy as garbage
+from rosetta_dagster.cdc.run import gc_policy
 from rosetta_dagster.cdc.run.gc_policy import RareCollections
 
 
@@ -16,10 +16,10 @@ def test_nothing_is_collected_until_it_is_due(monkeypatch: pytest.MonkeyPatch) -
     with RareCollections() as collections:
         assert not gc.isenabled()
         circle = weakref.ref(Circle())
-        collections.make_if_due()
+        collections.collect_if_due()
         assert circle() is not None
-        monkeypatch.setattr(garbage, "INTERVAL", 0)
-        collections.make_if_due()
+        monkeypatch.setattr(gc_policy, "INTERVAL", 0)
+        collections.collect_if_due()
         assert circle() is None
 
 
