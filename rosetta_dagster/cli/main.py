@@ -20,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Change data capture from PostgreSQL, under Dagster."
 )
 app.add_typer(add.source, name="source")
-app.add_typer(add.destination, name="destination")
+app.add_typer(add.destination_commands(), name="destination")
 app.add_typer(add.pipeline, name="pipeline")
 app.add_typer(keys, name="keys")
 

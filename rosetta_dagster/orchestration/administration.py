@@ -1,20 +1,20 @@
-"""The jobs by which pipelines are made, steered and removed: from the launchpad of the UI, and over GraphQL.
+"""The jobs that create, control and remove pipelines, from the launchpad of the UI and over GraphQL.
 
-Each does what the command line or a statement of SQL does. What it did, or would do, is the metadata of its output.
+Each does what the command line or a statement of SQL does. The metadata of its output says what it did, or would do.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 
-from rosetta_dagster.cdc.change.position import Engine
-from rosetta_dagster.cdc.config.pipeline import PostgresConnection, PostgresDestinationConfig, SchemaPolicy, Status, checked
+from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceOptions, SourceSettings, Status, TableOptions, checked
 from rosetta_dagster.cdc.config.thresholds import Thresholds
+from rosetta_dagster.cdc.destination.kind import DestinationKind
+from rosetta_dagster.cdc.destination.registry import kinds
 from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError
 from rosetta_dagster.cdc.operate.drop import drop_pipeline, removal
-from rosetta_dagster.cdc.operate.inspection import describe_snowflake
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import (
@@ -32,43 +32,42 @@ from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.checks import reconciliation_evaluation, told_of
 from rosetta_dagster.orchestration.requests import (
     AddTable,
-    CreateDestination,
     CreatePipeline,
     CreateSource,
     DropPipeline,
     PipelineTable,
-    PostgresTarget,
     Reconcile,
     ResyncTable,
     SetStatus,
-    SnowflakeTarget,
-    connection_fields,
-    snowflake_fields,
+    create_destination_request,
 )
-from rosetta_dagster.orchestration.resources import environment_secret, secret_of_environment
+from rosetta_dagster.orchestration.resources import environment_secret, place_of, reached_by
 from rosetta_dagster.settings import open_store
 
 _Request = TypeVar("_Request", bound=dg.Config)
 
-#: What a job tells: lines of text by label.
+#: The remedy for a configuration of a run that is not valid.
+_CORRECT = "Correct the configuration of the run."
+
+#: The result of a job: lines of text by label.
 Told = Mapping[str, str]
 
 
 def administration_jobs(streams: Mapping[str, dg.AssetKey]) -> list[dg.JobDefinition]:
-    """One job for each thing that an operator does to pipelines; with the asset of each pipeline's stream, by name."""
+    """Return one job for each action of an operator. `streams` holds the asset of each pipeline's stream, by name."""
     return [
         _job(
             "reconcile",
             Reconcile,
             partial(_reconcile, streams),
-            "Compares source and destinations row by row while the pipeline runs. With `repair` it mends what differs.",
+            "Compares source and destinations row by row while the pipeline runs. With `repair` it corrects them.",
         ),
         _job(
             "create_source", CreateSource, _without_events(_create_source), "Adds a database that changes are captured from."
         ),
         _job(
             "create_destination",
-            CreateDestination,
+            create_destination_request(),
             _without_events(_create_destination),
             "Adds a database that changes are applied to.",
         ),
@@ -89,13 +88,13 @@ def administration_jobs(streams: Mapping[str, dg.AssetKey]) -> list[dg.JobDefini
             "resync_table",
             ResyncTable,
             _without_events(_resync_table),
-            "Copies a table anew, as after it was set aside, while the others of its pipeline go on.",
+            "Copies a table again, as after it was set aside, while the others of its pipeline go on.",
         ),
         _job(
             "drop_pipeline",
             DropPipeline,
             _without_events(_drop_pipeline),
-            "Removes a paused pipeline with its slot and publication. Without `confirm` it only shows what would go.",
+            "Removes a paused pipeline with its slot and publication. Without `confirm` it only shows what it would remove.",
         ),
     ]
 
@@ -107,7 +106,7 @@ def _job(
     @dg.op(name=name, config_schema=request_type.to_fields_dict(), description=description)
     def op(context: dg.OpExecutionContext) -> None:
         try:
-            request = checked(request_type, dict(context.op_config), "The configuration of the run")
+            request = checked(request_type, dict(context.op_config), "The configuration of the run", _CORRECT)
             with open_store() as store:
                 told = act(context, store, request)
         except RosettaError as error:
@@ -145,72 +144,63 @@ def _reconcile(streams: Mapping[str, dg.AssetKey], context: dg.OpExecutionContex
 
 
 def _create_source(store: Store, request: CreateSource) -> Told:
-    values = {**connection_fields(request), "password": secret_of_environment(request.password_env, request.name)}
-    connection = checked(PostgresConnection, values, f"Source {request.name}")
+    values = reached_by(SourceSettings, request.model_dump(exclude={"name"}), request.name)
+    settings = checked(SourceSettings, values, f"Source {request.name}", _CORRECT)
     refuse_existing(store, "source", request.name)
-    put_source(
-        store,
-        DeclaredSource(
-            name=request.name,
-            connection=connection,
-            publication_name=request.publication_name,
-            replication_name=request.replication_name,
-        ),
-    )
-    return {"created": f"source {request.name}: {connection.describe()}"}
+    options = {name: getattr(settings, name) for name in SourceOptions.model_fields}
+    put_source(store, DeclaredSource(name=request.name, connection=settings.connection, **options))
+    return {"created": f"source {request.name}: {settings.describe()}"}
 
 
-def _create_destination(store: Store, request: CreateDestination) -> Told:
-    if request.postgres is not None and request.snowflake is None:
-        declared, place = _postgres_destination(request.name, request.postgres)
-    elif request.snowflake is not None and request.postgres is None:
-        declared, place = _snowflake_destination(request.name, request.snowflake)
-    else:
+def _create_destination(store: Store, request: Any) -> Told:
+    """Add the row. A key is tested, the server is not reached."""
+    given = [(kind, target) for kind in kinds() if (target := getattr(request, kind.type.lower(), None)) is not None]
+    if len(given) != 1:
+        titles, fields = [kind.title for kind in kinds()], [kind.type.lower() for kind in kinds()]
         raise ConfigurationError(
-            f"Destination {request.name} has to be one of PostgreSQL and Snowflake.", "Give either postgres or snowflake."
+            f"Destination {request.name} has to be one of {_either(titles, 'and')}.", f"Give either {_either(fields, 'or')}."
         )
+    kind, target = given[0]
+    config = _stored_config(kind, target.model_dump(exclude_defaults=True), request.name)
+    place = kind.describe(request.name, config)
     refuse_existing(store, "destination", request.name)
-    put_destination(store, declared)
+    put_destination(store, DeclaredDestination(name=request.name, type=kind.type, config=config))
     return {"created": f"destination {request.name}: {place}"}
 
 
-def _postgres_destination(name: str, target: PostgresTarget) -> tuple[DeclaredDestination, str]:
-    password = secret_of_environment(target.password_env, name)
-    config = connection_fields(target)
-    if password is not None:
-        config["password"] = password.get_secret_value()
-    if target.namespace is not None:
-        config["schema"] = target.namespace
-    place = checked(PostgresDestinationConfig, config, f"Destination {name}").describe()
-    return DeclaredDestination(name=name, type="POSTGRES", config=config), place
+def _stored_config(kind: DestinationKind, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return `destinations.config` with the secrets themselves, read from the variables that the request names."""
+    config = {key: value for key, value in given.items() if value is not None}
+    for secret in kind.secret_names:
+        if (variable := config.pop(f"{secret}_env", None)) is not None:
+            config[secret] = environment_secret(variable, name, place_of(secret))
+    if (namespace := config.pop("namespace", None)) is not None:
+        config["schema"] = namespace
+    return config
 
 
-def _snowflake_destination(name: str, target: SnowflakeTarget) -> tuple[DeclaredDestination, str]:
-    """The key is tested, the account is not."""
-    config = {
-        **snowflake_fields(target),
-        "private_key": environment_secret(target.private_key_env, name, "private key"),
-        "private_key_passphrase": environment_secret(target.private_key_passphrase_env, name, "passphrase"),
-    }
-    return DeclaredDestination(name=name, type="SNOWFLAKE", config=config), describe_snowflake(name, config)
+def _either(names: Sequence[str], word: str) -> str:
+    return f" {word} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _create_pipeline(store: Store, request: CreatePipeline) -> Told:
     refuse_existing(store, "pipeline", request.name)
-    tables = {TableId.parse(table.table): _target(table) for table in request.tables}
+    tables = {TableId.parse(table.table): table for table in request.tables}
+    if len(tables) != len(request.tables):
+        raise ConfigurationError(f"Pipeline {request.name} names a table twice.", "Name each table once.")
     given = request.thresholds.model_dump(exclude_none=True)
     put_pipeline(
         store,
         DeclaredPipeline(
+            **{name: getattr(request, name) for name in PipelineOptions.model_fields},
             name=request.name,
             source=request.source,
             destinations=tuple(request.destinations),
             tables=tuple(tables),
-            targets=tables,
-            engine=Engine(request.engine),
+            targets={table: _target(each) for table, each in tables.items()},
+            table_options={table: _options(each) for table, each in tables.items()},
             status=Status(request.status),
-            thresholds=checked(Thresholds, given, f"The thresholds of {request.name}"),
-            on_schema_change=SchemaPolicy(request.on_schema_change),
+            thresholds=checked(Thresholds, given, f"The thresholds of {request.name}", _CORRECT),
         ),
     )
     return {"created": f"pipeline {request.name}: {len(tables)} tables, {request.status}"}
@@ -223,7 +213,7 @@ def _set_status(store: Store, request: SetStatus) -> Told:
 
 
 def _add_table(store: Store, request: AddTable) -> Told:
-    add_table(store, request.pipeline, TableId.parse(request.table), _target(request))
+    add_table(store, request.pipeline, TableId.parse(request.table), _target(request), _options(request))
     return {"added": f"table {TableId.parse(request.table)} to pipeline {request.pipeline}"}
 
 
@@ -231,7 +221,7 @@ def _resync_table(store: Store, request: ResyncTable) -> Told:
     table = TableId.parse(request.table)
     store.ask_resync(request.pipeline, table)
     when = "when it starts next" if store.status(request.pipeline) is Status.PAUSE else "now"
-    return {"resync": f"table {table} of pipeline {request.pipeline} is copied anew {when}"}
+    return {"resync": f"table {table} of pipeline {request.pipeline} is copied again {when}"}
 
 
 def _drop_pipeline(store: Store, request: DropPipeline) -> Told:
@@ -243,3 +233,7 @@ def _drop_pipeline(store: Store, request: DropPipeline) -> Told:
 
 def _target(table: PipelineTable) -> Target:
     return Target(table.target_namespace, table.target_name)
+
+
+def _options(table: PipelineTable) -> TableOptions:
+    return TableOptions(**{name: getattr(table, name) for name in TableOptions.model_fields})

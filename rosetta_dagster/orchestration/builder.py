@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from rosetta_dagster.cdc.destination.registry import kinds
 from rosetta_dagster.cdc.errors import StoreUnavailable
 from rosetta_dagster.cdc.store.plan import declare
 from rosetta_dagster.cdc.store.records import DestinationShape, PipelineShape
@@ -13,7 +14,7 @@ from rosetta_dagster.orchestration.assets import PipelineDefinitions, pipeline_d
 from rosetta_dagster.orchestration.code_location import shapes_for_this_process
 from rosetta_dagster.orchestration.declarations import Pipeline, declarations, is_collected
 from rosetta_dagster.orchestration.naming import destination_resource, source_resource
-from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource, Resource, SnowflakeDestination
+from rosetta_dagster.orchestration.resources import PostgresSource, Resource, resource_class
 from rosetta_dagster.orchestration.sensors import control_sensor, definitions_sensor, health_sensor
 from rosetta_dagster.orchestration.specs import PipelineSpecs, pipeline_specs
 from rosetta_dagster.orchestration.translator import RosettaTranslator
@@ -23,11 +24,11 @@ from rosetta_dagster.settings import Settings, open_store, read_settings
 def rosetta_definitions(
     pipelines: Sequence[Pipeline] = (), *, translator: RosettaTranslator | None = None
 ) -> dg.Definitions:
-    """Every pipeline of the configuration database as definitions, together with those that are declared here.
+    """Return the definitions of every pipeline: those of the configuration database, and those declared here.
 
     Call it in a function decorated with `dagster.definitions`, once in a code location. `ConfigurationError` when no
-    configuration database is named. While it cannot be reached, the definitions hold the sensors only, and these bring the
-    pipelines back.
+    configuration database is named. While it cannot be reached, the definitions are the sensors alone, which load the
+    pipelines later.
     """
     if is_collected(pipelines):
         return dg.Definitions()
@@ -43,7 +44,7 @@ def build(
     declared: Sequence[str] = (),
     translator: RosettaTranslator | None = None,
 ) -> dg.Definitions:
-    """The definitions of these pipelines, of which the code declares some. Nothing is read from anywhere."""
+    """Return the definitions of these pipelines, some of which the code declares. Reads nothing."""
     specs = [pipeline_specs(shape, translator or RosettaTranslator()) for shape in shapes]
     built = _pipelines(specs, settings)
     jobs = [pipeline.job for pipeline in built]
@@ -92,13 +93,20 @@ def _resources(shapes: Sequence[PipelineShape]) -> dict[str, Resource]:
             name=source.name, host=source.host, port=source.port, database=source.database, username=source.username
         )
         for destination in shape.destinations:
-            resources[destination_resource(destination.name)] = _destination(destination)
+            if (resource := _destination(destination)) is not None:
+                resources[destination_resource(destination.name)] = resource
     return resources
 
 
-def _destination(shape: DestinationShape) -> PostgresDestination | SnowflakeDestination:
-    kind = SnowflakeDestination if shape.type == "SNOWFLAKE" else PostgresDestination
-    # What a row lacks ends the run of its pipeline; the location has to load for the others.
-    lacking = {name: "" for name, field in kind.model_fields.items() if field.is_required()}
-    given = {name: value for name, value in shape.connection.items() if name in kind.model_fields}
-    return kind(**{**lacking, **given, "name": shape.name, "namespace": shape.namespace})
+def _destination(shape: DestinationShape) -> Resource | None:
+    """Return the resource of a destination; None for a type that only another process knows.
+
+    A row that is wrong ends the run of its pipeline. The location has to load for the others, so the resource of such a
+    row has only what is right of it.
+    """
+    kind = next((kind for kind in kinds() if kind.type == shape.type), None)
+    if kind is None:
+        return None
+    made = resource_class(kind)
+    given = {name: value for name, value in shape.connection.items() if name in made.model_fields}
+    return made.of_row(**given, name=shape.name, namespace=shape.namespace)

@@ -1,75 +1,67 @@
-"""A pipeline in a `defs.yaml`: the same fields and the same builder as a pipeline in Python."""
+"""A pipeline in a `defs.yaml`: the same settings and the same builder as a pipeline in Python."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, create_model
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
-from rosetta_dagster.cdc.config.pipeline import checked
+from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceSettings, TableOptions, checked
+from rosetta_dagster.cdc.config.surfaces import public_fields
 from rosetta_dagster.cdc.config.thresholds import Thresholds
+from rosetta_dagster.cdc.destination.kind import DestinationKind
+from rosetta_dagster.cdc.destination.registry import kind_of, kinds
 from rosetta_dagster.orchestration.builder import rosetta_definitions
 from rosetta_dagster.orchestration.declarations import Pipeline, Table
-from rosetta_dagster.orchestration.requests import ON_SCHEMA_CHANGE, PIPELINE_NAME, VARIABLE, OnSchemaChange, Sslmode
-from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource, SnowflakeDestination
+from rosetta_dagster.orchestration.requests import PIPELINE_NAME
+from rosetta_dagster.orchestration.resources import DestinationResource, PostgresSource, resource_class
+
+#: The field that names the kind of a destination. Without it the settings decide.
+_TYPE = "type"
 
 
-class _PostgresModel(dg.Model, dg.Resolvable):
-    """Where a PostgreSQL database is. Its password is named, not given."""
+class _Entry:
+    """A mapping with settings. The resource that is made of it says what is wrong; editors complete it by the schema."""
 
-    name: str = Field(min_length=1, description="Name of the row in the configuration database.")
-    host: str = Field(min_length=1, description="Host of the server.")
-    port: int = Field(default=5432, ge=1, le=65535, description="TCP port of the server.")
-    database: str = Field(min_length=1, description="Database on the server.")
-    username: str = Field(min_length=1, description="Role that connects.")
-    sslmode: Sslmode = Field(default="prefer", description="TLS mode of libpq.")
-    password_env: str | None = Field(
-        default=None, pattern=VARIABLE, description="Environment variable that holds the password; none: the row's own."
-    )
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
 
 
-class SourceModel(_PostgresModel):
-    """A PostgreSQL database that changes are captured from."""
+class SourceEntry(_Entry):
+    """The settings of a source."""
 
-    publication_name: str | None = Field(default=None, description="Publication to use; none: rosetta_<pipeline>.")
-    replication_name: str | None = Field(default=None, description="Slot to use, by one pipeline; none: rosetta_<pipeline>.")
-
-
-class DestinationModel(_PostgresModel):
-    """A PostgreSQL database that changes are applied to."""
-
-    namespace: str | None = Field(default=None, min_length=1, description="Where all tables go; none: as at the source.")
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return _json_schema("PostgresSource", SourceSettings)
 
 
-class SnowflakeModel(dg.Model, dg.Resolvable):
-    """A Snowflake database that changes are applied to. Its key is named, not given."""
+class DestinationEntry(_Entry):
+    """The settings of a destination of any kind."""
 
-    name: str = Field(min_length=1, description="Name of the row in the configuration database.")
-    account: str = Field(min_length=1, description="Account as organization-account.")
-    user: str = Field(min_length=1, description="User that the public key is registered for.")
-    database: str = Field(min_length=1, description="Database that the tables go into.")
-    warehouse: str | None = Field(default=None, min_length=1, description="None: the user's own.")
-    role: str | None = Field(default=None, min_length=1, description="None: the user's own.")
-    namespace: str | None = Field(default=None, min_length=1, description="Where all tables go; none: as at the source.")
-    private_key_path: str | None = Field(default=None, min_length=1, description="File that holds the private key as PEM.")
-    private_key_env: str | None = Field(
-        default=None, pattern=VARIABLE, description="Environment variable that holds the private key as PEM."
-    )
-    private_key_passphrase_env: str | None = Field(
-        default=None, pattern=VARIABLE, description="Environment variable that holds the passphrase of the key."
-    )
-    host: str | None = Field(default=None, min_length=1, description="Of a private link; none: it follows from the account.")
-    port: int | None = Field(default=None, ge=1, le=65535, description="TCP port of that host.")
-    protocol: Literal["https", "http"] | None = Field(default=None, description="http for a test server; none: https.")
-    options: dict[str, Any] = Field(
-        default={}, description="What else destinations.config may hold: deletes, preserve_case, values, flush_seconds, …"
-    )
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        # Made when it is asked for, so that kinds which were registered later are in it.
+        options: Any = (dict[str, Any], Field(default={}, description="Further settings, as destinations.config has them."))
+        return {
+            "anyOf": [
+                _json_schema(kind.resource, kind.settings, options=options, type=(Literal[kind.type] | None, None))
+                for kind in kinds()
+            ]
+        }
 
 
-class TableModel(BaseModel):
-    """A table, and what it is called at the destinations."""
+def _json_schema(name: str, settings: type[BaseModel], **more: Any) -> JsonSchemaValue:
+    fields: Any = {"name": (str, Field(description="Name of the row in the configuration database."))}
+    fields |= public_fields(settings) | more
+    model: type[BaseModel] = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+    return model.model_json_schema()
 
-    model_config = ConfigDict(extra="forbid")
+
+class TableModel(TableOptions):
+    """A table, its name at the destinations, and its options."""
 
     name: str = Field(min_length=1, description="As namespace.table; a name alone is of public.")
     target: str | None = Field(default=None, min_length=1, description="As namespace.table or table; none: the same name.")
@@ -104,31 +96,36 @@ def _tables(context: dg.ResolutionContext, tables: Sequence[str | TableModel]) -
         Table(context.resolve_value(table, as_type=str))
         if isinstance(table, str)
         else Table(
-            context.resolve_value(table.name, as_type=str), context.resolve_value(table.target or "", as_type=str) or None
+            context.resolve_value(table.name, as_type=str),
+            context.resolve_value(table.target or "", as_type=str) or None,
+            **{name: getattr(table, name) for name in TableOptions.model_fields},
         )
         for table in tables
     ]
 
 
-def _destinations(context: dg.ResolutionContext, models: Sequence[BaseModel]) -> list[DestinationModel | SnowflakeModel]:
-    """Left to itself, Dagster takes a list of the one kind or of the other."""
-    at_snowflake = SnowflakeModel.model()
-    return [
-        SnowflakeModel.resolve_from_model(context, model)
-        if isinstance(model, at_snowflake)
-        else DestinationModel.resolve_from_model(context, model)
-        for model in models
-    ]
+def _entry(context: dg.ResolutionContext, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with their templates resolved. The resource is made later: its errors are one sentence then."""
+    return dict(context.resolve_value(dict(entry)))
 
 
-def _destination(model: DestinationModel | SnowflakeModel) -> PostgresDestination | SnowflakeDestination:
-    if isinstance(model, SnowflakeModel):
-        return SnowflakeDestination(**model.model_dump())
-    return PostgresDestination(**model.model_dump())
+def _entries(context: dg.ResolutionContext, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [_entry(context, entry) for entry in entries]
+
+
+def _destination(entry: Mapping[str, Any]) -> DestinationResource:
+    return resource_class(_kind(entry))(**{name: value for name, value in entry.items() if name != _TYPE})
+
+
+def _kind(entry: Mapping[str, Any]) -> DestinationKind:
+    """Return the kind that the entry names, else the one that declares the most of its settings."""
+    if _TYPE in entry:
+        return kind_of(str(entry[_TYPE]), str(entry.get("name", "")))
+    return max(kinds(), key=lambda kind: len(entry.keys() & public_fields(kind.settings).keys()))
 
 
 @dg.scaffold_with(PipelineScaffolder)
-class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
+class RosettaPipelineComponent(dg.Component, PipelineOptions, dg.Model, dg.Resolvable):
     """A pipeline that replicates tables of a PostgreSQL database, change by change.
 
     A project may have any number of them. They share the sensors, and the pipelines that only the configuration database
@@ -136,29 +133,28 @@ class RosettaPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     """
 
     name: str = Field(pattern=PIPELINE_NAME, description="Letters, digits, underscores; no underscore at the start.")
-    source: SourceModel
-    destinations: Annotated[
-        list[DestinationModel | SnowflakeModel],
-        dg.Resolver(_destinations, model_field_type=list[DestinationModel.model() | SnowflakeModel.model()]),
-    ] = Field(min_length=1)
-    tables: Annotated[list[Table], dg.Resolver(_tables, model_field_type=list[str | TableModel])] = Field(min_length=1)
-    engine: Literal["DEBEZIUM", "PGOUTPUT"] = Field(default="DEBEZIUM", description="Capture engine.")
-    status: Literal["START", "PAUSE"] = Field(default="PAUSE", description="What a new row begins with.")
-    thresholds: dict[str, float] = Field(default={}, description="From where on the checks warn and fail.")
-    on_schema_change: OnSchemaChange = Field(default="APPLY", description=ON_SCHEMA_CHANGE)
+    source: Annotated[dict[str, Any], dg.Resolver(_entry, model_field_type=SourceEntry)]
+    destinations: Annotated[list[dict[str, Any]], dg.Resolver(_entries, model_field_type=list[DestinationEntry])] = Field(
+        min_length=1
+    )
+    # Dagster looks into the fields of a type that is named here, and refuses those of `Table`.
+    tables: Annotated[list[Any], dg.Resolver(_tables, model_field_type=list[str | TableModel])] = Field(min_length=1)
+    status: Literal["START", "PAUSE"] = Field(default="PAUSE", description="Status of a new row.")
+    thresholds: dict[str, float] = Field(default={}, description="When the checks warn and fail.")
 
     @property
     def pipeline(self) -> Pipeline:
         """The pipeline as Python declares it."""
         return Pipeline(
+            **{name: getattr(self, name) for name in PipelineOptions.model_fields},
             name=self.name,
-            source=PostgresSource(**self.source.model_dump()),
-            destinations=[_destination(destination) for destination in self.destinations],
+            source=PostgresSource(**self.source),
+            destinations=[_destination(entry) for entry in self.destinations],
             tables=self.tables,
-            engine=self.engine,
             status=self.status,
-            thresholds=checked(Thresholds, dict(self.thresholds), f"The thresholds of {self.name}"),
-            on_schema_change=self.on_schema_change,
+            thresholds=checked(
+                Thresholds, dict(self.thresholds), f"The thresholds of {self.name}", "Correct its defs.yaml."
+            ),
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

@@ -1,32 +1,71 @@
-"""Pipelines that are declared in code: written to the configuration database, from where they run like all others."""
+"""Pipelines declared in code. They are written to the configuration database, and run from there like all others."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from rosetta_dagster.cdc.change.position import Engine
-from rosetta_dagster.cdc.config.pipeline import SchemaPolicy, Status
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SkipValidation,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from rosetta_dagster.cdc.config.pipeline import PipelineOptions, Status, TableOptions
 from rosetta_dagster.cdc.config.thresholds import Thresholds
+from rosetta_dagster.cdc.config.wording import problems
 from rosetta_dagster.cdc.errors import ConfigurationError
-from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipeline, DeclaredSource, Target
+from rosetta_dagster.cdc.store.declared import DeclaredPipeline, Target
 from rosetta_dagster.cdc.store.plan import Declarations
 from rosetta_dagster.cdc.table_id import TableId
-from rosetta_dagster.orchestration.resources import PostgresDestination, PostgresSource, Resource, SnowflakeDestination
+from rosetta_dagster.orchestration.requests import PIPELINE_NAME
+from rosetta_dagster.orchestration.resources import DestinationResource, PostgresSource, Resource
+
+
+def _as_list(value: Any) -> Any:
+    """Refuse a text in the place of a list of texts: its letters would be names."""
+    if isinstance(value, str):
+        raise ValueError(f'should be a list, as ["{value}"]')  # noqa: TRY004 - pydantic words a ValueError
+    return value
+
 
 #: Where pipelines are collected while code is loaded only to be looked at (`rosetta plan`).
 _COLLECTED: ContextVar["list[Pipeline] | None"] = ContextVar("collected", default=None)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of a pipeline, and what it is called at the destinations."""
+class _Declared(BaseModel):
+    """Something that code declares. What is wrong is refused where it is written, with the nearest right name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _worded(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            name = values.get("name", "") if isinstance(values, dict) else ""
+            raise ConfigurationError(
+                f"{cls.__name__} {name} is not valid: {problems(error, cls)}.", "Correct the code that declares it."
+            ) from None
+
+
+class Table(TableOptions, _Declared):
+    """A table of a pipeline, and its name at the destinations."""
 
     #: As `namespace.table`; a name alone is of `public`.
-    name: str
+    name: str = Field(min_length=1)
     #: As `namespace.table`, or a name alone for a table in the namespace that it would go into anyway. None: the same name.
-    target: str | None = None
+    target: str | None = Field(default=None, min_length=1)
+
+    def __init__(self, name: str, target: str | None = None, **options: Any) -> None:
+        super().__init__(**{"name": name, "target": target, **options})
 
     @property
     def id(self) -> TableId:
@@ -38,31 +77,42 @@ class Table:
         namespace, dot, name = self.target.partition(".")
         return Target(namespace, name) if dot else Target(None, self.target)
 
+    def declared_options(self) -> TableOptions:
+        return TableOptions(**{name: getattr(self, name) for name in TableOptions.model_fields})
 
-@dataclass(frozen=True, kw_only=True)
-class Pipeline:
+
+class Pipeline(PipelineOptions, _Declared):
     """A pipeline declared in code.
 
-    The code owns its source, destinations and tables; the operator owns its status. `status` is what a new row begins
-    with. A pipeline that is taken out of the code is paused once; its row is the operator's from then on.
+    The code owns its source, destinations, tables and options; the operator owns its status. `status` is that of a new row.
+    A pipeline that is taken out of the code is paused once; from then on its row belongs to the operator.
     """
 
-    name: str
-    source: PostgresSource
-    destinations: Sequence[PostgresDestination | SnowflakeDestination]
+    name: str = Field(pattern=PIPELINE_NAME)
+    source: SkipValidation[PostgresSource]
+    destinations: Annotated[Sequence[SkipValidation[DestinationResource]], Field(min_length=1)]
     #: A text is a `Table` of that name.
-    tables: Sequence[str | Table]
-    engine: Literal["DEBEZIUM", "PGOUTPUT"] = "DEBEZIUM"
+    tables: Annotated[Sequence[str | SkipValidation[Table]], BeforeValidator(_as_list), Field(min_length=1)]
     status: Literal["START", "PAUSE"] = "PAUSE"
-    #: From where on the checks warn and fail.
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    #: APPLY: the destinations follow as far as they can. STOP_TABLE: the table is set aside until it is resynced.
-    on_schema_change: Literal["APPLY", "STOP_TABLE"] = "APPLY"
+    #: When the checks warn and fail.
+    thresholds: Thresholds = Thresholds()
+
+    @field_validator("tables")
+    @classmethod
+    def _names_each_table_once(cls, tables: Sequence[str | Table]) -> Sequence[str | Table]:
+        names = [str(_table(table).id) for table in tables]
+        if doubles := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(doubles)} is named more than once")
+        return tables
+
+
+def _table(table: str | Table) -> Table:
+    return Table(table) if isinstance(table, str) else table
 
 
 @contextmanager
 def collecting() -> "Iterator[list[Pipeline]]":
-    """While the block lasts, pipelines that code declares are put into this list, and nothing else happens to them."""
+    """Collect the pipelines that code declares while the block lasts. Nothing else happens to them."""
     collected: list[Pipeline] = []
     token = _COLLECTED.set(collected)
     try:
@@ -72,7 +122,7 @@ def collecting() -> "Iterator[list[Pipeline]]":
 
 
 def is_collected(pipelines: Sequence[Pipeline]) -> bool:
-    """Whether these pipelines were asked for only to be looked at."""
+    """Return whether these pipelines are only being collected, after adding them to the list."""
     collected = _COLLECTED.get()
     if collected is not None:
         collected += pipelines
@@ -80,13 +130,13 @@ def is_collected(pipelines: Sequence[Pipeline]) -> bool:
 
 
 def declarations(pipelines: Sequence[Pipeline]) -> Declarations:
-    """The rows that these pipelines are to be. `ConfigurationError` when two of them contradict each other."""
+    """Return the rows of these pipelines. `ConfigurationError` when two pipelines contradict each other."""
     _refuse_doubles(pipelines)
     sources = {pipeline.source.name: pipeline.source for pipeline in pipelines}
     destinations = {destination.name: destination for pipeline in pipelines for destination in pipeline.destinations}
     return Declarations(
-        sources=tuple(_source(source) for source in sources.values()),
-        destinations=tuple(_destination(destination) for destination in destinations.values()),
+        sources=tuple(source.declared() for source in sources.values()),
+        destinations=tuple(destination.declared() for destination in destinations.values()),
         pipelines=tuple(_pipeline(pipeline) for pipeline in pipelines),
     )
 
@@ -101,7 +151,7 @@ def _refuse_doubles(pipelines: Sequence[Pipeline]) -> None:
     for pipeline in pipelines:
         all_: list[Resource] = [pipeline.source, *pipeline.destinations]
         for resource in all_:
-            kind = "source" if isinstance(resource, PostgresSource) else "destination"
+            kind = "destination" if isinstance(resource, DestinationResource) else "source"
             other = resources.setdefault((kind, resource.name), resource)
             if other != resource:
                 raise ConfigurationError(
@@ -111,37 +161,16 @@ def _refuse_doubles(pipelines: Sequence[Pipeline]) -> None:
 
 
 def _pipeline(pipeline: Pipeline) -> DeclaredPipeline:
-    tables = [Table(table) if isinstance(table, str) else table for table in pipeline.tables]
+    tables = [_table(table) for table in pipeline.tables]
     return DeclaredPipeline(
+        **{name: getattr(pipeline, name) for name in PipelineOptions.model_fields},
         name=pipeline.name,
         source=pipeline.source.name,
         destinations=tuple(destination.name for destination in pipeline.destinations),
         tables=tuple(table.id for table in tables),
         targets={table.id: table.declared_target() for table in tables},
-        engine=Engine(pipeline.engine),
+        table_options={table.id: table.declared_options() for table in tables},
         status=Status(pipeline.status),
         managed_by="CODE",
         thresholds=pipeline.thresholds,
-        on_schema_change=SchemaPolicy(pipeline.on_schema_change),
-    )
-
-
-def _source(resource: PostgresSource) -> DeclaredSource:
-    return DeclaredSource(
-        name=resource.name,
-        connection=resource.connection(),
-        publication_name=resource.publication_name,
-        replication_name=resource.replication_name,
-    )
-
-
-def _destination(resource: PostgresDestination | SnowflakeDestination) -> DeclaredDestination:
-    if isinstance(resource, SnowflakeDestination):
-        return DeclaredDestination(name=resource.name, type="SNOWFLAKE", config=resource.config())
-    password = resource.secret()
-    config = {**resource.fields(), "schema": resource.namespace}
-    if password is not None:
-        config["password"] = password.get_secret_value()
-    return DeclaredDestination(
-        name=resource.name, type="POSTGRES", config={key: value for key, value in config.items() if value is not None}
     )

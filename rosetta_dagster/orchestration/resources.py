@@ -1,33 +1,38 @@
-"""Sources and destinations as Dagster resources: they open connections, and hold no secret."""
+"""Sources and destinations as Dagster resources: they open connections, and hold no secret.
+
+A resource has the settings that its source or kind of destination declares. The class of a kind is made from them.
+"""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import dagster as dg
 import psycopg
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model
 
-from rosetta_dagster.cdc.config.pipeline import (
-    DestinationConfig,
-    PostgresConnection,
-    PostgresDestinationConfig,
-    SourceConfig,
-    checked,
-)
-from rosetta_dagster.cdc.errors import ConfigurationError
-from rosetta_dagster.cdc.operate.inspection import SnowflakeSession, snowflake_session, verify_snowflake
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection, SourceOptions, SourceSettings, checked
+from rosetta_dagster.cdc.config.surfaces import Fields, public_fields, secret_names
+from rosetta_dagster.cdc.config.wording import problems, unknown
+from rosetta_dagster.cdc.destination.kind import DestinationKind
+from rosetta_dagster.cdc.destination.registry import kind_of
+from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
+from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredSource
 from rosetta_dagster.settings import open_store
 
+if TYPE_CHECKING:
+    from rosetta_dagster.cdc.operate.inspection import SnowflakeSession
 
-def secret_of_environment(variable: str | None, owner: str) -> SecretStr | None:
-    """The password in this variable; None when none is named. `ConfigurationError` when the variable is not set."""
-    return None if variable is None else SecretStr(environment_secret(variable, owner, "password"))
+_CORRECT = "Correct the code that declares it."
+
+#: How a setting names the environment variable of a secret.
+_ENV: Final = "_env"
 
 
 def environment_secret(variable: str, owner: str, what: str) -> str:
-    """The secret in this variable. `ConfigurationError` when the variable is not set."""
+    """Return the secret in this variable. `ConfigurationError` when the variable is not set."""
     if variable not in os.environ:
         raise ConfigurationError(
             f"The environment variable {variable} is not set, which holds the {what} of {owner}.",
@@ -36,167 +41,229 @@ def environment_secret(variable: str, owner: str, what: str) -> str:
     return os.environ[variable]
 
 
-class _PostgresResource(dg.ConfigurableResource[Any]):
-    """What a source and a PostgreSQL destination have in common.
+def place_of(secret: str) -> str:
+    """Return the name of a secret's field for a message."""
+    return secret.replace("_", " ")
 
-    The password is named, not given: Dagster stores and shows what a resource is made of. `password_env="SHOP_PASSWORD"`
-    and `password=dagster.EnvVar("SHOP_PASSWORD")` are the same. Without either, it is that of the row in the configuration
+
+def reached_by(settings: type[BaseModel], given: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Replace the names of variables by what they hold. The names that are settings themselves stay."""
+    values = {key: value for key, value in given.items() if value is not None}
+    for secret in secret_names(settings):
+        variable = f"{secret}{_ENV}"
+        if variable in values and variable not in settings.model_fields:
+            values[secret] = environment_secret(values.pop(variable), owner, place_of(secret))
+    return values
+
+
+class Resource(dg.ConfigurableResource[Any]):
+    """A source or a destination.
+
+    A secret is named, not given: Dagster stores and shows what a resource is made of. `password_env="SHOP_PASSWORD"` and
+    `password=dagster.EnvVar("SHOP_PASSWORD")` are the same. Without either, it is that of the row in the configuration
     database.
     """
 
-    name: str = Field(description="Name of the row in the configuration database.")
-    host: str = Field(description="Host of the server.")
-    port: int = Field(default=5432, description="TCP port of the server.")
-    database: str = Field(description="Database on the server.")
-    username: str = Field(description="Role that connects.")
-    sslmode: str = Field(default="prefer", description="TLS mode of libpq.")
-    password_env: str | None = Field(
-        default=None, description="Environment variable that holds the password; none: the row's own password."
-    )
+    #: The settings that this resource has.
+    settings: ClassVar[type[BaseModel]]
 
-    password: str | None = Field(default=None, description="dagster.EnvVar of that variable, instead of its name.")
+    name: str = Field(description="Name of the row in the configuration database.")
 
     def __init__(self, **fields: Any) -> None:
-        if (password := fields.pop("password", None)) is not None:
-            if not isinstance(password, dg.EnvVar):
-                raise ConfigurationError(
-                    "A password stands in the code, and Dagster would store and show it.",
-                    'Put it into an environment variable and write password=dagster.EnvVar("ITS_NAME").',
-                )
-            fields["password_env"] = password.env_var_name
-        super().__init__(**fields)
+        given = _with_named_secrets(self.settings, fields)
+        self._verify(given)
+        super().__init__(**given)
 
-    @contextmanager
-    def connect(self) -> Iterator["psycopg.Connection[Any]"]:
-        """A connection in autocommit mode, closed with the block."""
-        with psycopg.connect(self.connection().conninfo(application_name="rosetta"), autocommit=True) as connection:
-            yield connection
+    @classmethod
+    def of_row(cls, **fields: Any) -> Self:
+        """Return the resource of a row that may be wrong: what it cannot have is left out."""
+        accepted = dict(fields)
+        for name, value in fields.items():
+            try:
+                cls._verify({name: value})
+            except ConfigurationError:
+                del accepted[name]
+        resource = cls.__new__(cls)
+        blank = {name: "" for name, field in cls.model_fields.items() if field.is_required()}
+        dg.ConfigurableResource.__init__(resource, **{**blank, **accepted})
+        return resource
 
-    def connection(self) -> PostgresConnection:
-        """Where to connect, password included."""
-        values = self.fields()
-        password = self.secret()
-        return checked(PostgresConnection, {**values, "password": password}, f"Resource {self.name}")
-
-    def fields(self) -> dict[str, Any]:
-        """The connection without its password."""
-        return {
-            "host": self.host,
-            "port": self.port,
-            "database": self.database,
-            "username": self.username,
-            "sslmode": self.sslmode,
-        }
-
-    def secret(self) -> SecretStr | None:
-        """The password from the environment, else from the row."""
-        return secret_of_environment(self.password_env, self.name) or self.stored_password()
-
-    def stored_password(self) -> SecretStr | None:
-        raise AssertionError("a resource is of one of the two kinds below")
+    def given(self) -> dict[str, Any]:
+        """Return the settings that differ from their defaults, by name. A secret is the name of its variable."""
+        fields = public_fields(self.settings)
+        values = {name: getattr(self, name) for name in fields}
+        return {name: value for name, value in values.items() if fields[name][1].get_default() != value}
 
     def __repr__(self) -> str:
         # The default prints every field, with the values that environment variables resolve to.
         return f"{type(self).__name__}({self.name})"
 
+    @classmethod
+    def _verify(cls, given: Mapping[str, Any]) -> None:
+        """`ConfigurationError` when one of these is no setting, or has a value that it cannot have."""
+        place = f"{cls.__name__} {given.get('name', '')}".strip()
+        known = list(cls.model_fields)
+        if wrong := [unknown(name, known) for name in given if name not in cls.model_fields]:
+            raise ConfigurationError(f"{place} is not valid: {'; '.join(wrong)}.", _CORRECT)
+        fields: Any = public_fields(cls.settings, optional=True)
+        settings = create_model(f"{cls.__name__}Settings", **fields)
+        now = {name: value for name, value in given.items() if name in fields and not _is_resolved_later(value)}
+        try:
+            settings.model_validate(now)
+        except ValidationError as error:
+            raise ConfigurationError(f"{place} is not valid: {problems(error, settings)}.", _CORRECT) from None
 
-class PostgresSource(_PostgresResource):
-    """A PostgreSQL database that changes are captured from."""
+    @property
+    def _names_a_secret(self) -> bool:
+        """Whether a secret is given here, as a variable or as a path."""
+        ways = [f"{secret}{way}" for secret in secret_names(self.settings) for way in (_ENV, "_path")]
+        return any(getattr(self, way, None) is not None for way in ways)
 
-    publication_name: str | None = Field(default=None, description="Publication to use; none: rosetta_<pipeline>.")
-    replication_name: str | None = Field(default=None, description="Slot to use, by one pipeline; none: rosetta_<pipeline>.")
 
-    def stored_password(self) -> SecretStr | None:
+class PostgresSourceBase(Resource):
+    """The behaviour of `PostgresSource`."""
+
+    settings: ClassVar[type[BaseModel]] = SourceSettings
+
+    @contextmanager
+    def connect(self) -> Iterator["psycopg.Connection[Any]"]:
+        """Open a connection in autocommit mode, closed with the block."""
+        with psycopg.connect(self.connection().conninfo(application_name="rosetta"), autocommit=True) as connection:
+            yield connection
+
+    def connection(self) -> PostgresConnection:
+        """Return where to connect, password included."""
+        return self._checked().connection
+
+    def declared(self) -> DeclaredSource:
+        """Return the row of the source, its password included."""
+        settings = self._checked()
+        options = {name: getattr(settings, name) for name in SourceOptions.model_fields}
+        return DeclaredSource(name=self.name, connection=settings.connection, **options)
+
+    def _checked(self) -> SourceSettings:
+        values = reached_by(self.settings, self.given(), self.name)
+        if not self._names_a_secret:
+            values["password"] = self._stored_password()
+        return checked(SourceSettings, values, f"Resource {self.name}", _CORRECT)
+
+    def _stored_password(self) -> SecretStr | None:
         with open_store() as store:
-            found: SourceConfig = store.source(self.name)
-        return found.connection.password
+            return store.source(self.name).connection.password
 
 
-class PostgresDestination(_PostgresResource):
-    """A PostgreSQL database that changes are applied to."""
+class DestinationResource(Resource):
+    """A destination of any kind."""
 
-    namespace: str | None = Field(default=None, description="Where all tables go; none: as at the source.")
+    kind: ClassVar[DestinationKind]
 
-    def stored_password(self) -> SecretStr | None:
-        with open_store() as store:
-            found: DestinationConfig = store.destination(self.name)
-        return checked(PostgresDestinationConfig, found.config, f"Destination {self.name}").password
-
-
-class SnowflakeDestination(dg.ConfigurableResource[Any]):
-    """A Snowflake database that changes are applied to.
-
-    The key is named, not given, since Dagster stores and shows what a resource is made of: as the path of a file, or as an
-    environment variable that holds the PEM. `private_key_env="DW_KEY"` and `private_key=dagster.EnvVar("DW_KEY")` are the
-    same, and so it is with the passphrase. Neither the key nor the passphrase is written to the configuration database.
-    """
-
-    name: str = Field(description="Name of the row in the configuration database.")
-    account: str = Field(description="Account as organization-account.")
-    user: str = Field(description="User that the public key is registered for.")
-    database: str = Field(description="Database that the tables go into.")
-    warehouse: str | None = Field(default=None, description="Warehouse that runs the statements; none: the user's own.")
-    role: str | None = Field(default=None, description="Role; none: the user's own.")
-    namespace: str | None = Field(default=None, description="Schema where all tables go; none: as at the source.")
-    private_key_path: str | None = Field(default=None, description="File that holds the private key as PEM.")
-    private_key_env: str | None = Field(default=None, description="Environment variable that holds the private key as PEM.")
-    private_key_passphrase_env: str | None = Field(
-        default=None, description="Environment variable that holds the passphrase of the key."
-    )
-    host: str | None = Field(default=None, description="Host of a private link; none: it follows from the account.")
-    port: int | None = Field(default=None, description="TCP port of that host.")
-    protocol: str | None = Field(default=None, description="http for a test server; none: https.")
-    options: dict[str, Any] = Field(
-        default_factory=dict,
-        description="What else destinations.config may hold: deletes, preserve_case, values, flush_seconds, …",
-    )
-    private_key: str | None = Field(default=None, description="dagster.EnvVar of that variable, instead of its name.")
-    private_key_passphrase: str | None = Field(default=None, description="dagster.EnvVar of that variable.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Further settings, as destinations.config has them.")
 
     def __init__(self, **fields: Any) -> None:
-        for secret in ("private_key", "private_key_passphrase"):
-            if (given := fields.pop(secret, None)) is not None:
-                if not isinstance(given, dg.EnvVar):
-                    raise ConfigurationError(
-                        f"A {secret} stands in the code, and Dagster would store and show it.",
-                        f'Put it into an environment variable and write {secret}=dagster.EnvVar("ITS_NAME").',
-                    )
-                fields[f"{secret}_env"] = given.env_var_name
-        if secrets := {"private_key", "private_key_passphrase"} & fields.get("options", {}).keys():
+        if planted := fields.get("options", {}).keys() & {*self.kind.secret_names}:
             raise ConfigurationError(
-                f"The options of destination {fields.get('name')} hold {min(secrets)}, and Dagster would store and show it.",
-                f"Name an environment variable: {min(secrets)}_env.",
+                f"The options of destination {fields.get('name')} hold {min(planted)}, and Dagster would store and show it.",
+                f"Name an environment variable: {min(planted)}_env.",
             )
         super().__init__(**fields)
 
-    @contextmanager
-    def connect(self) -> Iterator[SnowflakeSession]:
-        """A session in autocommit mode, closed with the block; without a key here, by the key of the row."""
-        with snowflake_session(self.name, self.config() if self._names_a_key else self._stored_config()) as session:
-            yield session
+    def connect(self) -> AbstractContextManager[Any]:
+        """Open a session in autocommit mode, closed with the block. Without a secret here, that of the row is used."""
+        return self.kind.session(self.name, self.config())
 
     def config(self) -> dict[str, Any]:
-        """As `destinations.config` has it. `ConfigurationError` when it is not complete."""
-        names = ("account", "user", "database", "warehouse", "role", "host", "port", "protocol")
-        keys = ("private_key_path", "private_key_env", "private_key_passphrase_env")
-        own = {**{name: getattr(self, name) for name in (*names, *keys)}, "schema": self.namespace}
-        if not self._names_a_key:
-            raise ConfigurationError(f"Destination {self.name} has no key.", "Give it private_key_path or private_key_env.")
-        config = {**self.options, **{name: value for name, value in own.items() if value is not None}}
-        verify_snowflake(self.name, config)
+        """Return `destinations.config`, secrets included. `ConfigurationError` when it is not complete."""
+        given = self.given()
+        if (namespace := given.pop("namespace", None)) is not None:
+            given["schema"] = namespace
+        config = reached_by(self.settings, {**self.options, **given}, self.name)
+        if not self._names_a_secret:
+            config |= self._stored_secrets()
+        self.kind.checked(self.name, config)
         return config
 
-    @property
-    def _names_a_key(self) -> bool:
-        return self.private_key_path is not None or self.private_key_env is not None
+    def declared(self) -> DeclaredDestination:
+        """Return the row of the destination."""
+        return DeclaredDestination(name=self.name, type=self.kind.type, config=self.config())
 
-    def _stored_config(self) -> dict[str, Any]:
-        with open_store() as store:
-            found: DestinationConfig = store.destination(self.name)
-        return found.config
+    def _stored_secrets(self) -> dict[str, Any]:
+        try:
+            with open_store() as store:
+                stored = store.destination(self.name).config
+        except PipelineNotFound:
+            return {}
+        ways = (name for secret in self.kind.secret_names for name in (secret, f"{secret}_path", f"{secret}{_ENV}"))
+        return {name: stored[name] for name in ways if name in stored}
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name})"
+
+@cache
+def resource_class(kind: DestinationKind) -> type[DestinationResource]:
+    """Return the resource of a kind of destination."""
+    made = create_model(
+        kind.resource, __base__=DestinationResource, __module__=__name__, __doc__=kind.description,
+        **_unlimited(public_fields(kind.settings)),
+    )  # fmt: skip
+    made.kind, made.settings = kind, kind.settings
+    return made
 
 
-Resource: TypeAlias = PostgresSource | PostgresDestination | SnowflakeDestination
+def _source_class() -> type[PostgresSourceBase]:
+    return create_model(
+        "PostgresSource", __base__=PostgresSourceBase, __module__=__name__,
+        __doc__="A PostgreSQL database that changes are captured from.", **_unlimited(public_fields(SourceSettings)),
+    )  # fmt: skip
+
+
+def _with_named_secrets(settings: type[BaseModel], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace `dagster.EnvVar` of a secret by the variable's name. `ConfigurationError` when it is the secret itself."""
+    named = dict(fields)
+    for secret in secret_names(settings):
+        if (given := named.pop(secret, None)) is None:
+            continue
+        if not isinstance(given, dg.EnvVar):
+            raise ConfigurationError(
+                f"A {secret} stands in the code, and Dagster would store and show it.",
+                f'Put it into an environment variable and write {secret}=dagster.EnvVar("ITS_NAME").',
+            )
+        named[f"{secret}{_ENV}"] = given.env_var_name
+    return named
+
+
+def _is_resolved_later(value: Any) -> bool:
+    """Return whether Dagster looks the value up in the environment when a run begins."""
+    return hasattr(value, "env_var_name")
+
+
+def _unlimited(fields: Fields) -> Any:
+    """Return fields of any value: `Resource` refuses wrong ones itself, in words that name the nearest right one."""
+    return {
+        name: (annotation, Field(default=field.default, description=field.description))
+        for name, (annotation, field) in fields.items()
+    }
+
+
+if TYPE_CHECKING:
+
+    class PostgresSource(PostgresSourceBase):
+        """A PostgreSQL database that changes are captured from."""
+
+        def __init__(self, **fields: Any) -> None: ...
+
+    class PostgresDestination(DestinationResource):
+        """A PostgreSQL database that changes are applied to."""
+
+        def __init__(self, **fields: Any) -> None: ...
+
+        def connect(self) -> AbstractContextManager[psycopg.Connection[Any]]: ...
+
+    class SnowflakeDestination(DestinationResource):
+        """A Snowflake database that changes are applied to."""
+
+        def __init__(self, **fields: Any) -> None: ...
+
+        def connect(self) -> AbstractContextManager[SnowflakeSession]: ...
+
+else:
+    PostgresSource = _source_class()
+    PostgresDestination = resource_class(kind_of("POSTGRES", "PostgresDestination"))
+    SnowflakeDestination = resource_class(kind_of("SNOWFLAKE", "SnowflakeDestination"))

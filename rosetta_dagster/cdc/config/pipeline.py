@@ -1,14 +1,20 @@
-"""What a pipeline is told to do: the rows of the configuration database as checked values, with secrets typed as secrets."""
+"""The settings of sources, destinations, pipelines and tables. Each is declared here once, for every surface.
+
+A field of `PostgresConnection`, `SourceOptions`, `PipelineOptions` and `TableOptions` is a column of the configuration
+database, a field in Python and in YAML, an option of the command line, and a field of a job's configuration.
+"""
 
 import hashlib
 import re
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from psycopg.conninfo import make_conninfo
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.surfaces import SHOWN, Column, Secret
+from rosetta_dagster.cdc.config.wording import problems
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -29,7 +35,7 @@ class Status(StrEnum):
 
 
 class Health(StrEnum):
-    """How a pipeline is, in one word."""
+    """The health of a pipeline."""
 
     HEALTHY = "HEALTHY"
     WARNING = "WARNING"
@@ -45,8 +51,29 @@ class SchemaPolicy(StrEnum):
     STOP_TABLE = "STOP_TABLE"
 
 
+class GapPolicy(StrEnum):
+    """What happens to a table when the stream may have missed some of its changes."""
+
+    COPY = "COPY"
+    STOP_TABLE = "STOP_TABLE"
+
+
+class PartitionDropPolicy(StrEnum):
+    """What happens to the rows of a partition that was dropped or detached at the source."""
+
+    FOLLOW = "FOLLOW"
+    KEEP = "KEEP"
+
+
+class TypePolicy(StrEnum):
+    """What happens to a column whose type is missing at the destination."""
+
+    CREATE = "CREATE"
+    TEXT = "TEXT"
+
+
 class TableState(StrEnum):
-    """How far a table of a pipeline has come."""
+    """The stage that a table of a pipeline has reached."""
 
     PENDING = "PENDING"
     SNAPSHOT = "SNAPSHOT"
@@ -59,18 +86,28 @@ class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Sslmode: TypeAlias = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+#: Where and as whom to connect may be shown to everybody.
+_PLACE = SHOWN
+
+
 class PostgresConnection(_Config):
     """Where a PostgreSQL database is and who connects to it."""
 
-    host: str = Field(min_length=1)
-    port: int = Field(default=5432, ge=1, le=65535)
-    database: str = Field(min_length=1)
-    username: str = Field(min_length=1)
-    password: SecretStr | None = None
-    sslmode: str = Field(default="prefer", pattern="^(disable|allow|prefer|require|verify-ca|verify-full)$")
+    host: Annotated[str, _PLACE, Column("pg_host")] = Field(min_length=1, description="Host of the server.")
+    port: Annotated[int, _PLACE, Column("pg_port")] = Field(
+        default=5432, ge=1, le=65535, description="TCP port of the server."
+    )
+    database: Annotated[str, _PLACE, Column("pg_database")] = Field(min_length=1, description="Database on the server.")
+    username: Annotated[str, _PLACE, Column("pg_username")] = Field(min_length=1, description="Role that connects.")
+    password: Annotated[SecretStr | None, Secret(variable="ROSETTA_PASSWORD"), Column("pg_password")] = Field(
+        default=None, description="Password of the role."
+    )
+    sslmode: Annotated[Sslmode, _PLACE, Column("pg_sslmode")] = Field(default="prefer", description="TLS mode of libpq.")
 
     def conninfo(self, **more: str | int) -> str:
-        """Connection string of libpq; it holds the password. A peer that is silently gone is noticed in half a minute."""
+        """Return libpq's connection string, password included. A silent peer is noticed within half a minute."""
         parameters: dict[str, Any] = {
             "host": self.host,
             "port": self.port,
@@ -90,17 +127,35 @@ class PostgresConnection(_Config):
         return make_conninfo("", **parameters)
 
     def describe(self) -> str:
-        """The connection in a message: everything but the password."""
+        """Return the connection for a message, without the password."""
         return f"{self.username}@{self.host}:{self.port}/{self.database}"
 
 
-class SourceConfig(_Config):
-    """A row of `sources`."""
+class SourceOptions(_Config):
+    """What a source is told beside its connection."""
+
+    publication_name: str | None = Field(default=None, description="Publication to use; none: rosetta_<pipeline>.")
+    replication_name: str | None = Field(
+        default=None,
+        pattern="^[a-z0-9_]+$",
+        description="Replication slot to use, by one pipeline only; none: rosetta_<pipeline>.",
+    )
+
+
+class SourceSettings(PostgresConnection, SourceOptions):
+    """Every setting of a source."""
+
+    @property
+    def connection(self) -> PostgresConnection:
+        """The part that says where the source is."""
+        return PostgresConnection(**{name: getattr(self, name) for name in PostgresConnection.model_fields})
+
+
+class SourceConfig(SourceOptions):
+    """A row of `sources`, its password decrypted."""
 
     name: str
     connection: PostgresConnection
-    publication_name: str | None = None
-    replication_name: str | None = None
 
 
 class DestinationConfig(_Config):
@@ -111,39 +166,68 @@ class DestinationConfig(_Config):
     config: dict[str, Any] = Field(repr=False)
 
 
-class PostgresDestinationConfig(PostgresConnection):
-    """`destinations.config` of the type POSTGRES."""
+class TableOptions(_Config):
+    """What a pipeline is told about one of its tables, beside the target."""
 
-    #: Where all tables go; None: into the namespace that they have at the source.
-    namespace: str | None = Field(default=None, alias="schema", min_length=1)
+    comments: bool = Field(
+        default=True, description="Copy the comments of the table and its columns, as they are when the table is copied."
+    )
 
 
-class TableConfig(_Config):
+class TableConfig(TableOptions):
     """A row of `pipeline_tables`."""
 
     id: TableId
     target_namespace: str | None = None
     target_name: str | None = None
-    #: Whether it is to be copied anew.
+    #: Whether an operator asked for a new copy.
     resync: bool = False
 
+    def target(self, namespace: str | None) -> TableId:
+        """Return the table's own target, else a table of the destination's namespace, else the name at the source."""
+        return TableId(self.target_namespace or namespace or self.id.namespace, self.target_name or self.id.name)
 
-class PipelineConfig(_Config):
-    """A pipeline with all that it needs to run."""
+
+class PipelineOptions(_Config):
+    """What a pipeline is told about the way it replicates. The names of an option's values are the values."""
+
+    engine: Engine = Field(default=Engine.DEBEZIUM, description="Capture engine.")
+    on_schema_change: SchemaPolicy = Field(
+        default=SchemaPolicy.APPLY,
+        description="What happens to a table whose columns change at the source. APPLY: the destinations follow as far as "
+        "they can. STOP_TABLE: the table is set aside until it is resynced.",
+    )
+    on_gap: GapPolicy = Field(
+        default=GapPolicy.COPY,
+        description="What happens to a table when the stream may have missed some of its changes. COPY: the table is copied "
+        "again. STOP_TABLE: it is set aside, with the statement that resyncs it.",
+    )
+    on_partition_drop: PartitionDropPolicy = Field(
+        default=PartitionDropPolicy.FOLLOW,
+        description="What happens to the rows of a partition that was dropped or detached at the source. FOLLOW: they are "
+        "removed from the destinations. KEEP: they stay there.",
+    )
+    types: TypePolicy = Field(
+        default=TypePolicy.CREATE,
+        description="What happens to a column whose enum, domain or composite type is missing at the destination. CREATE: "
+        "the type is created there. TEXT: the column becomes text.",
+    )
+
+
+class PipelineConfig(PipelineOptions):
+    """A pipeline with everything that it needs to run."""
 
     id: int
     name: str
-    engine: Engine
     source: SourceConfig
     destinations: tuple[DestinationConfig, ...]
     tables: tuple[TableConfig, ...]
-    on_schema_change: SchemaPolicy = SchemaPolicy.APPLY
     own_publication_name: str | None = None
     own_replication_name: str | None = None
 
     @property
     def slot_name(self) -> str:
-        """The replication slot: the pipeline's own, else the source's, else one named after the pipeline."""
+        """Name of the replication slot: the pipeline's own, else the source's, else one after the pipeline."""
         return self.own_replication_name or self.source.replication_name or default_name(self.name)
 
     @property
@@ -152,10 +236,10 @@ class PipelineConfig(_Config):
 
 
 def default_name(pipeline: str) -> str:
-    """The name of a pipeline's slot and publication when none is given.
+    """Return the name of a pipeline's slot and publication when none is given.
 
-    A slot's name is of lower-case letters, digits and underscores. When that changes or cuts the pipeline's name, a hash
-    of it keeps two pipelines apart.
+    A slot's name consists of lower-case letters, digits and underscores. When the pipeline's name has to be changed or cut
+    for that, a hash of it distinguishes two pipelines.
 
     >>> default_name("shop")
     'rosetta_shop'
@@ -172,13 +256,9 @@ def default_name(pipeline: str) -> str:
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def checked(model: type[_Model], values: dict[str, Any], place: str) -> _Model:
-    """The values as the model; `ConfigurationError` names each field that is wrong and never its value."""
+def checked(model: type[_Model], values: dict[str, Any], place: str, remedy: str = "Correct the row.") -> _Model:
+    """Return the values as the model. `ConfigurationError` names each wrong field, and never its value."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'the whole'}: {problem['msg'].lower()}"
-            for problem in error.errors(include_url=False, include_input=False, include_context=False)
-        )
-        raise ConfigurationError(f"{place} is not valid: {wrong}.", "Correct the row.") from None
+        raise ConfigurationError(f"{place} is not valid: {problems(error, model)}.", remedy) from None

@@ -1,23 +1,25 @@
-"""From where on the checks of a pipeline warn and fail."""
+"""Declares when the checks of a pipeline warn and fail."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 _MIB = 1024 * 1024
 
+_WAL = "Bytes of WAL that the slot retains from which on the check"
+_SLOT = "Seconds until the slot is lost, at the current pace, from which on the check"
+_FRESHNESS = "Seconds that the destinations may be behind the source before the check"
+
 
 class Thresholds(BaseModel):
-    """What `pipelines.thresholds` holds. Each has a default."""
+    """The value of `pipelines.thresholds`. Each threshold has a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: WAL that the slot retains from which on the pipeline is late, and from which on the source's disk is in danger.
-    wal_warning_bytes: int = Field(default=128 * _MIB, ge=0)
-    wal_error_bytes: int = Field(default=1024 * _MIB, ge=0)
-    #: Time left until the slot is lost, at the pace of the last minutes.
-    slot_warning_seconds: float = Field(default=21_600.0, ge=0)
-    slot_error_seconds: float = Field(default=3600.0, ge=0)
-    #: How old the last source commit may be that the destination holds, while there are later ones.
-    freshness_warning_seconds: float = Field(default=300.0, ge=0)
-    freshness_error_seconds: float = Field(default=1800.0, ge=0)
-    #: The part of a table's rows by which source and destination may differ while changes are on their way.
-    row_count_tolerance: float = Field(default=0.01, ge=0, le=1)
+    wal_warning_bytes: int = Field(default=128 * _MIB, ge=0, description=f"{_WAL} warns.")
+    wal_error_bytes: int = Field(default=1024 * _MIB, ge=0, description=f"{_WAL} fails.")
+    slot_warning_seconds: float = Field(default=21_600.0, ge=0, description=f"{_SLOT} warns.")
+    slot_error_seconds: float = Field(default=3600.0, ge=0, description=f"{_SLOT} fails.")
+    freshness_warning_seconds: float = Field(default=300.0, ge=0, description=f"{_FRESHNESS} warns.")
+    freshness_error_seconds: float = Field(default=1800.0, ge=0, description=f"{_FRESHNESS} fails.")
+    row_count_tolerance: float = Field(
+        default=0.01, ge=0, le=1, description="Part of a table's rows by which source and destination may differ."
+    )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rosetta_dagster.cdc.change.schema import TableSchema
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig, checked
-from rosetta_dagster.cdc.destination.registry import make_destination
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.destination.registry import kind_of, make_destination
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.table_id import TableId
@@ -39,35 +39,11 @@ class SnowflakeSession(Protocol):
     """A session at Snowflake."""
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run a statement; its rows. A `?` stands for a parameter when there are any."""
-
-
-def verify_snowflake(name: str, config: dict[str, Any]) -> None:
-    """`ConfigurationError` when the config of a Snowflake destination is not complete, or holds what it may not."""
-    _snowflake_config(name, config)
-
-
-def describe_snowflake(name: str, config: dict[str, Any]) -> str:
-    """Who connects to where, and the key's fingerprint. `ConfigurationError` when the config or the key will not do."""
-    from rosetta_dagster.cdc.destination.snowflake.keys import key_of  # noqa: PLC0415
-
-    checked_config = _snowflake_config(name, config)
-    return f"{checked_config.describe()}, key {key_of(checked_config).fingerprint}"
+        """Run a statement and return its rows. A `?` stands for a parameter when there are any."""
 
 
 @contextmanager
 def snowflake_session(name: str, config: dict[str, Any]) -> Iterator[SnowflakeSession]:
-    """A session of a Snowflake destination in autocommit mode, closed with the block."""
-    from rosetta_dagster.cdc.destination.snowflake.connection import connect as log_in  # noqa: PLC0415
-    from rosetta_dagster.cdc.destination.snowflake.keys import key_of  # noqa: PLC0415
-
-    checked_config = _snowflake_config(name, config)
-    with log_in(checked_config, key_of(checked_config), who=f"destination {name}", tag="rosetta") as session:
+    """Open a session of a Snowflake destination in autocommit mode, closed with the block."""
+    with kind_of("SNOWFLAKE", name).session(name, config) as session:
         yield session
-
-
-def _snowflake_config(name: str, config: dict[str, Any]) -> Any:
-    # The driver's folder is loaded only by those who use it.
-    from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig  # noqa: PLC0415
-
-    return checked(SnowflakeDestinationConfig, config, f"The config of destination {name}")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from rosetta_dagster.cdc.change.schema import TableSchema
-from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, PostgresDestinationConfig, checked
-from rosetta_dagster.cdc.destination.postgres.factory import target_of
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
+from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
 from rosetta_dagster.cdc.errors import (
     ConfigurationError,
     DestinationRejected,
@@ -89,7 +89,7 @@ def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchem
     translation = Translation(
         who=f"destination {row.name}", unavailable=DestinationUnavailable, rejected=DestinationRejected
     )
-    name = target_of(next(each for each in config.tables if each.id == schema.id), target.namespace)
+    name = next(each for each in config.tables if each.id == schema.id).target(target.namespace)
     with ExitStack() as stack:
         there = stack.enter_context(connect(target, translation))
         stack.enter_context(connections.source_errors(source))

@@ -4,10 +4,11 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, LiteralString, Self
+from typing import Any, LiteralString, Self, TypeAlias
 
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.sql import Composed
 from pydantic import SecretStr
 
 from rosetta_dagster.cdc.change.position import Engine
@@ -15,15 +16,17 @@ from rosetta_dagster.cdc.config.pipeline import (
     DestinationConfig,
     Health,
     PipelineConfig,
-    PostgresConnection,
-    SchemaPolicy,
+    PipelineOptions,
     SourceConfig,
+    SourceOptions,
+    SourceSettings,
     Status,
     TableConfig,
     TableState,
     checked,
     default_name,
 )
+from rosetta_dagster.cdc.destination.registry import all_secret_names, kinds
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
 from rosetta_dagster.cdc.postgres.errors import translated
 from rosetta_dagster.cdc.postgres.watched_connection import PatientConnection
@@ -45,11 +48,8 @@ from rosetta_dagster.cdc.store.records import (
 from rosetta_dagster.cdc.store.secrets import SecretBox, is_encrypted
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Fields of `destinations.config` that are secrets.
-SECRET_FIELDS = ("password", "private_key", "private_key_passphrase")
-
-#: Fields of `destinations.config` that everybody may see.
-SHOWN_FIELDS = ("host", "port", "database", "username", "sslmode", "protocol", "account", "user", "warehouse", "role")
+#: What psycopg can execute: a text of the code, or one composed from such texts and quoted names.
+Query: TypeAlias = LiteralString | Composed
 
 
 class Store:
@@ -81,17 +81,21 @@ class Store:
                 self._connection = None
 
     def migrate(self, *, seed: bool = False) -> tuple[str, ...]:
-        """Apply the migrations that are missing; the names of those."""
+        """Apply the missing migrations, and note the types of destinations. Return the names of what was applied."""
+        types = {kind.type for kind in kinds()}
         with self.connected() as connection:
-            return migrate(connection, read_migrations(), seed=seed)
+            applied = migrate(connection, read_migrations(), seed=seed)
+            if missing := types - {name for (name,) in connection.execute(queries.DESTINATION_TYPES)}:
+                connection.execute(queries.ADD_DESTINATION_TYPES, [sorted(missing)])
+        return applied
 
     def shapes(self) -> list[PipelineShape]:
         """Every pipeline as it looks in Dagster, by name."""
-        return [_shape(row) for row in self._rows(queries.SHAPES, {"name": None})]
+        return [_shape(row) for row in self._rows(queries.SHAPES, {"name": None, "shown": _shown_names()})]
 
     def shape(self, name: str) -> PipelineShape:
         """A pipeline as it looks in Dagster. `PipelineNotFound` when there is none of that name."""
-        rows = self._rows(queries.SHAPES, {"name": name})
+        rows = self._rows(queries.SHAPES, {"name": name, "shown": _shown_names()})
         if not rows:
             raise _not_found("pipeline", name)
         return _shape(rows[0])
@@ -126,15 +130,14 @@ class Store:
         rows = self._rows(queries.PIPELINE, [name])
         if not rows:
             raise _not_found("pipeline", name)
-        pipeline_id, _, engine, publication_name, replication_name, source_id, on_schema_change = rows[0]
+        pipeline_id, publication_name, replication_name, source_id, options = rows[0]
         config = PipelineConfig(
+            **options,
             id=pipeline_id,
             name=name,
-            engine=Engine(engine),
             source=self._source(source_id),
             destinations=tuple(self._destination(row) for row in self._rows(queries.DESTINATIONS, [pipeline_id])),
             tables=self.table_configs(pipeline_id),
-            on_schema_change=SchemaPolicy(on_schema_change),
             own_publication_name=publication_name,
             own_replication_name=replication_name,
         )
@@ -144,9 +147,14 @@ class Store:
     def table_configs(self, pipeline_id: int) -> tuple[TableConfig, ...]:
         """The tables of a pipeline, by name."""
         return tuple(
-            TableConfig(id=TableId(row[0], row[1]), target_namespace=row[2], target_name=row[3], resync=row[4])
+            TableConfig(**row[5], id=TableId(row[0], row[1]), target_namespace=row[2], target_name=row[3], resync=row[4])
             for row in self._rows(queries.PIPELINE_TABLES, [pipeline_id])
         )
+
+    def pipeline_options(self, pipeline_id: int) -> PipelineOptions | None:
+        """Return the options of a pipeline; None when its row is gone."""
+        rows = self._rows(queries.PIPELINE_OPTIONS, [pipeline_id])
+        return PipelineOptions(**rows[0][0]) if rows else None
 
     def ask_resync(self, name: str, table: TableId) -> None:
         """Let the pipeline copy the table anew. `PipelineNotFound` when it has no such table."""
@@ -274,18 +282,12 @@ class Store:
         return [_state(row) for row in rows]
 
     def _source(self, source_id: int) -> SourceConfig:
-        _, name, host, port, database, username, password, sslmode, publication_name, replication_name = self._rows(
-            queries.SOURCE, [source_id]
-        )[0]
-        values = {"host": host, "port": port, "database": database, "username": username, "sslmode": sslmode}
-        if password is not None:
-            values["password"] = self._clear_password(source_id, password)
-        return SourceConfig(
-            name=name,
-            connection=checked(PostgresConnection, values, f"Source {name}"),
-            publication_name=publication_name,
-            replication_name=replication_name,
-        )
+        _, name, values = self._rows(queries.SOURCE, [source_id])[0]
+        if values["password"] is not None:
+            values["password"] = self._clear_password(source_id, values["password"])
+        settings = checked(SourceSettings, values, f"Source {name}")
+        options = {field: getattr(settings, field) for field in SourceOptions.model_fields}
+        return SourceConfig(name=name, connection=settings.connection, **options)
 
     def _destination(self, row: Sequence[Any]) -> DestinationConfig:
         return DestinationConfig(name=row[1], type=row[2], config=self.clear_config(row[0], row[3]))
@@ -300,7 +302,7 @@ class Store:
     def clear_config(self, destination_id: int, config: dict[str, Any]) -> dict[str, Any]:
         """The config with its secrets in clear; those that stand in clear in the database are encrypted there."""
         cleared = dict(config)
-        for field in SECRET_FIELDS:
+        for field in all_secret_names():
             text = config.get(field)
             if not isinstance(text, str):
                 continue
@@ -337,11 +339,11 @@ class Store:
                 },
             )
 
-    def _rows(self, query: LiteralString, parameters: Any = None) -> list[Any]:
+    def _rows(self, query: Query, parameters: Any = None) -> list[Any]:
         with self.connected() as connection:
             return connection.execute(query, parameters).fetchall()
 
-    def _execute(self, query: LiteralString, parameters: Any) -> int:
+    def _execute(self, query: Query, parameters: Any) -> int:
         with self.connected() as connection:
             return connection.execute(query, parameters).rowcount
 
@@ -361,10 +363,14 @@ def _shape(row: Sequence[Any]) -> PipelineShape:
     )
 
 
-def _destination_shape(name: str, kind: str, config: str) -> DestinationShape:
-    shown = json.loads(config)
-    connection = {key: shown[key] for key in SHOWN_FIELDS if shown.get(key) is not None}
-    return DestinationShape(name=name, type=kind, namespace=shown.get("schema"), connection=connection)
+def _destination_shape(name: str, type_name: str, shown: str | None) -> DestinationShape:
+    connection = {key: value for key, value in json.loads(shown or "{}").items() if value is not None}
+    return DestinationShape(name=name, type=type_name, namespace=connection.pop("schema", None), connection=connection)
+
+
+def _shown_names() -> list[str]:
+    """Return the settings of destinations that may leave the database undecrypted."""
+    return ["schema", *dict.fromkeys(name for kind in kinds() for name in kind.shown_names)]
 
 
 def _state(row: dict[str, Any]) -> PipelineState:

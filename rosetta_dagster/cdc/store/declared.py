@@ -7,23 +7,27 @@ from typing import Any, Literal, NamedTuple
 import psycopg
 from psycopg.types.json import Jsonb
 
-from rosetta_dagster.cdc.change.position import Engine
-from rosetta_dagster.cdc.config.pipeline import PostgresConnection, SchemaPolicy, Status
+from rosetta_dagster.cdc.config.pipeline import (
+    PipelineOptions,
+    PostgresConnection,
+    SourceOptions,
+    Status,
+    TableOptions,
+)
 from rosetta_dagster.cdc.config.thresholds import Thresholds
+from rosetta_dagster.cdc.destination.registry import all_secret_names, kind_of
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
 from rosetta_dagster.cdc.store import queries
-from rosetta_dagster.cdc.store.database import SECRET_FIELDS, Store
+from rosetta_dagster.cdc.store.columns import parameters
+from rosetta_dagster.cdc.store.database import Query, Store
 from rosetta_dagster.cdc.table_id import TableId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredSource:
+class DeclaredSource(SourceOptions):
     """A row of `sources` as it is to be."""
 
     name: str
     connection: PostgresConnection
-    publication_name: str | None = None
-    replication_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +46,7 @@ class Target(NamedTuple):
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredPipeline:
+class DeclaredPipeline(PipelineOptions):
     """A row of `pipelines` as it is to be, with its destinations and tables."""
 
     name: str
@@ -51,13 +54,13 @@ class DeclaredPipeline:
     destinations: tuple[str, ...]
     tables: tuple[TableId, ...]
     #: The tables that are called something else at the destinations.
-    targets: Mapping[TableId, Target] = field(default_factory=dict)
-    engine: Engine = Engine.DEBEZIUM
+    targets: Mapping[TableId, Target] = {}
+    #: The tables with options that differ from the defaults.
+    table_options: Mapping[TableId, TableOptions] = {}
     #: The status that a new row gets; an existing one keeps its own.
     status: Status = Status.PAUSE
     managed_by: Literal["SQL", "CODE"] = "SQL"
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    on_schema_change: SchemaPolicy = SchemaPolicy.APPLY
+    thresholds: Thresholds = Thresholds()
 
 
 def put_source(store: Store, source: DeclaredSource) -> None:
@@ -66,15 +69,11 @@ def put_source(store: Store, source: DeclaredSource) -> None:
         known = store.source(source.name)
     except PipelineNotFound:
         known = None
-    wanted = (source.connection, source.publication_name, source.replication_name)
-    if known is not None and (known.connection, known.publication_name, known.replication_name) == wanted:
+    wanted = source.model_dump(exclude={"name"})
+    if known is not None and known.model_dump(exclude={"name"}) == wanted:
         return
-    values = {
-        "name": source.name,
-        "publication_name": source.publication_name,
-        "replication_name": source.replication_name,
-        **source.connection.model_dump(exclude={"password"}),
-    }
+    options = parameters(SourceOptions, source)
+    values = {**options, **source.connection.model_dump(), "name": source.name, "password": None}
     with store.connected() as connection, connection.transaction():
         source_id = _id(connection.execute(queries.PUT_SOURCE, values))
         password = source.connection.password
@@ -84,14 +83,18 @@ def put_source(store: Store, source: DeclaredSource) -> None:
 
 
 def put_destination(store: Store, destination: DeclaredDestination) -> None:
-    """Add or replace a destination, its secrets encrypted. A row that is as wanted already is not touched."""
+    """Add or replace a destination, its secrets encrypted. A row that is as wanted already is not touched.
+
+    `ConfigurationError` when the type is unknown.
+    """
+    kind_of(destination.type, destination.name)
     try:
         known = store.destination(destination.name)
     except PipelineNotFound:
         known = None
     if known is not None and (known.type, known.config) == (destination.type, destination.config):
         return
-    if any(destination.config.get(name) for name in SECRET_FIELDS):
+    if any(destination.config.get(name) for name in all_secret_names()):
         # Refuse before a secret stands in the table in clear.
         store.secret_box()
     with store.connected() as connection, connection.transaction():
@@ -111,14 +114,16 @@ def put_pipeline(store: Store, pipeline: DeclaredPipeline) -> None:
         namespaces, names = [t.namespace for t in pipeline.tables], [t.name for t in pipeline.tables]
         connection.execute(queries.DROP_OTHER_TABLES, [pipeline_id, namespaces, names])
         for table in pipeline.tables:
-            connection.execute(queries.PUT_PIPELINE_TABLE, [pipeline_id, *table, *pipeline.targets.get(table, Target())])
+            target = pipeline.targets.get(table, Target())
+            options = pipeline.table_options.get(table, TableOptions())
+            connection.execute(queries.PUT_PIPELINE_TABLE, _table_values(pipeline_id, table, target, options))
 
 
-def add_table(store: Store, pipeline: str, table: TableId, target: Target) -> None:
+def add_table(store: Store, pipeline: str, table: TableId, target: Target, options: TableOptions | None = None) -> None:
     """Add a table to a pipeline. `ConfigurationError` when the pipeline has it already."""
-    pipeline_id = store.state(pipeline).id
+    values = _table_values(store.state(pipeline).id, table, target, options or TableOptions())
     with store.connected() as connection:
-        added = connection.execute(queries.ADD_PIPELINE_TABLE, [pipeline_id, *table, *target]).rowcount
+        added = connection.execute(queries.ADD_PIPELINE_TABLE, values).rowcount
     if not added:
         raise ConfigurationError(f"Pipeline {pipeline} has the table {table} already.", "Nothing has to be done.")
 
@@ -131,13 +136,13 @@ def delete_pipeline(store: Store, name: str) -> None:
 
 def refuse_existing(store: Store, kind: Literal["source", "destination", "pipeline"], name: str) -> None:
     """`ConfigurationError` when there is a row of that name already."""
-    exists = {
+    exists: dict[str, Query] = {
         "source": queries.SOURCE_BY_NAME,
         "destination": queries.DESTINATION_BY_NAME,
         "pipeline": queries.PIPELINE,
-    }[kind]
+    }
     with store.connected() as connection:
-        if connection.execute(exists, [name]).fetchone() is not None:
+        if connection.execute(exists[kind], [name]).fetchone() is not None:
             raise ConfigurationError(f"There is a {kind} {name} already.", "Choose another name, or change its row by SQL.")
 
 
@@ -145,18 +150,28 @@ def _put_pipeline_row(connection: "psycopg.Connection[Any]", pipeline: DeclaredP
     row = connection.execute(
         queries.PUT_PIPELINE,
         {
+            **parameters(PipelineOptions, pipeline),
             "name": pipeline.name,
-            "engine": pipeline.engine,
             "status": pipeline.status,
             "managed_by": pipeline.managed_by,
             "source": pipeline.source,
             "thresholds": Jsonb(pipeline.thresholds.model_dump(exclude_defaults=True)),
-            "on_schema_change": pipeline.on_schema_change,
         },
     ).fetchone()
     if row is None:
         raise PipelineNotFound(f"There is no source {pipeline.source}.", "Add it first.")
     return int(row[0])
+
+
+def _table_values(pipeline_id: int, table: TableId, target: Target, options: TableOptions) -> dict[str, Any]:
+    return {
+        **parameters(TableOptions, options),
+        "pipeline_id": pipeline_id,
+        "namespace": table.namespace,
+        "name": table.name,
+        "target_namespace": target.namespace,
+        "target_name": target.name,
+    }
 
 
 def _id(cursor: "psycopg.Cursor[Any]") -> int:

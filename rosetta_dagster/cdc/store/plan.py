@@ -4,10 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rosetta_dagster.cdc.config.pipeline import DestinationConfig, SourceConfig
+from rosetta_dagster.cdc.config.pipeline import (
+    DestinationConfig,
+    PipelineOptions,
+    SourceConfig,
+    SourceOptions,
+    TableOptions,
+)
+from rosetta_dagster.cdc.destination.registry import all_secret_names, kind_of
 from rosetta_dagster.cdc.errors import PipelineNotFound
 from rosetta_dagster.cdc.store import queries
-from rosetta_dagster.cdc.store.database import SECRET_FIELDS, Store
+from rosetta_dagster.cdc.store.columns import parameters
+from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
     DeclaredPipeline,
@@ -87,13 +95,21 @@ def release_removed(store: Store, location: str, declared: Sequence[str]) -> lis
 def _changes(store: Store, declarations: Declarations) -> list[Difference]:
     shapes = {shape.name: shape for shape in store.shapes()}
     rows = {
-        name: {"managed_by": managed_by, "on_schema_change": on_schema_change, **thresholds}
-        for name, managed_by, thresholds, on_schema_change in _rows(store, queries.DECLARED)
+        name: {"managed_by": managed_by, **options, **thresholds}
+        for name, managed_by, thresholds, options in _rows(store, queries.DECLARED)
     }
+    options: dict[str, dict[TableId, TableOptions]] = {}
+    for name, namespace, table, values in _rows(store, queries.DECLARED_TABLES):
+        options.setdefault(name, {})[TableId(namespace, table)] = TableOptions(**values)
     found = [
         *(_source_change(store, source) for source in declarations.sources),
         *(_destination_change(store, destination) for destination in declarations.destinations),
-        *(_pipeline_change(shapes, rows, pipeline) for pipeline in declarations.pipelines),
+        *(
+            _pipeline_change(
+                shapes.get(pipeline.name), rows.get(pipeline.name, {}), options.get(pipeline.name, {}), pipeline
+            )
+            for pipeline in declarations.pipelines
+        ),
     ]
     return [difference for difference in found if difference is not None]
 
@@ -112,16 +128,16 @@ def _source_change(store: Store, wanted: DeclaredSource) -> Difference | None:
         present: SourceConfig = store.source(wanted.name)
     except PipelineNotFound:
         return Difference(kind="source", name=wanted.name, action="add", details=(wanted.connection.describe(),))
-    before = present.connection.model_dump(exclude={"password"}) | _names_of(present)
-    after = wanted.connection.model_dump(exclude={"password"}) | _names_of(wanted)
+    before = present.connection.model_dump(exclude={"password"}) | _options_of(present)
+    after = wanted.connection.model_dump(exclude={"password"}) | _options_of(wanted)
     details = [*_fields(before, after)]
     if present.connection.password != wanted.connection.password:
         details.append("password: another one")
     return _difference("source", wanted.name, details)
 
 
-def _names_of(source: SourceConfig | DeclaredSource) -> dict[str, str | None]:
-    return {"publication_name": source.publication_name, "replication_name": source.replication_name}
+def _options_of(source: SourceConfig | DeclaredSource) -> dict[str, Any]:
+    return dict(parameters(SourceOptions, source))
 
 
 def _destination_change(store: Store, wanted: DeclaredDestination) -> Difference | None:
@@ -129,42 +145,46 @@ def _destination_change(store: Store, wanted: DeclaredDestination) -> Difference
         present: DestinationConfig = store.destination(wanted.name)
     except PipelineNotFound:
         return Difference(kind="destination", name=wanted.name, action="add", details=(wanted.type,))
-    before = {"type": present.type, **present.config}
-    after = {"type": wanted.type, **wanted.config}
+    kind, secrets = kind_of(wanted.type, wanted.name), all_secret_names()
+    before = {"type": present.type, **kind.without_defaults(present.config)}
+    after = {"type": wanted.type, **kind.without_defaults(wanted.config)}
     details = [*_fields(_public(before), _public(after))]
-    details += [f"{field}: another one" for field in SECRET_FIELDS if before.get(field) != after.get(field)]
+    details += [f"{field}: another one" for field in secrets if before.get(field) != after.get(field)]
     return _difference("destination", wanted.name, details)
 
 
 def _public(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {field: value for field, value in config.items() if field not in SECRET_FIELDS}
+    return {field: value for field, value in config.items() if field not in all_secret_names()}
 
 
 def _pipeline_change(
-    shapes: Mapping[str, PipelineShape], rows: Mapping[str, dict[str, Any]], wanted: DeclaredPipeline
+    present: PipelineShape | None,
+    row: Mapping[str, Any],
+    table_options: Mapping[TableId, TableOptions],
+    wanted: DeclaredPipeline,
 ) -> Difference | None:
-    present = shapes.get(wanted.name)
     if present is None:
         tables = tuple(f"table {table}" for table in wanted.tables)
         return Difference(kind="pipeline", name=wanted.name, action="add", details=(f"status: {wanted.status}", *tables))
     before = {
         "source": present.source.name,
         "destinations": ", ".join(sorted(destination.name for destination in present.destinations)),
-        "engine": str(present.engine),
-        **rows[wanted.name],
+        **row,
     }
     after = {
         "source": wanted.source,
         "destinations": ", ".join(sorted(wanted.destinations)),
-        "engine": str(wanted.engine),
         "managed_by": wanted.managed_by,
-        "on_schema_change": str(wanted.on_schema_change),
+        **parameters(PipelineOptions, wanted),
         **wanted.thresholds.model_dump(exclude_defaults=True),
     }
-    return _difference("pipeline", wanted.name, [*_fields(before, after), *_table_changes(present, wanted)])
+    details = [*_fields(before, after), *_table_changes(present, table_options, wanted)]
+    return _difference("pipeline", wanted.name, details)
 
 
-def _table_changes(present: PipelineShape, wanted: DeclaredPipeline) -> Iterator[str]:
+def _table_changes(
+    present: PipelineShape, options: Mapping[TableId, TableOptions], wanted: DeclaredPipeline
+) -> Iterator[str]:
     before = {table.id: Target(table.target_namespace, table.target_name) for table in present.tables}
     after = {table: wanted.targets.get(table, Target()) for table in wanted.tables}
     for table in sorted(before.keys() | after.keys()):
@@ -172,8 +192,12 @@ def _table_changes(present: PipelineShape, wanted: DeclaredPipeline) -> Iterator
             yield f"table {table}: added"
         elif table not in after:
             yield f"table {table}: removed"
-        elif before[table] != after[table]:
-            yield f"table {table}: {_target_text(table, before[table])} -> {_target_text(table, after[table])}"
+        else:
+            if before[table] != after[table]:
+                yield f"table {table}: {_target_text(table, before[table])} -> {_target_text(table, after[table])}"
+            was, now = options.get(table, TableOptions()), wanted.table_options.get(table, TableOptions())
+            for difference in _fields(parameters(TableOptions, was), parameters(TableOptions, now)):
+                yield f"table {table}: {difference}"
 
 
 def _target_text(table: TableId, target: Target) -> str:

@@ -1,9 +1,14 @@
-"""The statements of the configuration database."""
+"""The statements of the configuration database. Columns of settings come from the models that declare these."""
+
+from psycopg.sql import SQL
+
+from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceSettings, TableOptions
+from rosetta_dagster.cdc.store.columns import differs, listed, placeholders, replaced, selected
 
 SHAPES = """
 SELECT pipelines.name, pipelines.engine, sources.name, pg_host, pg_port, pg_database, pg_username,
        ARRAY(SELECT ARRAY[destinations.name, destinations.type,
-                          (config - '{password,private_key,private_key_passphrase}'::text[])::text]
+                          (SELECT jsonb_object_agg(key, value) FROM jsonb_each(config) WHERE key = ANY (%(shown)s))::text]
              FROM pipeline_destinations JOIN destinations ON destinations.id = destination_id
              WHERE pipeline_id = pipelines.id ORDER BY destinations.name),
        ARRAY(SELECT ARRAY[table_schema, table_name, target_schema, target_name]
@@ -39,16 +44,14 @@ FROM pipeline_tables JOIN pipelines ON pipelines.id = pipeline_id
 WHERE pipelines.name = %s ORDER BY table_schema, table_name
 """
 
-PIPELINE = """
-SELECT pipelines.id, pipelines.name, pipelines.engine, pipelines.publication_name, pipelines.replication_name,
-       source_id, on_schema_change
+PIPELINE = SQL("""
+SELECT pipelines.id, pipelines.publication_name, pipelines.replication_name, source_id, {options}
 FROM pipelines WHERE pipelines.name = %s
-"""
+""").format(options=selected(PipelineOptions, "pipelines"))
 
-SOURCE = """
-SELECT id, name, pg_host, pg_port, pg_database, pg_username, pg_password, pg_sslmode, publication_name, replication_name
-FROM sources WHERE id = %s
-"""
+PIPELINE_OPTIONS = SQL("SELECT {} FROM pipelines WHERE id = %s").format(selected(PipelineOptions, "pipelines"))
+
+SOURCE = SQL("SELECT id, name, {} FROM sources WHERE id = %s").format(selected(SourceSettings, "sources"))
 
 SOURCE_BY_NAME = "SELECT id FROM sources WHERE name = %s"
 
@@ -60,10 +63,10 @@ FROM destinations JOIN pipeline_destinations ON destination_id = destinations.id
 WHERE pipeline_id = %s ORDER BY destinations.name
 """
 
-PIPELINE_TABLES = """
-SELECT table_schema, table_name, target_schema, target_name, resync
+PIPELINE_TABLES = SQL("""
+SELECT table_schema, table_name, target_schema, target_name, resync, {options}
 FROM pipeline_tables WHERE pipeline_id = %s ORDER BY table_schema, table_name
-"""
+""").format(options=selected(TableOptions, "pipeline_tables"))
 
 #: The other pipelines on the same server, each with the slot that its row or its source's row names.
 NEIGHBOURS = """
@@ -165,15 +168,12 @@ THRESHOLDS = "SELECT thresholds FROM pipelines WHERE name = %s"
 
 HEALTH = "UPDATE pipeline_metadata SET health_status = %s WHERE pipeline_id = %s"
 
-PUT_SOURCE = """
-INSERT INTO sources (name, pg_host, pg_port, pg_database, pg_username, pg_sslmode, publication_name, replication_name)
-VALUES (%(name)s, %(host)s, %(port)s, %(database)s, %(username)s, %(sslmode)s, %(publication_name)s, %(replication_name)s)
-ON CONFLICT (name) DO UPDATE
-SET pg_host = EXCLUDED.pg_host, pg_port = EXCLUDED.pg_port, pg_database = EXCLUDED.pg_database,
-    pg_username = EXCLUDED.pg_username, pg_sslmode = EXCLUDED.pg_sslmode,
-    publication_name = EXCLUDED.publication_name, replication_name = EXCLUDED.replication_name
+#: The password follows by itself: its encrypted form depends on the row's id.
+PUT_SOURCE = SQL("""
+INSERT INTO sources (name, {columns}) VALUES (%(name)s, {values})
+ON CONFLICT (name) DO UPDATE SET {replaced}
 RETURNING id
-"""
+""").format(columns=listed(SourceSettings), values=placeholders(SourceSettings), replaced=replaced(SourceSettings))
 
 SET_PASSWORD = "UPDATE sources SET pg_password = %s WHERE id = %s"  # noqa: S105 - a statement
 
@@ -184,15 +184,14 @@ RETURNING id
 """
 
 #: The status of a pipeline that exists is the operator's.
-PUT_PIPELINE = """
-INSERT INTO pipelines (name, source_id, engine, status, managed_by, thresholds, on_schema_change)
-SELECT %(name)s, id, %(engine)s, %(status)s, %(managed_by)s, %(thresholds)s, %(on_schema_change)s
+PUT_PIPELINE = SQL("""
+INSERT INTO pipelines (name, source_id, status, managed_by, thresholds, {columns})
+SELECT %(name)s, id, %(status)s, %(managed_by)s, %(thresholds)s, {values}
 FROM sources WHERE name = %(source)s
 ON CONFLICT (name) DO UPDATE
-SET source_id = EXCLUDED.source_id, engine = EXCLUDED.engine, managed_by = EXCLUDED.managed_by,
-    thresholds = EXCLUDED.thresholds, on_schema_change = EXCLUDED.on_schema_change
+SET source_id = EXCLUDED.source_id, managed_by = EXCLUDED.managed_by, thresholds = EXCLUDED.thresholds, {replaced}
 RETURNING id
-"""
+""").format(columns=listed(PipelineOptions), values=placeholders(PipelineOptions), replaced=replaced(PipelineOptions))
 
 PUT_PIPELINE_DESTINATION = """
 INSERT INTO pipeline_destinations (pipeline_id, destination_id) SELECT %s, id FROM destinations WHERE name = %s
@@ -204,18 +203,19 @@ DELETE FROM pipeline_destinations USING destinations
 WHERE destinations.id = destination_id AND pipeline_id = %s AND destinations.name <> ALL (%s)
 """
 
-PUT_PIPELINE_TABLE = """
-INSERT INTO pipeline_tables AS present (pipeline_id, table_schema, table_name, target_schema, target_name)
-VALUES (%s, %s, %s, %s, %s)
-ON CONFLICT (pipeline_id, table_schema, table_name) DO UPDATE
-SET target_schema = EXCLUDED.target_schema, target_name = EXCLUDED.target_name
-WHERE (present.target_schema, present.target_name) IS DISTINCT FROM (EXCLUDED.target_schema, EXCLUDED.target_name)
-"""
+_INSERT_TABLE = SQL("""
+INSERT INTO pipeline_tables AS present (pipeline_id, table_schema, table_name, target_schema, target_name, {columns})
+VALUES (%(pipeline_id)s, %(namespace)s, %(name)s, %(target_namespace)s, %(target_name)s, {values})
+""").format(columns=listed(TableOptions), values=placeholders(TableOptions))
 
-ADD_PIPELINE_TABLE = """
-INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, target_schema, target_name)
-VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
-"""
+PUT_PIPELINE_TABLE = SQL("""{insert}
+ON CONFLICT (pipeline_id, table_schema, table_name) DO UPDATE
+SET target_schema = EXCLUDED.target_schema, target_name = EXCLUDED.target_name, {replaced}
+WHERE (present.target_schema, present.target_name) IS DISTINCT FROM (EXCLUDED.target_schema, EXCLUDED.target_name)
+   OR {differs}
+""").format(insert=_INSERT_TABLE, replaced=replaced(TableOptions), differs=differs(TableOptions, "present"))
+
+ADD_PIPELINE_TABLE = SQL("{} ON CONFLICT DO NOTHING").format(_INSERT_TABLE)
 
 DELETE_PIPELINE = "DELETE FROM pipelines WHERE name = %s"
 
@@ -225,7 +225,19 @@ WHERE pipeline_id = %s
   AND (table_schema, table_name) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 """
 
-DECLARED = "SELECT name, managed_by, thresholds, on_schema_change FROM pipelines"
+DECLARED = SQL("SELECT name, managed_by, thresholds, {} FROM pipelines").format(selected(PipelineOptions, "pipelines"))
+
+DECLARED_TABLES = SQL("""
+SELECT pipelines.name, table_schema, table_name, {options}
+FROM pipeline_tables JOIN pipelines ON pipelines.id = pipeline_id
+""").format(options=selected(TableOptions, "pipeline_tables"))
+
+#: What is known stays: another process may know more kinds.
+ADD_DESTINATION_TYPES = """
+INSERT INTO destination_types (type) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING
+"""
+
+DESTINATION_TYPES = "SELECT type FROM destination_types"
 
 NOTE_LOCATION = """
 UPDATE pipelines SET declared_in = %(location)s

@@ -152,7 +152,7 @@ def test_the_options_of_a_source_a_destination_and_a_pipeline_are_kept(rosetta: 
         (["source", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--port", "70000"], "port"),
         (["source", "add", "s", "--host", "", "--database", "d", "--username", "u"], "host"),
         (["source", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--sslmode", "no"], "sslmode"),
-        (["source", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--slot", "A-B"], "slot_name"),
+        (["source", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--slot", "A-B"], "replication_name"),
         (["destination", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--port", "0"], "port"),
         (["destination", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--schema", ""], "schema"),
         (["pipeline", "add", "p", "--source", "ghost", "--destination", "d", "--table", "t"], "no source ghost"),
@@ -368,7 +368,7 @@ class TestSnowflake:
         self, rosetta: Rosetta, store: Store, config_database: Database, passphrase: str
     ) -> None:
         rosetta("keys", "generate")
-        result = rosetta("destination", "add-snowflake", "dw", *self.WHERE, "--key", "rsa_key.p8", "--soft-deletes")
+        result = rosetta("destination", "add-snowflake", "dw", *self.WHERE, "--key", "rsa_key.p8", "--deletes", "soft")
         assert (0, "added destination dw\n", "") == result
         stored = str(config_database.rows("SELECT config FROM destinations"))
         assert passphrase not in stored

@@ -10,9 +10,11 @@ import pytest
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
-from rosetta_dagster.cdc.config.pipeline import PostgresConnection, PostgresDestinationConfig, checked
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection, checked
+from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
+from rosetta_dagster.cdc.destination.registry import all_secret_names
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound, RosettaError, SecretUnreadable
-from rosetta_dagster.cdc.store.database import SECRET_FIELDS, Store
+from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
     DeclaredPipeline,
@@ -27,7 +29,7 @@ from rosetta_dagster.settings import Settings
 from tests.support.database import SECRET_KEY, Database
 
 SOURCE_SECRET = "open sesame of the source"
-DESTINATION_SECRETS = {name: f"open sesame of {name}" for name in SECRET_FIELDS}
+DESTINATION_SECRETS = {name: f"open sesame of {name}" for name in all_secret_names()}
 
 
 @pytest.fixture

@@ -148,8 +148,8 @@ def test_a_snowflake_destination_names_its_key_and_holds_none(store: Store) -> N
         "flush_seconds": 5,
     } == store.destination("sf").config
     assert "rosetta" not in repr(destination)
-    with pytest.raises(ConfigurationError, match="has no key"):
-        declarations([pipeline("orders", destinations=[SnowflakeDestination(**account)])])
+    with pytest.raises(ConfigurationError, match="exactly one of private_key"):
+        declarations([pipeline("orders", destinations=[SnowflakeDestination(**{**account, "name": "keyless"})])])
     for planted in ({"private_key": "a PEM"}, {"options": {"private_key": "a PEM"}}):
         with pytest.raises(ConfigurationError, match=r"private_key.*Dagster would store"):
             SnowflakeDestination(**account, **planted)

@@ -1,6 +1,6 @@
 """Applies changes to a PostgreSQL database: COPY into staging tables, one merge for each table, the watermark with them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import psycopg
@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.change.pages import CopiedRange
 from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
-from rosetta_dagster.cdc.config.pipeline import NAME_LIMIT, PostgresConnection, SchemaPolicy
+from rosetta_dagster.cdc.config.pipeline import NAME_LIMIT, PostgresConnection, SchemaPolicy, TableOptions
 from rosetta_dagster.cdc.destination.base import Drift, FlushPolicy, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import sql, state_sql
 from rosetta_dagster.cdc.destination.postgres.drift import drift_of, read_columns
@@ -98,11 +98,12 @@ class PostgresDestination:
         *,
         pipeline: str,
         policy: SchemaPolicy = SchemaPolicy.APPLY,
+        options: Mapping[TableId, TableOptions] | None = None,
     ) -> None:
         self.name = name
         self.flush = FlushPolicy()
         self._config = connection
-        self._targets = Targets(targets, policy)
+        self._targets = Targets(targets, policy, options or {})
         self._translation = Translation(
             who=f"destination {name} ({connection.describe()})",
             unavailable=DestinationUnavailable,

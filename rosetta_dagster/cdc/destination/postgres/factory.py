@@ -1,23 +1,34 @@
-"""Makes a PostgreSQL destination from its row and the pipeline's tables."""
+"""Makes a PostgreSQL destination from its settings and the pipeline's tables."""
 
-from rosetta_dagster.cdc.config.pipeline import (
-    DestinationConfig,
-    PipelineConfig,
-    PostgresDestinationConfig,
-    TableConfig,
-    checked,
-)
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
 from rosetta_dagster.cdc.destination.postgres.destination import PostgresDestination
-from rosetta_dagster.cdc.table_id import TableId
 
 
-def make(config: DestinationConfig, pipeline: PipelineConfig) -> PostgresDestination:
-    """The destination of the pipeline, not connected yet. `ConfigurationError` when its row is not complete."""
-    connection = checked(PostgresDestinationConfig, config.config, f"The config of destination {config.name}")
-    targets = {table.id: target_of(table, connection.namespace) for table in pipeline.tables}
-    return PostgresDestination(config.name, connection, targets, pipeline=pipeline.name, policy=pipeline.on_schema_change)
+def make(name: str, settings: PostgresDestinationConfig, pipeline: PipelineConfig) -> PostgresDestination:
+    """Return the destination of the pipeline, not connected yet."""
+    return PostgresDestination(
+        name,
+        settings,
+        {table.id: table.target(settings.namespace) for table in pipeline.tables},
+        pipeline=pipeline.name,
+        policy=pipeline.on_schema_change,
+        options={table.id: table for table in pipeline.tables},
+    )
 
 
-def target_of(table: TableConfig, namespace: str | None) -> TableId:
-    """The table's own target, else the destination's namespace, else as at the source."""
-    return TableId(table.target_namespace or namespace or table.id.namespace, table.target_name or table.id.name)
+@contextmanager
+def session(name: str, settings: PostgresDestinationConfig) -> Iterator["psycopg.Connection[Any]"]:  # noqa: ARG001
+    """Open a connection in autocommit mode, closed with the block. Errors are the driver's own."""
+    with psycopg.connect(settings.conninfo(application_name="rosetta"), autocommit=True) as connection:
+        yield connection
+
+
+def describe(settings: PostgresDestinationConfig) -> str:
+    return settings.describe()

@@ -6,7 +6,7 @@ the user can clash with one of ours. Its first columns say what a row is for: `o
 table without a key.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from psycopg import sql
@@ -46,6 +46,16 @@ def create_table(target: TableId, schema: TableSchema) -> sql.Composed:
         parts.append(sql.SQL("PRIMARY KEY ({})").format(_names(schema.key)))
     body = sql.SQL(",\n    ").join(parts)
     return sql.SQL("CREATE TABLE IF NOT EXISTS {} (\n    {}\n)").format(table(target), body)
+
+
+def comments(target: TableId, schema: TableSchema) -> Iterator[sql.Composed]:
+    """The comments that the source has. Where it has none, that of the destination stays."""
+    if schema.comment is not None:
+        yield sql.SQL("COMMENT ON TABLE {} IS {}").format(table(target), sql.Literal(schema.comment))
+    for column in schema.columns:
+        if column.comment is not None:
+            place = sql.Identifier(target.namespace, target.name, column.name)
+            yield sql.SQL("COMMENT ON COLUMN {} IS {}").format(place, sql.Literal(column.comment))
 
 
 def column_definition(column: Column) -> sql.Composed:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeAlias
 
 import psycopg
 from psycopg.types.json import Json
 
 from rosetta_dagster.cdc.change.schema import Column, TableSchema, missing_columns
-from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
+from rosetta_dagster.cdc.config.pipeline import SchemaPolicy, TableOptions
 from rosetta_dagster.cdc.destination.evolution import (
     AddColumn,
     ChangeType,
@@ -127,8 +128,14 @@ def _keyed(schema: TableSchema, before: TableSchema) -> TableSchema:
 class Targets:
     """The destination's tables by the source's. The caller owns the transaction."""
 
-    def __init__(self, targets: Mapping[TableId, TableId], policy: SchemaPolicy) -> None:
+    def __init__(
+        self,
+        targets: Mapping[TableId, TableId],
+        policy: SchemaPolicy,
+        options: Mapping[TableId, TableOptions] = MappingProxyType({}),
+    ) -> None:
         self.by_source = targets
+        self._options = options
         self._policy = policy
 
     def of(self, source: TableId) -> TableId:
@@ -223,6 +230,9 @@ class Targets:
         for (name,) in connection.execute(_NOT_NULL, target).fetchall():
             if before and name not in required:
                 connection.execute(sql.drop_not_null(target, str(name)))
+        if self._options.get(schema.id, TableOptions()).comments:
+            for statement in sql.comments(target, schema):
+                connection.execute(statement)
 
     def staging_types(self, connection: _Connection, schema: TableSchema) -> list[sql.StagingType]:
         """For each column of the source, the type that its values are staged in."""

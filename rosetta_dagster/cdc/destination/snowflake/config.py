@@ -1,4 +1,4 @@
-"""What a Snowflake destination is told: where the account is, who connects to it, and how changes are written there."""
+"""The settings of a Snowflake destination: the account, who connects to it, and how changes are written there."""
 
 import re
 from enum import StrEnum
@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from rosetta_dagster.cdc.config.surfaces import SHOWN, VARIABLE, Flag, Secret
 from rosetta_dagster.cdc.destination.base import FlushPolicy
 
 _MIB = 1024 * 1024
@@ -75,22 +76,35 @@ class SnowflakeConnection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: `myorg-myaccount`, as in the address of the account before `.snowflakecomputing.com`.
-    account: str = Field(min_length=1, pattern=_ACCOUNT)
-    user: str = Field(min_length=1)
-    database: str = Field(min_length=1)
-    warehouse: str | None = Field(default=None, min_length=1)
-    role: str | None = Field(default=None, min_length=1)
-    #: The private key itself, as PEM; as the path of a file; or as the name of an environment variable that holds the PEM.
-    private_key: SecretStr | None = None
-    private_key_path: str | None = Field(default=None, min_length=1)
-    private_key_env: str | None = Field(default=None, min_length=1)
-    private_key_passphrase: SecretStr | None = None
-    private_key_passphrase_env: str | None = Field(default=None, min_length=1)
-    #: Only for a private link or a test server; else they follow from the account.
-    host: str | None = Field(default=None, min_length=1)
-    port: int | None = Field(default=None, ge=1, le=65535)
-    protocol: str = Field(default="https", pattern="^https?$")
+    account: Annotated[str, SHOWN] = Field(
+        min_length=1, pattern=_ACCOUNT, description="Account as organization-account, as in its address."
+    )
+    user: Annotated[str, SHOWN] = Field(min_length=1, description="User that the public key is registered for.")
+    database: Annotated[str, SHOWN] = Field(min_length=1, description="Database that the tables go into.")
+    warehouse: Annotated[str | None, SHOWN] = Field(
+        default=None, min_length=1, description="Warehouse that runs the statements; none: the user's own."
+    )
+    role: Annotated[str | None, SHOWN] = Field(default=None, min_length=1, description="Role; none: the user's own.")
+    private_key: Annotated[SecretStr | None, Secret(is_file=True), Flag("--key")] = Field(
+        default=None, description="Private key as PEM: PKCS#8, encrypted."
+    )
+    private_key_path: Annotated[str | None, Flag("--key-path")] = Field(
+        default=None, min_length=1, description="Path of the private key's file on every worker, instead of the key."
+    )
+    private_key_env: Annotated[str | None, Flag("--key-env")] = Field(
+        default=None, pattern=VARIABLE, description="Environment variable that holds the private key as PEM."
+    )
+    private_key_passphrase: Annotated[SecretStr | None, Secret(variable="ROSETTA_PASSPHRASE"), Flag("--passphrase")] = Field(
+        default=None, description="Passphrase of the private key."
+    )
+    private_key_passphrase_env: Annotated[str | None, Flag("--passphrase-env")] = Field(
+        default=None, pattern=VARIABLE, description="Environment variable that holds the passphrase of the key."
+    )
+    host: Annotated[str | None, SHOWN] = Field(
+        default=None, min_length=1, description="Host of a private link; none: it follows from the account."
+    )
+    port: Annotated[int | None, SHOWN] = Field(default=None, ge=1, le=65535, description="TCP port of that host.")
+    protocol: Annotated[Literal["https", "http"], SHOWN] = Field(default="https", description="http for a test server.")
 
     @model_validator(mode="after")
     def _has_one_key(self) -> Self:
@@ -102,26 +116,29 @@ class SnowflakeConnection(BaseModel):
         return self
 
     def describe(self) -> str:
-        """The connection in a message: everything but the key."""
+        """Return the connection for a message, without the key."""
         return f"{self.user}@{self.account}/{self.database}"
 
 
 class SnowflakeDestinationConfig(SnowflakeConnection):
     """`destinations.config` of the type SNOWFLAKE."""
 
-    #: Where all tables go; None: into the namespace that they have at the source.
-    namespace: str | None = Field(default=None, alias="schema", min_length=1)
-    #: Whether names keep their case. By default `orders` becomes ORDERS, which SQL writes without quotes.
-    preserve_case: bool = False
-    deletes: Deletes = Deletes.HARD
-    deleted_at_column: str = Field(default="_ROSETTA_DELETED_AT", min_length=1)
-    values: ValuePolicy = ValuePolicy()
-    #: Changes are written when one of the three is reached. A warehouse is billed for a minute each time that it wakes.
-    flush_seconds: float = Field(default=60.0, ge=0)
-    flush_rows: int = Field(default=100_000, ge=1)
-    flush_bytes: int = Field(default=64 * _MIB, ge=1)
-    #: Seconds after which Snowflake ends a statement.
-    statement_timeout: int = Field(default=3600, ge=1)
+    namespace: str | None = Field(
+        default=None, alias="schema", min_length=1, description="Schema of all tables; none: as at the source."
+    )
+    preserve_case: bool = Field(default=False, description="Keep the case of names. By default orders becomes ORDERS.")
+    deletes: Deletes = Field(default=Deletes.HARD, description="soft marks deleted rows instead of deleting them.")
+    deleted_at_column: str = Field(
+        default="_ROSETTA_DELETED_AT",
+        min_length=1,
+        description="Column that says when a row was deleted, with soft deletes.",
+    )
+    values: ValuePolicy = Field(default=ValuePolicy(), description="What is written for values that Snowflake cannot hold.")
+    # Changes are written when one of the three is reached. A warehouse is billed for a minute each time that it wakes.
+    flush_seconds: float = Field(default=60.0, ge=0, description="Seconds that changes may wait to be written together.")
+    flush_rows: int = Field(default=100_000, ge=1, description="Changes that may wait.")
+    flush_bytes: int = Field(default=64 * _MIB, ge=1, description="Bytes of changes that may wait.")
+    statement_timeout: int = Field(default=3600, ge=1, description="Seconds after which Snowflake ends a statement.")
 
     @property
     def flush(self) -> FlushPolicy:

@@ -1,6 +1,6 @@
 """Applies changes to a Snowflake database: files into staging tables, then one transaction of merges and watermark."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 
@@ -8,7 +8,7 @@ from rosetta_dagster.cdc.change.batch import Batch
 from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
-from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
+from rosetta_dagster.cdc.config.pipeline import SchemaPolicy, TableOptions
 from rosetta_dagster.cdc.destination.base import Drift, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.columns import read_columns
@@ -46,11 +46,12 @@ class SnowflakeDestination:
         *,
         pipeline: str,
         policy: SchemaPolicy = SchemaPolicy.APPLY,
+        options: Mapping[TableId, TableOptions] | None = None,
     ) -> None:
         self.name = name
         self.flush = config.flush
         self._config = config
-        self._targets = Targets(targets, config, policy)
+        self._targets = Targets(targets, config, policy, options or {})
         self._pipeline = pipeline
         self._session: Session | None = None
         self._state: StreamState | None = None

@@ -1,18 +1,34 @@
-"""Makes a Snowflake destination from its row and the pipeline's tables."""
+"""Makes a Snowflake destination from its settings and the pipeline's tables."""
 
-from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, TableConfig, checked
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
+from rosetta_dagster.cdc.destination.snowflake.connection import Session, connect
 from rosetta_dagster.cdc.destination.snowflake.destination import SnowflakeDestination
-from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.cdc.destination.snowflake.keys import key_of
 
 
-def make(config: DestinationConfig, pipeline: PipelineConfig) -> SnowflakeDestination:
-    """The destination of the pipeline, not connected yet. `ConfigurationError` when its row is not complete."""
-    settings = checked(SnowflakeDestinationConfig, config.config, f"The config of destination {config.name}")
-    targets = {table.id: _target_of(table, settings.namespace) for table in pipeline.tables}
-    return SnowflakeDestination(config.name, settings, targets, pipeline=pipeline.name, policy=pipeline.on_schema_change)
+def make(name: str, settings: SnowflakeDestinationConfig, pipeline: PipelineConfig) -> SnowflakeDestination:
+    """Return the destination of the pipeline, not connected yet."""
+    return SnowflakeDestination(
+        name,
+        settings,
+        {table.id: table.target(settings.namespace) for table in pipeline.tables},
+        pipeline=pipeline.name,
+        policy=pipeline.on_schema_change,
+        options={table.id: table for table in pipeline.tables},
+    )
 
 
-def _target_of(table: TableConfig, namespace: str | None) -> TableId:
-    """The table's own target, else the destination's namespace, else as at the source."""
-    return TableId(table.target_namespace or namespace or table.id.namespace, table.target_name or table.id.name)
+@contextmanager
+def session(name: str, settings: SnowflakeDestinationConfig) -> Iterator[Session]:
+    """Open a session in autocommit mode, closed with the block."""
+    with connect(settings, key_of(settings), who=f"destination {name}", tag="rosetta") as opened:
+        yield opened
+
+
+def describe(settings: SnowflakeDestinationConfig) -> str:
+    """Return who connects to where, with the key's fingerprint. `KeyRefused` when the key cannot be used."""
+    return f"{settings.describe()}, key {key_of(settings).fingerprint}"

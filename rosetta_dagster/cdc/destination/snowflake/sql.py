@@ -7,7 +7,7 @@ UNCHANGED holds a digit for each column, 1 for a value that was not sent; COPIES
 key; K0, K1, … are the key before a move.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 from rosetta_dagster.cdc.destination.snowflake.names import quoted
@@ -39,6 +39,21 @@ def create_table(layout: Layout) -> str:
     if layout.key:
         parts.append(f"PRIMARY KEY ({_listed(layout.columns[index] for index in layout.key)})")
     return f"CREATE TABLE IF NOT EXISTS {quoted(*layout.id)} (\n    {_lines(parts)}\n)"
+
+
+def comments(layout: Layout, table: str | None, columns: Sequence[str | None]) -> Iterator[str]:
+    """The comments that the source has. Where it has none, that of the destination stays."""
+    if table is not None:
+        yield f"COMMENT ON TABLE {quoted(*layout.id)} IS {_text(table)}"
+    for name, comment in zip(layout.columns, columns, strict=True):
+        if comment is not None:
+            yield f"COMMENT ON COLUMN {quoted(*layout.id, name)} IS {_text(comment)}"
+
+
+def _text(text: str) -> str:
+    """A string constant: Snowflake reads a backslash in it as an escape."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"
 
 
 def add_column(table: TableId, name: str, type_: str) -> str:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from rosetta_dagster.cdc.change.schema import TableSchema
-from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
+from rosetta_dagster.cdc.config.pipeline import SchemaPolicy, TableOptions
 from rosetta_dagster.cdc.destination.evolution import widens
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.columns import PresentColumn, read_columns
@@ -27,7 +28,9 @@ class Targets:
         targets: Mapping[TableId, TableId],
         config: SnowflakeDestinationConfig,
         policy: SchemaPolicy = SchemaPolicy.APPLY,
+        options: Mapping[TableId, TableOptions] = MappingProxyType({}),
     ) -> None:
+        self._options = options
         self._names = Names(config.preserve_case)
         self._targets = targets
         self._config = config
@@ -109,6 +112,9 @@ class Targets:
         for name in {self._names.of(name) for _, name, _ in old} - required:
             if name in present and present[name].not_null:
                 session.execute(sql.drop_not_null(layout.id, name), place=place)
+        if self._options.get(schema.id, TableOptions()).comments:
+            for statement in sql.comments(layout, schema.comment, [column.comment for column in schema.columns]):
+                session.execute(statement, place=place)
 
     def empty(self, session: Session, source: TableId, *, ours: bool) -> None:
         """Make sure that a copy starts with an empty table. `TableNotOurs` when it holds rows of somebody else."""

@@ -1,0 +1,85 @@
+"""Declares a kind of destination: everything that the rest of Rosetta derives from it, and nothing that loads a driver."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, TypeAlias, cast
+
+from pydantic import BaseModel
+
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
+from rosetta_dagster.cdc.config.surfaces import secret_names, shown_names
+from rosetta_dagster.cdc.destination.base import Destination
+
+_Settings: TypeAlias = type[BaseModel]
+
+
+class Factory(Protocol):
+    """The module of a kind that knows its driver. Its functions take settings that are valid."""
+
+    def make(self, name: str, settings: Any, pipeline: PipelineConfig) -> Destination:
+        """Return the destination of the pipeline, not connected yet."""
+
+    def session(self, name: str, settings: Any) -> AbstractContextManager[Any]:
+        """Open a session for a user's own statements, in autocommit mode, closed with the block."""
+
+    def describe(self, settings: Any) -> str:
+        """Return the place for a message, without a secret. `ConfigurationError` when a key cannot be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DestinationKind:
+    """One kind of destination. Its folder holds this, its settings and its factory."""
+
+    #: The settings in `destinations.config`. Secrets are typed `SecretStr`; what everybody may see is marked `SHOWN`.
+    settings: _Settings
+    #: As `destinations.type` has it.
+    type: str
+    #: Its name in texts.
+    title: str
+    #: Class name of its Dagster resource.
+    resource: str
+    #: What the resource and the command are about, in one sentence.
+    description: str
+    #: Name of the `Factory` module. It is imported at first use, since it loads a driver.
+    factory: str
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The settings that are encrypted in the configuration database."""
+        return secret_names(self.settings)
+
+    @property
+    def shown_names(self) -> tuple[str, ...]:
+        """The settings that everybody may see."""
+        return shown_names(self.settings)
+
+    def make(self, row: DestinationConfig, pipeline: PipelineConfig) -> Destination:
+        """Return the destination of the pipeline, not connected yet. `ConfigurationError` when its row is not valid."""
+        return self._factory.make(row.name, self.checked(row.name, row.config), pipeline)
+
+    def session(self, name: str, config: Mapping[str, Any]) -> AbstractContextManager[Any]:
+        """Open a session for a user's own statements, in autocommit mode, closed with the block."""
+        return self._factory.session(name, self.checked(name, config))
+
+    def describe(self, name: str, config: Mapping[str, Any]) -> str:
+        """Return the place for a message. `ConfigurationError` when the settings or a key cannot be used."""
+        return self._factory.describe(self.checked(name, config))
+
+    def checked(self, name: str, config: Mapping[str, Any]) -> Any:
+        """Return the settings of the kind. `ConfigurationError` names each one that is wrong."""
+        return checked(self.settings, dict(config), f"The config of destination {name}")
+
+    def without_defaults(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the config without what it would be anyway, so that two of one meaning are equal."""
+        defaults = {
+            field.alias or name: field.default
+            for name, field in self.settings.model_fields.items()
+            if not field.is_required()
+        }
+        return {name: value for name, value in config.items() if name not in defaults or value != defaults[name]}
+
+    @property
+    def _factory(self) -> Factory:
+        return cast(Factory, import_module(self.factory))

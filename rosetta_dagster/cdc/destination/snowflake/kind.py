@@ -1,0 +1,13 @@
+"""Declares Snowflake as a kind of destination."""
+
+from rosetta_dagster.cdc.destination.kind import DestinationKind
+from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
+
+SNOWFLAKE = DestinationKind(
+    type="SNOWFLAKE",
+    title="Snowflake",
+    resource="SnowflakeDestination",
+    description="A Snowflake database that changes are applied to.",
+    settings=SnowflakeDestinationConfig,
+    factory="rosetta_dagster.cdc.destination.snowflake.factory",
+)
