@@ -20,8 +20,10 @@
         ├── PreflightFailed          the source or a destination is not ready
         ├── SlotInvalid              the replication slot is not the one that the watermark continues
         ├── TableNotOurs             a destination table holds rows that Rosetta did not write
+        ├── TableReplaced            another table at the source has the name of one of the pipeline's
         ├── ChangeUndecodable        a change does not fit the table that it belongs to
         ├── SchemaChangeRefused      the columns of a table have changed in a way that cannot be followed
+        │   └── ColumnValuesUnknown  what older rows hold in a new column is not in the stream
         └── DestinationRejected      a destination refuses what it was given
 
 A message says what is wrong; the remedy says what to do. Neither may hold a secret or a value of a row.
@@ -141,12 +143,20 @@ class TableNotOurs(TerminalError):
     """A destination table holds rows that Rosetta did not write."""
 
 
+class TableReplaced(TerminalError):
+    """A table was dropped or renamed at the source, and another table has its name."""
+
+
 class ChangeUndecodable(TerminalError):
     """A change does not fit the table that it belongs to."""
 
 
 class SchemaChangeRefused(TerminalError):
     """The columns of a table have changed in a way that a destination cannot follow, or is not to."""
+
+
+class ColumnValuesUnknown(SchemaChangeRefused):
+    """What older rows hold in a new column is not in the stream. A copy of the table knows it."""
 
 
 class DestinationRejected(TerminalError):

@@ -28,7 +28,7 @@ UNPRINTABLE = ChangeUndecodable("Debezium cannot print a value.", "Leave it out.
 
 def outcomes(*errors: TerminalError) -> list[bool]:
     """Whether a run recovers from each of the errors, one after the other."""
-    broken = BrokenTables(CONFIG, lambda *_: None)
+    broken = BrokenTables(CONFIG, lambda *_: None, lambda *_: None)
     return [recovers(broken, error) for error in errors]
 
 
@@ -56,7 +56,7 @@ def test_what_debezium_cannot_print_ends_the_run_the_second_time() -> None:
 def test_what_debezium_cannot_print_is_tried_again_a_while_later(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    broken = BrokenTables(CONFIG, lambda *_: None)
+    broken = BrokenTables(CONFIG, lambda *_: None, lambda *_: None)
     assert recovers(broken, UNPRINTABLE)
     now[0] = 3600.0
     assert recovers(broken, UNPRINTABLE)

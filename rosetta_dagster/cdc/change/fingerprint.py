@@ -56,6 +56,12 @@ class LeafChanges:
     def __bool__(self) -> bool:
         return bool(self.changed or self.gone)
 
+    def __str__(self) -> str:
+        return (
+            f"{len(self.changed)} partitions were attached or rewritten, {len(self.gone)} dropped, detached or moved, "
+            "of which the stream carries nothing"
+        )
+
 
 def gap(before: Fingerprint, now: Fingerprint, *, follows_oid: bool) -> str | None:
     """Return why changes of the table may have been missed between the two, as a clause; None when none were.

@@ -81,6 +81,20 @@ class TableSchema:
         return tuple(column.name for column in self.columns)
 
 
+def with_fingerprint(known: TableSchema, now: TableSchema) -> TableSchema | None:
+    """Return the known schema with the fingerprint of now; None when its columns may have changed in between."""
+    before, after = known.fingerprint, now.fingerprint
+    if after is None or [_identity(column) for column in known.columns] != [_identity(column) for column in now.columns]:
+        return None
+    if before is not None and before.column_count != after.column_count:
+        return None
+    return replace(known, fingerprint=after)
+
+
+def _identity(column: Column) -> tuple[int, str, int, int, bool]:
+    return column.number, column.name, column.type_oid, column.type_modifier, column.not_null
+
+
 def missing_columns(known: Sequence[str], schema: TableSchema) -> tuple[Column, ...]:
     """The columns of the schema that are not among the known names, in order."""
     return tuple(column for column in schema.columns if column.name not in known)

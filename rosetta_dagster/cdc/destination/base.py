@@ -201,6 +201,12 @@ class Destination(Protocol):
         Called while the pipeline is idle, too, at most once in `flush.seconds`: it must cost next to nothing.
         """
 
+    def record_fingerprints(self, tables: Sequence[TableSchema]) -> None:
+        """Record the fingerprints that these tables have now, of those whose columns are the recorded ones.
+
+        Durable on return. Nothing may be on its way to the destination.
+        """
+
     def set_aside(self, table: TableId, reason: str) -> None:
         """Note that changes of this table are left out from now on, until it is copied anew.
 

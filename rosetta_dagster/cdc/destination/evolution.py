@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from rosetta_dagster.cdc.change.fingerprint import is_filled_with_null
 from rosetta_dagster.cdc.change.schema import Column, Filling, TableSchema
 from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
-from rosetta_dagster.cdc.errors import SchemaChangeRefused
+from rosetta_dagster.cdc.errors import ColumnValuesUnknown, SchemaChangeRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +86,34 @@ def schema_changes(before: TableSchema, now: TableSchema) -> tuple[SchemaChange,
 def raise_refused(changes: Iterable[SchemaChange], before: TableSchema, now: TableSchema, policy: SchemaPolicy) -> None:
     """`SchemaChangeRefused` when one of the changes cannot be followed, or when the policy is to follow none."""
     changes = list(changes)
+    unknown = [
+        f"{change}, and the values that it has in older rows are not in the stream"
+        for change in changes
+        if isinstance(change, AddColumn) and not _is_known(change.column, before, now)
+    ]
     reasons = [reason for change in changes if (reason := _reason(change, before, now)) is not None]
     if policy is SchemaPolicy.STOP_TABLE:
         # What makes a column accept more changes nothing that a reader sees.
         reasons += [str(change) for change in changes if not isinstance(change, DropNotNull)]
     if any(not column.number for column in now.columns):
         reasons.append("a column was changed again before its changes were read")
-    if reasons:
-        raise SchemaChangeRefused(
-            f"The columns of table {now.id} have changed at the source: {'; '.join(dict.fromkeys(reasons))}.",
-            "Resync the table: its columns are changed at the destination and its rows copied anew.",
+    if reasons or unknown:
+        raise (SchemaChangeRefused if reasons else ColumnValuesUnknown)(
+            f"The columns of table {now.id} have changed at the source: {'; '.join(dict.fromkeys(reasons + unknown))}.",
+            "Resync the table: its columns are changed at the destination and its rows are copied again.",
         )
+
+
+def _is_known(column: Column, before: TableSchema, now: TableSchema) -> bool:
+    """Return whether it is certain what rows from before the column was added hold in it."""
+    if column.filling is not Filling.NOTHING or before.fingerprint is None or now.fingerprint is None:
+        return column.filling is not Filling.UNKNOWN
+    return not column.not_null and is_filled_with_null(column.number, before.fingerprint, now.fingerprint)
 
 
 def _reason(change: SchemaChange, before: TableSchema, now: TableSchema) -> str | None:
     """Why a change cannot be followed; None when it can."""
     match change:
-        case AddColumn(column) if column.filling is Filling.UNKNOWN:
-            return f"{change}, and the values that it has in older rows are not in the stream"
         case AddColumn(column) if column.name in before.column_names and column.name in _dropped(before, now):
             return f"{change} after one of this name was dropped"
         case ChangeType(column, old_type) if not widens(old_type, column.type):

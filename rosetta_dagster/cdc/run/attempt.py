@@ -1,29 +1,49 @@
-"""One attempt of a run: prepare the source and the destinations, copy what is not copied yet, stream until told to stop."""
+"""One attempt of a run: prepare the source and the destinations, copy what is not copied yet, stream until told to stop.
 
-from collections.abc import Callable, Sequence
+An attempt also ends when the source has changed around the stream. The next one compares what each destination holds with
+the source of then, and copies again what may have missed something, or sets it aside.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
+from rosetta_dagster.cdc.change.fingerprint import Fingerprint
+from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import TableSchema
-from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, TableState
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, GapPolicy, PipelineConfig, TableState
 from rosetta_dagster.cdc.copy.concurrent import ConcurrentCopies
-from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
+from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import SlotInvalid
 from rosetta_dagster.cdc.report import Phase, Reporter
+from rosetta_dagster.cdc.run.continuity import continuity, gap_message
 from rosetta_dagster.cdc.run.engine import engine_of
 from rosetta_dagster.cdc.run.gc_policy import RareCollections
+from rosetta_dagster.cdc.run.source_watch import SourceWatch
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
-from rosetta_dagster.cdc.source.preflight import preflight, raise_findings
-from rosetta_dagster.cdc.source.publications import ensure_publications
-from rosetta_dagster.cdc.source.slots import SlotState, SnapshotStopped, read_slot, release_slot, source_identity
+from rosetta_dagster.cdc.source.preflight import Finding, preflight, raise_findings
+from rosetta_dagster.cdc.source.publications import ensure_publications, existing_publications
+from rosetta_dagster.cdc.source.slots import (
+    SlotState,
+    SnapshotStopped,
+    advance_slot,
+    current_lsn,
+    read_slot,
+    release_slot,
+    source_identity,
+)
 from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
 from rosetta_dagster.cdc.stream.copies import copy_with_new_slot, start_concurrent_copy
 from rosetta_dagster.cdc.stream.replica import Replica
 from rosetta_dagster.cdc.stream.replicate import replicate
 from rosetta_dagster.cdc.table_id import TableId
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +51,16 @@ class _PreparedSource:
     """What an attempt knows of the source before it begins."""
 
     identity: StreamIdentity
-    #: Without the tables that are set aside everywhere.
+    #: Without the tables that are set aside everywhere, and those that cannot be replicated as they are.
     schemas: dict[TableId, TableSchema]
+    #: Tables that cannot be replicated as they are, and why.
+    refused: Mapping[TableId, str]
+    #: Tables that cannot be copied, and why; the stream needs no right to read them.
+    unreadable: Mapping[TableId, str]
+    #: Every table of the pipeline that exists.
+    fingerprints: Mapping[TableId, Fingerprint]
+    #: The publications that exist.
+    publications: tuple[str, ...]
     #: None when the slot has still to be created.
     slot: SlotState | None
 
@@ -49,54 +77,109 @@ class Attempt:
     #: Whether it was told so long ago: then its work at destinations is cancelled.
     is_overdue: Callable[[], bool]
 
-    def run(self) -> None:
-        """Replicate until told to stop. Every connection and thread has ended on return. Raise the first error."""
-        raise_findings(preflight(self.config))
-        source = self._prepare_source()
+    def run(self) -> bool:
+        """Replicate until told to stop, or until the source has changed around the stream. Return whether that happened.
+
+        Every connection and thread has ended on return. Raise the first error.
+        """
+        findings = preflight(self.config)
+        raise_findings(findings)
+        source = self._prepare_source(findings)
         with ExitStack() as stack:
             replicas = [self._open_destination(row, source, stack) for row in self.config.destinations]
             for replica in replicas:
                 self._report_states(source, replica)
-            _verify_slot(self.config, source.slot, [replica.held for replica in replicas])
-            if source.slot is None:
+            slot = self._skip_lost_changes(source, replicas)
+            _verify_slot(self.config, slot, [replica.held for replica in replicas])
+            if slot is None:
                 try:
                     copy_with_new_slot(self.config, source.schemas, replicas, self.reporter, self.stopped)
                 except SnapshotStopped:
-                    return
+                    return False
             for replica in replicas:
                 start_concurrent_copy(self.config, source.schemas, replica, self.reporter)
-            self._stream(source, replicas)
+            return self._stream(source, replicas)
 
-    def _prepare_source(self) -> _PreparedSource:
+    def _prepare_source(self, findings: Sequence[Finding]) -> _PreparedSource:
         config = self.config
-        tables = [table.id for table in config.tables]
+        errors = [finding for finding in findings if finding.is_error and finding.table is not None]
+        unreadable = {each.table: str(each) for each in errors if each.table and each.check == "privileges"}
+        refused = {each.table: str(each) for each in errors if each.table and each.table not in unreadable}
+        tables = [table.id for table in config.tables if table.id not in refused]
         with source_errors(config.source.connection), connect(config.source.connection) as connection:
             ensure_publications(connection, config, read_schemas(connection, tables).values())
+            publications = existing_publications(connection, config)
             identity = source_identity(connection)
             release_slot(connection, config.slot_name)
+            wanted = [table for table in tables if not self.broken.is_everywhere(table)]
             return _PreparedSource(
                 identity=StreamIdentity(
                     pipeline=config.name, system_identifier=identity.system_identifier, slot_name=config.slot_name
                 ),
-                schemas=read_schemas(connection, [table for table in tables if not self.broken.is_everywhere(table)]),
+                schemas=read_schemas(connection, wanted, publications),
+                refused=refused,
+                unreadable=unreadable,
+                fingerprints=dict(read_fingerprints(connection, publications, [table.id for table in config.tables])),
+                publications=publications,
                 slot=read_slot(connection, config.slot_name),
             )
 
     def _open_destination(self, row: DestinationConfig, source: _PreparedSource, stack: ExitStack) -> Replica:
         """Open the destination of this row. The stack ends its threads, and then closes it."""
-        destination = make_destination(row, self.config)
+        destination, held = self._open_continued(row, source)
         stack.callback(destination.close)
-        held = destination.open(source.identity, self.is_overdue)
-        # Tables that were removed from the pipeline miss changes: one that is added again is copied from scratch.
-        removed = held.copied.keys() - {table.id for table in self.config.tables}
-        if removed:
-            destination.forget(sorted(removed))
-        copies, left_out = ConcurrentCopies(), {**self.broken.at(row.name), **held.set_aside}
+        unreadable = {table: why for table, why in source.unreadable.items() if table not in held.copied}
+        left_out = {**unreadable, **source.refused, **self.broken.at(row.name), **held.set_aside}
+        copies = ConcurrentCopies()
         replica = Replica(destination, held, reporter=self.reporter, copies=copies, left_out=left_out)
         stack.callback(replica.close)
         stack.callback(copies.close)
         destination.prepare([schema for table, schema in source.schemas.items() if table not in left_out])
         return replica
+
+    def _open_continued(self, row: DestinationConfig, source: _PreparedSource) -> tuple[Destination, Held]:
+        """Open the destination once it holds nothing that the stream cannot continue."""
+        while True:
+            destination = make_destination(row, self.config)
+            with ExitStack() as unless_continued:
+                unless_continued.callback(destination.close)
+                held = destination.open(source.identity, self.is_overdue)
+                if not self._give_up_copies(destination, held, row.name, source):
+                    unless_continued.pop_all()
+                    return destination, held
+
+    def _give_up_copies(self, destination: Destination, held: Held, name: str, source: _PreparedSource) -> bool:
+        """Give up the copies that the stream cannot continue. Return whether there were any."""
+        # Tables that left the pipeline, or cannot be replicated, miss changes: they are copied again when they are back.
+        wanted = {table.id for table in self.config.tables}
+        left = held.copied.keys() - source.schemas.keys() - self.broken.at(name).keys() - held.set_aside.keys()
+        found = continuity(held, source.schemas, follows_oid=self.config.engine is Engine.PGOUTPUT)
+        gaps = {**found.gaps, **{table: str(changes) for table, changes in found.partitions.items()}}
+        gaps |= {table: reason for table, reason in source.refused.items() if table in left}
+        stops = self.config.on_gap is GapPolicy.STOP_TABLE
+        for table, reason in gaps.items():
+            _logger.warning("Pipeline %s, destination %s, table %s: %s.", self.config.name, name, table, reason)
+            if stops:
+                destination.set_aside(table, gap_message(self.config.name, table, reason))
+        if forgotten := (left - wanted if stops else left | gaps.keys()):
+            destination.forget(sorted(forgotten))
+        return bool(forgotten or gaps)
+
+    def _skip_lost_changes(self, source: _PreparedSource, replicas: Sequence[Replica]) -> SlotState | None:
+        """Move the slot beyond changes that no table needs, once the publication that they need is gone.
+
+        A publication that was created again did not exist when they were logged, and the server refuses to decode them.
+        Return the slot as it is then.
+        """
+        if source.slot is None or any(replica.held.copied.keys() - replica.left_out.keys() for replica in replicas):
+            return source.slot
+        connection = self.config.source.connection
+        with source_errors(connection), connect(connection) as catalog:
+            lsn = current_lsn(catalog)
+            for replica in replicas:
+                replica.destination.note(lsn)
+            advance_slot(catalog, self.config.slot_name, lsn)
+            return read_slot(catalog, self.config.slot_name)
 
     def _report_states(self, source: _PreparedSource, replica: Replica) -> None:
         copied = replica.held.copied
@@ -105,10 +188,12 @@ class Attempt:
         for table, reason in replica.left_out.items():
             self.reporter.table(table, TableState.ERROR, reason)
 
-    def _stream(self, source: _PreparedSource, replicas: Sequence[Replica]) -> None:
+    def _stream(self, source: _PreparedSource, replicas: Sequence[Replica]) -> bool:
+        """Stream until told to stop or until the source has changed. Return whether it has."""
         held = [replica.held for replica in replicas]
-        engine = engine_of(self.config, source.schemas, held)
-        with closing(engine.open([each.watermark for each in held if each.watermark is not None])) as stream:
+        engine = engine_of(self.config, source.schemas, source.publications, held)
+        watch = self._watch(source, replicas)
+        with closing(watch), closing(engine.open([each.watermark for each in held if each.watermark is not None])) as stream:
             self.reporter.enter(Phase.STREAMING)
             with RareCollections() as collections:
                 replicate(
@@ -116,9 +201,26 @@ class Attempt:
                     replicas,
                     heartbeat=Heartbeat(self.config.source.connection, self.config.slot_name),
                     reporter=self.reporter,
-                    stopped=self.stopped,
-                    duties=[collections.collect_if_due],
+                    stopped=lambda: self.stopped() or watch.has_changed,
+                    duties=[collections.collect_if_due, watch.inspect_if_due],
                 )
+        return watch.has_changed and not self.stopped()
+
+    def _watch(self, source: _PreparedSource, replicas: Sequence[Replica]) -> SourceWatch:
+        def record(tables: Sequence[TableSchema]) -> None:
+            for replica in replicas:
+                replica.wait_until_applied()
+                replica.destination.record_fingerprints(tables)
+
+        return SourceWatch(
+            self.config.source.connection,
+            publications=source.publications,
+            tables=[table.id for table in self.config.tables],
+            refused=source.refused.keys(),
+            known=source.fingerprints,
+            follows_oid=self.config.engine is Engine.PGOUTPUT,
+            record=record,
+        )
 
 
 def _verify_slot(config: PipelineConfig, slot: SlotState | None, held: Sequence[Held]) -> None:

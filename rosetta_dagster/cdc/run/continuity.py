@@ -6,10 +6,17 @@ A difference means that the stream may not have carried everything. What follows
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from psycopg import sql
+
 from rosetta_dagster.cdc.change.fingerprint import LeafChanges, gap, leaf_changes
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.base import Held
 from rosetta_dagster.cdc.table_id import TableId
+
+_RESYNC = sql.SQL(
+    "UPDATE pipeline_tables SET resync = true WHERE table_schema = {} AND table_name = {} "
+    "AND pipeline_id = (SELECT id FROM pipelines WHERE name = {});"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +27,12 @@ class Continuity:
     gaps: Mapping[TableId, str]
     #: Tables of which only some partitions came, went or were rewritten.
     partitions: Mapping[TableId, LeafChanges]
+
+
+def gap_message(pipeline: str, table: TableId, reason: str) -> str:
+    """Return what an operator reads of a table that is set aside because of a gap."""
+    statement = _RESYNC.format(*map(sql.Literal, (*table, pipeline))).as_string(None)
+    return f"Changes of table {table} may be missing at the destination: {reason}. To copy it again, run: {statement}"
 
 
 def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oid: bool) -> Continuity:

@@ -11,6 +11,7 @@ from rosetta_dagster.cdc.source.catalog import read_schemas, type_name
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.debezium.stream import DebeziumSource
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputSource
+from rosetta_dagster.cdc.source.publications import debezium_publication
 from rosetta_dagster.cdc.source.slots import read_slot
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -18,13 +19,15 @@ from rosetta_dagster.cdc.table_id import TableId
 _NEVER = 1 << 64
 
 
-def engine_of(config: PipelineConfig, schemas: dict[TableId, TableSchema], held: Sequence[Held]) -> Source:
+def engine_of(
+    config: PipelineConfig, schemas: dict[TableId, TableSchema], publications: Sequence[str], held: Sequence[Held]
+) -> Source:
     """Return the pipeline's engine, ready to stream from the slot. `held` is what each destination holds."""
     connection = config.source.connection
 
     def read_schemas_now(tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
         with source_errors(connection), connect(connection) as catalog:
-            return read_schemas(catalog, tables)
+            return read_schemas(catalog, tables, publications)
 
     def read_type_name(oid: int, modifier: int) -> str:
         with source_errors(connection), connect(connection) as catalog:
@@ -38,7 +41,7 @@ def engine_of(config: PipelineConfig, schemas: dict[TableId, TableSchema], held:
         return PgoutputSource(
             connection=connection,
             slot_name=config.slot_name,
-            publication_name=config.publication_name,
+            publication_names=publications,
             schemas=schemas,
             held_schemas=held_schemas,
             read_schema=lambda table: read_schemas_now([table]).get(table),
@@ -48,7 +51,7 @@ def engine_of(config: PipelineConfig, schemas: dict[TableId, TableSchema], held:
     return DebeziumSource(
         connection=connection,
         slot_name=config.slot_name,
-        publication_name=config.publication_name,
+        publication_name=debezium_publication(publications),
         schemas=schemas,
         held_schemas=held_schemas,
         read_schemas=read_schemas_now,

@@ -34,11 +34,12 @@ def run_pipeline(config: PipelineConfig, *, reporter: Reporter, stopped: Callabl
 
     A table that breaks is set aside and the others continue. When the last one breaks, its error is raised.
     """
-    broken = BrokenTables(config, partial(_set_aside, config))
+    broken = BrokenTables(config, partial(_set_aside, config), partial(_forget, config))
     attempt = Attempt(config=config, broken=broken, reporter=reporter, stopped=stopped, is_overdue=StopDeadline(stopped))
     while True:
         try:
-            attempt.run()
+            if not attempt.run():
+                return
         except DestinationUnavailable:
             if not stopped():
                 raise
@@ -46,10 +47,13 @@ def run_pipeline(config: PipelineConfig, *, reporter: Reporter, stopped: Callabl
             return
         except TerminalError as error:
             broken.recover_from(error)
-        else:
-            return
 
 
 def _set_aside(config: PipelineConfig, destination: str, table: TableId, reason: str) -> None:
     row = next(row for row in config.destinations if row.name == destination)
     make_destination(row, config).set_aside(table, reason)
+
+
+def _forget(config: PipelineConfig, destination: str, table: TableId) -> None:
+    row = next(row for row in config.destinations if row.name == destination)
+    make_destination(row, config).forget([table])

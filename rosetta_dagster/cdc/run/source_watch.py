@@ -29,16 +29,21 @@ class SourceWatch:
         source: PostgresConnection,
         *,
         publications: Sequence[str],
-        tables: Collection[TableId],
-        known: Mapping[TableId, TableSchema],
+        tables: Sequence[TableId],
+        refused: Collection[TableId],
+        known: Mapping[TableId, Fingerprint],
         follows_oid: bool,
         record: Callable[[Sequence[TableSchema]], None],
     ) -> None:
-        """`known` holds the tables that existed. `record` gets those that differ without having missed anything."""
+        """`known` holds the tables that existed. `record` gets those that differ without having missed anything.
+
+        A table that was refused may be fit as soon as it differs in anything.
+        """
         self._source = source
         self._publications = publications
-        self._tables = sorted(tables)
-        self._known = {table: schema.fingerprint for table, schema in known.items() if schema.fingerprint is not None}
+        self._tables = tables
+        self._refused = refused
+        self._known = dict(known)
         self._follows_oid = follows_oid
         self._record = record
         self._inspected_at = time.monotonic()
@@ -71,6 +76,6 @@ class SourceWatch:
     def _is_other(self, table: TableId, now: Fingerprint | None) -> bool:
         """Whether the table came, went, or may have had changes that the stream did not carry."""
         before = self._known.get(table)
-        if before is None or now is None:
-            return before is not now
+        if before is None or now is None or table in self._refused:
+            return before != now
         return gap(before, now, follows_oid=self._follows_oid) is not None or bool(leaf_changes(before, now))

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import Identity, TableSchema
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, default_name
 from rosetta_dagster.cdc.table_id import TableId
@@ -95,6 +96,22 @@ def publications_of(config: PipelineConfig) -> tuple[str, ...]:
     return (name, inserts_publication(config.name)) if is_own(config) else (name,)
 
 
+def existing_publications(connection: "psycopg.Connection[Any]", config: PipelineConfig) -> tuple[str, ...]:
+    """Return those of the pipeline's publications that exist: a server before version 18 refuses to read others."""
+    names = publications_of(config)
+    rows = connection.execute("SELECT pubname::text FROM pg_publication WHERE pubname = ANY (%s)", [list(names)])
+    found = {name for (name,) in rows}
+    return tuple(name for name in names if name in found)
+
+
+def debezium_publication(publications: Sequence[str]) -> str:
+    """Return the publications as the one name that Debezium is given.
+
+    Debezium hands its name to the server, which reads it as a list, and verifies that a publication of that name exists.
+    """
+    return ",".join(publications)
+
+
 def is_own(config: PipelineConfig) -> bool:
     """Report whether the pipeline's publication is its own alone, so that members may be taken out of it."""
     return config.publication_name == default_name(config.name)
@@ -150,6 +167,10 @@ def ensure_publications(
         connection, inserts_publication(config.name), [table for table in tables if table in unidentified],
         is_own=True, kinds=INSERTS,
     )  # fmt: skip
+    both = existing_publications(connection, config)
+    if config.engine is Engine.DEBEZIUM and len(both) > 1:
+        # An empty one, of the list's name: see `debezium_publication`.
+        ensure_publication(connection, debezium_publication(both), [])
 
 
 def ensure_publication(

@@ -91,6 +91,22 @@ def read_slot(connection: "psycopg.Connection[Any]", name: str) -> SlotState | N
     return SlotState(active, wal_status, Lsn.parse(confirmed), retained_bytes or 0, lag_bytes or 0)
 
 
+def current_lsn(connection: "psycopg.Connection[Any]") -> Lsn:
+    """Return up to where the source has written its log."""
+    row = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()
+    assert row is not None, "the function returns one row"
+    return Lsn.parse(row[0])
+
+
+def advance_slot(connection: "psycopg.Connection[Any]", name: str, lsn: Lsn) -> None:
+    """Let the slot skip everything before the LSN. Nobody may stream it meanwhile."""
+    connection.execute(
+        "SELECT pg_replication_slot_advance(slot_name, %s::pg_lsn) FROM pg_replication_slots"
+        " WHERE slot_name = %s AND confirmed_flush_lsn < %s::pg_lsn",
+        [str(lsn), name, str(lsn)],
+    )
+
+
 def release_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
     """Wait until nobody streams the slot. The pipeline's lease is ours, so a walsender on its slot serves a dead run.
 

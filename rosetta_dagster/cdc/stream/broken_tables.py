@@ -4,8 +4,15 @@ import math
 import time
 from collections.abc import Callable
 
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig
-from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, DestinationRejected, TerminalError
+from rosetta_dagster.cdc.config.pipeline import GapPolicy, PipelineConfig
+from rosetta_dagster.cdc.errors import (
+    BrokenTable,
+    ChangeUndecodable,
+    ColumnValuesUnknown,
+    DestinationRejected,
+    TableReplaced,
+    TerminalError,
+)
 from rosetta_dagster.cdc.table_id import TableId
 
 #: An error that returns within this many seconds is not mended by another attempt.
@@ -15,8 +22,17 @@ _RETRY_INTERVAL = 600.0
 class BrokenTables:
     """The tables of one run that broke, and at which destinations."""
 
-    def __init__(self, config: PipelineConfig, set_aside: Callable[[str, TableId, str], None]) -> None:
-        """`set_aside` records at the destination of that name that the table's changes are dropped, and why."""
+    def __init__(
+        self,
+        config: PipelineConfig,
+        set_aside: Callable[[str, TableId, str], None],
+        forget: Callable[[str, TableId], None],
+    ) -> None:
+        """`set_aside` records at the destination of that name that the table's changes are dropped, and why.
+
+        `forget` lets the destination of that name forget its copy of the table, so that it is copied again.
+        """
+        self._forget = forget
         self._config = config
         self._set_aside = set_aside
         self._reasons: dict[tuple[str, TableId], str] = {}
@@ -26,17 +42,33 @@ class BrokenTables:
     def recover_from(self, error: TerminalError) -> None:
         """Prepare another attempt, with the table or without it. Raise the error if no attempt can succeed."""
         broken = error.broken
+        if self._copies_again(error):
+            return
         if _is_retryable(error) and self._note_retry(broken):
             return
         if broken is None:
             raise error
-        names = [row.name for row in self._config.destinations if broken.destination in (None, row.name)]
+        names = self._names(broken)
         self._reasons |= {(name, broken.table): str(error) for name in names}
         if all(self.is_everywhere(table.id) for table in self._config.tables):
             # Nothing is recorded at the destinations: the changes of the last table are still in the slot.
             raise error
         for name in names:
             self._set_aside(name, broken.table, str(error))
+
+    def _copies_again(self, error: TerminalError) -> bool:
+        """Let the next attempt copy the table, if that mends the error and the policy is to do so."""
+        if error.broken is None or self._config.on_gap is not GapPolicy.COPY:
+            return False
+        if not isinstance(error, ColumnValuesUnknown):
+            # An attempt begins by comparing tables: another one of the name is copied then.
+            return isinstance(error, TableReplaced)
+        for name in self._names(error.broken):
+            self._forget(name, error.broken.table)
+        return True
+
+    def _names(self, broken: BrokenTable) -> list[str]:
+        return [row.name for row in self._config.destinations if broken.destination in (None, row.name)]
 
     def at(self, destination: str) -> dict[TableId, str]:
         """Return the tables that are set aside at the destination, and why."""

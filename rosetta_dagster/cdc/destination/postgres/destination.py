@@ -9,7 +9,7 @@ from psycopg.sql import Composed
 from rosetta_dagster.cdc.change.batch import Batch
 from rosetta_dagster.cdc.change.pages import CopiedRange
 from rosetta_dagster.cdc.change.position import Lsn, Watermark
-from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
 from rosetta_dagster.cdc.config.pipeline import NAME_LIMIT, PostgresConnection, SchemaPolicy, TableOptions
 from rosetta_dagster.cdc.destination.base import Drift, FlushPolicy, Held, StreamIdentity
@@ -180,6 +180,13 @@ class PostgresDestination:
     def note(self, lsn: Lsn) -> None:
         with translated(self._translation):
             self._stream.note(lsn)
+
+    def record_fingerprints(self, tables: Sequence[TableSchema]) -> None:
+        with translated(self._translation), self._live.transaction():
+            for table in tables:
+                known = self._stream.schemas.get(table.id)
+                if known is not None and (marked := with_fingerprint(known, table)) is not None:
+                    self._stream.remember(marked)
 
     def set_aside(self, table: TableId, reason: str) -> None:
         with translated(self._translation), self._connect() as connection:

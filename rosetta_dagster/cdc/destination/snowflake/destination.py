@@ -6,7 +6,7 @@ from functools import cached_property
 
 from rosetta_dagster.cdc.change.batch import Batch
 from rosetta_dagster.cdc.change.position import Lsn, Watermark
-from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
 from rosetta_dagster.cdc.config.pipeline import SchemaPolicy, TableOptions
 from rosetta_dagster.cdc.destination.base import Drift, Held, StreamIdentity
@@ -118,6 +118,12 @@ class SnowflakeDestination:
 
     def note(self, lsn: Lsn) -> None:
         self._stream.note(lsn)
+
+    def record_fingerprints(self, tables: Sequence[TableSchema]) -> None:
+        for table in tables:
+            known = self._stream.schemas.get(table.id)
+            if known is not None and (marked := with_fingerprint(known, table)) is not None:
+                self._stream.remember(marked, self._stream.names.get(table.id, {}))
 
     def set_aside(self, table: TableId, reason: str) -> None:
         with self._connect() as session:

@@ -193,4 +193,11 @@ def _schema_with(current: TableSchema, known: TableSchema, columns: tuple[Column
     if columns == current.columns:
         return current
     key = key_among(columns, current) or key_among(columns, known)
-    return TableSchema(id=current.id, columns=columns, key=key, identity=current.identity, comment=current.comment)
+    return TableSchema(
+        id=current.id,
+        columns=columns,
+        key=key,
+        identity=current.identity,
+        comment=current.comment,
+        fingerprint=current.fingerprint,
+    )

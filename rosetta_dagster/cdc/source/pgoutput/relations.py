@@ -67,6 +67,7 @@ class Relations:
             key=_key(relation, key_among(columns, catalog)),
             identity=_identity(relation),
             comment=catalog.comment,
+            fingerprint=catalog.fingerprint,
         )
 
     def _column(self, column: RelationColumn, known: Column | None) -> Column:

@@ -95,7 +95,7 @@ class PgoutputSource:
 
     connection: PostgresConnection
     slot_name: str
-    publication_name: str
+    publication_names: Sequence[str]
     schemas: dict[TableId, TableSchema]
     #: What tables looked like when their last change was applied: the stream begins there.
     held_schemas: dict[TableId, TableSchema]
@@ -106,5 +106,5 @@ class PgoutputSource:
 
     def open(self, watermarks: Sequence[Watermark]) -> ReadAhead:  # noqa: ARG002 - positions here need no help
         reader = Reader(Relations(self.schemas, self.held_schemas, self.read_schema, self.type_name))
-        walsender = Walsender(self.connection, self.slot_name, self.publication_name)
+        walsender = Walsender(self.connection, self.slot_name, self.publication_names)
         return ReadAhead(PgoutputStream(walsender, reader, self.confirmed_flush_lsn))

@@ -11,6 +11,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
@@ -47,7 +48,7 @@ _OPTIONS: Final = (
 class Walsender:
     """An open stream of the slot's messages."""
 
-    def __init__(self, connection: PostgresConnection, slot_name: str, publication_name: str) -> None:
+    def __init__(self, connection: PostgresConnection, slot_name: str, publication_names: Sequence[str]) -> None:
         self._source = connection
         with source_errors(connection):
             self._connection = psycopg.connect(
@@ -56,7 +57,7 @@ class Walsender:
             )
             with ExitStack() as unless_started:
                 unless_started.callback(self._connection.close)
-                _start(self._connection, slot_name, publication_name)
+                _start(self._connection, slot_name, publication_names)
                 unless_started.pop_all()
         self._chunks: queue.Queue[list[bytes]] = queue.Queue(CHUNK_LIMIT)
         self._confirmed = 0
@@ -170,9 +171,9 @@ class Walsender:
         self._told, self._told_at = confirmed, time.monotonic()
 
 
-def _start(connection: "psycopg.Connection[Any]", slot_name: str, publication_name: str) -> None:
+def _start(connection: "psycopg.Connection[Any]", slot_name: str, publication_names: Sequence[str]) -> None:
     """Begin streaming at the slot's own position. Logical messages are wanted for the heartbeat."""
-    publications = sql.Literal(sql.Identifier(publication_name).as_string(connection))
+    publications = sql.Literal(", ".join(sql.Identifier(name).as_string(connection) for name in publication_names))
     command = sql.SQL(
         "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}, messages 'true')"
     ).format(sql.Identifier(slot_name), publications)
