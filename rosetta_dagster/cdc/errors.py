@@ -19,6 +19,7 @@
         ├── PreflightFailed          the source or a destination is not ready
         ├── SlotInvalid              the replication slot is not the one that the watermark continues
         ├── TableNotOurs             a destination table holds rows that Rosetta did not write
+        ├── TableReplaced            another table at the source has the name of one of the pipeline's
         ├── ChangeUndecodable        a change does not fit the table that it belongs to
         ├── SchemaChangeRefused      the columns of a table have changed in a way that cannot be followed
         └── DestinationRejected      a destination refuses what it was given
@@ -134,6 +135,10 @@ class SlotInvalid(TerminalError):
 
 class TableNotOurs(TerminalError):
     """A destination table holds rows that Rosetta did not write."""
+
+
+class TableReplaced(TerminalError):
+    """A table was dropped or renamed at the source, and another table has its name."""
 
 
 class ChangeUndecodable(TerminalError):

@@ -1,7 +1,7 @@
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -14,7 +14,8 @@ from rosetta_dagster.cdc.change.columns import Form
 from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Operation
 from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema
-from rosetta_dagster.cdc.errors import StreamEnded, StreamStalled
+from rosetta_dagster.cdc.errors import BrokenTable, StreamEnded, StreamStalled, TableReplaced
+from rosetta_dagster.cdc.source import transactions
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.pgoutput import reader as reader_module
 from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn
@@ -63,9 +64,12 @@ def spelled(oid: int, modifier: int) -> str:
 
 
 def relations_of(
-    *tables: TableSchema, read_schema: Callable[[TableId], TableSchema | None] = never, type_name: Any = never
+    *tables: TableSchema,
+    oids: Mapping[TableId, int] | None = None,
+    read_schema: Callable[[TableId], TableSchema | None] = never,
+    type_name: Any = never,
 ) -> Relations:
-    return Relations({each.id: each for each in tables}, {}, read_schema, type_name)
+    return Relations({each.id: each for each in tables}, {}, oids or {}, read_schema, type_name)
 
 
 def schema_of(relations: Relations, oid: int) -> TableSchema | None:
@@ -74,7 +78,7 @@ def schema_of(relations: Relations, oid: int) -> TableSchema | None:
 
 def reader_of(*messages: bytes) -> Reader:
     """A reader that knows two tables and has read these messages."""
-    reader = Reader(relations_of(ITEMS, NOTES))
+    reader = Reader(relations_of(ITEMS, NOTES), START)
     for message in (ITEMS_MESSAGE, NOTES_MESSAGE, OTHER_MESSAGE, *messages):
         reader.read_some([message])
     return reader
@@ -119,7 +123,7 @@ class FakeWalsender:
 
 def stream_of(walsender: Any, *messages: bytes) -> PgoutputStream:
     """A stream whose reader has read these messages."""
-    return PgoutputStream(cast(Walsender, walsender), reader_of(*messages), START)
+    return PgoutputStream(cast(Walsender, walsender), reader_of(*messages))
 
 
 def deliveries(stream: PgoutputStream) -> list[Delivery]:
@@ -133,7 +137,7 @@ def deliveries(stream: PgoutputStream) -> list[Delivery]:
 def test_rows_of_other_tables_take_the_place_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of messages may be longer than the limit without filling it."""
     for limit in range(1, 9):
-        monkeypatch.setattr(reader_module, "CHANGE_LIMIT", limit)
+        monkeypatch.setattr(transactions, "CHANGE_LIMIT", limit)
         for others in itertools.product([False, True], repeat=6):
             rows = [insert(OTHER_OID if other else ITEMS_OID, b"%d" % at, b"", lsn=at) for at, other in enumerate(others)]
             reader = reader_of()
@@ -344,7 +348,7 @@ def test_a_transaction_that_has_not_come_whole_is_not_delivered() -> None:
 
 
 def test_a_transaction_that_fits_is_not_cut_when_the_limit_is_reached_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 5)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 5)
     messages = [m for n in range(1, 7) for m in transaction(n, 100 * n, *inserts(100 * n - 50, 3))]
     made = deliveries(stream_of(FakeWalsender(messages)))
     assert list(range(1, 7)) == [each.changes[0].xid for each in made]
@@ -361,7 +365,7 @@ def test_transactions_are_delivered_as_soon_as_they_are_enough(monkeypatch: pyte
 
 
 def test_a_transaction_that_is_cut_comes_in_small_parts_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 5)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 5)
     monkeypatch.setattr(reader_module, "ENOUGH_CHANGES", 2)
     messages = [*transaction(1, 500, *inserts(10, 10)), *transaction(2, 600, *inserts(510, 4))]
     made = deliveries(stream_of(FakeWalsender(messages)))
@@ -373,7 +377,7 @@ def test_a_transaction_that_is_cut_comes_in_small_parts_from_then_on(monkeypatch
 def test_every_delivery_of_transactions_that_fit_ends_with_one_of_them(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], chunk_size: int
 ) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 5)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 5)
     messages: list[bytes] = []
     for n, size in enumerate(sizes, 1):
         messages += transaction(n, 100 * n, *inserts(100 * n - 50, size))
@@ -386,7 +390,7 @@ def test_every_delivery_of_transactions_that_fit_ends_with_one_of_them(
 
 
 def test_a_transaction_larger_than_a_delivery_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 3)
     walsender = FakeWalsender(transaction(1, 500, *inserts(10, 7)))
     stream = stream_of(walsender)
     made = deliveries(stream)
@@ -402,12 +406,12 @@ def test_a_transaction_larger_than_a_delivery_comes_in_parts(monkeypatch: pytest
 
 def test_a_transaction_is_cut_at_its_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [insert(ITEMS_OID, b"1", b"x" * 1000, lsn=lsn) for lsn in range(10, 15)]
-    monkeypatch.setattr(reader_module, "BYTE_LIMIT", 2000)
+    monkeypatch.setattr(transactions, "BYTE_LIMIT", 2000)
     assert [2, 2, 1] == [len(each.changes) for each in deliveries(stream_of(FakeWalsender(transaction(1, 500, *rows))))]
 
 
 def test_the_end_of_a_large_transaction_moves_the_slot_though_nothing_is_left_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 3)
     walsender = FakeWalsender(transaction(1, 500, *inserts(10, 6)))
     stream = stream_of(walsender)
     made = deliveries(stream)
@@ -418,7 +422,7 @@ def test_the_end_of_a_large_transaction_moves_the_slot_though_nothing_is_left_of
 
 
 def test_a_large_transaction_does_not_hold_up_the_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 3)
     walsender = FakeWalsender([*transaction(1, 500, *inserts(10, 1)), *transaction(2, 600, *inserts(510, 7))])
     stream = stream_of(walsender)
     made = deliveries(stream)
@@ -430,7 +434,7 @@ def test_a_large_transaction_does_not_hold_up_the_one_before_it(monkeypatch: pyt
 
 
 def test_a_part_of_a_large_transaction_is_not_said_to_be_of_the_time_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 3)
     later = COMMITTED_AT + timedelta(hours=1)
     walsender = FakeWalsender(transaction(1, 500, *inserts(10, 1)), [], transaction(2, 600, *inserts(510, 7), at=later))
     made = deliveries(stream_of(walsender))
@@ -506,7 +510,7 @@ def test_a_connection_that_does_not_end_is_said() -> None:
     stream = stream_of(walsender)
     stream.close()
     walsender.ends_in_time = False
-    with pytest.raises(StreamStalled, match="did not end"):
+    with pytest.raises(StreamStalled, match="did not close"):
         stream.close()
 
 
@@ -552,7 +556,51 @@ def test_a_table_that_was_replaced_by_one_of_its_name_is_known_by_both_numbers()
     assert (ITEMS, ITEMS) == (schema_of(relations, 7), schema_of(relations, 8))
 
 
-def test_a_table_that_was_renamed_is_no_longer_of_the_pipeline() -> None:
+def test_changes_of_a_renamed_table_go_on_under_its_name_in_the_pipeline() -> None:
+    relations = relations_of(ITEMS, oids={ITEMS.id: 7})
+    relations.learn(Relation(7, "public", "renamed", "d", (ID, NAME)))
+    assert ITEMS is schema_of(relations, 7)
+
+
+def test_a_renamed_and_altered_table_is_looked_up_under_its_new_name() -> None:
+    altered = replace(table("id", "name", "more"), id=TableId("archive", "renamed"))
+    relations = relations_of(ITEMS, oids={ITEMS.id: 7}, read_schema={altered.id: altered}.get, type_name=lambda *_: "text")
+    relations.learn(Relation(7, "archive", "renamed", "d", (ID, NAME, column("more"))))
+    assert replace(altered, id=ITEMS.id) == schema_of(relations, 7)
+
+
+def test_another_table_under_the_name_is_an_error_of_that_table_to_whoever_misses_its_changes() -> None:
+    oids = {ITEMS.id: ITEMS_OID, NOTES.id: NOTES_OID}
+    reader = Reader(relations_of(ITEMS, NOTES, oids=oids), START)
+    replaced = [
+        relation(OTHER_OID, "public", "items", "d", ID, NAME),
+        insert(OTHER_OID, b"1", b"a", lsn=10),
+        update(OTHER_OID, b"2", b"b", old=(b"1", None), lsn=20),
+        delete(OTHER_OID, b"2", None, lsn=30),
+        truncate(OTHER_OID, lsn=40),
+    ]
+    reader.read_some(transaction(1, 500, *replaced, NOTES_MESSAGE, insert(NOTES_OID, b"1", b"a", lsn=50)))
+    *unreadable, readable = reader.take_complete()
+    assert [(10, None), (20, None), (30, None), (40, None)] == [(each.lsn, each.row) for each in unreadable]
+    assert NOTES is readable.table
+    for change in unreadable:
+        with pytest.raises(TableReplaced, match=r"public\.items was dropped or renamed") as caught:
+            compact([change])
+        assert BrokenTable(ITEMS.id) == caught.value.broken
+        assert caught.value.remedy.endswith(
+            "UPDATE pipeline_tables SET resync = true WHERE table_schema = 'public' AND table_name = 'items';"
+        )
+
+
+def test_a_table_that_got_its_name_back_goes_on() -> None:
+    relations = relations_of(ITEMS, oids={ITEMS.id: 7}, read_schema={ITEMS.id: ITEMS}.get, type_name=lambda *_: "text")
+    for oid, name in ((7, "away"), (8, "items"), (8, "away"), (7, "items")):
+        relations.learn(Relation(oid, "public", name, "d", (ID, NAME)))
+    assert ITEMS is schema_of(relations, 7)
+    assert schema_of(relations, 8) is None
+
+
+def test_a_table_of_unknown_oid_that_was_renamed_is_no_longer_of_the_pipeline() -> None:
     relations = relations_of(ITEMS)
     relations.learn(Relation(7, "public", "items", "d", (ID, NAME)))
     relations.learn(Relation(7, "public", "renamed", "d", (ID, NAME)))
@@ -683,7 +731,7 @@ def test_a_key_column_that_the_catalog_has_renamed_already_stays_the_key_of_earl
 
 def test_changes_before_an_alteration_keep_the_old_schema_and_those_after_it_have_the_new() -> None:
     altered = table("id", "name", "more")
-    reader = Reader(relations_of(ITEMS, read_schema={ITEMS.id: altered}.get, type_name=lambda *_: "text"))
+    reader = Reader(relations_of(ITEMS, read_schema={ITEMS.id: altered}.get, type_name=lambda *_: "text"), START)
     messages = transaction(
         1, 500, ITEMS_MESSAGE, insert(ITEMS_OID, b"1", b"a", lsn=10),
         relation(ITEMS_OID, "public", "items", "d", ID, NAME, column("more")), insert(ITEMS_OID, b"2", b"b", b"c", lsn=20),

@@ -7,11 +7,11 @@ PostgreSQL as it is, and a destination that wants another form converts whole co
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from rosetta_dagster.cdc.change.position import Position
-from rosetta_dagster.cdc.change.schema import TableSchema
-from rosetta_dagster.cdc.errors import TerminalError
+from rosetta_dagster.cdc.change.schema import Identity, TableSchema
+from rosetta_dagster.cdc.errors import BrokenTable, TerminalError
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -75,12 +75,17 @@ class Change(NamedTuple):
 class UnreadableTable(TableSchema):
     """Stands for the table in a change that could not be read; such a change has no rows.
 
-    A copy of the table may be of later, and what the table looked like before it is known no more. So it is left to whoever
-    knows what the destinations hold whether this is an error.
+    That is an error only if a destination misses the change. A copy of the table that was made later contains it.
     """
 
-    #: To be raised when a destination lacks the change.
+    #: Raised when a destination misses the change.
     error: TerminalError
+
+    @classmethod
+    def because(cls, table: TableId, error: TerminalError) -> Self:
+        """Make the stand-in for this table. The error breaks the table, not the pipeline."""
+        error.broken = BrokenTable(table)
+        return cls(id=table, columns=(), key=(), identity=Identity.NOTHING, error=error)
 
 
 def key_of(table: TableSchema, row: Row) -> Key:

@@ -14,9 +14,7 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.copy import snapshot
 from rosetta_dagster.cdc.errors import DestinationUnavailable, SourceUnavailable, TransientError
 from rosetta_dagster.cdc.run.worker import Worker
-from rosetta_dagster.cdc.source import slots
-from rosetta_dagster.cdc.source.debezium import stream as debezium
-from rosetta_dagster.cdc.source.pgoutput import reader as pgoutput
+from rosetta_dagster.cdc.source import slots, transactions
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.conftest import Database
 from tests.integration.delivery import test_replication as replication
@@ -159,8 +157,7 @@ def test_a_run_whose_source_went_away_ends_and_the_one_after_its_return_continue
 def test_a_source_that_crashes_within_large_transactions_loses_and_doubles_nothing(
     source_server: EmbeddedPostgres, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stream in (pgoutput, debezium):
-        monkeypatch.setattr(stream, "CHANGE_LIMIT", 2_000)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 2_000)
     config = pipeline(source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     # One is larger than a batch and on its way, one is not committed and never will be.

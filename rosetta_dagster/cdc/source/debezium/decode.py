@@ -7,8 +7,8 @@ from functools import partial
 from typing import TypeAlias
 
 from rosetta_dagster.cdc.change.event import Row, UnreadableTable, Value, key_of
-from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema, columns_named, key_among
-from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable
+from rosetta_dagster.cdc.change.schema import Column, TableSchema, columns_named, key_among
+from rosetta_dagster.cdc.errors import ChangeUndecodable
 from rosetta_dagster.cdc.source.debezium.events import UNKNOWN_TYPE, Image, Layout
 from rosetta_dagster.cdc.source.debezium.values import is_told_alike, reader_for
 from rosetta_dagster.cdc.table_id import TableId
@@ -116,7 +116,7 @@ class Decoder:
 
     def unreadable(self, table: TableId, error: ChangeUndecodable) -> UnreadableTable:
         """What stands for the table in a change that `rows` has refused with this error."""
-        return self._unreadable.setdefault((table, str(error)), _unreadable(table, error))
+        return self._unreadable.setdefault((table, str(error)), UnreadableTable.because(table, error))
 
     def _rows_again(self, layout: Layout, before: Image, after: Image, unfit: ChangeUndecodable) -> Decoded:
         """The rows by what else the table may have been: types and keys change under the same names."""
@@ -175,11 +175,6 @@ def _as_logged(current: TableSchema, known: TableSchema, column: Column, type_oi
     states = [replace(each, name=column.name) for each in numbered]
     same = [each for each in states if type_oid in (each.base_oid, UNKNOWN_TYPE)]
     return (same or [each for each in states if _may_be(each, type_oid)] or states)[0]
-
-
-def _unreadable(table: TableId, error: ChangeUndecodable) -> UnreadableTable:
-    error.broken = BrokenTable(table)
-    return UnreadableTable(id=table, columns=(), key=(), identity=Identity.NOTHING, error=error)
 
 
 def _unfit(table: TableId) -> ChangeUndecodable:

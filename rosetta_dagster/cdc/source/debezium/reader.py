@@ -10,12 +10,13 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from rosetta_dagster.cdc.change.columns import ChangeColumns, Form, Kind
 from rosetta_dagster.cdc.change.event import UNCHANGED, Operation, Row, UnreadableTable, Value
-from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, TerminalError
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, TableDecoder
 from rosetta_dagster.cdc.source.debezium.events import BEAT, Batch, Image, Layout, cut, heads, mark
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
+from rosetta_dagster.cdc.source.transactions import TransactionReader
 from rosetta_dagster.cdc.table_id import TableId
 
 _OPERATIONS: Final = {b"c": Operation.INSERT, b"u": Operation.UPDATE, b"d": Operation.DELETE, b"t": Operation.TRUNCATE}
@@ -39,15 +40,13 @@ class _Plan(NamedTuple):
     partial: Kind
 
 
-class Reader:
-    """Turns events into changes, and knows which transaction it is in. No connection, no thread."""
+class Reader(TransactionReader):
+    """Turns events into changes and keeps track of transactions. It has no connection and no thread."""
+
+    engine = Engine.DEBEZIUM
 
     def __init__(self, decoder: Decoder, transaction_lsns: TransactionLsns, confirmed_flush_lsn: Lsn) -> None:
-        self.changes = ChangeColumns()
-        #: How many of the changes belong to transactions that are complete.
-        self.complete_count = 0
-        #: The last COMMIT that a heartbeat has told of; before the first one, where the slot stood.
-        self.lsn = int(confirmed_flush_lsn)
+        super().__init__(confirmed_flush_lsn)
         self._decoder = decoder
         self._transaction_lsns = transaction_lsns
         self._plans: dict[_Likeness, _Plan] = {}
@@ -65,12 +64,10 @@ class Reader:
 
     @property
     def complete_at(self) -> datetime | None:
-        """When the last complete transaction was committed at the source."""
         return None if self._completed_at is None else _EPOCH + timedelta(microseconds=self._completed_at)
 
     @property
     def transaction_at(self) -> datetime:
-        """When the transaction that is being read was committed at the source."""
         return _EPOCH + timedelta(microseconds=self._committed_at)
 
     def read(self, batch: Batch) -> None:
@@ -79,6 +76,8 @@ class Reader:
             # A table that was altered within the batch has several.
             self._decoder.look_up(sorted({layout.table for layout in batch.added}))
         self._read_events(batch)
+        if self.changes:
+            self.byte_count += batch.size
 
     def _read_events(self, batch: Batch) -> None:  # noqa: C901 - millions pass here: one loop, and no more calls than it takes
         changes, plan_of = self.changes, self._plans.get
@@ -116,18 +115,13 @@ class Reader:
             keep(kept)
             add_lsn(lsn)
 
-    def take_complete(self) -> ChangeColumns:
-        """The changes of complete transactions."""
-        return self._take(self.complete_count)
-
     def take_part(self) -> ChangeColumns:
-        """Nearly all changes of a transaction that is too large. The last one stays: its other half may be to come."""
+        # The last change stays: it may be the first half of an update that changed the key.
         return self._take(max(0, len(self.changes) - 1))
 
     def _take(self, count: int) -> ChangeColumns:
-        # What is left is of the transaction that is being read.
-        self.complete_count = self._start = 0
-        return self.changes.take(count)
+        self._start = 0
+        return super()._take(count)
 
     def _read_beat(self, commit_lsn: int) -> None:
         """The last COMMIT that has been read is there; before the last transaction's own, it is its predecessor's."""
