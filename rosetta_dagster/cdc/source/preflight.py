@@ -15,7 +15,9 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.errors import PreflightFailed
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.debezium.properties import unsupported_settings
 from rosetta_dagster.cdc.source.debezium.readable import unreadable
+from rosetta_dagster.cdc.source.generated_columns import published_generated_columns
 from rosetta_dagster.cdc.source.publications import OWN_PREFIX, Publication, read_publication
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -108,7 +110,10 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
         schemas = read_schemas(connection, tables)
         findings += [_about_generated(schema) for schema in schemas.values() if _is_refused(connection, schema)]
         if config.engine is Engine.DEBEZIUM:
-            unread = unreadable(connection, list(schemas.values()))
+            unread = [
+                *unsupported_settings(source, config.publication_name),
+                *unreadable(connection, list(schemas.values())),
+            ]
             findings += [_error("debezium", error.message, error.remedy) for error in unread]
         rights = _read_rights(connection, tables)
         findings += _about_tables(tables, schemas, {right.table for right in rights})
@@ -118,6 +123,8 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
             findings += _about_new_publication(config.publication_name, server, rights)
         else:
             findings += _about_publication(config.publication_name, publication, rights)
+            generated = published_generated_columns(connection, config.publication_name, tables)
+            findings += [_error("publication", error.message, error.remedy) for error in generated]
     return tuple(sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR))
 
 

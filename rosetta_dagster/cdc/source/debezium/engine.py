@@ -6,11 +6,12 @@ a queue, from which the thread that replicates takes it. That is the only thread
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from rosetta_dagster.cdc.errors import ChangeUndecodable, RosettaError, StreamEnded
+from rosetta_dagster.cdc.errors import ChangeUndecodable, ConfigurationError, RosettaError, StreamEnded
 from rosetta_dagster.cdc.source.debezium.events import Batch, Layout
 from rosetta_dagster.cdc.source.debezium.jvm import leave_jvm, start_jvm
+from rosetta_dagster.cdc.source.encoding import UNCHECKED
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -78,18 +79,32 @@ def _layout(layout: Any) -> Layout:
     return Layout(table, tuple(map(str, names)), str(layout.forms()), tuple(map(int, types)))
 
 
-#: What Debezium says of a value that it cannot print; it names the table and column, or nothing, and sometimes the value.
-_UNPRINTABLE = ("Failed to properly convert data value", "For input string", "Error converting")
+#: How Debezium's messages about a value that it cannot print begin. Some quote the value.
+_UNPRINTABLE: Final = ("Failed to properly convert data value", "For input string", "Error converting")
+
+#: How Debezium's message about a wrong property begins.
+_MISCONFIGURED: Final = "Connector configuration is not valid. The '"
+
+#: The server's message about a value that is not UTF-8. It quotes some bytes of the value.
+_NOT_UTF8: Final = 'invalid byte sequence for encoding "UTF8"'
 
 
 def ended(failure: str | None) -> RosettaError:
-    """The error for an engine that ended without being asked to; what Debezium says of it holds no values but those."""
+    """Return the error for an engine that ended by itself. Debezium's other messages quote no values."""
     reason = failure.splitlines()[0].rstrip(".") if failure else "it gave no reason"
     if reason.startswith(_UNPRINTABLE):
         return ChangeUndecodable(
             "Debezium cannot print a value that was written to one of the pipeline's tables.",
             "Set pipelines.engine to PGOUTPUT, or leave the table out. LIMITATIONS.md lists such types.",
         )
+    if _NOT_UTF8 in reason:
+        return ChangeUndecodable(
+            "Debezium cannot read a value that is not UTF-8, which was written to one of the pipeline's tables: the source "
+            f"database has the encoding {UNCHECKED}.",
+            "Set pipelines.engine to PGOUTPUT: it sets only that table aside.",
+        )
+    if reason.startswith(_MISCONFIGURED):
+        return ConfigurationError(f"Debezium refuses its configuration: {reason}.", "Set pipelines.engine to PGOUTPUT.")
     return StreamEnded(
         f"Debezium ended: {reason}.", "The run restarts by itself. If it ends again, look at the source's server log."
     )

@@ -6,13 +6,16 @@ among those with the same LSN, such as the rows of one COPY page.
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from rosetta_dagster.cdc.change.columns import ChangeColumns, Form, Kind
 from rosetta_dagster.cdc.change.event import UNCHANGED, Operation, UnreadableTable
 from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.errors import ChangeUndecodable
 from rosetta_dagster.cdc.source import transactions
+from rosetta_dagster.cdc.source.encoding import not_utf8
 from rosetta_dagster.cdc.source.pgoutput import protocol
 from rosetta_dagster.cdc.source.pgoutput.relations import Relations
 
@@ -52,10 +55,14 @@ class Reader(transactions.TransactionReader):
 
     engine = Engine.PGOUTPUT
 
-    def __init__(self, relations: Relations, confirmed_flush_lsn: Lsn) -> None:
+    def __init__(self, relations: Relations, confirmed_flush_lsn: Lsn, *, checks_encoding: bool = False) -> None:
+        """`checks_encoding`: the server sends values unchecked, so they may not be UTF-8."""
         super().__init__(confirmed_flush_lsn)
         self._relations = relations
+        self._checks_encoding = checks_encoding
         self._plans: dict[bytes, _Plan | tuple[()]] = {}
+        #: The kinds that take the place of others where a row could not be read.
+        self._unreadable: dict[Kind, Kind] = {}
         #: The transaction that is being read, and the last one that is complete.
         self._transaction: protocol.Begin | None = None
         self._completed: protocol.Begin | None = None
@@ -102,7 +109,10 @@ class Reader(transactions.TransactionReader):
                     add_kind(kind)
                     keep(texts.groups())
                 else:
-                    kept = read(message)
+                    try:
+                        kept = read(message)
+                    except ChangeUndecodable as error:
+                        kept, kind = (), self._unreadable_kind(kind, error)
                     add_kind(partial if UNCHANGED in kept else kind)
                     keep(kept)
                 add_lsn(message[_LSN])
@@ -134,8 +144,17 @@ class Reader(transactions.TransactionReader):
             return None
         table = self._relations.find(protocol.relation_of(message))
         plan = _SKIP if table is None else _plan_for(table, operation, message[_FIRST_ROW - 1])
+        if plan and self._checks_encoding:
+            plan = plan._replace(find_texts=_match_nothing, read=_checked(plan))
         self._plans[message[_HEAD]] = plan
         return plan
+
+    def _unreadable_kind(self, kind: Kind, error: ChangeUndecodable) -> Kind:
+        """Return the kind of a change whose row could not be read: always the same one, as batches distinguish objects."""
+        if kind not in self._unreadable:
+            table = UnreadableTable.because(kind.table.id, error)
+            self._unreadable[kind] = Kind(kind.operation, table, Form.NOTHING)
+        return self._unreadable[kind]
 
     def _read_other(self, message: bytes) -> None:
         """Read a message that is not about a row."""
@@ -203,6 +222,23 @@ def _plan_for(table: TableSchema, operation: Operation, first_row: int) -> _Plan
         return _Plan(_match_nothing if first_row == protocol.KEY else find_texts, protocol.read_row, kind, kind)
     kind = Kind(operation, table, Form.BOTH)
     return _Plan(_match_nothing, protocol.read_both_rows, kind, kind)
+
+
+def _checked(plan: _Plan) -> Callable[[bytes], Any]:
+    """Return the plan's `read`, which then raises `ChangeUndecodable` when a value is not UTF-8."""
+
+    def read(message: bytes) -> Any:
+        kept = plan.read(message)
+        try:
+            for value in chain(*kept) if plan.kind.form is Form.BOTH else kept:
+                if value.__class__ is bytes:
+                    value.decode()
+        except UnicodeDecodeError:
+            # Without the cause, which quotes the value.
+            raise not_utf8(plan.kind.table.id) from None
+        return kept
+
+    return read
 
 
 def _match_nothing(_message: bytes, _at: int) -> None:

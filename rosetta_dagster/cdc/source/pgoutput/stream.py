@@ -101,4 +101,5 @@ class PgoutputSource:
     def open(self, watermarks: Sequence[Watermark]) -> ReadAhead:  # noqa: ARG002 - positions here are exact without them
         relations = Relations(self.schemas, self.held_schemas, self.oids, self.read_schema, self.type_name)
         walsender = Walsender(self.connection, self.slot_name, self.publication_name)
-        return ReadAhead(PgoutputStream(walsender, Reader(relations, self.confirmed_flush_lsn)))
+        reader = Reader(relations, self.confirmed_flush_lsn, checks_encoding=not walsender.sends_utf8)
+        return ReadAhead(PgoutputStream(walsender, reader))
