@@ -110,11 +110,10 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
         schemas = read_schemas(connection, tables)
         findings += [_about_generated(schema) for schema in schemas.values() if _is_refused(connection, schema)]
         if config.engine is Engine.DEBEZIUM:
-            unread = [
-                *unsupported_settings(source, config.publication_name),
-                *unreadable(connection, list(schemas.values())),
-            ]
+            unread = unreadable(connection, list(schemas.values()))
             findings += [_error("debezium", error.message, error.remedy) for error in unread]
+            unusable = unsupported_settings(source, config.publication_name)
+            findings += [_error("debezium", error.message, error.remedy) for error in unusable]
         rights = _read_rights(connection, tables)
         findings += _about_tables(tables, schemas, {right.table for right in rights})
         findings += [finding for right in rights for finding in _about_rights(right, server.username)]
