@@ -540,7 +540,7 @@ class TestTablesOfEveryKind:
     @only_debezium
     def test_columns_whose_names_differ_by_case_only_are_refused(self, source: Database, destination: Database) -> None:
         source.run('CREATE TABLE items (id int PRIMARY KEY, "Name" text, name text)')
-        with pytest.raises(PreflightFailed, match="cannot tell the columns Name, name apart"):
+        with pytest.raises(PreflightFailed, match="cannot distinguish the columns Name, name"):
             failure(pipeline(source, [destination], "items"))
 
     @only_pgoutput

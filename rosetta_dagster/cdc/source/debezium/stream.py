@@ -1,7 +1,7 @@
-"""Decides where Debezium's endless events are cut into deliveries of whole transactions.
+"""Makes deliveries of Debezium's batches, and decides which heartbeat a delivery commits.
 
-Debezium's batches end anywhere. Heartbeats are what is committed: the offset of each says up to which COMMIT everything
-came before it.
+Debezium's batches end anywhere in a transaction. Only heartbeats are committed: the offset of a heartbeat has the LSN of the
+last COMMIT that Debezium had read before.
 """
 
 import secrets
@@ -21,18 +21,18 @@ from rosetta_dagster.cdc.source.debezium.properties import connector_properties
 from rosetta_dagster.cdc.source.debezium.reader import Reader
 from rosetta_dagster.cdc.table_id import TableId
 
-#: How long an engine may take to end, in seconds, before the process has to.
+#: Seconds that an engine may take to end. After that only the end of the process ends it.
 CLOSE_TIMEOUT = 20.0
 
 
 class _Receipt(NamedTuple):
-    """A batch whose last heartbeat may be committed once everything before it is durable."""
+    """The batch whose last heartbeat is committed once the delivery is durable."""
 
     records: Records
 
 
 class DebeziumStream:
-    """Debezium's events as deliveries. Keeps the contract of `Stream`."""
+    """Debezium's events as deliveries. Implements `Stream`."""
 
     def __init__(self, engine: EngineThread, reader: Reader) -> None:
         self._engine = engine
@@ -69,20 +69,21 @@ class DebeziumStream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebeziumSource:
-    """Opens Debezium at the slot's own position."""
+    """Opens Debezium at the slot's position."""
 
     connection: PostgresConnection
     slot_name: str
     publication_name: str
+    #: The tables as the catalog describes them now.
     schemas: dict[TableId, TableSchema]
-    #: What tables looked like when their last change was applied: the stream begins there.
+    #: The tables as they were when their last change was applied: the stream starts with these columns.
     held_schemas: dict[TableId, TableSchema]
     read_schemas: ReadSchemas
     #: The slot's `confirmed_flush_lsn`, read before the start.
     confirmed_flush_lsn: Lsn
 
     def open(self, watermarks: Sequence[Watermark]) -> DebeziumStream:
-        # Random, so that no row can hold it and pass for a value that was not sent.
+        # Random, so that no row can contain it: it would be treated as a value that was not sent again.
         placeholder = f"rosetta-unchanged-{secrets.token_hex(16)}"
         properties = connector_properties(
             self.connection,
