@@ -1,1 +1,1 @@
-"""What Rosetta has of Java: it runs in the process of Debezium's engine, and hands events over to Python."""
+"""Rosetta's Java classes: they run in the process of Debezium's engine, and hand events over to Python."""

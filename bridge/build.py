@@ -1,6 +1,6 @@
-"""Compiles what Rosetta has of Java into the jar that the package carries, so that nobody who uses it needs a compiler.
+"""Compiles Rosetta's Java classes into the jar that is part of the package, so that users need no compiler.
 
-The jar names the digest of the sources that it was made of, and a test compares them. Run by `make bridge`, with a JDK.
+The jar contains the digest of its sources, and a test compares it. `make bridge` runs this with a JDK.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ MANIFEST = "META-INF/MANIFEST.MF"
 #: The oldest Java that Debezium runs on.
 _RELEASE = "17"
 
-#: Zip files know no time before; a jar of the same sources is the same file.
+#: The earliest time that zip files support: the same sources always make the same jar.
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 

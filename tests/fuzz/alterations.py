@@ -157,7 +157,7 @@ def _changed(column: Column, change: Alteration) -> Column | None:
 
 
 #: What Rosetta says of columns that have changed more than once between two changes of the table.
-_AGAIN = ("changed again before", "in the catalog no more", "altered more than once")
+_AGAIN = ("changed again before", "the catalog no longer has", "altered more than once")
 
 
 def may_be_set_aside(table: Table, changes: Iterable[Alteration], reason: str) -> bool:

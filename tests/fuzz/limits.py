@@ -2,14 +2,13 @@
 
 from rosetta_dagster.cdc.change import pages
 from rosetta_dagster.cdc.copy import spool
-from rosetta_dagster.cdc.source import heartbeat
-from rosetta_dagster.cdc.source.debezium import stream as debezium
-from rosetta_dagster.cdc.source.pgoutput import reader
+from rosetta_dagster.cdc.source import heartbeat, transactions
+from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
 from rosetta_dagster.cdc.stream import replicate as pipeline
 
-_CHANGE_LIMIT = reader.CHANGE_LIMIT
-_STREAMS = (PgoutputStream, debezium.DebeziumStream)
+_CHANGE_LIMIT = transactions.CHANGE_LIMIT
+_STREAMS = (PgoutputStream, DebeziumStream)
 _COMMITS = {stream: stream.commit for stream in _STREAMS}
 
 
@@ -20,7 +19,7 @@ def set_limits(change_limit: int | None, *, is_confirmed: bool) -> None:
     """
     for stream in _STREAMS:
         stream.commit = _COMMITS[stream] if is_confirmed else _ignore  # type: ignore[assignment, method-assign]
-    reader.CHANGE_LIMIT = debezium.CHANGE_LIMIT = change_limit or _CHANGE_LIMIT
+    transactions.CHANGE_LIMIT = change_limit or _CHANGE_LIMIT
     pages.PAGES_PER_RANGE = 1
     spool.MEMORY_LIMIT = 1000
     pipeline.COMMIT_INTERVAL = 0.02

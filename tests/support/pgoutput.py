@@ -2,7 +2,7 @@
 
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -146,9 +146,12 @@ def spelled(oid: int, modifier: int) -> str:
 
 
 def relations_of(
-    *tables: TableSchema, read_schema: Callable[[TableId], TableSchema | None] = never, type_name: Any = never
+    *tables: TableSchema,
+    oids: Mapping[TableId, int] | None = None,
+    read_schema: Callable[[TableId], TableSchema | None] = never,
+    type_name: Any = never,
 ) -> Relations:
-    return Relations({each.id: each for each in tables}, {}, read_schema, type_name)
+    return Relations({each.id: each for each in tables}, {}, oids or {}, read_schema, type_name)
 
 
 def schema_of(relations: Relations, oid: int) -> TableSchema | None:
@@ -157,7 +160,7 @@ def schema_of(relations: Relations, oid: int) -> TableSchema | None:
 
 def reader_of(*messages: bytes) -> Reader:
     """A reader that knows two tables and has read these messages."""
-    reader = Reader(relations_of(ITEMS, NOTES))
+    reader = Reader(relations_of(ITEMS, NOTES), START)
     for message in (ITEMS_MESSAGE, NOTES_MESSAGE, OTHER_MESSAGE, *messages):
         reader.read_some([message])
     return reader
@@ -202,7 +205,7 @@ class FakeWalsender:
 
 def stream_of(walsender: Any, *messages: bytes) -> PgoutputStream:
     """A stream whose reader has read these messages."""
-    return PgoutputStream(cast(Walsender, walsender), reader_of(*messages), START)
+    return PgoutputStream(cast(Walsender, walsender), reader_of(*messages))
 
 
 def deliveries(stream: PgoutputStream) -> list[Delivery]:

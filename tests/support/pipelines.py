@@ -66,11 +66,13 @@ def walsenders(config: PipelineConfig) -> list[tuple[Any, ...]]:
         ).fetchall()
 
 
-def wait_until(worker: Worker, condition: Callable[[], bool]) -> None:
+def wait_until(
+    worker: Worker, condition: Callable[[], bool], explain: Callable[[], object] = lambda: "it did not happen in time"
+) -> None:
     """Poll while the run goes on; what ends the run is raised."""
     deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, explain()
         assert not worker.wait(0.05), "the run ended before"
 
 
@@ -78,9 +80,14 @@ def wait_until_equal(worker: Worker, source: Database, destination: Database, *t
     """Wait until the destination holds what the source holds now."""
     ids = [TableId.parse(each) if isinstance(each, str) else each for each in tables]
     with source.connect() as reader:
-        expected = [digest(reader, table) for table in ids]
+        expected = {table: digest(reader, table) for table in ids}
     with destination.connect() as reader:
-        wait_until(worker, lambda: expected == [digest_or_none(reader, table) for table in ids])
+
+        def different() -> list[str]:
+            states = worker.report().states
+            return [f"{table}: {states.get(table)}" for table in ids if digest_or_none(reader, table) != expected[table]]
+
+        wait_until(worker, lambda: not different(), different)
 
 
 def replicate(config: PipelineConfig, source: Database, *destinations: Database) -> None:

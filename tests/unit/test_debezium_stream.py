@@ -12,6 +12,7 @@ from rosetta_dagster.cdc.change.event import UNCHANGED, Operation, Value
 from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, StreamEnded
+from rosetta_dagster.cdc.source import transactions
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.debezium import stream as stream_module
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas
@@ -251,7 +252,7 @@ def test_closing_gives_the_engine_its_time(debezium: Debezium) -> None:
 def test_a_delivery_ends_when_it_is_full_although_more_is_at_hand(
     debezium: Debezium, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 2)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 2)
     debezium.sends(event("c", "1", xid=1, before=100, lsn=110), event("c", "2", xid=1, before=100, lsn=120), Beat(130))
     debezium.sends(event("c", "3", xid=2, before=130, lsn=140), Beat(150))
     assert [["1", "2"], ["3"]] == [keys(delivered(debezium)) for _ in range(2)]
@@ -260,7 +261,7 @@ def test_a_delivery_ends_when_it_is_full_although_more_is_at_hand(
 def test_a_transaction_beyond_the_limit_is_cut_and_continues_in_order(
     debezium: Debezium, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 3)
     for number in range(1, 8):
         debezium.sends(event("c", str(number), xid=1, before=100, lsn=100 + number))
     debezium.sends(Beat(130))
@@ -271,7 +272,7 @@ def test_a_transaction_beyond_the_limit_is_cut_and_continues_in_order(
 
 
 def test_a_delivery_is_full_by_its_bytes_too(debezium: Debezium, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "BYTE_LIMIT", 500)
+    monkeypatch.setattr(transactions, "BYTE_LIMIT", 500)
     for number in range(1, 4):
         debezium.sends(event("c", str(number), xid=1, before=100, lsn=100 + number, name="x" * 300))
     assert ["1"] == keys(delivered(debezium))
@@ -279,7 +280,7 @@ def test_a_delivery_is_full_by_its_bytes_too(debezium: Debezium, monkeypatch: py
 
 
 def test_bytes_that_were_delivered_count_no_more(debezium: Debezium, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "BYTE_LIMIT", 800)
+    monkeypatch.setattr(transactions, "BYTE_LIMIT", 800)
     debezium.sends(event("c", "1", xid=1, before=100, lsn=110, name="x" * 1000), Beat(130))
     delivered(debezium)
     debezium.sends(event("c", "2", xid=2, before=130, lsn=140), event("c", "3", xid=2, before=130, lsn=150))
@@ -289,7 +290,7 @@ def test_bytes_that_were_delivered_count_no_more(debezium: Debezium, monkeypatch
 def test_complete_transactions_are_delivered_before_a_large_one_is_cut(
     debezium: Debezium, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 3)
     debezium.sends(event("c", "1", xid=1, before=100, lsn=110), event("c", "2", xid=2, before=130, lsn=140))
     debezium.sends(event("c", "3", xid=2, before=130, lsn=150), event("c", "4", xid=2, before=130, lsn=160))
     assert ["1"] == keys(delivered(debezium))

@@ -5,7 +5,9 @@ from operator import attrgetter
 
 import pytest
 
+from rosetta_dagster.cdc.change.batch import compact
 from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema
+from rosetta_dagster.cdc.errors import BrokenTable, TableReplaced
 from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn
 from rosetta_dagster.cdc.source.pgoutput.reader import Reader
 from rosetta_dagster.cdc.table_id import TableId
@@ -16,13 +18,21 @@ from tests.support.pgoutput import (
     ITEMS_MESSAGE,
     ITEMS_OID,
     NAME,
+    NOTES,
+    NOTES_MESSAGE,
+    NOTES_OID,
+    OTHER_OID,
+    START,
     column,
+    delete,
     insert,
     relation,
     relations_of,
     schema_of,
     spelled,
     transaction,
+    truncate,
+    update,
 )
 
 
@@ -46,7 +56,51 @@ def test_a_table_that_was_replaced_by_one_of_its_name_is_known_by_both_numbers()
     assert (ITEMS, ITEMS) == (schema_of(relations, 7), schema_of(relations, 8))
 
 
-def test_a_table_that_was_renamed_is_no_longer_of_the_pipeline() -> None:
+def test_changes_of_a_renamed_table_go_on_under_its_name_in_the_pipeline() -> None:
+    relations = relations_of(ITEMS, oids={ITEMS.id: 7})
+    relations.learn(Relation(7, "public", "renamed", "d", (ID, NAME)))
+    assert ITEMS is schema_of(relations, 7)
+
+
+def test_a_renamed_and_altered_table_is_looked_up_under_its_new_name() -> None:
+    altered = replace(table("id", "name", "more"), id=TableId("archive", "renamed"))
+    relations = relations_of(ITEMS, oids={ITEMS.id: 7}, read_schema={altered.id: altered}.get, type_name=lambda *_: "text")
+    relations.learn(Relation(7, "archive", "renamed", "d", (ID, NAME, column("more"))))
+    assert replace(altered, id=ITEMS.id) == schema_of(relations, 7)
+
+
+def test_another_table_under_the_name_is_an_error_of_that_table() -> None:
+    oids = {ITEMS.id: ITEMS_OID, NOTES.id: NOTES_OID}
+    reader = Reader(relations_of(ITEMS, NOTES, oids=oids), START)
+    replaced = [
+        relation(OTHER_OID, "public", "items", "d", ID, NAME),
+        insert(OTHER_OID, b"1", b"a", lsn=10),
+        update(OTHER_OID, b"2", b"b", old=(b"1", None), lsn=20),
+        delete(OTHER_OID, b"2", None, lsn=30),
+        truncate(OTHER_OID, lsn=40),
+    ]
+    reader.read_some(transaction(1, 500, *replaced, NOTES_MESSAGE, insert(NOTES_OID, b"1", b"a", lsn=50)))
+    *unreadable, readable = reader.take_complete()
+    assert [(10, None), (20, None), (30, None), (40, None)] == [(each.lsn, each.row) for each in unreadable]
+    assert NOTES is readable.table
+    for change in unreadable:
+        with pytest.raises(TableReplaced, match=r"public\.items was dropped or renamed") as caught:
+            compact([change])
+        assert BrokenTable(ITEMS.id) == caught.value.broken
+        assert caught.value.remedy.endswith(
+            "UPDATE pipeline_tables SET resync = true WHERE table_schema = 'public' AND table_name = 'items';"
+        )
+
+
+def test_a_table_that_got_its_name_back_goes_on() -> None:
+    relations = relations_of(ITEMS, oids={ITEMS.id: 7}, read_schema={ITEMS.id: ITEMS}.get, type_name=lambda *_: "text")
+    for oid, name in ((7, "away"), (8, "items"), (8, "away"), (7, "items")):
+        relations.learn(Relation(oid, "public", name, "d", (ID, NAME)))
+    assert ITEMS is schema_of(relations, 7)
+    assert schema_of(relations, 8) is None
+
+
+def test_a_table_of_unknown_oid_that_was_renamed_is_no_longer_of_the_pipeline() -> None:
     relations = relations_of(ITEMS)
     relations.learn(Relation(7, "public", "items", "d", (ID, NAME)))
     relations.learn(Relation(7, "public", "renamed", "d", (ID, NAME)))
@@ -177,7 +231,7 @@ def test_a_key_column_renamed_since_stays_the_key_of_earlier_changes() -> None:
 
 def test_changes_have_the_schema_from_before_or_after_an_alteration() -> None:
     altered = table("id", "name", "more")
-    reader = Reader(relations_of(ITEMS, read_schema={ITEMS.id: altered}.get, type_name=lambda *_: "text"))
+    reader = Reader(relations_of(ITEMS, read_schema={ITEMS.id: altered}.get, type_name=lambda *_: "text"), START)
     messages = transaction(
         1, 500, ITEMS_MESSAGE, insert(ITEMS_OID, b"1", b"a", lsn=10),
         relation(ITEMS_OID, "public", "items", "d", ID, NAME, column("more")), insert(ITEMS_OID, b"2", b"b", b"c", lsn=20),

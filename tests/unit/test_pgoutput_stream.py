@@ -9,6 +9,7 @@ from rosetta_dagster.cdc.change.columns import Form
 from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Operation
 from rosetta_dagster.cdc.change.position import Engine, Position, Watermark
 from rosetta_dagster.cdc.errors import StreamEnded, StreamStalled
+from rosetta_dagster.cdc.source import transactions
 from rosetta_dagster.cdc.source.pgoutput import reader as reader_module
 from tests.support.changes import row
 from tests.support.pgoutput import (
@@ -42,7 +43,7 @@ from tests.support.pgoutput import (
 def test_rows_of_other_tables_take_the_place_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of messages may be longer than the limit without filling it."""
     for limit in range(1, 9):
-        monkeypatch.setattr(reader_module, "CHANGE_LIMIT", limit)
+        monkeypatch.setattr(transactions, "CHANGE_LIMIT", limit)
         for others in itertools.product([False, True], repeat=6):
             rows = [insert(OTHER_OID if other else ITEMS_OID, b"%d" % at, b"", lsn=at) for at, other in enumerate(others)]
             reader = reader_of()
@@ -253,7 +254,7 @@ def test_a_transaction_that_has_not_come_whole_is_not_delivered() -> None:
 
 
 def test_a_transaction_that_fits_is_not_cut_when_the_limit_is_reached_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 5)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 5)
     messages = [m for n in range(1, 7) for m in transaction(n, 100 * n, *inserts(100 * n - 50, 3))]
     made = deliveries(stream_of(FakeWalsender(messages)))
     assert list(range(1, 7)) == [each.changes[0].xid for each in made]
@@ -270,7 +271,7 @@ def test_transactions_are_delivered_as_soon_as_they_are_enough(monkeypatch: pyte
 
 
 def test_a_transaction_that_is_cut_comes_in_small_parts_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 5)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 5)
     monkeypatch.setattr(reader_module, "ENOUGH_CHANGES", 2)
     messages = [*transaction(1, 500, *inserts(10, 10)), *transaction(2, 600, *inserts(510, 4))]
     made = deliveries(stream_of(FakeWalsender(messages)))
@@ -282,7 +283,7 @@ def test_a_transaction_that_is_cut_comes_in_small_parts_from_then_on(monkeypatch
 def test_every_delivery_of_transactions_that_fit_ends_with_one_of_them(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], chunk_size: int
 ) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 5)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 5)
     messages: list[bytes] = []
     for n, size in enumerate(sizes, 1):
         messages += transaction(n, 100 * n, *inserts(100 * n - 50, size))
@@ -295,7 +296,7 @@ def test_every_delivery_of_transactions_that_fit_ends_with_one_of_them(
 
 
 def test_a_transaction_larger_than_a_delivery_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 3)
     walsender = FakeWalsender(transaction(1, 500, *inserts(10, 7)))
     stream = stream_of(walsender)
     made = deliveries(stream)
@@ -311,12 +312,12 @@ def test_a_transaction_larger_than_a_delivery_comes_in_parts(monkeypatch: pytest
 
 def test_a_transaction_is_cut_at_its_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [insert(ITEMS_OID, b"1", b"x" * 1000, lsn=lsn) for lsn in range(10, 15)]
-    monkeypatch.setattr(reader_module, "BYTE_LIMIT", 2000)
+    monkeypatch.setattr(transactions, "BYTE_LIMIT", 2000)
     assert [2, 2, 1] == [len(each.changes) for each in deliveries(stream_of(FakeWalsender(transaction(1, 500, *rows))))]
 
 
 def test_the_end_of_a_large_transaction_moves_the_slot_though_nothing_is_left_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 3)
     walsender = FakeWalsender(transaction(1, 500, *inserts(10, 6)))
     stream = stream_of(walsender)
     made = deliveries(stream)
@@ -327,7 +328,7 @@ def test_the_end_of_a_large_transaction_moves_the_slot_though_nothing_is_left_of
 
 
 def test_a_large_transaction_does_not_hold_up_the_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 3)
     walsender = FakeWalsender([*transaction(1, 500, *inserts(10, 1)), *transaction(2, 600, *inserts(510, 7))])
     stream = stream_of(walsender)
     made = deliveries(stream)
@@ -339,7 +340,7 @@ def test_a_large_transaction_does_not_hold_up_the_one_before_it(monkeypatch: pyt
 
 
 def test_a_part_of_a_large_transaction_is_not_said_to_be_of_the_time_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "CHANGE_LIMIT", 3)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 3)
     later = COMMITTED_AT + timedelta(hours=1)
     walsender = FakeWalsender(transaction(1, 500, *inserts(10, 1)), [], transaction(2, 600, *inserts(510, 7), at=later))
     made = deliveries(stream_of(walsender))
@@ -415,7 +416,7 @@ def test_a_connection_that_does_not_end_is_said() -> None:
     stream = stream_of(walsender)
     stream.close()
     walsender.ends_in_time = False
-    with pytest.raises(StreamStalled, match="did not end"):
+    with pytest.raises(StreamStalled, match="did not close"):
         stream.close()
 
 

@@ -5,7 +5,7 @@ import io.debezium.engine.DebeziumEngine.RecordCommitter;
 import java.util.List;
 import org.apache.kafka.connect.source.SourceRecord;
 
-/** A batch of events as bytes, in the form that {@link BatchWriter} tells. */
+/** A batch of events as bytes, in the form that {@link BatchWriter} describes. */
 public final class Batch {
 
     private final byte[] heads;
@@ -47,7 +47,7 @@ public final class Batch {
         return layouts;
     }
 
-    /** Lets Debezium confirm to PostgreSQL what the batch's last beat says. */
+    /** Lets Debezium confirm the LSN of the batch's last heartbeat to PostgreSQL. */
     public void commit() throws InterruptedException {
         committer.markProcessed(lastBeat);
         committer.markBatchFinished();

@@ -15,12 +15,12 @@ import org.apache.kafka.connect.source.SourceRecord;
 /**
  * Writes Debezium's events as bytes that Python reads with few calls.
  *
- * <p>Three arrays, numbers big-endian. <em>Heads</em>, 42 bytes for each event: the operation as Debezium's letter, or
- * {@code h} for a heartbeat; which images of the row there are (1 before, 2 after); the number of the layout; the transaction;
- * the LSN of the change; the LSN of the last COMMIT before it, or -1; the time of the commit in microseconds; the count of
- * marks. <em>Values</em>: for each image a value of every column, each ended by a zero byte, which no value holds.
- * <em>Marks</em>, 4 bytes each: the index of a value of the event, and {@link #UNSENT} when it was not sent again; the others
- * are NULL. A marked value is empty.
+ * <p>There are three arrays; numbers are big-endian. <em>Heads</em>, 42 bytes for each event: the operation as Debezium's
+ * letter, or {@code h} for a heartbeat; which images of the row exist (1 before, 2 after); the number of the layout; the
+ * transaction; the LSN of the change; the LSN of the last COMMIT before it, or -1; the time of the commit in microseconds; the
+ * count of marks. <em>Values</em>: for each image a value of every column, ended by a zero byte, which no value contains.
+ * <em>Marks</em>, 4 bytes each: the index of a value of the event, with {@link #UNSENT} if it was not sent again, otherwise it
+ * is NULL. A marked value is empty.
  */
 final class BatchWriter {
 
@@ -30,7 +30,7 @@ final class BatchWriter {
     static final char BEAT = 'h';
     private static final char MESSAGE = 'm';
 
-    /** A batch ends beyond so many bytes of values: some batches wait in a heap that is small. */
+    /** A batch ends at this many bytes of values: several batches wait in a small heap. */
     private static final int LIMIT = 1 << 22;
 
     private final String placeholder;
@@ -59,7 +59,7 @@ final class BatchWriter {
         return values.size() >= LIMIT;
     }
 
-    /** What was added since the last time. */
+    /** Returns the events that were added since the last call. */
     Batch take(RecordCommitter<ChangeEvent<SourceRecord, SourceRecord>> committer) {
         Batch batch = new Batch(heads.take(), values.take(), marks.take(), newLayouts, committer, lastBeat);
         newLayouts = new ArrayList<>();
@@ -67,7 +67,7 @@ final class BatchWriter {
         return batch;
     }
 
-    /** The operation that was written; logical messages are not. */
+    /** Writes an event, unless it is a logical message. Returns its operation. */
     private char write(SourceRecord record) {
         Struct value = (Struct) record.value();
         Field operation = value.schema().field("op");
@@ -151,7 +151,7 @@ final class BatchWriter {
         return known != null ? known : learn(value);
     }
 
-    /** A schema that was not met before: of a new table, or of one that was altered, whose earlier layout is not needed any more. */
+    /** Adds the layout of a new schema. If its table was altered, the earlier layout is no longer needed. */
     private Layout learn(Struct value) {
         Layout layout = new Layout(layoutCount++, value);
         layouts.values().removeIf(other -> other.isOfTable(layout));

@@ -4,7 +4,7 @@ import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 
-/** Bytes that are written one behind the other; numbers are big-endian. */
+/** A growing array of bytes; numbers are big-endian. */
 final class Bytes {
 
     private static final int KEPT = 1 << 20;
@@ -44,15 +44,15 @@ final class Bytes {
         putAll(Long.toString(number).getBytes(StandardCharsets.ISO_8859_1));
     }
 
-    /** The text in UTF-8. It holds no zero byte, as no text in PostgreSQL does: what is read behind it relies on that. */
+    /** Writes a text in UTF-8. It has no zero byte, as no text in PostgreSQL has one: the reader relies on that. */
     void putText(String text) {
         if (text.indexOf(0) >= 0) {
-            throw new IllegalArgumentException("a text of Debezium's holds a zero byte");
+            throw new IllegalArgumentException("a text from Debezium has a zero byte");
         }
         putAll(text.getBytes(StandardCharsets.UTF_8));
     }
 
-    /** What was written since the last time. */
+    /** Returns the bytes that were written since the last call. */
     byte[] take() {
         byte[] taken = Arrays.copyOf(array, size);
         size = 0;

@@ -6,10 +6,10 @@ import org.apache.kafka.connect.data.Field;
 import org.apache.kafka.connect.data.Schema;
 import org.apache.kafka.connect.data.Struct;
 
-/** What a table's rows look like in the events of one schema: the columns in order, and the form of each one's values. */
+/** The columns of a table's rows in the events of one schema, in order, and the form of each column's values. */
 public final class Layout {
 
-    /** Forms: decimal digits; PostgreSQL's {@code t} and {@code f}; the text itself; JSON, as Kafka's converter prints it. */
+    /** The forms: decimal digits; PostgreSQL's {@code t} and {@code f}; the text itself; JSON of Kafka's converter. */
     static final char INTEGER = 'i';
     static final char BOOLEAN = 'b';
     static final char TEXT = 's';
@@ -72,7 +72,7 @@ public final class Layout {
         return Arrays.stream(columns).map(Field::name).toList();
     }
 
-    /** Each column's type: its number, or that of the type behind a domain; -1 when it is not told. */
+    /** The OID of each column's type, for a domain of its base type; -1 when Debezium does not report it. */
     public int[] types() {
         return Arrays.stream(columns).mapToInt(column -> RememberedTables.typeOf(column.schema())).toArray();
     }

@@ -7,19 +7,19 @@ import io.debezium.relational.TableId;
 import org.apache.kafka.connect.data.Schema;
 
 /**
- * What Debezium remembers of tables: columns that may all be NULL and have no default, whatever the catalog says, with the
- * numbers of PostgreSQL's own types as comments.
+ * Stores Debezium's tables with columns that are all nullable and have no default, and with the OIDs of PostgreSQL's own types
+ * as comments.
  *
- * <p>The catalog tells of now, the stream of then. Where a column that may not be NULL by now was NULL in a change, and for
- * columns that are not logged of an old row, Debezium makes up a value: the default, zero, or an empty text. The types are the
- * stream's; of a column's type, Debezium itself tells the events only the form of the values.
+ * <p>Debezium reads constraints and defaults from the catalog, which may be ahead of the stream. It would replace a NULL by the
+ * default, zero or an empty text where the column is NOT NULL by now, and in columns of an old row that are not logged. The
+ * types are the stream's; without the comments, events have only the form of a column's values.
  */
 public final class RememberedTables extends ConcurrentMapTableMappingStorage<Table> {
 
-    /** Types from here on are made by users and extensions. */
+    /** OIDs from here on belong to types of users and extensions. */
     private static final int FIRST_USER_TYPE = 16384;
 
-    /** Its values have a comment of Debezium's own, as those of some extensions have. */
+    /** Debezium gives this type a comment of its own, like the types of some extensions. */
     private static final int POINT = 600;
 
     private static final int UNKNOWN = -1;
@@ -35,7 +35,7 @@ public final class RememberedTables extends ConcurrentMapTableMappingStorage<Tab
         return column.edit().optional(true).unsetDefaultValueExpression().comment(comment).create();
     }
 
-    /** The number of the type of a column with this schema; -1 when it is not told. */
+    /** Returns the OID of the type of a column with this schema; -1 when there is none. */
     static int typeOf(Schema column) {
         String comment = column.doc();
         return comment != null && Character.isDigit(comment.charAt(0)) ? Integer.parseInt(comment) : UNKNOWN;

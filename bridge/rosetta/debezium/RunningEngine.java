@@ -12,12 +12,12 @@ import java.util.concurrent.TimeUnit;
 import org.apache.kafka.connect.source.SourceRecord;
 
 /**
- * Debezium's engine, running, and a queue of two batches that it has written.
+ * A running engine of Debezium, and a queue of up to two batches.
  *
- * <p>Threads. The thread {@code debezium} is inside {@code engine.run()} from the start until the engine has ended; Debezium
- * has threads of its own, all ended by then. It calls {@link #handleBatch} on one of them, which writes the events, leaves them
- * in the queue, and waits while the queue is full: that is the back-pressure. So the next batch is written while the reader
- * of the queue works on this one. Nothing is committed here: that is for the reader.
+ * <p>Threads. The thread {@code debezium} is inside {@code engine.run()} from the start until the engine and all of Debezium's
+ * own threads have ended. One of these calls {@link #handleBatch}, which writes the events into the queue and waits while the
+ * queue is full: that is the back-pressure. So the next batch is written while the reader of the queue works on this one.
+ * Nothing is committed here: the reader does that.
  */
 public final class RunningEngine
         implements DebeziumEngine.ChangeConsumer<ChangeEvent<SourceRecord, SourceRecord>>, DebeziumEngine.CompletionCallback {
@@ -35,7 +35,7 @@ public final class RunningEngine
         writer = new BatchWriter(placeholder);
     }
 
-    /** Starts an engine with these properties. The placeholder is what stands for a value that was not sent again. */
+    /** Starts an engine with these properties. The placeholder stands for a value that was not sent again. */
     public static RunningEngine start(Properties properties, String placeholder) {
         RunningEngine running = new RunningEngine(placeholder);
         running.engine = DebeziumEngine.create(Connect.class)
@@ -49,7 +49,7 @@ public final class RunningEngine
         return running;
     }
 
-    /** The next batch; null when there is none within the time. */
+    /** Returns the next batch; null when none came within the time. */
     public Batch receive(long millis) throws InterruptedException {
         return batches.poll(millis, TimeUnit.MILLISECONDS);
     }
@@ -58,15 +58,15 @@ public final class RunningEngine
         return thread.isAlive();
     }
 
-    /** Why the engine ended; null when it was told to, or gave no reason. */
+    /** Returns why the engine ended; null when it was closed, or gave no reason. */
     public String failure() {
         return failure;
     }
 
     /**
-     * Stops the engine; whether it has ended within the time. The walsender ends with it.
+     * Stops the engine, and its walsender with it. Returns whether it ended within the time.
      *
-     * <p>Debezium refuses to close while the engine is still starting, so it is asked until the thread has ended.
+     * <p>Debezium refuses to close while the engine is starting, so this repeats the call until the thread has ended.
      */
     public boolean close(long millis) throws InterruptedException {
         closing = true;

@@ -1,4 +1,4 @@
-"""What a change is: positions, schemas, columns, events, what a snapshot sees, and how changes fold into a batch.
+"""What a change is: positions, schemas, columns, events, what a snapshot contains, and how changes fold into a batch.
 
-Pure values and functions: no connection, no thread, and nothing from above but the error tree.
+Pure values and functions: no connection, no thread, and no import but the error tree and `table_id`.
 """

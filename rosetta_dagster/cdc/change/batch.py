@@ -1,8 +1,8 @@
-"""Compacts a run of changes into what a destination has to do: the last state of each key, table by table.
+"""Decides what a destination has to do for a run of changes: the last state of each key, table by table.
 
-Tables are independent of each other within a batch, since a batch becomes visible as a whole. Within a table the changes
-fold into one merge: rows to upsert and keys to delete, each key once. Two things cannot be folded and split a table's
-work into steps that are done in order: a TRUNCATE, and a changed key whose row was not sent whole.
+Tables are independent of each other within a batch, because a batch becomes visible as a whole. Within a table the changes
+fold into one merge: rows to upsert and keys to delete, each key once. Two kinds of change cannot be folded and split the
+table's work into steps in order: a TRUNCATE, and a changed key whose row was not sent whole.
 """
 
 from abc import ABC, abstractmethod
@@ -21,21 +21,21 @@ from rosetta_dagster.cdc.table_id import TableId
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """The net effect of many changes of a table with a key; every key stands in one of the two, once."""
+    """The net effect of many changes of a table with a key. Each key is in one of the two lists, once."""
 
-    #: Rows to insert or, where the key exists, to put in its place. A row with UNCHANGED values only updates.
+    #: Rows to upsert. A row with UNCHANGED values only updates.
     rows: list[Row]
     deleted: list[Key]
-    #: The first so many rows came by an insert, of a key that the batch had not seen: a destination that holds just what
-    #: came before the batch has no row of that key. A hint, for one that can insert cheaper than merge.
+    #: How many of the first rows were inserted, with a key that the batch had not seen before. A destination that has applied
+    #: exactly the changes before the batch has no row with that key: a hint for one that inserts more cheaply than it merges.
     new_count: int = field(default=0, compare=False)
-    #: Whether it is certain that no row has UNCHANGED values. A hint: to look for them takes a while.
+    #: Whether certainly no row has UNCHANGED values. A hint: searching for them takes time.
     is_whole: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A row got another key, and some of its values were not sent: only the destination holds them."""
+    """A row got another key, and some of its values were not sent: only the destination has them."""
 
     old_key: Key
     row: Row
@@ -43,7 +43,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Recount:
-    """The net effect on a table without a key, whose rows are told apart by nothing but their values."""
+    """The net effect on a table without a key, whose rows are distinguished only by their values."""
 
     #: How many of each row to insert.
     inserted: list[tuple[Row, int]]
@@ -56,7 +56,7 @@ class Truncate:
     """Empty the table."""
 
 
-#: Looking these up in their class for each change would cost as much as folding it.
+#: Looking these up in their class for each change would cost as much as folding the change.
 _INSERT: Final = Operation.INSERT
 _TRUNCATE: Final = Operation.TRUNCATE
 
@@ -65,7 +65,7 @@ Step: TypeAlias = Merge | Move | Recount | Truncate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableBatch:
-    """What has to be done to one table, in order."""
+    """The steps to apply to one table, in order."""
 
     table: TableSchema
     steps: tuple[Step, ...]
@@ -73,26 +73,26 @@ class TableBatch:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What has to be done to each table of a run of changes; a table appears once for each schema it had."""
+    """The work on each table of a run of changes. A table appears once for each schema that it had."""
 
     tables: tuple[TableBatch, ...]
 
 
 class Compaction:
-    """A batch that is still growing. Changes are folded as they come, in the stream's order; none is looked at twice."""
+    """A batch that is still growing. Changes are folded once, as they come, in the stream's order."""
 
     def __init__(self) -> None:
         #: How many changes were added.
         self.change_count = 0
         self._current: dict[TableId, _Fold] = {}
         self._finished: list[TableBatch] = []
-        #: For the folds that are current.
+        #: For the current folds.
         self._fillers: dict[Kind, _Filler] = {}
 
     def add(self, changes: Sequence[Change]) -> Counts:
-        """Fold changes that follow those that were added before; how many there were.
+        """Fold changes that follow those added before. Return their counts.
 
-        The error of a change that cannot be read is raised.
+        Raise the error of a change that cannot be read.
         """
         self.change_count += len(changes)
         if isinstance(changes, ChangeColumns):
@@ -104,14 +104,14 @@ class Compaction:
             table = run[0].table
             self._fold_of(table).fold(run)
             operations = [change.operation for change in run]
-            # Runs are short when many tables change; to make a counter of each would cost as much as folding it.
+            # Runs are short when many tables change: a `Counter` for each would cost as much as folding it.
             for operation in set(operations):
                 counts[table.id, operation] += operations.count(operation)
         return counts
 
     def _has_one_schema_each(self, kinds: Counter[Kind]) -> bool:
-        """Whether no table was altered between changes of these kinds."""
-        # Of a table that was altered, kinds of one schema have fillers.
+        """Whether each table has one schema in changes of these kinds."""
+        # Only kinds of a table's current schema have fillers.
         if kinds.keys() <= self._fillers.keys():
             return True
         tables = {id(kind.table): kind.table.id for kind in kinds}
@@ -124,7 +124,7 @@ class Compaction:
             if kind not in fillers:
                 fillers[kind] = self._fold_of(kind.table).filler(kind)
             counts[kind.table.id, kind.operation] += count
-        # Millions pass here: one loop, and no more calls than it takes.
+        # Millions of changes pass here: one loop with as few calls as possible.
         for kind, kept in zip(changes.kinds, changes.kept, strict=True):
             take, key_of, states, inserted = fillers[kind]
             if take is not None:
@@ -137,7 +137,7 @@ class Compaction:
         return counts
 
     def finish(self) -> Batch:
-        """The batch; nothing may be added any more. Asked again, it costs nothing."""
+        """Return the batch. Nothing may be added after that. A second call costs nothing."""
         return Batch((*self._finished, *(fold.finish() for fold in self._current.values())))
 
     def _fold_of(self, table: TableSchema) -> "_Fold":
@@ -163,9 +163,9 @@ def compact(changes: Sequence[Change]) -> Batch:
 
 
 def _by_table(changes: Sequence[Change]) -> Iterable[Sequence[Change]]:
-    """The changes of each table together; those of one whose schema changed, in runs of one schema each.
+    """Group the changes by table. If a table's schema changed, return runs of one schema each, in the stream's order.
 
-    Told apart by what costs nothing to hash: by the schema's object.
+    Schemas are distinguished by their object, which is cheap to hash.
     """
     runs: dict[int, list[Change]] = {}
     for change in changes:
@@ -184,25 +184,25 @@ def _fold_for(table: TableSchema) -> "_Fold":
 
 
 class _Filler(NamedTuple):
-    """How what `ChangeColumns` keep of one kind of change goes into a fold."""
+    """How the changes of one kind in `ChangeColumns` go into a fold."""
 
-    #: Takes what is kept of a change, and the rest is not looked at. None: a whole row is kept, its key's state from now on.
+    #: Takes in what is kept of a change. None: a whole row is kept and becomes the state of its key, by the other fields.
     take: Callable[[Any], None] | None
     key_of: Callable[[Row], object]
     states: dict[object, Row | None]
-    #: Where the key is noted as well when it has no state yet; None unless it is an insert.
+    #: For inserts, gets the key if it has no state yet; None for other operations.
     inserted: dict[object, None] | None
 
 
 @dataclass(slots=True)
 class _Fold(ABC):
-    """The work on one table so far: finished steps and the step that is still growing."""
+    """The work on one table so far: finished steps, and the step that is still growing."""
 
     table: TableSchema
     steps: list[Step] = field(default_factory=list)
 
     def truncate(self) -> None:
-        """Whatever was done to the table before is void."""
+        """Discard all earlier work on the table, and empty it."""
         self.forget()
         self.steps = [Truncate()]
 
@@ -211,7 +211,7 @@ class _Fold(ABC):
         return TableBatch(table=self.table, steps=tuple(self.steps))
 
     def filler(self, kind: Kind) -> _Filler:
-        """For a kind of change of this table; it holds until the fold is finished."""
+        """Return the filler for a kind of change of this table. It is valid until the fold is finished."""
         return _Filler(lambda kept: self.take(kind.operation, *kind.rows(kept)), tuple, {}, None)
 
     def fold(self, changes: Iterable[Change]) -> None:
@@ -229,20 +229,20 @@ class _Fold(ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """End the step that is still growing, if it holds anything."""
+        """Finish the step that is still growing, unless it is empty."""
 
 
 @dataclass(slots=True)
 class _KeyedFold(_Fold):
     """Keeps the last known state of each key: its row, or None when it was deleted."""
 
-    #: Emptied and never replaced: whoever fills them holds on to them.
+    #: Cleared and never replaced: fillers keep a reference.
     states: dict[object, Row | None] = field(default_factory=dict)
-    #: Keys of which the first change was an insert, in order; the values mean nothing.
+    #: Keys whose first change was an insert, in order; the values are unused.
     inserted: dict[object, None] = field(default_factory=dict)
     #: Whether every row of the step that is still growing was sent whole.
     is_whole: bool = True
-    #: Finds the key in a row. A key of one column is kept as its value, not as a tuple of one: millions are made.
+    #: Returns a row's key. A key of one column is a value, not a tuple: millions are made.
     key_of: Callable[[Row], object] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -282,7 +282,7 @@ class _KeyedFold(_Fold):
             self._rekey(old_key, key, row)
 
     def _completed(self, row: Row, key: object) -> Row:
-        """The row with what was not sent, as far as the state of that key tells it."""
+        """Return the row with unsent values taken from the key's state, as far as that has them."""
         if UNCHANGED not in row:
             return row
         self.is_whole = False
@@ -308,7 +308,7 @@ class _KeyedFold(_Fold):
         states = self.states
         if states:
             deleted = [self._whole_key(key) for key, row in states.items() if row is None]
-            # No loop of Python's for the rest: `filter` leaves the rows of deleted keys out.
+            # `filter` removes deleted keys without a Python loop.
             new = list(filter(None, map(states.pop, self.inserted)))
             rows = [*new, *filter(None, states.values())]
             self.steps.append(Merge(rows, deleted, len(new), self.is_whole))
@@ -317,7 +317,7 @@ class _KeyedFold(_Fold):
 
 @dataclass(slots=True)
 class _KeylessFold(_Fold):
-    """Keeps how many of each row came or went. Which of two equal rows is meant makes no difference."""
+    """Counts how many of each row were inserted or deleted. Equal rows are interchangeable."""
 
     surplus: Counter[Row] = field(default_factory=Counter)
 
@@ -341,10 +341,10 @@ class _KeylessFold(_Fold):
 
 
 def _from_old_row(table: TableSchema, row: Row, old_row: Row) -> Row:
-    """The new row, with what was not sent taken from the old one as far as the old one was logged.
+    """Return the new row with unsent values taken from the old row, as far as that was logged.
 
-    REPLICA IDENTITY FULL logs all of it. Otherwise only the key is logged, and a key so large that it was not sent again
-    is logged with it.
+    REPLICA IDENTITY FULL logs the whole old row. Otherwise only the key is logged, including large key values that are not
+    sent again in the new row.
     """
     if UNCHANGED not in row:
         return row
@@ -358,7 +358,7 @@ def _from_old_row(table: TableSchema, row: Row, old_row: Row) -> Row:
 
 
 def complete(row: Row, before: Row | None) -> Row:
-    """The row with each value that was not sent taken from the row before, as far as that is known."""
+    """Return the row with each unsent value taken from the row before, as far as that is known."""
     if before is None or UNCHANGED not in row:
         return row
     return tuple([old if new is UNCHANGED else new for new, old in zip(row, before, strict=True)])

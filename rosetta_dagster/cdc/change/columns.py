@@ -1,4 +1,4 @@
-"""Keeps the changes of a stream as columns: millions are made, and few are ever looked at one by one."""
+"""Stores the changes of a stream as columns: millions are made, and few are ever needed as `Change` objects."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -12,30 +12,30 @@ from rosetta_dagster.cdc.change.schema import TableSchema
 
 
 class Form(Enum):
-    """What is kept of a change's rows."""
+    """Which rows of a change are kept."""
 
-    #: The row after the change, all of whose values were sent.
+    #: The new row, whose values were all sent.
     WHOLE = auto()
-    #: The row after the change, some of whose values were not sent.
+    #: The new row, some of whose values were not sent.
     PARTIAL = auto()
-    #: The row before: of a delete.
+    #: The old row of a delete.
     OLD_ROW = auto()
-    #: The row before and the row after, as a pair.
+    #: The old and the new row, as a pair.
     BOTH = auto()
-    #: None: of a truncate.
+    #: No row: of a truncate, or of a change that could not be read.
     NOTHING = auto()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """What a change has in common with others. Told apart by the object: that costs next to nothing."""
+    """What changes have in common. Kinds are distinguished by their object, which is cheap."""
 
     operation: Operation
     table: TableSchema
     form: Form
 
     def rows(self, kept: Any) -> tuple[Row | None, Row | None]:
-        """The row after the change and the row before, from what is kept."""
+        """Return the new row and the old row from what is kept."""
         match self.form:
             case Form.WHOLE | Form.PARTIAL:
                 return kept, None
@@ -49,7 +49,7 @@ class Kind:
 
 
 class _Transaction(NamedTuple):
-    """Where the changes of a transaction begin, and what they share."""
+    """The index of a transaction's first change, and what its changes share."""
 
     start: int
     lsn: int
@@ -57,9 +57,9 @@ class _Transaction(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a change stands within its transaction."""
+    """The place of a change within its transaction."""
 
-    #: As it came: 8 bytes.
+    #: 8 bytes, as received.
     lsn: bytes
     ordinal: int
 
@@ -68,34 +68,34 @@ _start = attrgetter("start")
 
 
 class ChangeColumns(Sequence[Change]):
-    """Changes in the stream's order. A change is made each time it is asked for: whoever wants many iterates, once.
+    """Changes in the stream's order. Each access makes a new `Change`, so a caller that needs many iterates once.
 
-    Whoever fills it calls `begin` for each transaction, and appends to each of the three lists for each change; the last
-    change may be replaced.
+    A reader calls `begin` for each transaction and appends to each of the three lists for each change. It may replace the
+    last change.
     """
 
     def __init__(self) -> None:
         self.kinds: list[Kind] = []
-        #: What the change's kind says.
+        #: The rows that the change's kind names.
         self.kept: list[Any] = []
-        #: Where the change was logged: an LSN as it came, 8 bytes.
+        #: The LSN of the change: 8 bytes, as received.
         self.lsns: list[bytes] = []
         self._transactions: list[_Transaction] = []
-        #: The change before the first one, when it is of the same transaction.
+        #: The place of the change before the first one, if both are of the same transaction.
         self._before: _Place | None = None
 
     def begin(self, lsn: int, xid: int) -> None:
-        """What comes from now on is of this transaction."""
+        """Begin a transaction: further changes belong to it."""
         start = len(self.kinds)
         if self._transactions and self._transactions[-1].start == start:
-            # Nothing is here of the one before.
+            # The transaction before has no changes here.
             self._transactions.pop()
         if start == 0:
             self._before = None
         self._transactions.append(_Transaction(start, lsn, xid))
 
     def take(self, count: int) -> "ChangeColumns":
-        """The first so many changes; the others stay."""
+        """Remove and return the first `count` changes."""
         taken = ChangeColumns()
         if count == 0:
             return taken
@@ -104,7 +104,7 @@ class ChangeColumns(Sequence[Change]):
         self._transactions = [each._replace(start=each.start - count) for each in self._transactions if each.start >= count]
         self._before = None
         if not self._transactions or self._transactions[0].start > 0:
-            # The last one that is taken goes on.
+            # The last transaction that was taken goes on.
             self._transactions.insert(0, taken._transactions[-1]._replace(start=0))
             self._before = last
         taken.kinds, self.kinds = self.kinds[:count], self.kinds[count:]
@@ -130,7 +130,7 @@ class ChangeColumns(Sequence[Change]):
     def __iter__(self) -> Iterator[Change]:
         ends = [*(each.start for each in self._transactions[1:]), len(self)]
         before = self._before
-        # There is no transaction at all before the first one has begun.
+        # Before the first `begin` there is no transaction.
         for transaction, end in zip(self._transactions, ends, strict=False):
             for index in range(transaction.start, end):
                 lsn = self.lsns[index]
@@ -150,7 +150,7 @@ class ChangeColumns(Sequence[Change]):
         return self._transactions[bisect_right(self._transactions, index, key=_start) - 1]
 
     def _place(self, index: int) -> _Place:
-        """The changes that share an LSN, as the rows of one COPY page do, are numbered."""
+        """Return the change's place: changes with the same LSN, such as the rows of one COPY page, are numbered."""
         lsn, start, first = self.lsns[index], self._transaction_of(index).start, index
         while first > start and self.lsns[first - 1] == lsn:
             first -= 1

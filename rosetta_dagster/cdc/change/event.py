@@ -1,22 +1,22 @@
-"""One change of one row, as it travels from any source to any destination.
+"""What one change of one row is, independent of source and destination.
 
-A value is PostgreSQL's own text form, as bytes in UTF-8: what COPY reads and writes. So a value passes from PostgreSQL to
-PostgreSQL as it is, and a destination that wants another form converts whole columns at once.
+A value is PostgreSQL's text form as bytes in UTF-8, which COPY reads and writes. So a value passes from PostgreSQL to
+PostgreSQL as it is. A destination that needs another form converts whole columns at once.
 """
 
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from rosetta_dagster.cdc.change.position import Position
-from rosetta_dagster.cdc.change.schema import TableSchema
-from rosetta_dagster.cdc.errors import TerminalError
+from rosetta_dagster.cdc.change.schema import Identity, TableSchema
+from rosetta_dagster.cdc.errors import BrokenTable, TerminalError
 from rosetta_dagster.cdc.table_id import TableId
 
 
 class Unchanged(Enum):
-    """A value that PostgreSQL did not send again, since the update left it alone: neither NULL nor new."""
+    """A value that PostgreSQL did not send again because the update did not change it: neither NULL nor new."""
 
     UNCHANGED = auto()
 
@@ -26,9 +26,9 @@ class Unchanged(Enum):
 
 UNCHANGED: Final = Unchanged.UNCHANGED
 
-#: PostgreSQL's text form, NULL, or not sent.
+#: PostgreSQL's text form, NULL, or not sent again.
 Value: TypeAlias = bytes | None | Literal[Unchanged.UNCHANGED]
-#: One value for each column of the table's schema, in its order.
+#: One value for each column of the table's schema, in the schema's order.
 Row: TypeAlias = tuple[Value, ...]
 #: The values of the key's columns, in the key's order.
 Key: TypeAlias = tuple[Value, ...]
@@ -42,28 +42,28 @@ class Operation(Enum):
     DELETE = "delete"
     TRUNCATE = "truncate"
 
-    #: An enumeration hashes its names, in Python; each change is counted by its operation.
+    #: Enum hashes its members' names in Python code, which is slow: each change is counted by its operation.
     __hash__ = object.__hash__
 
 
-#: How many changes there were of each table and operation.
+#: The number of changes by table and operation.
 Counts: TypeAlias = "Counter[tuple[TableId, Operation]]"
 
 
 class Change(NamedTuple):
-    """One change. A flat tuple, since millions of them are made: its position is the first three fields."""
+    """One change. A flat tuple, because millions are made: the first three fields are its position."""
 
     transaction_lsn: int
     lsn: int
     ordinal: int
-    #: The transaction's id, 32 bits as in the stream.
+    #: The transaction's id: 32 bits, as in the stream.
     xid: int
     operation: Operation
     table: TableSchema
-    #: The row after the change; None for a delete or truncate.
+    #: The new row; None for a delete or truncate.
     row: Row | None
-    #: The row before: whole under REPLICA IDENTITY FULL, else only its key columns hold values. Present for a delete,
-    #: and for an update that changed the key or of a table with REPLICA IDENTITY FULL.
+    #: The old row: whole under REPLICA IDENTITY FULL, else only its key columns have values. Present for a delete, and for
+    #: an update that changed the key or of a table with REPLICA IDENTITY FULL.
     old_row: Row | None
 
     @property
@@ -73,16 +73,21 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadableTable(TableSchema):
-    """Stands for the table in a change that could not be read; such a change has no rows.
+    """Stands for the table of a change that could not be read. Such a change has no rows.
 
-    A copy of the table may be of later, and what the table looked like before it is known no more. So it is left to whoever
-    knows what the destinations hold whether this is an error.
+    That is an error only if a destination misses the change. A copy of the table that was made later contains it.
     """
 
-    #: To be raised when a destination lacks the change.
+    #: Raised when a destination misses the change.
     error: TerminalError
+
+    @classmethod
+    def because(cls, table: TableId, error: TerminalError) -> Self:
+        """Make the stand-in for this table. The error breaks the table, not the pipeline."""
+        error.broken = BrokenTable(table)
+        return cls(id=table, columns=(), key=(), identity=Identity.NOTHING, error=error)
 
 
 def key_of(table: TableSchema, row: Row) -> Key:
-    """The values that identify the row; an empty tuple for a table without a key."""
+    """Return the values that identify the row; an empty tuple for a table without a key."""
     return tuple([row[index] for index in table.key_indexes])

@@ -1,4 +1,4 @@
-"""Where a change stands in the source's stream of changes: one total order, the same on every replay."""
+"""Decides the order of changes in the source's stream: one total order, the same on every replay."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 
 class Lsn(int):
-    """A place in the write-ahead log: a 64-bit number that PostgreSQL prints as two hexadecimal halves.
+    """A place in the write-ahead log: a 64-bit number that PostgreSQL prints in two hexadecimal halves.
 
     >>> Lsn.parse("16/B374D848") > Lsn.parse("2/FFFFFFFF")
     True
@@ -16,7 +16,7 @@ class Lsn(int):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read PostgreSQL's form; ValueError when it is not one."""
+        """Read PostgreSQL's form. Raise `ValueError` for other text."""
         high, low = text.split("/")
         return cls((int(high, 16) << 32) | int(low, 16))
 
@@ -28,23 +28,23 @@ class Lsn(int):
 
 
 class Position(NamedTuple):
-    """The place of one change. Tuples compare field by field, and that is the order of the stream.
+    """The place of one change. Positions compare field by field, which is the order of the stream.
 
-    The stream is ordered by commit, not by log position: a transaction that began early and committed late comes late.
-    So the transaction comes first, then the change within it.
+    The stream is in the order of commits, not of the log: a transaction that began early and committed late comes late. So
+    the transaction is the first field, and the change within it comes after.
     """
 
-    #: Orders the transactions. `pgoutput`: the transaction's own commit LSN. `debezium`: that of the transaction
+    #: Orders the transactions. PGOUTPUT: the transaction's own commit LSN. DEBEZIUM: the commit LSN of the transaction
     #: before it, which is as exact, and known when the first change of the transaction arrives.
     transaction_lsn: int
-    #: Where the change itself was logged.
+    #: The LSN of the change itself.
     lsn: int
-    #: Number of the change among those that share the LSN: the rows of one COPY page do.
+    #: The number of the change among those with the same LSN, such as the rows of one COPY page.
     ordinal: int
 
 
 class Engine(StrEnum):
-    """Which capture engine reads the stream; a position can only be compared with one of the same engine."""
+    """The capture engine that reads the stream. Positions can be compared only if they are of the same engine."""
 
     DEBEZIUM = "DEBEZIUM"
     PGOUTPUT = "PGOUTPUT"
@@ -52,24 +52,24 @@ class Engine(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watermark:
-    """The last change that a destination holds; stored there in the transaction of the data."""
+    """The last change that a destination has applied. It is stored there, in the transaction of the data."""
 
     engine: Engine
     position: Position
-    #: The transaction that the position belongs to (32 bits, as it is in the stream); 0 before the first one.
+    #: The transaction of the position (32 bits, as in the stream); 0 before the first one.
     xid: int
 
     def covers(self, position: Position, xid: int, engine: Engine) -> bool:
-        """Whether a destination at this watermark holds a change of the stream of that engine.
+        """Whether a destination at this watermark has applied a change that this engine reports.
 
-        Engines share the order within a transaction, and differ in what orders the transactions: `pgoutput` by a
-        transaction's own commit, `debezium` by the commit before it. So a pipeline may change its engine at any time.
+        Engines agree on the order within a transaction. They differ in what orders transactions: PGOUTPUT by their own
+        commit, DEBEZIUM by the commit before. Both are comparable here, so a pipeline may change its engine at any time.
         """
         if engine is self.engine:
             return position <= self.position
         if xid == self.xid:
             return position[1:] <= self.position[1:]
         if engine is Engine.PGOUTPUT:
-            # Committed at the latest with the one before the watermark's transaction.
+            # The change committed no later than the transaction before the watermark's.
             return position.transaction_lsn <= self.position.transaction_lsn
         return position.transaction_lsn < self.position.transaction_lsn

@@ -1,4 +1,4 @@
-"""What a table of the source looks like: its name, its columns, and how its rows are told apart."""
+"""What a table of the source is: its name, its columns, and what identifies its rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -48,8 +48,8 @@ class Column:
     type_modifier: int = -1
     not_null: bool = False
     comment: str | None = None
-    #: The column's number in its table (`attnum`): it stays when the column is renamed, and is never given twice. 0 when
-    #: it is not known, as of a column that came and went before its changes were read.
+    #: The column's number in its table (`attnum`): renaming keeps it, and no later column gets it. 0 when it is not known,
+    #: as for a column that was added and dropped before its changes were read.
     number: int = 0
     #: What rows from before the column hold in it.
     filling: Filling = Filling.NOTHING
@@ -59,7 +59,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSchema:
-    """The columns of a source table in order, and its key. Rows are tuples in this order."""
+    """The columns of a source table, and its key. Rows are tuples in the order of the columns."""
 
     id: TableId
     columns: tuple[Column, ...]
@@ -69,7 +69,7 @@ class TableSchema:
     comment: str | None = None
     #: What the catalog said of it around the stream when its columns were read; None when that is not known.
     fingerprint: Fingerprint | None = field(default=None, repr=False, compare=False)
-    #: Where the key's columns stand in a row.
+    #: The indexes of the key's columns in a row.
     key_indexes: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -96,20 +96,19 @@ def _identity(column: Column) -> tuple[int, str, int, int, bool]:
 
 
 def missing_columns(known: Sequence[str], schema: TableSchema) -> tuple[Column, ...]:
-    """The columns of the schema that are not among the known names, in order."""
+    """Return the schema's columns whose names are not known, in order."""
     return tuple(column for column in schema.columns if column.name not in known)
 
 
 def columns_named(
     names: Sequence[str], known: TableSchema, current: TableSchema, *, is_gone: bool = False
 ) -> tuple[Column | None, ...]:
-    """The columns that a table had when a change was logged, by their names; None for one that neither schema has.
+    """Return the columns that a table had when a change was logged, by their names; None for one that neither schema has.
 
-    The change was logged after the table was as in `known`, and not after it was as in `current`. A name may stand for a
-    column of each: one that was dropped and given again, or names that columns took from each other. Where the table can
-    have been one only, it was that one. Where it can have been several, it has the columns of now if that is one of them:
-    then it shows that one was dropped and added again. Else the numbers are not known. When the table is gone, it may have
-    lost columns that `current` still has.
+    The change was logged between the states `known` and `current` of the table. Both may have a column of one name, and not
+    the same one: it was dropped and added again, or columns exchanged their names. If only one table can have had these
+    names, it was that one. If several can have had them, the current columns are preferred where that is possible. Otherwise
+    the numbers are unknown (0). If the table no longer exists, it may have lost columns that `current` has.
     """
     for schema in (current, known):
         if tuple(names) == schema.column_names:
@@ -119,16 +118,17 @@ def columns_named(
     newest = tuple(by_name.get(name) for name in names)
     if len(possible) == 1:
         return possible[0]
-    # With none, a column had a third name; or `known` is what one destination holds, and the change older.
+    # No possibility: a column had a third name, or `known` comes from a destination that is ahead of the change.
     if newest in possible or (not possible and _may_be_a_table(newest, () if is_gone else current.columns)):
         return newest
     return tuple(column and replace(column, number=0) for column in newest)
 
 
 def key_among(columns: Sequence[Column], schema: TableSchema) -> tuple[str, ...]:
-    """The key of the schema by the names that its columns have among these; nothing when one is not there.
+    """Return the schema's key by the names that its columns have among these; empty when one is missing.
 
-    A key column may have another name here, and another column the key's. Where numbers are not known, names have to do.
+    A key column may have another name here, and another column may have the key's name. Columns are identified by their
+    numbers if all are known, else by their names.
     """
     keyed = [schema.columns[index] for index in schema.key_indexes]
     if all(column.number for column in (*columns, *keyed)):
@@ -140,10 +140,10 @@ def key_among(columns: Sequence[Column], schema: TableSchema) -> tuple[str, ...]
 
 
 def _may_be_a_table(columns: Sequence[Column | None], now: Sequence[Column]) -> bool:
-    """Whether the numbers ascend, as they do in every table, and no column is missing that is older than one of these.
+    """Whether the numbers ascend, as in every table, and no current column is missing that is older than one of these.
 
-    What is there now was there as soon as a column of a greater number was; but for one that was generated then, for which a
-    table is refused without need.
+    A current column existed as soon as a column with a greater number did. A column that was generated at that time is an
+    exception: then the answer is no without need.
     """
     numbers = [column.number for column in columns if column is not None]
     older = {column.number for column in now if column.number <= max(numbers, default=0)}
@@ -151,11 +151,11 @@ def _may_be_a_table(columns: Sequence[Column | None], now: Sequence[Column]) -> 
 
 
 def _tables_between(names: Sequence[str], known: TableSchema, current: TableSchema) -> list[tuple[Column, ...]]:
-    """What columns of these names a table can have had on its way from one schema to the other.
+    """Return all lists of columns with these names that a table can have had between the two schemas.
 
-    A column keeps its number, and one that is added gets a greater one than all before. So the table began with columns of
-    `known`, those that are there now and maybe some that were dropped since, and ended with the first few of those added
-    since. Each is supposed to have had the name that it has in one of the two schemas.
+    A column keeps its number, and an added column gets a greater number than all before. So the table had first columns of
+    `known`, namely those that still exist and maybe some that were dropped since, and then the first few columns added
+    since. Each column is assumed to have had its name in one of the two schemas.
     """
     now = {column.number: column for column in current.columns}
     added = current.columns[sum(column.number in now for column in known.columns) :]
@@ -169,6 +169,6 @@ def _tables_between(names: Sequence[str], known: TableSchema, current: TableSche
 
 
 def _next_of(names: Sequence[str], columns: tuple[Column, ...], *states: Column) -> list[Column]:
-    """The first of these states of one column that has the name which comes after these columns; none when none has."""
+    """Return the first of these states of one column that has the next name; an empty list when none has it."""
     name = names[len(columns)] if len(columns) < len(names) else None
     return [column for column in states if column.name == name][:1]

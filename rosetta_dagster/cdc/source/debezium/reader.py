@@ -1,7 +1,6 @@
 """Turns Debezium's events into changes, and decides which transactions are complete.
 
-That one is complete shows when a later one begins, or when a heartbeat says that a COMMIT behind the transaction's last
-change has been read.
+A transaction is complete once the next one begins, or once a heartbeat reports a COMMIT after the transaction's last change.
 """
 
 from collections.abc import Callable
@@ -10,77 +9,76 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from rosetta_dagster.cdc.change.columns import ChangeColumns, Form, Kind
 from rosetta_dagster.cdc.change.event import UNCHANGED, Operation, Row, UnreadableTable, Value
-from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, TerminalError
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, TableDecoder
 from rosetta_dagster.cdc.source.debezium.events import BEAT, Batch, Image, Layout, cut, heads, mark
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
+from rosetta_dagster.cdc.source.transactions import TransactionReader
 from rosetta_dagster.cdc.table_id import TableId
 
 _OPERATIONS: Final = {b"c": Operation.INSERT, b"u": Operation.UPDATE, b"d": Operation.DELETE, b"t": Operation.TRUNCATE}
 
-#: Looked at for each change.
+#: Module globals are cheaper than attributes of `Operation` in the loop over all events.
 _DELETE, _INSERT = Operation.DELETE, Operation.INSERT
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: What events that are told alike have in common: the number of the layout, Debezium's letter, and which images there are.
-_Likeness: TypeAlias = tuple[int, bytes, int]
+#: What events that are read the same way have in common: the layout's number, Debezium's letter, and which images exist.
+_EventKind: TypeAlias = tuple[int, bytes, int]
 
 
 class _Plan(NamedTuple):
-    """What is done with events that are told alike, and have one image."""
+    """How to read events of one kind that have one image."""
 
     width: int
     read: Callable[[list[Value]], Row]
-    #: The kind of such a change, and of one whose row was not sent whole.
+    #: The kind of such a change when its row was sent whole, and when it was not.
     kind: Kind
     partial: Kind
 
 
-class Reader:
-    """Turns events into changes, and knows which transaction it is in. No connection, no thread."""
+class Reader(TransactionReader):
+    """Turns events into changes and keeps track of transactions. It has no connection and no thread."""
+
+    engine = Engine.DEBEZIUM
 
     def __init__(self, decoder: Decoder, transaction_lsns: TransactionLsns, confirmed_flush_lsn: Lsn) -> None:
-        self.changes = ChangeColumns()
-        #: How many of the changes belong to transactions that are complete.
-        self.complete_count = 0
-        #: The last COMMIT that a heartbeat has told of; before the first one, where the slot stood.
-        self.lsn = int(confirmed_flush_lsn)
+        super().__init__(confirmed_flush_lsn)
         self._decoder = decoder
         self._transaction_lsns = transaction_lsns
-        self._plans: dict[_Likeness, _Plan] = {}
-        #: Whose rows the plans read.
+        self._plans: dict[_EventKind, _Plan] = {}
+        #: The decoders that the plans were made from.
         self._decoders: dict[TableId, TableDecoder] = {}
         self._kinds: dict[tuple[Operation, Form, int], Kind] = {}
-        #: Of the transaction that is being read. Times are in microseconds since 1970.
+        #: The transaction that is being read. Times are in microseconds since 1970.
         self._xid: int | None = None
         self._transaction_lsn = 0
         self._committed_at = 0
-        #: Its first change, among those that are here.
+        #: The index of its first change in `changes`.
         self._start = 0
-        #: When the last complete one was committed; None before there is one.
+        #: When the last complete transaction was committed.
         self._completed_at: int | None = None
 
     @property
     def complete_at(self) -> datetime | None:
-        """When the last complete transaction was committed at the source."""
         return None if self._completed_at is None else _EPOCH + timedelta(microseconds=self._completed_at)
 
     @property
     def transaction_at(self) -> datetime:
-        """When the transaction that is being read was committed at the source."""
         return _EPOCH + timedelta(microseconds=self._committed_at)
 
     def read(self, batch: Batch) -> None:
-        """Read all events of a batch."""
+        """Read a batch's events."""
         if batch.added:
-            # A table that was altered within the batch has several.
+            # A table that was altered within the batch has several layouts.
             self._decoder.look_up(sorted({layout.table for layout in batch.added}))
         self._read_events(batch)
+        if self.changes:
+            self.byte_count += batch.size
 
-    def _read_events(self, batch: Batch) -> None:  # noqa: C901 - millions pass here: one loop, and no more calls than it takes
+    def _read_events(self, batch: Batch) -> None:  # noqa: C901 - millions of events pass here: one loop with as few calls as possible
         changes, plan_of = self.changes, self._plans.get
         kinds, keep, add_lsn = changes.kinds, changes.kept.append, changes.lsns.append
         values, marks = batch.cut_values(), batch.cut_marks()
@@ -103,7 +101,7 @@ class Reader:
                     plan = None
                 else:
                     at += width
-                    # Also what has no mark: an array that was not sent is told by its elements.
+                    # An array that was not sent again has no mark: its converter detects it.
                     if UNCHANGED in kept:
                         kind = partial
             if plan is None:
@@ -116,21 +114,16 @@ class Reader:
             keep(kept)
             add_lsn(lsn)
 
-    def take_complete(self) -> ChangeColumns:
-        """The changes of complete transactions."""
-        return self._take(self.complete_count)
-
     def take_part(self) -> ChangeColumns:
-        """Nearly all changes of a transaction that is too large. The last one stays: its other half may be to come."""
+        # The last change stays: it may be the first half of an update that changed the key.
         return self._take(max(0, len(self.changes) - 1))
 
     def _take(self, count: int) -> ChangeColumns:
-        # What is left is of the transaction that is being read.
-        self.complete_count = self._start = 0
-        return self.changes.take(count)
+        self._start = 0
+        return super()._take(count)
 
     def _read_beat(self, commit_lsn: int) -> None:
-        """The last COMMIT that has been read is there; before the last transaction's own, it is its predecessor's."""
+        """Take in a heartbeat, which has the LSN of the last COMMIT: maybe that of the transaction before this one."""
         if commit_lsn > self.lsn:
             self.lsn = commit_lsn
             if self._transaction_lsn < commit_lsn:
@@ -144,13 +137,13 @@ class Reader:
         self.changes.begin(self._transaction_lsn, xid)
 
     def _complete(self) -> None:
-        """Everything that was read is of transactions that are complete."""
+        """Mark all changes that were read as complete."""
         if self.changes:
             self.complete_count, self._completed_at = len(self.changes), self._committed_at
 
-    def _decoded(self, likeness: _Likeness, layout: Layout, before: Image, after: Image) -> tuple[Kind, Any]:
-        """The kind of any change, and what is kept of it. Those that are told alike are read by a plan from now on."""
-        operation = _OPERATIONS[likeness[1]]
+    def _decoded(self, event_kind: _EventKind, layout: Layout, before: Image, after: Image) -> tuple[Kind, Any]:
+        """Return a change's kind and what is kept of it. Make a plan for further events of its kind if it has one image."""
+        operation = _OPERATIONS[event_kind[1]]
         if operation is Operation.TRUNCATE:
             return self._kind(operation, self._decoder.schema_before(layout.table), Form.NOTHING), None
         try:
@@ -161,12 +154,12 @@ class Reader:
             error.broken = BrokenTable(layout.table)
             raise
         if self._decoders.setdefault(layout.table, decoder) is not decoder:
-            # The table was altered, which is rare: all plans are made anew.
+            # The table was altered, which is rare: all plans are made again.
             self._decoders[layout.table] = decoder
             self._plans.clear()
             self._kinds.clear()
         if old_row is None or row is None:
-            self._plans[likeness] = self._plan(operation, decoder, is_old=row is None)
+            self._plans[event_kind] = self._plan(operation, decoder, is_old=row is None)
         if old_row is None:
             assert row is not None, "one of them was sent"
             return self._kind(operation, decoder.schema, Form.PARTIAL if UNCHANGED in row else Form.WHOLE), row
@@ -186,10 +179,10 @@ class Reader:
         return self._kinds.setdefault((operation, form, id(table)), Kind(operation, table, form))
 
     def _join(self, kind: Kind, kept: Any, lsn: bytes) -> bool:
-        """Make one change of the last one, a delete, and this one if they are the halves of one; whether they are.
+        """Join this change and the last one, a delete, if both come from one update. Return whether they were joined.
 
-        Debezium tells an update that changed the key as a delete and an insert. Both carry the LSN of the one WAL record
-        that the update wrote, and no two statements share one.
+        Debezium splits an update that changed the key into a delete and an insert. Both have the LSN of the update's WAL
+        record, which no other statement has.
         """
         changes = self.changes
         deleted = changes.kinds[-1]

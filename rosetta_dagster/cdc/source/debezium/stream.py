@@ -1,7 +1,7 @@
-"""Decides where Debezium's endless events are cut into deliveries of whole transactions.
+"""Makes deliveries of Debezium's batches, and decides which heartbeat a delivery commits.
 
-Debezium's batches end anywhere. Heartbeats are what is committed: the offset of each says up to which COMMIT everything
-came before it.
+Debezium's batches end anywhere in a transaction. Only heartbeats are committed: the offset of a heartbeat has the LSN of the
+last COMMIT that Debezium had read before.
 """
 
 import secrets
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rosetta_dagster.cdc.change.position import Engine, Lsn, Watermark
+from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
-from rosetta_dagster.cdc.source.base import Delivery, watermark_of
+from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas
 from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
@@ -21,38 +21,33 @@ from rosetta_dagster.cdc.source.debezium.properties import connector_properties
 from rosetta_dagster.cdc.source.debezium.reader import Reader
 from rosetta_dagster.cdc.table_id import TableId
 
-#: A delivery grows up to about this many changes or bytes while more is at hand; a transaction beyond it is cut.
-CHANGE_LIMIT = 50_000
-BYTE_LIMIT = 64 * 1024 * 1024
-
-#: How long an engine may take to end, in seconds, before the process has to.
+#: Seconds that an engine may take to end. After that only the end of the process ends it.
 CLOSE_TIMEOUT = 20.0
 
 
 class _Receipt(NamedTuple):
-    """A batch whose last heartbeat may be committed once everything before it is durable."""
+    """The batch whose last heartbeat is committed once the delivery is durable."""
 
     records: Records
 
 
 class DebeziumStream:
-    """Debezium's events as deliveries. Keeps the contract of `Stream`."""
+    """Debezium's events as deliveries. Implements `Stream`."""
 
     def __init__(self, engine: EngineThread, reader: Reader) -> None:
         self._engine = engine
         self._reader = reader
-        #: Of the changes that were read and not yet delivered.
-        self._byte_count = 0
         self._receipt: _Receipt | None = None
 
     def next(self, timeout: float) -> Delivery | None:
         records = self._engine.receive(timeout)
         while records is not None:
             self._read(records)
-            if self._is_full():
+            if self._reader.is_full:
                 break
             records = self._engine.receive(0)
-        return self._cut()
+        receipt, self._receipt = self._receipt, None
+        return self._reader.cut(receipt)
 
     def commit(self, delivery: Delivery) -> None:
         if isinstance(delivery.receipt, _Receipt):
@@ -70,48 +65,25 @@ class DebeziumStream:
         self._reader.read(records.batch)
         if self._reader.lsn > before:
             self._receipt = _Receipt(records)
-        if self._reader.changes:
-            self._byte_count += records.batch.size
-
-    def _is_full(self) -> bool:
-        return len(self._reader.changes) >= CHANGE_LIMIT or self._byte_count >= BYTE_LIMIT
-
-    def _cut(self) -> Delivery | None:
-        """The complete transactions; of one that is too large a part. The slot moves by what heartbeats have told."""
-        reader = self._reader
-        is_part = not reader.complete_count and self._is_full()
-        changes = reader.take_part() if is_part else reader.take_complete()
-        committed_at = reader.transaction_at if is_part else reader.complete_at
-        if not changes and self._receipt is None:
-            return None
-        receipt, self._receipt = self._receipt, None
-        left = len(reader.changes)
-        self._byte_count = self._byte_count * left // max(1, left + len(changes))
-        return Delivery(
-            changes=changes,
-            watermark=watermark_of(Engine.DEBEZIUM, changes),
-            lsn=Lsn(reader.lsn),
-            committed_at=committed_at if changes else None,
-            receipt=receipt,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebeziumSource:
-    """Opens Debezium at the slot's own position."""
+    """Opens Debezium at the slot's position."""
 
     connection: PostgresConnection
     slot_name: str
     publication_name: str
+    #: The tables as the catalog describes them now.
     schemas: dict[TableId, TableSchema]
-    #: What tables looked like when their last change was applied: the stream begins there.
+    #: The tables as they were when their last change was applied: the stream starts with these columns.
     held_schemas: dict[TableId, TableSchema]
     read_schemas: ReadSchemas
     #: The slot's `confirmed_flush_lsn`, read before the start.
     confirmed_flush_lsn: Lsn
 
     def open(self, watermarks: Sequence[Watermark]) -> DebeziumStream:
-        # Random, so that no row can hold it and pass for a value that was not sent.
+        # Random, so that no row can contain it: it would be treated as a value that was not sent again.
         placeholder = f"rosetta-unchanged-{secrets.token_hex(16)}"
         properties = connector_properties(
             self.connection,

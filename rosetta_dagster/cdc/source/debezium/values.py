@@ -1,8 +1,8 @@
-"""Decides how each value that Debezium tells becomes PostgreSQL's own text form, and which types cannot.
+"""Decides how Debezium's values become PostgreSQL's text form, and which types cannot be converted.
 
-Debezium reads most types into Java's and prints those. Where that keeps everything, the text is restored exactly. Where
-it does not, the column or the value is refused with `ChangeUndecodable`. The few losses that leave no trace are named
-in `arrays` and `temporal`.
+Debezium reads most types into Java types and prints those. Where that loses nothing, the text is restored exactly. Where it
+does, the column or the value is refused with `ChangeUndecodable`. A few losses cannot be detected: `arrays` and `temporal`
+name them.
 """
 
 import base64
@@ -25,23 +25,23 @@ from rosetta_dagster.cdc.source.debezium.temporal import (
     timestamptz_text,
 )
 
-#: Turns one value that is not NULL into PostgreSQL's text.
+#: Converts a value that is not NULL to PostgreSQL's text.
 Convert: TypeAlias = Callable[[Any], Value]
 
 CONNECTOR_PROPERTIES: Mapping[str, str] = {
-    # By default Debezium puts NULL in the place of a value that it cannot convert. So it ends instead.
+    # By default Debezium replaces a value that it cannot convert by NULL. With this it ends instead.
     "event.converting.failure.handling.mode": "fail",
     "decimal.handling.mode": "string",
-    # Of bytea this is PostgreSQL's own form but for the prefix. Types that Debezium does not know come in hex, too.
+    # PostgreSQL's own form of bytea without the prefix. Types that Debezium does not know come in hex, too.
     "binary.handling.mode": "hex",
     "include.unknown.datatypes": "true",
     "time.precision.mode": "microseconds",
-    # Months, days and microseconds apart; the other mode adds them up.
+    # Keeps months, days and microseconds separate; the other mode adds them up.
     "interval.handling.mode": "string",
-    # The other mode fails on a NULL in it.
+    # The other mode fails on a NULL in the value.
     "hstore.handling.mode": "map",
-    # For the walsender, which prints the values and does not run `database.initial.statements`. The driver itself sets
-    # DateStyle, and TimeZone to Java's own.
+    # For the walsender, which prints the values: `database.initial.statements` does not run there. The driver itself sets
+    # DateStyle, and sets TimeZone to Java's.
     "database.options": "-c IntervalStyle=postgres -c bytea_output=hex -c lc_monetary=C -c extra_float_digits=1",
 }
 
@@ -55,7 +55,7 @@ _BOOL, _BYTEA, _NUMERIC, _BIT, _POINT, _BOX = 16, 17, 1700, 1560, 600, 603
 #: bigint, smallint, integer, oid.
 _INTEGERS: Final = (20, 21, 23, 26)
 
-#: Sent as the text that PostgreSQL printed: "char", name, text, json, xml, cidr, inet, macaddr8, macaddr, char,
+#: Debezium passes on the text that PostgreSQL printed: "char", name, text, json, xml, cidr, inet, macaddr8, macaddr, char,
 #: varchar, uuid, tsvector, jsonb, and the ranges.
 _TEXTS: Final = (
     18, 19, 25, 114, 142, 650, 869, 774, 829, 1042, 1043, 2950, 3614, 3802, 3904, 3906, 3908, 3910, 3912, 3926,
@@ -65,7 +65,7 @@ _EXACT_FORMS: Final[Mapping[int, str]] = {
     _BOOL: BOOLEAN, **dict.fromkeys(_INTEGERS, INTEGER), **dict.fromkeys(_TEXTS, TEXT),
 }  # fmt: skip
 
-#: The Python value of each form, as the converters take it.
+#: Parse each form into the Python value that the converters take.
 _PARSERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
     INTEGER: int,
     BOOLEAN: {b"t": True, b"f": False}.__getitem__,
@@ -73,7 +73,7 @@ _PARSERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
     JSON: orjson.loads,
 }
 
-#: Types without their zone, their length or all of their elements by the time Debezium prints them.
+#: What Debezium loses of these types.
 _LOST: Final = {
     1266: "its offset from UTC",
     1562: "its leading zeros",
@@ -81,11 +81,11 @@ _LOST: Final = {
     30: "its elements",
 }
 
-#: Element types whose arrays Debezium leaves out, fails on, or cuts to milliseconds: xml, name, point, money, time,
+#: Element types whose arrays Debezium omits, fails on, or cuts to milliseconds: xml, name, point, money, time,
 #: interval, timetz, bit, varbit, refcursor, int2vector, oidvector.
 _LOST_IN_ARRAYS: Final = frozenset({142, 19, 600, 790, 1083, 1186, 1266, 1560, 1562, 1790, 22, 30})
 
-#: The Gregorian calendar begins on 1582-10-15. In an array, days before it are shifted or have lost their era.
+#: The Gregorian calendar begins on 1582-10-15. In arrays, Debezium shifts earlier days or loses their era.
 _GREGORIAN_DAY: Final = -141_427
 _LAST_DAY: Final = 2_145_042_905
 
@@ -102,7 +102,7 @@ _LENGTH: Final = re.compile(r"bit\((\d+)\)", re.ASCII)
 
 
 def reader_for(column: Column, form: str, placeholder: str) -> Callable[[bytes], Value] | None:
-    """What makes PostgreSQL's text of the column's values, which are of this form; None when they are that already."""
+    """Return the conversion of the column's values from this form to PostgreSQL's text; None when they need none."""
     if form == _exact_form(column):
         return None
     parse, convert = _PARSERS[form], converter_for(column, placeholder)
@@ -113,26 +113,26 @@ def reader_for(column: Column, form: str, placeholder: str) -> Callable[[bytes],
     return read
 
 
-def is_told_alike(column: Column, type_oid: int) -> bool:
-    """Whether the column's values and those of the other type both come as PostgreSQL's own text, in the same form."""
+def has_same_form(column: Column, type_oid: int) -> bool:
+    """Whether values of the column and of the other type both come as PostgreSQL's text, in the same form."""
     form = _exact_form(column)
     return form is not None and form == _EXACT_FORMS.get(type_oid)
 
 
 def _exact_form(column: Column) -> str | None:
-    """The form that is PostgreSQL's own text, for the types that nearly all columns have."""
+    """Return the form in which the column's values are PostgreSQL's text; None for types that need a conversion."""
     if column.element_oid or column.base_oid in _LOST:
         return None
     return _EXACT_FORMS.get(column.base_oid)
 
 
 def converter_for(column: Column, placeholder: str) -> Convert:
-    """The conversion of the column's values that are not NULL. `ChangeUndecodable` when Debezium cannot tell them.
+    """Return the conversion of the column's values that are not NULL. Raise `ChangeUndecodable` when Debezium loses them.
 
-    The placeholder is Debezium's for a value that was not sent again; Java has looked for it where it stands alone.
+    The placeholder stands for a value that was not sent again. The bridge has replaced it where it is the whole value.
     """
     if column.base_oid in _LOST:
-        raise _refusal(column, f"Debezium does not tell {_LOST[column.base_oid]}")
+        raise _refusal(column, f"Debezium loses {_LOST[column.base_oid]}")
     if column.element_oid:
         return _guarded(column, _array(column, placeholder))
     if column.base_oid >= _FIRST_USER_OID:
@@ -145,20 +145,20 @@ def _refusal(column: Column, reason: str) -> ChangeUndecodable:
 
 
 def _guarded(column: Column, convert: Convert) -> Convert:
-    """The same conversion, whose `ValueError` refuses the value."""
+    """Return the same conversion, which refuses a value instead of raising `ValueError`."""
 
     def guarded(value: Any) -> Value:
         try:
             return convert(value)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             # Without the cause, which may quote the value.
-            raise _refusal(column, "a value came from Debezium in a form that does not tell it exactly") from None
+            raise _refusal(column, "a value came from Debezium in a form that is not exact") from None
 
     return guarded
 
 
 def _exact_type(column: Column) -> Convert | None:
-    """The types whose values need no guard: of the right form, each is told exactly."""
+    """Return the conversion of a type whose values are always exact; None for other types."""
     oid = column.base_oid
     if oid in _INTEGERS:
         # A bound method of bytes: no Python frame for each integer.
@@ -177,7 +177,7 @@ def _numeric(value: str) -> bytes:
 
 
 def _whole_numeric(value: str) -> bytes:
-    """Debezium takes a negative scale for one of two thousand digits."""
+    """Debezium reads a negative scale as one of two thousand digits."""
     return _numeric(value.partition(".")[0])
 
 
@@ -193,7 +193,7 @@ def _bytea(value: str) -> bytes:
 
 
 def _hex(finish: Callable[[bytes], bytes] | None) -> Convert:
-    """Types that Debezium does not know: PostgreSQL's text in hex."""
+    """Return the conversion of a type that Debezium does not know: it sends PostgreSQL's text in hex."""
 
     def convert(value: str) -> Value:
         text = bytes.fromhex(value)
@@ -203,10 +203,10 @@ def _hex(finish: Callable[[bytes], bytes] | None) -> Convert:
 
 
 def _bit(column: Column) -> Convert:
-    """Bits come without their length, so it has to be in the type: a domain hides it."""
+    """Return the conversion of bits. They come without their length, so the type must have it; a domain does not."""
     length = 1 if column.type == "bit" else int(found[1]) if (found := _LENGTH.fullmatch(column.type)) else 0
     if not length:
-        raise _refusal(column, "Debezium does not tell the number of bits")
+        raise _refusal(column, "Debezium loses the number of bits")
 
     def convert(value: Any) -> Value:
         if value is True or value is False:
@@ -217,13 +217,13 @@ def _bit(column: Column) -> Convert:
 
 
 def _money(value: str) -> bytes:
-    """As lc_monetary C prints it, with two digits; Debezium has removed the rest."""
+    """Print money as lc_monetary C does, with two digits; Debezium has removed the currency and the separators."""
     whole, _, cents = value.lstrip("-").partition(".")
     return f"{'-' if value[0] == '-' else ''}${int(whole):,}.{cents:0<2}".encode()
 
 
 def _double(value: float | str) -> bytes:
-    """The shortest text of the same number; where that lies just between two, PostgreSQL's has a digit more."""
+    """Print a number as PostgreSQL does. Halfway between two shortest texts, PostgreSQL prints one digit more."""
     return _float(value, 1e15)
 
 
@@ -246,7 +246,7 @@ def _point(value: Mapping[str, Any]) -> bytes:
 
 
 def _geometry(text: bytes) -> bytes:
-    """Debezium has printed the numbers as Java does, as 1.0E300."""
+    """Print the numbers as PostgreSQL does. Debezium prints them as Java does, such as 1.0E300."""
     return _JAVA_DOUBLE.sub(lambda found: _double(float(found[0])).decode(), text.decode()).encode()
 
 
@@ -263,7 +263,7 @@ def _array_timestamp(microseconds: int) -> bytes:
 
 
 def _array_timestamptz(text: str) -> bytes:
-    # -infinity comes as a year of nine digits; PostgreSQL's own have six at most, and a plus before them.
+    # -infinity comes as a year of nine digits. PostgreSQL's years have at most six, and a plus sign in front of them.
     if text.find("-") > 7 or (text < "1582-10-15" and text[0] != "+"):
         raise ValueError("infinite, BC, or in the Julian calendar")
     return timestamptz_text(text)
@@ -294,7 +294,7 @@ _IN_ARRAYS: Final[Mapping[int, Convert]] = {
 def _array(column: Column, placeholder: str) -> Convert:
     oid = column.element_oid
     if oid in _LOST_IN_ARRAYS and column.base_oid < _FIRST_USER_OID:
-        raise _refusal(column, "Debezium cannot tell arrays of this type")
+        raise _refusal(column, "Debezium loses arrays of this type")
     delimiter = b";" if oid == _BOX else b","
     return array_converter(_element(column, placeholder), oid, placeholder, delimiter)
 
@@ -304,7 +304,7 @@ def _element(column: Column, placeholder: str) -> Convert:
     if oid >= _FIRST_USER_OID:
         return _user_type(column, placeholder)
     if column.base_oid >= _FIRST_USER_OID:
-        # Elements of a domain: Debezium does not look through it.
+        # Debezium does not resolve a domain of the elements.
         return _hex(None)
     if oid in _IN_ARRAYS:
         return _IN_ARRAYS[oid]
@@ -313,7 +313,7 @@ def _element(column: Column, placeholder: str) -> Convert:
 
 
 def _user_type(column: Column, placeholder: str) -> Convert:
-    """A type that a user or an extension made."""
+    """Return the conversion of a type that a user or an extension created."""
     name = column.type.rpartition(".")[2].replace('"', "").removesuffix("[]")
     if name == "hstore":
         return _guarded(column, _hstore(placeholder))
@@ -323,11 +323,14 @@ def _user_type(column: Column, placeholder: str) -> Convert:
 
 
 def _label_or_hex(column: Column) -> Convert:
-    """Enums come as their labels, composites and ranges in hex: the value tells which, or it is refused."""
+    """Return the conversion of a type that is an enum, a composite or a range.
+
+    Enums come as their labels, the others in hex. A value that could be either is refused.
+    """
 
     def convert(value: Any) -> Value:
         if not isinstance(value, str):
-            raise _refusal(column, "Debezium tells its values in a form of its own")
+            raise _refusal(column, "Debezium sends its values in a form of its own")
         if not _HEX.fullmatch(value):
             return value.encode()
         text = bytes.fromhex(value)

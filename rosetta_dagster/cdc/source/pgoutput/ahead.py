@@ -1,7 +1,7 @@
 """Reads a stream ahead, so that the next delivery is decoded while the one before it is being applied.
 
-Threads. `ReadAhead` owns one thread, from its start until `close` returns. That thread alone asks the stream below for
-deliveries. A few may wait here, which bounds the memory. What ends the stream is raised to whoever asks for the next one.
+Threads. `ReadAhead` owns one thread from the start until `close` returns. Only that thread calls `next` of the stream below.
+A bounded number of deliveries waits in a queue. An error that ends the stream is raised by `next`, after the last delivery.
 """
 
 import queue
@@ -14,15 +14,15 @@ from rosetta_dagster.cdc.source.base import Delivery, Stream
 #: How many deliveries may wait.
 DELIVERY_LIMIT: Final = 4
 
-#: How long the stream below is waited for, and how often a delivery that nobody takes looks whether it is over, in seconds.
+#: Seconds between two checks for the stream being closed, while the thread waits for a delivery or for room in the queue.
 _POLL: Final = 0.2
 
-#: How long the thread may take to end, in seconds.
+#: Seconds that the thread may take to end.
 CLOSE_TIMEOUT: Final = 20.0
 
 
 class ReadAhead:
-    """The same deliveries, made by a thread of its own. Keeps the contract of `Stream`."""
+    """The deliveries of another stream, made by a thread of their own. Implements `Stream`."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -61,7 +61,7 @@ class ReadAhead:
                 delivery = self._stream.next(_POLL)
                 if delivery is not None:
                     self._hand_over(delivery)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that asks has to know
+        except BaseException as error:  # noqa: BLE001 - `next` raises it in the thread that replicates
             self._error = error
 
     def _hand_over(self, delivery: Delivery) -> None:

@@ -1,7 +1,7 @@
 """Reads the messages of PostgreSQL's logical replication protocol, version 1. Pure: bytes in, values out.
 
-Formats: https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html and, for what is around them,
-https://www.postgresql.org/docs/current/protocol-replication.html. Numbers are big-endian, texts end with a zero byte.
+Message formats: https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html. What carries them:
+https://www.postgresql.org/docs/current/protocol-replication.html. Numbers are big-endian; names end with a zero byte.
 """
 
 import re
@@ -13,26 +13,26 @@ from typing import Final, NamedTuple, TypeAlias
 
 from rosetta_dagster.cdc.change.event import UNCHANGED, Row, Value
 
-#: First byte of what comes over the connection, and of the message that WAL data holds.
+#: The first byte of what the server sends, and the first byte of the message inside WAL data.
 WAL_DATA: Final = b"w"[0]
 KEEPALIVE: Final = b"k"[0]
 BEGIN, COMMIT, RELATION, TRUNCATE = b"B"[0], b"C"[0], b"R"[0], b"T"[0]
 INSERT, UPDATE, DELETE = b"I"[0], b"U"[0], b"D"[0]
 
-#: Where the message begins within WAL data: after the kind, two LSNs and a time.
+#: The offset of the message within WAL data: after the kind, two LSNs and a time.
 BODY: Final = 25
 
-#: Where WAL data tells the LSN of a change.
+#: The bytes of WAL data that hold the LSN of a change.
 LSN: Final = slice(1, 9)
 
-#: What a message of a row begins with: its kind, the number of the relation, and the kind of the first row.
+#: The head of a message about a row: its kind, the OID of the relation, and the kind of the first row.
 HEAD: Final = slice(BODY, BODY + 6)
 FIRST_ROW: Final = BODY + 6
 
-#: Bytes of a message from which on its values are cut one by one.
+#: From this size on, a message's values are read one by one; see `text_finder`.
 LONG: Final = 512
 
-#: The kinds of a row: after the change, and before it, whole or only its key.
+#: The kinds of a row: the new one; the old one, whole or only its key.
 NEW_ROW, OLD_ROW, KEY = b"N"[0], b"O"[0], b"K"[0]
 _TEXT, _UNSENT = b"t"[0], b"u"[0]
 
@@ -41,14 +41,14 @@ _u32 = struct.Struct(">I").unpack_from
 _u64 = struct.Struct(">Q").unpack_from
 _begin = struct.Struct(">QqI").unpack_from
 
-#: Looks for the values of a row that begins there.
+#: Matches a row of text values that begins at an offset of a message.
 TextFinder: TypeAlias = "Callable[[bytes, int], re.Match[bytes] | None]"
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Begin(NamedTuple):
-    """A transaction begins: it is sent once it was committed, so its commit is known."""
+    """The beginning of a transaction. The server sends it after the commit, so it has the commit's LSN and time."""
 
     commit_lsn: int
     #: Since 2000-01-01, UTC.
@@ -66,12 +66,12 @@ class RelationColumn(NamedTuple):
     name: str
     type_oid: int
     type_modifier: int
-    #: Whether the column is of the replica identity. All are under REPLICA IDENTITY FULL.
+    #: Whether the column belongs to the replica identity. Under REPLICA IDENTITY FULL all columns do.
     identifies: bool
 
 
 class Relation(NamedTuple):
-    """A table as it was when the changes that follow were logged."""
+    """A table as it was when the changes that follow the message were logged."""
 
     oid: int
     namespace: str
@@ -82,7 +82,7 @@ class Relation(NamedTuple):
 
 
 def read_keepalive(message: bytes) -> tuple[int, bool]:
-    """Up to where everything has been sent, and whether an answer is wanted at once."""
+    """Return the LSN up to which the server has sent everything, and whether it wants an answer at once."""
     return _u64(message, 1)[0], bool(message[17])
 
 
@@ -91,7 +91,7 @@ def read_begin(message: bytes) -> Begin:
 
 
 def read_commit(message: bytes) -> int:
-    """The end of the commit: what is confirmed once the transaction is durable at the destination."""
+    """Return the end LSN of the commit, which confirms the transaction."""
     end: int = _u64(message, BODY + 10)[0]
     return end
 
@@ -108,58 +108,58 @@ def read_relation(message: bytes) -> Relation:
         column, at = _text(message, at + 1)
         columns.append(RelationColumn(column, _u32(message, at)[0], _signed(_u32(message, at + 4)[0]), bool(flags & 1)))
         at += 8
-    # An empty namespace is the catalog's own.
+    # An empty namespace stands for pg_catalog.
     return Relation(oid, namespace or "pg_catalog", name, identity, tuple(columns))
 
 
 def relation_of(message: bytes) -> int:
-    """The number of the relation that an insert, update or delete is of."""
+    """Return the OID of the relation that an insert, update or delete belongs to."""
     oid: int = _u32(message, BODY + 1)[0]
     return oid
 
 
 def heads_of(oid: int) -> list[bytes]:
-    """Whatever a message of a row of that relation may begin with."""
+    """Return all heads that a message about a row of this relation can have."""
     number = oid.to_bytes(4)
     return [bytes((operation, *number, row)) for operation in (INSERT, UPDATE, DELETE) for row in (NEW_ROW, OLD_ROW, KEY)]
 
 
 def read_row(message: bytes) -> Row:
-    """The only row that an insert, update or delete tells of, whatever its values are."""
+    """Return the row of an insert, an update without an old row, or a delete."""
     return _row(message, FIRST_ROW)[0]
 
 
 def read_both_rows(message: bytes) -> tuple[Row, Row]:
-    """The row before and the row after an update: it has both when the key changed, or under REPLICA IDENTITY FULL."""
+    """Return the old and the new row of an update: of a changed key, or under REPLICA IDENTITY FULL."""
     old_row, at = _row(message, FIRST_ROW)
     return old_row, _row(message, at + 1)[0]
 
 
 def read_truncate(message: bytes) -> list[int]:
-    """The relations that were truncated together."""
+    """Return the OIDs of the relations that one statement truncated."""
     (count,) = _u32(message, BODY + 1)
     return [_u32(message, BODY + 6 + 4 * index)[0] for index in range(count)]
 
 
 def status_update(lsn: int, at: datetime) -> bytes:
-    """What tells the server that everything up to this LSN is durable here."""
+    """Return the message that confirms everything up to this LSN."""
     microseconds = (at - _EPOCH) // timedelta(microseconds=1)
     return struct.pack(">cQQQqB", b"r", lsn, lsn, lsn, microseconds, 0)
 
 
 @cache
 def text_finder(column_count: int) -> TextFinder:
-    """What finds the values of a row of so many columns that is nothing but texts, and ends with its message.
+    """Return the matcher for a row of `column_count` text values that ends with its message.
 
-    Half of the engine's time would go into cutting values one by one. No text holds a zero byte, and the length before a
-    text begins with one (below 16 MiB), so one search finds where each value ends. A search that fails looks at every byte:
-    it is not worth it in a long row, where values are not what costs.
+    Reading values one by one would take half of the engine's time. A text has no zero byte, and the length before it starts
+    with one (below 16 MiB), so one match finds the end of each value. A match that fails scans every byte, so it is not
+    tried on long messages, where the count of values matters less.
     """
     return re.compile(re.escape(struct.pack(">H", column_count)) + rb"(?s:t\0...)([^\0]*)" * column_count).fullmatch
 
 
 def _row(message: bytes, at: int) -> tuple[Row, int]:
-    """Any row, and where it ends."""
+    """Return the row at this offset, and the offset of its end."""
     (left,) = _u16(message, at)
     at += 2
     values: list[Value] = []
@@ -171,7 +171,7 @@ def _row(message: bytes, at: int) -> tuple[Row, int]:
             values.append(message[start:at])
             left -= 1
         elif len(message) - at == left:
-            # One byte for each: as behind the key of a row that was deleted.
+            # The remaining values take one byte each, as after the key of a deleted row.
             values += [UNCHANGED if kind == _UNSENT else None for kind in message[at:]]
             return tuple(values), len(message)
         else:
@@ -183,7 +183,8 @@ def _row(message: bytes, at: int) -> tuple[Row, int]:
 
 def _text(message: bytes, at: int) -> tuple[str, int]:
     end = message.index(0, at)
-    return message[at:end].decode(), end + 1
+    # In a database of the encoding SQL_ASCII, a name may be of any bytes.
+    return message[at:end].decode(errors="surrogateescape"), end + 1
 
 
 def _signed(number: int) -> int:

@@ -1,29 +1,29 @@
-"""Turns the walsender's messages into changes, and decides how many of them a delivery may hold.
+"""Turns the walsender's messages into changes, and decides how many changes a delivery holds.
 
-Positions are exact here: BEGIN carries the LSN of the commit. With it goes the change's own LSN, and its number among the
-changes that share it, as the rows of one COPY page do.
+Positions are exact: BEGIN carries the LSN of the commit. A position adds the change's own LSN, and the change's number
+among those with the same LSN, such as the rows of one COPY page.
 """
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from rosetta_dagster.cdc.change.columns import ChangeColumns, Form, Kind
-from rosetta_dagster.cdc.change.event import UNCHANGED, Operation
+from rosetta_dagster.cdc.change.event import UNCHANGED, Operation, UnreadableTable
+from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.errors import ChangeUndecodable
+from rosetta_dagster.cdc.source import transactions
+from rosetta_dagster.cdc.source.encoding import not_utf8
 from rosetta_dagster.cdc.source.pgoutput import protocol
 from rosetta_dagster.cdc.source.pgoutput.relations import Relations
 
-#: A transaction beyond this many changes or bytes is cut into parts.
-CHANGE_LIMIT = 50_000
-BYTE_LIMIT = 64 * 1024 * 1024
-
-#: A delivery grows up to about this much while more is at hand, unless it would cut a transaction: the first one is being
-#: applied while the next ones are read, and what waits then is applied together.
+#: A delivery of complete transactions grows to about this size while more messages are at hand. Larger ones gain nothing:
+#: deliveries that wait while an earlier one is applied are applied together.
 ENOUGH_CHANGES = 10_000
 ENOUGH_BYTES = 16 * 1024 * 1024
 
-#: What a message about a row tells.
 _OPERATIONS: Final = {
     protocol.INSERT: Operation.INSERT,
     protocol.UPDATE: Operation.UPDATE,
@@ -32,40 +32,43 @@ _OPERATIONS: Final = {
 
 
 class _Plan(NamedTuple):
-    """What is done with messages that begin alike: that tell of rows of one table, and of one operation."""
+    """How to read messages with the same head: of one table, one operation and one kind of first row."""
 
-    #: Finds the values when they are nothing but texts; reads what it did not find.
+    #: Matches a row of nothing but text values.
     find_texts: protocol.TextFinder
+    #: Reads the messages that `find_texts` does not match.
     read: Callable[[bytes], Any]
-    #: The kind of such a change, and of one whose row was not sent whole.
+    #: The kind of such a change when its row was sent whole, and when it was not.
     kind: Kind
     partial: Kind
 
 
-#: For messages of tables that are none of the pipeline's.
-_NO_PLAN: Final = ()
+#: The plan for tables outside of the pipeline: skip the message.
+_SKIP: Final = ()
 
-#: What the loop over all messages looks at, nearer at hand.
+#: Module globals are cheaper than attributes of `protocol` in the loop over all messages.
 _BODY, _HEAD, _FIRST_ROW, _LSN, _LONG = protocol.BODY, protocol.HEAD, protocol.FIRST_ROW, protocol.LSN, protocol.LONG
 
 
-class Reader:
-    """Turns messages into changes, and knows which transaction it is in. No connection, no thread."""
+class Reader(transactions.TransactionReader):
+    """Turns messages into changes and keeps track of transactions. It has no connection and no thread."""
 
-    def __init__(self, relations: Relations) -> None:
-        self.changes = ChangeColumns()
-        #: How many of the changes belong to transactions that are complete, and the last of these.
-        self.complete_count = 0
-        self._completed: protocol.Begin | None = None
-        self.byte_count = 0
-        #: The end of the last commit, or what a keepalive said between transactions.
-        self.lsn = 0
+    engine = Engine.PGOUTPUT
+
+    def __init__(self, relations: Relations, confirmed_flush_lsn: Lsn, *, checks_encoding: bool = False) -> None:
+        """`checks_encoding`: the server sends values unchecked, so they may not be UTF-8."""
+        super().__init__(confirmed_flush_lsn)
         self._relations = relations
+        self._checks_encoding = checks_encoding
         self._plans: dict[bytes, _Plan | tuple[()]] = {}
+        #: The kinds that take the place of others where a row could not be read.
+        self._unreadable: dict[Kind, Kind] = {}
+        #: The transaction that is being read, and the last one that is complete.
         self._transaction: protocol.Begin | None = None
-        #: Whether a part of the transaction was delivered.
+        self._completed: protocol.Begin | None = None
+        #: Whether a part of the transaction has been taken.
         self._is_cut = False
-        self._change_limit, self._byte_limit = CHANGE_LIMIT, BYTE_LIMIT
+        self._set_limits()
 
     @property
     def is_between_transactions(self) -> bool:
@@ -73,23 +76,20 @@ class Reader:
 
     @property
     def is_full(self) -> bool:
-        """Whether the changes are as many as a delivery is to hold."""
         return len(self.changes) >= self._change_limit or self.byte_count >= self._byte_limit
 
     @property
     def complete_at(self) -> datetime | None:
-        """When the last complete transaction was committed at the source."""
         return None if self._completed is None else self._completed.committed_at
 
     @property
     def transaction_at(self) -> datetime | None:
-        """When the transaction that is being read was committed at the source."""
         return None if self._transaction is None else self._transaction.committed_at
 
     def read_some(self, messages: Sequence[bytes], at: int = 0) -> int:
-        """Read messages from there on until there are none left, or a delivery is full; where it stopped.
+        """Read messages from index `at` until the delivery is full or none is left. Return the index of the next one.
 
-        Millions pass here: one loop, and no more calls than it takes.
+        Millions of messages pass here, so this is one loop with as few calls as possible.
         """
         changes, plan_of = self.changes, self._plans.get
         add_kind, keep, add_lsn = changes.kinds.append, changes.kept.append, changes.lsns.append
@@ -99,7 +99,7 @@ class Reader:
             message = messages[at]
             plan = plan_of(message[_HEAD])
             if plan is None:
-                plan = self._plan(message)
+                plan = self._make_plan(message)
             at += 1
             if plan:
                 find_texts, read, kind, partial = plan
@@ -109,7 +109,10 @@ class Reader:
                     add_kind(kind)
                     keep(texts.groups())
                 else:
-                    kept = read(message)
+                    try:
+                        kept = read(message)
+                    except ChangeUndecodable as error:
+                        kept, kind = (), self._unreadable_kind(kind, error)
                     add_kind(partial if UNCHANGED in kept else kind)
                     keep(kept)
                 add_lsn(message[_LSN])
@@ -121,21 +124,40 @@ class Reader:
         self.byte_count = byte_count
         return at
 
+    def take_part(self) -> ChangeColumns:
+        self._is_cut = True
+        return super().take_part()
+
+    def _take(self, count: int) -> ChangeColumns:
+        taken = super()._take(count)
+        self._set_limits()
+        return taken
+
     def _room(self, messages: Sequence[bytes], at: int) -> tuple[int, int]:
-        """Up to which message there is room for changes, and for how many bytes."""
+        """Return the index of the message at which the delivery may be full, and the limit of its bytes."""
         return min(len(messages), at + self._change_limit - len(self.changes.kinds)), self._byte_limit
 
-    def _plan(self, message: bytes) -> "_Plan | tuple[()] | None":
-        """What to do with all messages that begin like this one; None when it tells of no row."""
+    def _make_plan(self, message: bytes) -> "_Plan | tuple[()] | None":
+        """Make the plan for all messages with this one's head. Return None when it is not about a row."""
         operation = _OPERATIONS.get(message[_BODY]) if message[0] == protocol.WAL_DATA else None
         if operation is None:
             return None
         table = self._relations.find(protocol.relation_of(message))
-        plan = _NO_PLAN if table is None else _plan(table, operation, message[_FIRST_ROW - 1])
+        plan = _SKIP if table is None else _plan_for(table, operation, message[_FIRST_ROW - 1])
+        if plan and self._checks_encoding:
+            plan = plan._replace(find_texts=_match_nothing, read=_checked(plan))
         self._plans[message[_HEAD]] = plan
         return plan
 
+    def _unreadable_kind(self, kind: Kind, error: ChangeUndecodable) -> Kind:
+        """Return the kind of a change whose row could not be read: always the same one, as batches distinguish objects."""
+        if kind not in self._unreadable:
+            table = UnreadableTable.because(kind.table.id, error)
+            self._unreadable[kind] = Kind(kind.operation, table, Form.NOTHING)
+        return self._unreadable[kind]
+
     def _read_other(self, message: bytes) -> None:
+        """Read a message that is not about a row."""
         if message[0] == protocol.KEEPALIVE:
             if self._transaction is None:
                 self._move_to(protocol.read_keepalive(message)[0])
@@ -163,36 +185,19 @@ class Reader:
         self._transaction, self._is_cut = None, False
         self.complete_count = len(self.changes.kinds)
         self._move_to(commit_end)
-        # Most transactions leave the limits as they are.
+        # Most commits leave the limits as they are.
         if not had_enough or not self.complete_count:
             self._set_limits()
 
     def _move_to(self, lsn: int) -> None:
         self.lsn = max(self.lsn, lsn)
 
-    def take_complete(self) -> ChangeColumns:
-        """The changes of complete transactions."""
-        return self._take(self.complete_count)
-
-    def take_part(self) -> ChangeColumns:
-        """What there is of a transaction that is too large."""
-        self._is_cut = True
-        return self._take(len(self.changes))
-
-    def _take(self, count: int) -> ChangeColumns:
-        before = len(self.changes)
-        taken = self.changes.take(count)
-        self.byte_count = self.byte_count * len(self.changes) // max(1, before)
-        self.complete_count = 0
-        self._set_limits()
-        return taken
-
     def _set_limits(self) -> None:
-        """Only a transaction that was not cut is worth a larger delivery."""
+        """Allow a delivery to grow beyond what is enough only to keep a transaction whole."""
+        self._change_limit, self._byte_limit = transactions.CHANGE_LIMIT, transactions.BYTE_LIMIT
         if self.complete_count or self._is_cut:
-            self._change_limit, self._byte_limit = min(ENOUGH_CHANGES, CHANGE_LIMIT), min(ENOUGH_BYTES, BYTE_LIMIT)
-        else:
-            self._change_limit, self._byte_limit = CHANGE_LIMIT, BYTE_LIMIT
+            self._change_limit = min(ENOUGH_CHANGES, self._change_limit)
+            self._byte_limit = min(ENOUGH_BYTES, self._byte_limit)
 
     def _add_truncates(self, message: bytes) -> None:
         for oid in protocol.read_truncate(message):
@@ -203,18 +208,43 @@ class Reader:
                 self.changes.lsns.append(message[_LSN])
 
 
-def _plan(table: TableSchema, operation: Operation, first_row: int) -> _Plan:
-    """For messages of such an operation, of which the first row is of such a kind."""
+def _plan_for(table: TableSchema, operation: Operation, first_row: int) -> _Plan:
+    """Make the plan for messages of this table and operation whose first row is of this kind."""
+    if isinstance(table, UnreadableTable):
+        kind = Kind(operation, table, Form.NOTHING)
+        return _Plan(_match_nothing, _read_nothing, kind, kind)
     find_texts = protocol.text_finder(len(table.columns))
     if first_row == protocol.NEW_ROW:
         whole, partial = Kind(operation, table, Form.WHOLE), Kind(operation, table, Form.PARTIAL)
         return _Plan(find_texts, protocol.read_row, whole, partial)
     if operation is Operation.DELETE:
         kind = Kind(operation, table, Form.OLD_ROW)
-        return _Plan(_find_nothing if first_row == protocol.KEY else find_texts, protocol.read_row, kind, kind)
+        return _Plan(_match_nothing if first_row == protocol.KEY else find_texts, protocol.read_row, kind, kind)
     kind = Kind(operation, table, Form.BOTH)
-    return _Plan(_find_nothing, protocol.read_both_rows, kind, kind)
+    return _Plan(_match_nothing, protocol.read_both_rows, kind, kind)
 
 
-def _find_nothing(message: bytes, at: int) -> None:
-    """Does not look: where only the key was logged the other values are missing, and another row may follow."""
+def _checked(plan: _Plan) -> Callable[[bytes], Any]:
+    """Return the plan's `read`, which then raises `ChangeUndecodable` when a value is not UTF-8."""
+
+    def read(message: bytes) -> Any:
+        kept = plan.read(message)
+        try:
+            for value in chain(*kept) if plan.kind.form is Form.BOTH else kept:
+                if value.__class__ is bytes:
+                    value.decode()
+        except UnicodeDecodeError:
+            # Without the cause, which quotes the value.
+            raise not_utf8(plan.kind.table.id) from None
+        return kept
+
+    return read
+
+
+def _match_nothing(_message: bytes, _at: int) -> None:
+    """Match no message: a key row has NULLs for the other columns, and an old row may be followed by a new one."""
+
+
+def _read_nothing(_message: bytes) -> tuple[()]:
+    """Read no row: the change belongs to a table that cannot be read."""
+    return ()

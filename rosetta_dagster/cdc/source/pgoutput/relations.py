@@ -1,68 +1,96 @@
-"""Decides what a table looked like when its changes were logged: a relation message says so, the catalog adds the rest."""
+"""Decides which table a change belongs to and what it looked like then, from relation messages and the catalog."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
+from psycopg import sql
+
+from rosetta_dagster.cdc.change.event import UnreadableTable
 from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema, columns_named, key_among
+from rosetta_dagster.cdc.errors import TableReplaced
 from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Reads what the catalog says of a table now; None when the table is gone.
+#: Reads a table's schema from the catalog; None when the table no longer exists.
 ReadSchema: TypeAlias = Callable[[TableId], TableSchema | None]
-#: How SQL spells a type, by its OID and modifier; the modifier is -1 for none.
+#: Returns a type's name in SQL from its OID and modifier; the modifier is -1 for none.
 TypeName: TypeAlias = Callable[[int, int], str]
 
-_IDENTITIES = {"d": Identity.KEY, "i": Identity.KEY, "f": Identity.FULL, "n": Identity.NOTHING}
+_RESYNC: Final = sql.SQL("UPDATE pipeline_tables SET resync = true WHERE table_schema = {} AND table_name = {};")
+
+_IDENTITIES: Final = {"d": Identity.KEY, "i": Identity.KEY, "f": Identity.FULL, "n": Identity.NOTHING}
 
 
 class Relations:
-    """The tables of one stream by the numbers that its messages use."""
+    """The tables of one stream by their OIDs.
+
+    A table is identified by its OID where that is known, so its changes go on when it is renamed. Another table that takes
+    its name is not the pipeline's.
+    """
 
     def __init__(
         self,
-        schemas: dict[TableId, TableSchema],
-        held_schemas: dict[TableId, TableSchema],
+        schemas: Mapping[TableId, TableSchema],
+        held_schemas: Mapping[TableId, TableSchema],
+        oids: Mapping[TableId, int],
         read_schema: ReadSchema,
         type_name: TypeName,
     ) -> None:
-        """The schemas are those of now; the held ones, of tables that have them, those where the stream begins."""
+        """`schemas` are the tables as they are now, `held_schemas` as they were when the stream begins.
+
+        `oids` are the OIDs of tables when they were copied. A table that is missing there is identified by its name.
+        """
         self._schemas = dict(schemas)
         self._before = {**schemas, **held_schemas}
+        self._oids = {table: oid for table, oid in oids.items() if table in self._schemas}
+        self._tables = {oid: table for table, oid in self._oids.items()}
         self._read_schema = read_schema
         self._type_name = type_name
         self._by_oid: dict[int, TableSchema | None] = {}
 
     def find(self, oid: int) -> TableSchema | None:
-        """The table of a change by its number; None when it is none of the pipeline's."""
+        """Return the table as its last relation message described it; None when it is not one of the pipeline's.
+
+        An `UnreadableTable` stands for another table that has taken the name of one of the pipeline's.
+        """
         return self._by_oid[oid]
 
     def learn(self, relation: Relation) -> None:
-        """A relation message: the server sends one before a table's first change, and again when the table was altered."""
-        table = TableId(relation.namespace, relation.name)
-        known = self._schemas.get(table)
-        if known is None:
+        """Take in a relation message. The server sends one before a table's first change, and after each alteration."""
+        name = TableId(relation.namespace, relation.name)
+        table = self._tables.get(relation.oid, name)
+        if table not in self._schemas:
             # The publication has more tables than the pipeline.
             self._by_oid[relation.oid] = None
-            return
-        # One that comes again may look the same although a column was dropped and another of its name and type added.
+        elif self._oids.get(table, relation.oid) != relation.oid:
+            self._by_oid[relation.oid] = self._by_oid.get(relation.oid) or _replacement(table)
+        else:
+            self._by_oid[relation.oid] = self._schema_of(table, name, relation)
+
+    def _schema_of(self, table: TableId, name: TableId, relation: Relation) -> TableSchema:
+        """Return the table as the message describes it. `name` is its name when the changes were logged."""
+        known = self._schemas[table]
+        # A repeated message may look the same although a column was dropped and one of its name and type was added.
         if relation.oid in self._by_oid or not _describes(known, relation):
-            learnt = self._schema(relation, self._before[table], known, self._read_schema(table))
-            # Changes of one batch are told apart by whether they have the same object.
+            learnt = self._described(relation, self._before[table], known, self._read_schema(name))
+            # Batches distinguish schemas by the object, so an equal one must be the same object.
             known = known if learnt == known else learnt
         self._schemas[table] = self._before[table] = known
-        self._by_oid[relation.oid] = known
+        return known
 
-    def _schema(self, relation: Relation, before: TableSchema, known: TableSchema, found: TableSchema | None) -> TableSchema:
-        """The table as the message describes it. The catalog, maybe ahead of it, and the schema before tell the rest.
+    def _described(
+        self, relation: Relation, before: TableSchema, known: TableSchema, found: TableSchema | None
+    ) -> TableSchema:
+        """Return the table as the message describes it, completed from the schema before it and from the catalog.
 
-        Of a table that is gone the catalog tells what it did when the table was known.
+        The catalog may be ahead of the message. When the table no longer exists, `known` stands for the catalog.
         """
         catalog = found or known
         named = columns_named([column.name for column in relation.columns], before, catalog, is_gone=found is None)
         columns = tuple(map(self._column, relation.columns, named))
         return TableSchema(
-            id=catalog.id,
+            id=known.id,
             columns=columns,
             key=_key(relation, key_among(columns, catalog)),
             identity=_identity(relation),
@@ -80,8 +108,15 @@ class Relations:
         return replace(logged, base_oid=column.type_oid, element_oid=0)
 
 
+def _replacement(table: TableId) -> UnreadableTable:
+    """Return what stands for another table under this name: its changes are an error."""
+    message = f"Table {table} was dropped or renamed at the source, and another table has its name now."
+    remedy = f"To copy that table, run: {_RESYNC.format(*map(sql.Literal, table)).as_string(None)}"
+    return UnreadableTable.because(table, TableReplaced(message, remedy))
+
+
 def _describes(known: TableSchema, relation: Relation) -> bool:
-    """Whether the message says of the table just what is known."""
+    """Whether the message describes the table exactly as it is known."""
     return (
         [(column.name, column.type_oid, column.type_modifier) for column in known.columns]
         == [(column.name, column.type_oid, column.type_modifier) for column in relation.columns]
@@ -98,7 +133,7 @@ def _identity(relation: Relation) -> Identity:
 
 
 def _key(relation: Relation, key: tuple[str, ...]) -> tuple[str, ...]:
-    """The key's columns; in the order that the catalog has, which the message does not tell."""
+    """Return the key's columns, in the catalog's order as far as it has the same ones: the message has its own order."""
     identifying = tuple(column.name for column in relation.columns if column.identifies)
     if relation.identity == "f" or not identifying or set(identifying) == set(key):
         return key

@@ -1,9 +1,9 @@
-"""Holds the connection to the walsender: reads ahead of the journey, and tells the server what is durable.
+"""Receives the walsender's messages ahead of their use, and confirms to the server what is durable.
 
-Threads. `Walsender` owns one thread and, through it, the connection, from the start until `close` returns. Only that
-thread touches the connection, since libpq's is not to be shared. It answers the server also while the journey is busy:
-one that hears nothing for `wal_sender_timeout` ends the stream. It leaves messages in a queue of bounded size and stops
-reading when that is full: that is the back-pressure.
+Threads. `Walsender` owns one thread from the start until `close` returns. Only that thread uses the connection, because
+libpq connections must not be shared. It also answers the server while the messages' reader is busy: a server that hears
+nothing for `wal_sender_timeout` ends the stream. It puts messages into a bounded queue and stops reading while the queue
+is full, which is the back-pressure.
 """
 
 import queue
@@ -23,22 +23,23 @@ from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import RosettaError, StreamEnded
 from rosetta_dagster.cdc.source.connections import source_errors
+from rosetta_dagster.cdc.source.encoding import UNCHECKED
 from rosetta_dagster.cdc.source.pgoutput.protocol import KEEPALIVE, read_keepalive, status_update
 
-#: Messages are handed over in lists of at most so many bytes, and so many lists may wait.
+#: The thread hands messages over in lists of about this many bytes, and at most this many lists wait.
 CHUNK_BYTES: Final = 1024 * 1024
 CHUNK_LIMIT: Final = 16
 
-#: Seconds between two answers to the server when nothing else calls for one.
+#: Seconds between two status updates to the server when there is nothing to confirm.
 STATUS_INTERVAL: Final = 5.0
 
-#: How long the server may take to begin the stream, in seconds.
+#: Seconds that the server may take to begin the stream.
 START_TIMEOUT = 60.0
 
-#: How often a full queue looks whether the stream is being closed, in seconds.
+#: Seconds between two checks for the stream being closed while the queue is full.
 _HANDOVER_POLL: Final = 0.2
 
-#: Text forms must not depend on the defaults of the server, the database or the user.
+#: The text form of values must not depend on settings of the server, the database or the role.
 _OPTIONS: Final = (
     "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c lc_monetary=C -c extra_float_digits=1"
     " -c bytea_output=hex -c search_path= -c statement_timeout=0"
@@ -46,7 +47,7 @@ _OPTIONS: Final = (
 
 
 class Walsender:
-    """An open stream of the slot's messages."""
+    """An open stream of a slot's messages."""
 
     def __init__(self, connection: PostgresConnection, slot_name: str, publication_names: Sequence[str]) -> None:
         self._source = connection
@@ -57,22 +58,28 @@ class Walsender:
             )
             with ExitStack() as unless_started:
                 unless_started.callback(self._connection.close)
+                #: Whether the server checks or converts values, so that all are UTF-8.
+                self.sends_utf8 = self._connection.info.parameter_status("server_encoding") != UNCHECKED
+                if not self.sends_utf8:
+                    # With UTF8 the server would end the stream at the first value that is not UTF-8.
+                    self._connection.execute(f"SET client_encoding = {UNCHECKED}")
                 _start(self._connection, slot_name, publication_names)
                 unless_started.pop_all()
         self._chunks: queue.Queue[list[bytes]] = queue.Queue(CHUNK_LIMIT)
         self._confirmed = 0
-        self._told = 0
-        self._told_at = time.monotonic()
+        #: The LSN in the last status update, and when it was sent.
+        self._reported = 0
+        self._reported_at = time.monotonic()
         self._closing = threading.Event()
         self._error: RosettaError | None = None
-        # Its other end wakes the thread when there is something to confirm.
+        # A byte in this pair of sockets wakes the thread.
         self._wake, self._woken = socket.socketpair()
         self._woken.settimeout(0)
         self._thread = threading.Thread(target=self._run, name="walsender", daemon=True)
         self._thread.start()
 
     def receive(self, timeout: float) -> list[bytes] | None:
-        """The next messages; None when there are none within the timeout. What ended the stream is raised after the last."""
+        """Return the next messages; None when none came within the timeout. After the last, raise what ended the stream."""
         try:
             return self._chunks.get(timeout=timeout) if timeout else self._chunks.get_nowait()
         except queue.Empty:
@@ -81,12 +88,12 @@ class Walsender:
             return None
 
     def confirm(self, lsn: Lsn) -> None:
-        """Everything up to this LSN is durable at every destination."""
+        """Let the slot move to this LSN: everything before it is durable at every destination."""
         self._confirmed = max(self._confirmed, lsn)
         self._wake_up()
 
     def close(self, timeout: float) -> bool:
-        """End the stream; whether its thread has ended within the timeout."""
+        """End the stream. Return whether its thread ended within the timeout."""
         self._closing.set()
         self._wake_up()
         self._thread.join(timeout)
@@ -101,8 +108,8 @@ class Walsender:
         try:
             with source_errors(self._source):
                 self._read()
-                # What was confirmed last may not have been told.
-                self._tell()
+                # The last confirmation may not have been sent.
+                self._send_status()
         except RosettaError as error:
             self._error = error
         finally:
@@ -120,9 +127,9 @@ class Walsender:
                 self._raise_end()
 
     def _read_chunk(self) -> tuple[list[bytes], int]:
-        """What is there, up to a limit; and the length of the last message, 0 when no more is there, negative at the end.
+        """Return messages that have arrived, and libpq's last length: 0 when there are no more, negative at the end.
 
-        Millions of messages pass here: no more calls than it takes.
+        Millions of messages pass here, so the loop makes as few calls as possible.
         """
         chunk: list[bytes] = []
         size, next_message = 0, self._connection.pgconn.get_copy_data
@@ -134,20 +141,19 @@ class Walsender:
             chunk.append(message)
             size += length
             if message[0] == KEEPALIVE and read_keepalive(message)[1]:
-                self._tell()
+                self._send_status()
         return chunk, length
 
     def _raise_end(self) -> NoReturn:
-        """The server has ended the stream; it says why when it does so in anger."""
+        """Raise the error with which the server ended the stream, if it sent one."""
         result = self._connection.pgconn.get_result()
         if result is not None and result.status == psycopg.pq.ExecStatus.FATAL_ERROR:
             raise psycopg.errors.error_from_result(result)
         raise _ended()
 
     def _wait(self) -> None:
-        """Until there is something to read, to confirm, or to answer."""
-        if self._confirmed > self._told or time.monotonic() - self._told_at >= STATUS_INTERVAL:
-            self._tell()
+        """Wait until there is something to read or to confirm, or a status update is due."""
+        self._send_status_if_due()
         woken = self._woken.fileno()
         readable, _, _ = select.select([self._connection.pgconn.socket, woken], [], [], STATUS_INTERVAL)
         if woken in readable:
@@ -156,23 +162,26 @@ class Walsender:
 
     def _hand_over(self, chunk: list[bytes]) -> None:
         while not self._closing.is_set():
-            if self._confirmed > self._told or time.monotonic() - self._told_at >= STATUS_INTERVAL:
-                self._tell()
+            self._send_status_if_due()
             try:
                 self._chunks.put(chunk, timeout=_HANDOVER_POLL)
             except queue.Full:
                 continue
             return
 
-    def _tell(self) -> None:
+    def _send_status_if_due(self) -> None:
+        if self._confirmed > self._reported or time.monotonic() - self._reported_at >= STATUS_INTERVAL:
+            self._send_status()
+
+    def _send_status(self) -> None:
         confirmed = self._confirmed
         self._connection.pgconn.put_copy_data(status_update(confirmed, datetime.now(UTC)))
         self._connection.pgconn.flush()
-        self._told, self._told_at = confirmed, time.monotonic()
+        self._reported, self._reported_at = confirmed, time.monotonic()
 
 
 def _start(connection: "psycopg.Connection[Any]", slot_name: str, publication_names: Sequence[str]) -> None:
-    """Begin streaming at the slot's own position. Logical messages are wanted for the heartbeat."""
+    """Begin streaming at the slot's position, with logical messages: the heartbeat sends them."""
     publications = sql.Literal(", ".join(sql.Identifier(name).as_string(connection) for name in publication_names))
     command = sql.SQL(
         "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}, messages 'true')"

@@ -11,7 +11,9 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.errors import PreflightFailed
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.debezium.properties import unsupported_settings
 from rosetta_dagster.cdc.source.debezium.readable import unreadable_database, unreadable_table
+from rosetta_dagster.cdc.source.generated_columns import published_generated_columns
 from rosetta_dagster.cdc.source.preflight.finding import Finding, problem
 from rosetta_dagster.cdc.source.preflight.publication import about_new_publication, about_publication
 from rosetta_dagster.cdc.source.preflight.server import about_server, read_server
@@ -30,7 +32,7 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
         schemas = read_schemas(connection, tables)
         findings += about_tables(connection, tables, schemas, unidentified_tables(connection, list(schemas)))
         if config.engine is Engine.DEBEZIUM:
-            findings += _about_debezium(connection, list(schemas.values()))
+            findings += _about_debezium(connection, config, list(schemas.values()))
         rights = read_rights(connection, list(schemas))
         findings += [finding for right in rights for finding in about_rights(right, server.username)]
         publication = read_publication(connection, config.publication_name)
@@ -38,6 +40,8 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
             findings += about_new_publication(config.publication_name, server, rights)
         else:
             findings += about_publication(config.publication_name, publication, _published(connection, config, rights))
+            generated = published_generated_columns(connection, config.publication_name, tables)
+            findings += [problem("publication", error.message, error.remedy) for error in generated]
     return tuple(sorted(findings, key=lambda finding: not finding.is_error))
 
 
@@ -56,11 +60,14 @@ def _published(connection: "psycopg.Connection[Any]", config: PipelineConfig, ri
     return [right for right in rights if right.table not in unidentified]
 
 
-def _about_debezium(connection: "psycopg.Connection[Any]", schemas: Sequence[TableSchema]) -> list[Finding]:
-    findings = [problem("debezium", error.message, error.remedy) for error in unreadable_database(connection)]
+def _about_debezium(
+    connection: "psycopg.Connection[Any]", config: PipelineConfig, schemas: Sequence[TableSchema]
+) -> list[Finding]:
+    errors = [*unsupported_settings(config.source.connection, config.publication_name), *unreadable_database(connection)]
+    findings = [problem("debezium", error.message, error.remedy) for error in errors]
     for schema in schemas:
-        errors = unreadable_table(connection, schema)
-        findings += [problem("debezium", error.message, error.remedy, schema.id) for error in errors]
+        unreadable = unreadable_table(connection, schema)
+        findings += [problem("debezium", error.message, error.remedy, schema.id) for error in unreadable]
     return findings
 
 

@@ -7,10 +7,10 @@ import org.apache.kafka.connect.data.SchemaBuilder;
 import org.apache.kafka.connect.data.Struct;
 
 /**
- * Tells of a change its table, and nothing else: the rest of its place is in the event's offset.
+ * Describes the source of a change by its table only: its position is in the event's offset.
  *
- * <p>Debezium's own maker fills fourteen fields for every change, and where Debezium finds a time and a place in them it keeps
- * statistics, which nobody reads here. The names are visible in this package only.
+ * <p>Debezium's own maker fills fourteen fields for every change, and Debezium keeps statistics of times and positions in them,
+ * which nothing reads here. The fields' names are visible in this package only.
  */
 public final class TableSourceInfoStructMaker implements SourceInfoStructMaker<SourceInfo> {
 
@@ -18,7 +18,7 @@ public final class TableSourceInfoStructMaker implements SourceInfoStructMaker<S
             .name("rosetta.Table")
             .field(SourceInfo.SCHEMA_NAME_KEY, Schema.STRING_SCHEMA)
             .field(SourceInfo.TABLE_NAME_KEY, Schema.STRING_SCHEMA)
-            // Debezium asks for them by name, and does without.
+            // Debezium looks these up by name, and accepts that they are empty.
             .field(SourceInfo.TIMESTAMP_USEC_KEY, Schema.OPTIONAL_INT64_SCHEMA)
             .field(SourceInfo.LSN_KEY, Schema.OPTIONAL_INT64_SCHEMA)
             .field(SourceInfo.XMIN_KEY, Schema.OPTIONAL_INT64_SCHEMA)
@@ -29,7 +29,7 @@ public final class TableSourceInfoStructMaker implements SourceInfoStructMaker<S
 
     @Override
     public void init(String connector, String version, CommonConnectorConfig config) {
-        // Nothing of it is told.
+        // The connector and its configuration are not part of the struct.
     }
 
     @Override
@@ -37,7 +37,7 @@ public final class TableSourceInfoStructMaker implements SourceInfoStructMaker<S
         return SCHEMA;
     }
 
-    /** Changes of one table in a row share what tells it. Called by the one thread that reads the stream. */
+    /** Consecutive changes of one table share a struct. Only the thread that reads the stream calls this. */
     @Override
     public Struct struct(SourceInfo source) {
         if (!source.schemaName().equals(last.getString(SourceInfo.SCHEMA_NAME_KEY)) || !source.tableName().equals(last.getString(SourceInfo.TABLE_NAME_KEY))) {

@@ -4,15 +4,15 @@ import java.util.Map;
 import org.apache.kafka.connect.data.Struct;
 
 /**
- * Stands in the place of Debezium's class of this name, and makes no text.
+ * Replaces Debezium's class of this name, and formats nothing.
  *
- * <p>Debezium's makes one of each event, of its place and its key, for the metric {@code LastEvent}, which no setting turns
- * off: a third of what its thread that reads the stream does. And keys are values of rows, which belong in no metric.
+ * <p>Debezium's class formats position and key of each event for the metric {@code LastEvent}, which no setting turns off: a
+ * third of the work of the thread that reads the stream. And keys are values of rows, which do not belong in a metric.
  */
 final class EventFormatter {
 
     EventFormatter() {
-        // Nothing of an event is kept.
+        // No part of an event is kept.
     }
 
     public EventFormatter sourcePosition(Map<String, String> place) {
