@@ -1,4 +1,4 @@
-"""One attempt of a run: prepare the source and the destinations, copy what is not copied yet, stream until told to stop."""
+"""One attempt of a run: prepares source and destinations, copies what is not copied yet, and streams until stopped."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -46,11 +46,11 @@ class Attempt:
     reporter: Reporter
     #: Whether the run is to stop.
     stopped: Callable[[], bool]
-    #: Whether it was told so long ago: then its work at destinations is cancelled.
+    #: Whether it has been stopping for so long that its work at destinations is to be cancelled.
     is_overdue: Callable[[], bool]
 
     def run(self) -> None:
-        """Replicate until told to stop. Every connection and thread has ended on return. Raise the first error."""
+        """Replicate until the run is stopped. Every connection and thread has ended on return. Raise the first error."""
         raise_findings(preflight(self.config))
         source = self._prepare_source()
         with ExitStack() as stack:
@@ -91,18 +91,18 @@ class Attempt:
         removed = held.copied.keys() - {table.id for table in self.config.tables}
         if removed:
             destination.forget(sorted(removed))
-        copies, left_out = ConcurrentCopies(), {**self.broken.at(row.name), **held.set_aside}
-        replica = Replica(destination, held, reporter=self.reporter, copies=copies, left_out=left_out)
+        copies, set_aside = ConcurrentCopies(), {**self.broken.at(row.name), **held.set_aside}
+        replica = Replica(destination, held, reporter=self.reporter, copies=copies, set_aside=set_aside)
         stack.callback(replica.close)
         stack.callback(copies.close)
-        destination.prepare([schema for table, schema in source.schemas.items() if table not in left_out])
+        destination.prepare([schema for table, schema in source.schemas.items() if table not in set_aside])
         return replica
 
     def _report_states(self, source: _PreparedSource, replica: Replica) -> None:
         copied = replica.held.copied
         for table in source.schemas:
             self.reporter.table(table, TableState.STREAMING if table in copied else TableState.PENDING)
-        for table, reason in replica.left_out.items():
+        for table, reason in replica.set_aside.items():
             self.reporter.table(table, TableState.ERROR, reason)
 
     def _stream(self, source: _PreparedSource, replicas: Sequence[Replica]) -> None:
