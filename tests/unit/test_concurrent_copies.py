@@ -272,6 +272,7 @@ def test_what_ends_a_copy_is_raised_by_the_thread_that_replicates() -> None:
     replica.copies.start([LATE], copy)
     with pytest.raises(SourceUnavailable):
         run_copy_work_until(replica, lambda: False)
+    replica.copies.close()
 
 
 def test_a_copy_that_does_not_end_is_an_error() -> None:

@@ -256,7 +256,7 @@ def test_a_change_that_cannot_be_read_is_no_error_when_it_is_held(held: Held) ->
 
 def test_a_change_that_cannot_be_read_is_no_error_when_its_table_is_left_out() -> None:
     run = run_of([delivery_with_unreadable()])
-    run.replicas[0].left_out = {ITEMS.id: "It broke."}
+    run.replicas[0].set_aside = {ITEMS.id: "It broke."}
     run.start()
     assert ["commit 0/82"] == run.journal
 

@@ -58,8 +58,10 @@ def test_a_directory_that_cannot_be_written_is_named_with_what_to_do(
 ) -> None:
     monkeypatch.setattr(spool, "MEMORY_LIMIT", 10)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    unwritable = Spool()
     with pytest.raises(SpoolUnavailable, match=rf"{tmp_path}/missing: No such file or directory\..* set TMPDIR") as raised:
-        Spool().put([insert(ITEMS, "secret", "a")])
+        unwritable.put([insert(ITEMS, "secret", "a")])
+    unwritable.close()
     assert raised.value.transient
     assert "secret" not in str(raised.value)
 
@@ -72,8 +74,10 @@ def test_no_directory_at_all_is_the_same_error(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tempfile, "gettempdir", refuse)
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_get_default_tempdir", refuse)
+    homeless = Spool()
     with pytest.raises(SpoolUnavailable, match="none of TMPDIR, /tmp"):
-        Spool().put([insert(ITEMS, "1", "a")])
+        homeless.put([insert(ITEMS, "1", "a")])
+    homeless.close()
 
 
 def test_a_full_disk_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

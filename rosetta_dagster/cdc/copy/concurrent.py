@@ -88,7 +88,7 @@ class _Copy:
         self._thread.start()
 
     def start(self, tables: Sequence[TableSchema], resumed: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        """Wait until the thread that replicates has prepared the destination. `SnapshotStopped` when told to stop."""
+        """Wait until the thread that replicates has prepared the destination. `SnapshotStopped` when the run is stopped."""
         self._requested = _Start(tables, resumed, point)
         while not self._has_begun.wait(_STOP_POLL):
             if self._stopping.is_set():

@@ -105,7 +105,7 @@ def copy_tables(
 ) -> None:
     """Copy the tables as of the point, which must stay exported meanwhile. Copies that were begun are resumed if possible.
 
-    `SnapshotStopped` when told to stop.
+    `SnapshotStopped` when the run is stopped.
     """
     with (
         source_errors(copier.source),

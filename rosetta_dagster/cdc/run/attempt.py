@@ -1,4 +1,4 @@
-"""One attempt of a run: prepare the source and the destinations, copy what is not copied yet, stream until told to stop.
+"""One attempt of a run: prepares source and destinations, copies what is not copied yet, and streams until stopped.
 
 An attempt also ends when the source has changed around the stream. The next one compares what each destination holds with
 the source of then, and copies again what may have missed something, or sets it aside.
@@ -74,7 +74,7 @@ class Attempt:
     reporter: Reporter
     #: Whether the run is to stop.
     stopped: Callable[[], bool]
-    #: Whether it was told so long ago: then its work at destinations is cancelled.
+    #: Whether it has been stopping for so long that its work at destinations is to be cancelled.
     is_overdue: Callable[[], bool]
 
     def run(self) -> bool:
@@ -129,12 +129,12 @@ class Attempt:
         destination, held = self._open_continued(row, source)
         stack.callback(destination.close)
         unreadable = {table: why for table, why in source.unreadable.items() if table not in held.copied}
-        left_out = {**unreadable, **source.refused, **self.broken.at(row.name), **held.set_aside}
+        set_aside = {**unreadable, **source.refused, **self.broken.at(row.name), **held.set_aside}
         copies = ConcurrentCopies()
-        replica = Replica(destination, held, reporter=self.reporter, copies=copies, left_out=left_out)
+        replica = Replica(destination, held, reporter=self.reporter, copies=copies, set_aside=set_aside)
         stack.callback(replica.close)
         stack.callback(copies.close)
-        destination.prepare([schema for table, schema in source.schemas.items() if table not in left_out])
+        destination.prepare([schema for table, schema in source.schemas.items() if table not in set_aside])
         return replica
 
     def _open_continued(self, row: DestinationConfig, source: _PreparedSource) -> tuple[Destination, Held]:
@@ -157,6 +157,7 @@ class Attempt:
         gaps = {**found.gaps, **{table: str(changes) for table, changes in found.partitions.items()}}
         gaps |= {table: reason for table, reason in source.refused.items() if table in left}
         stops = self.config.on_gap is GapPolicy.STOP_TABLE
+        gaps = {table: reason for table, reason in gaps.items() if not (stops and table in held.set_aside)}
         for table, reason in gaps.items():
             _logger.warning("Pipeline %s, destination %s, table %s: %s.", self.config.name, name, table, reason)
             if stops:
@@ -171,7 +172,7 @@ class Attempt:
         A publication that was created again did not exist when they were logged, and the server refuses to decode them.
         Return the slot as it is then.
         """
-        if source.slot is None or any(replica.held.copied.keys() - replica.left_out.keys() for replica in replicas):
+        if source.slot is None or any(replica.held.copied.keys() - replica.set_aside.keys() for replica in replicas):
             return source.slot
         connection = self.config.source.connection
         with source_errors(connection), connect(connection) as catalog:
@@ -185,7 +186,7 @@ class Attempt:
         copied = replica.held.copied
         for table in source.schemas:
             self.reporter.table(table, TableState.STREAMING if table in copied else TableState.PENDING)
-        for table, reason in replica.left_out.items():
+        for table, reason in replica.set_aside.items():
             self.reporter.table(table, TableState.ERROR, reason)
 
     def _stream(self, source: _PreparedSource, replicas: Sequence[Replica]) -> bool:

@@ -12,12 +12,12 @@ from rosetta_dagster.cdc.run.attempt import Attempt
 from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Seconds that a run continues with its work at a destination after it is told to stop. Its process ends after 30.
+#: Seconds that a run continues with its work at a destination after it is stopped. Its process ends after 30.
 STOP_PATIENCE = 10.0
 
 
 class StopDeadline:
-    """Returns true once the run was told to stop more than `STOP_PATIENCE` seconds ago."""
+    """Returns true once the run was asked to stop more than `STOP_PATIENCE` seconds ago."""
 
     def __init__(self, stopped: Callable[[], bool]) -> None:
         self._stopped = stopped
@@ -30,7 +30,7 @@ class StopDeadline:
 
 
 def run_pipeline(config: PipelineConfig, *, reporter: Reporter, stopped: Callable[[], bool]) -> None:
-    """Run the pipeline until told to stop. Every connection and thread of the run has ended on return.
+    """Run the pipeline until it is stopped. Every connection and thread of the run has ended on return.
 
     A table that breaks is set aside and the others continue. When the last one breaks, its error is raised.
     """

@@ -20,7 +20,7 @@ TICK = 0.5
 #: Seconds between two writes of progress and heartbeat, while the phase stays the same.
 REPORT_INTERVAL = 2.0
 
-#: Seconds that a worker may take to end after it was told to.
+#: Seconds that a worker may take to end after it was asked to.
 STOP_TIMEOUT = 30.0
 
 #: Seconds that a run continues while the configuration database cannot be reached. Its lease is lost by then: the
@@ -29,7 +29,7 @@ STORE_PATIENCE = 30.0
 
 
 class WorkerStuck(RuntimeError):
-    """The worker did not end when it was told to. The process has to end, so that its walsender does."""
+    """The worker did not end in time. The process has to end, so that its walsender does."""
 
 
 def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, None]:

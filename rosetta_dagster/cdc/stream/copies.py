@@ -34,7 +34,7 @@ class FirstCopy:
 
 def missing_tables(schemas: Mapping[TableId, TableSchema], replica: Replica) -> list[TableSchema]:
     """Return the tables that the destination has no complete copy of, and that nothing copies yet."""
-    known = {*replica.held.copied, *replica.left_out, *replica.copies.tables}
+    known = {*replica.held.copied, *replica.set_aside, *replica.copies.tables}
     return [schema for table, schema in schemas.items() if table not in known]
 
 
@@ -45,7 +45,7 @@ def copy_with_new_slot(
     reporter: Reporter,
     stopped: Callable[[], bool],
 ) -> None:
-    """Create the pipeline's slot and copy every table as of that point. `SnapshotStopped` when told to stop.
+    """Create the pipeline's slot and copy every table as of that point. `SnapshotStopped` when the run is stopped.
 
     After an error the slot stays if rows were copied that a later run can continue from.
     """

@@ -1,6 +1,5 @@
 """Decides how far one destination has come in the stream."""
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from rosetta_dagster.cdc.change.position import Watermark
@@ -15,8 +14,7 @@ class Mark(NamedTuple):
     watermark: Watermark | None
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far one destination has come in the stream: `durable` ≤ `applying` ≤ `taken`.
 
     `taken`: every change up to here is durable, is being applied, waits in the pending batch, waits in the spool of a table
@@ -37,20 +35,20 @@ class Progress:
 
     def take(self, delivery: int, watermark: Watermark | None) -> "Progress":
         """Return the progress after this delivery; its watermark is None when it has no change for the destination."""
-        return replace(self, taken=Mark(delivery, watermark or self.taken.watermark))
+        return Progress(Mark(delivery, watermark or self.taken.watermark), self.durable, self.applying)
 
     def start_batch(self) -> "Progress":
         """Return the progress once a batch with everything that was taken is being applied."""
-        return replace(self, applying=self.taken)
+        return Progress(self.taken, self.durable, applying=self.taken)
 
     def finish_batch(self) -> "Progress":
         """Return the progress once the batch is durable."""
         assert self.applying is not None, "a batch is started before it is finished"
-        return replace(self, durable=self.applying, applying=None)
+        return Progress(self.taken, durable=self.applying)
 
     def settle(self) -> "Progress":
         """Return the progress of a destination for which nothing waits: it holds all deliveries that were taken.
 
         The durable watermark stays: the destination has stored no other one.
         """
-        return replace(self, durable=Mark(self.taken.delivery, self.durable.watermark))
+        return Progress(self.taken, Mark(self.taken.delivery, self.durable.watermark), self.applying)

@@ -32,12 +32,12 @@ class Replica:
         *,
         reporter: Reporter,
         copies: ConcurrentCopies | None = None,
-        left_out: Mapping[TableId, str] | None = None,
+        set_aside: Mapping[TableId, str] | None = None,
     ) -> None:
-        """`left_out` holds the tables that are set aside, and why: their changes are dropped."""
+        """`set_aside` holds the tables that are set aside, and why: their changes are dropped."""
         self.destination = destination
         self.copies = ConcurrentCopies() if copies is None else copies
-        self.left_out = left_out or {}
+        self.set_aside = set_aside or {}
         self.progress = Progress.starting_at(held.watermark)
         self._reporter = reporter
         self._held = held
@@ -72,9 +72,9 @@ class Replica:
             return ()
         taken = replace(self._held, watermark=self.progress.taken.watermark)
         changes = taken.lacks(delivery.changes, delivery.watermark.engine)
-        if not self.left_out:
+        if not self.set_aside:
             return changes
-        return [change for change in changes if change.table.id not in self.left_out]
+        return [change for change in changes if change.table.id not in self.set_aside]
 
     def take(self, delivery: Delivery, number: int) -> Counts:
         """Add the delivery's missing changes to the pending batch, or to the spools of tables that are being copied.

@@ -46,7 +46,7 @@ def replicate(
     stopped: Callable[[], bool],
     duties: Sequence[Callable[[], None]] = (),
 ) -> None:
-    """Replicate until told to stop. Every commit to the source follows a durable apply at each destination.
+    """Replicate until the run is stopped. Every commit to the source follows a durable apply at each destination.
 
     Between two deliveries each of the `duties` is called, by this thread; a duty decides itself how often it acts.
     """
