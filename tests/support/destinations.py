@@ -11,9 +11,10 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
 from rosetta_dagster.cdc.destination.base import Destination
-from rosetta_dagster.cdc.destination.registry import make_destination
+from rosetta_dagster.cdc.destination.registry import make_destination, register, unregister
 from rosetta_dagster.cdc.destination.snowflake.names import Names, quoted
 from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.testing import MEMORY, MemoryDatabase
 from tests.conftest import Database
 from tests.support.snowflake_database import SnowflakeDatabase, drop_database, fresh_database, live_config
 
@@ -143,6 +144,53 @@ class SnowflakeKind:
         return _BySpelling({name if self._preserve_case else name.lower(): type_ for name, type_ in rows})
 
 
+class MemoryKind:
+    """A database in memory."""
+
+    type = MEMORY.type
+    unusable_namespaces: frozenset[str] = frozenset()
+    unusable_columns: frozenset[str] = frozenset()
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._database = MemoryDatabase.named(name)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"database": self._name}
+
+    def rows(self, target: TableId, columns: Sequence[str]) -> list[TextRow]:
+        rows = self._database.read().tables[target].rows
+        return in_order([tuple(_decoded(row.get(name)) for name in columns) for row in rows])
+
+    def columns(self, target: TableId) -> list[str]:
+        tables = self._database.read().tables
+        return list(tables[target].columns) if target in tables else []
+
+    def insert(self, target: TableId, columns: Sequence[str], row: TextRow) -> None:
+        values: Any = [None if text is None else text.encode() for text in row]
+        with self._database.transaction() as contents:
+            contents.tables[target].rows.append(dict(zip(columns, values, strict=True)))
+
+    def drop(self, target: TableId) -> None:
+        with self._database.transaction() as contents:
+            del contents.tables[target]
+
+    def printed_json(self, text: str) -> str:
+        return text
+
+
+def _decoded(value: Any) -> str | None:
+    return None if value is None else value.decode()
+
+
+def _in_memory(request: pytest.FixtureRequest) -> DestinationKind:
+    """The line that registers the kind is all that Rosetta needs to know of it."""
+    register(MEMORY)
+    request.addfinalizer(lambda: unregister(MEMORY))
+    return MemoryKind(request.node.nodeid)
+
+
 class _BySpelling(dict[str, str]):
     """Types by name; a name in capitals is found by any spelling."""
 
@@ -172,6 +220,7 @@ def _live(request: pytest.FixtureRequest) -> DestinationKind:
 
 #: Makes each kind for one test; a kind may ask for fixtures, or skip where it cannot be reached.
 KINDS: Mapping[str, Callable[[pytest.FixtureRequest], DestinationKind]] = {
+    "memory": _in_memory,
     "postgres": lambda request: PostgresKind(request.getfixturevalue("destination")),
     "snowflake": lambda request: SnowflakeKind(request.getfixturevalue("snowflake_database")),
     **({"snowflake account": _live} if live_config() else {}),

@@ -4,7 +4,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 
-from rosetta_dagster.cdc.config.pipeline import Status, TableConfig, TableState
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, Status, TableConfig, TableState
 from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable
 from rosetta_dagster.cdc.report import Report, Reporter, TableCounts
 from rosetta_dagster.cdc.run.resync import begin_resyncs
@@ -35,7 +35,7 @@ class WorkerStuck(RuntimeError):
 def supervised(store: Store, name: str, run_id: str) -> Generator[Report, None, None]:
     """Run the pipeline until its row says otherwise; a report about every half second, the last one after the end.
 
-    When tables are added, taken out, or to be copied anew, the engine begins again with them, within a second or two.
+    When tables are added, removed, or to be copied again, or options change, the engine restarts with them within seconds.
 
     Whoever stops iterating, by an exception too, stops the run: close the generator (`contextlib.closing`). Errors of the
     run are written to the pipeline's row and raised. `LeaseHeld` when another run has the pipeline.
@@ -65,7 +65,7 @@ def _session(store: Store, name: str, notes: "_Notes", reporter: Reporter) -> Ge
     worker = Worker(config, reporter)
     worker.start()
     try:
-        while not worker.wait(TICK) and notes.wants_to_run() and notes.are_tables(config.tables):
+        while not worker.wait(TICK) and notes.wants_to_run() and notes.is_current(config):
             notes.progress(reporter.read())
             yield reporter.read()
     finally:
@@ -111,6 +111,16 @@ class _Notes:
             return self._store.table_configs(self._pipeline_id) == tuple(
                 table.model_copy(update={"resync": False}) for table in tables
             )
+        return True
+
+    def is_current(self, config: PipelineConfig) -> bool:
+        """Return whether tables and options in the rows are still those of the config."""
+        return self.are_tables(config.tables) and self._are_options(config)
+
+    def _are_options(self, config: PipelineConfig) -> bool:
+        with suppress(StoreUnavailable):
+            options = self._store.pipeline_options(self._pipeline_id)
+            return options is None or all(getattr(config, name) == value for name, value in options)
         return True
 
     def progress(self, report: Report) -> None:
