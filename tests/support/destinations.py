@@ -44,6 +44,9 @@ class DestinationKind(Protocol):
     def drop(self, target: TableId) -> None:
         """Drop a table."""
 
+    def comments(self, target: TableId) -> dict[str, str]:
+        """The comments of a table's columns by name, and its own by an empty name."""
+
     def printed_json(self, text: str) -> str:
         """How a value of the type json is read back by `rows`."""
 
@@ -93,6 +96,15 @@ class PostgresKind:
         with self._database.connect() as connection:
             connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(*target)))
 
+    def comments(self, target: TableId) -> dict[str, str]:
+        query = (
+            "SELECT COALESCE(attname::text, ''), description FROM pg_description"
+            " LEFT JOIN pg_attribute ON attrelid = objoid AND attnum = objsubid AND attnum > 0"
+            " WHERE classoid = 'pg_class'::regclass AND objoid = to_regclass(format('%%I.%%I', %s::text, %s::text))"
+        )
+        with self._database.connect() as connection:
+            return dict(connection.execute(query, target).fetchall())
+
     def printed_json(self, text: str) -> str:
         return text
 
@@ -130,6 +142,17 @@ class SnowflakeKind:
 
     def drop(self, target: TableId) -> None:
         self._database.rows(f"DROP TABLE {quoted(*self._names.table(target))}")
+
+    def comments(self, target: TableId) -> dict[str, str]:
+        namespace, name = self._names.table(target)
+        own = self._database.rows(
+            "SELECT '', COMMENT FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?", namespace, name
+        )
+        columns = self._database.rows(
+            "SELECT COLUMN_NAME, COMMENT FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            namespace, name,
+        )  # fmt: skip
+        return {str(key).lower(): str(comment) for key, comment in (*own, *columns) if comment}
 
     def printed_json(self, text: str) -> str:
         return json.dumps(json.loads(text))
@@ -175,6 +198,10 @@ class MemoryKind:
     def drop(self, target: TableId) -> None:
         with self._database.transaction() as contents:
             del contents.tables[target]
+
+    def comments(self, target: TableId) -> dict[str, str]:
+        table = self._database.read().tables[target]
+        return {**table.column_comments, **({"": table.comment} if table.comment is not None else {})}
 
     def printed_json(self, text: str) -> str:
         return text
@@ -239,6 +266,7 @@ def make(
     pipeline: str = "shop",
     namespace: str | None = None,
     targets: Mapping[TableId, TableId] | None = None,
+    comments: bool = True,
 ) -> Destination:
     """A destination of these tables, not opened; they go where they come from unless told otherwise."""
     source: dict[str, Any] = {"host": "nowhere", "database": "nothing", "username": "nobody"}
@@ -251,12 +279,12 @@ def make(
         engine=Engine.DEBEZIUM,
         source=SourceConfig.model_validate({"name": "the_source", "connection": source}),
         destinations=(row,),
-        tables=tuple(_table_config(table.id, (targets or {}).get(table.id)) for table in tables),
+        tables=tuple(_table_config(table.id, (targets or {}).get(table.id), comments=comments) for table in tables),
     )
     return make_destination(row, config)
 
 
-def _table_config(table: TableId, target: TableId | None) -> TableConfig:
+def _table_config(table: TableId, target: TableId | None, *, comments: bool) -> TableConfig:
     if target is None:
-        return TableConfig(id=table)
-    return TableConfig(id=table, target_namespace=target.namespace, target_name=target.name)
+        return TableConfig(id=table, comments=comments)
+    return TableConfig(id=table, comments=comments, target_namespace=target.namespace, target_name=target.name)
