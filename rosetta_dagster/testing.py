@@ -1,13 +1,29 @@
-"""For tests of code that uses Rosetta: whether a replica equals its source."""
+"""For tests of code that uses Rosetta: compares a replica with its source, and replicates into memory."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
 
+from rosetta_dagster.cdc.destination.memory.database import MemoryDatabase
+from rosetta_dagster.cdc.destination.memory.kind import MEMORY
+from rosetta_dagster.cdc.destination.registry import register, unregister
 from rosetta_dagster.cdc.table_id import TableId
+
+__all__ = ["MEMORY", "Digest", "MemoryDatabase", "are_same_at_snowflake", "digest", "memory_destinations"]
+
+
+@contextmanager
+def memory_destinations() -> Iterator[None]:
+    """Let destinations be of the type MEMORY while the block lasts. `MemoryDatabase.named` returns what they wrote."""
+    register(MEMORY)
+    try:
+        yield
+    finally:
+        unregister(MEMORY)
 
 
 class Digest(NamedTuple):
@@ -18,7 +34,7 @@ class Digest(NamedTuple):
 
 
 def digest(connection: "psycopg.Connection[Any]", table: TableId) -> Digest:
-    """The digest of a table. Rows are compared by their text form, whatever order they come in."""
+    """Return the digest of a table. Rows are compared by their text form, in any order."""
     columns = connection.execute(
         "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text))"
         " AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attname",
@@ -35,7 +51,7 @@ def digest(connection: "psycopg.Connection[Any]", table: TableId) -> Digest:
 
 
 def are_same_at_snowflake(rows: Sequence[tuple[Any, ...]], replica: Sequence[tuple[Any, ...]]) -> bool:
-    """Whether rows that psycopg has read, and rows that Snowflake's connector has read, are the same, in the same order."""
+    """Return whether rows read by psycopg equal rows read by Snowflake's connector, in the same order."""
     return len(rows) == len(replica) and all(map(_is_same, rows, replica))
 
 

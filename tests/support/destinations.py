@@ -11,9 +11,10 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
 from rosetta_dagster.cdc.destination.base import Destination
-from rosetta_dagster.cdc.destination.registry import make_destination
+from rosetta_dagster.cdc.destination.registry import make_destination, register, unregister
 from rosetta_dagster.cdc.destination.snowflake.names import Names, quoted
 from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.testing import MEMORY, MemoryDatabase
 from tests.support.database import Database
 from tests.support.snowflake_database import SnowflakeDatabase, drop_database, fresh_database, live_config
 
@@ -42,6 +43,9 @@ class DestinationKind(Protocol):
 
     def drop(self, target: TableId) -> None:
         """Drop a table."""
+
+    def comments(self, target: TableId) -> dict[str, str]:
+        """The comments of a table's columns by name, and its own by an empty name."""
 
     def printed_json(self, text: str) -> str:
         """How a value of the type json is read back by `rows`."""
@@ -92,6 +96,15 @@ class PostgresKind:
         with self._database.connect() as connection:
             connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(*target)))
 
+    def comments(self, target: TableId) -> dict[str, str]:
+        query = (
+            "SELECT COALESCE(attname::text, ''), description FROM pg_description"
+            " LEFT JOIN pg_attribute ON attrelid = objoid AND attnum = objsubid AND attnum > 0"
+            " WHERE classoid = 'pg_class'::regclass AND objoid = to_regclass(format('%%I.%%I', %s::text, %s::text))"
+        )
+        with self._database.connect() as connection:
+            return dict(connection.execute(query, target).fetchall())
+
     def printed_json(self, text: str) -> str:
         return text
 
@@ -130,6 +143,17 @@ class SnowflakeKind:
     def drop(self, target: TableId) -> None:
         self._database.rows(f"DROP TABLE {quoted(*self._names.table(target))}")
 
+    def comments(self, target: TableId) -> dict[str, str]:
+        namespace, name = self._names.table(target)
+        own = self._database.rows(
+            "SELECT '', COMMENT FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?", namespace, name
+        )
+        columns = self._database.rows(
+            "SELECT COLUMN_NAME, COMMENT FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            namespace, name,
+        )  # fmt: skip
+        return {str(key).lower(): str(comment) for key, comment in (*own, *columns) if comment}
+
     def printed_json(self, text: str) -> str:
         return json.dumps(json.loads(text))
 
@@ -141,6 +165,57 @@ class SnowflakeKind:
             *self._names.table(target),
         )
         return _BySpelling({name if self._preserve_case else name.lower(): type_ for name, type_ in rows})
+
+
+class MemoryKind:
+    """A database in memory."""
+
+    type = MEMORY.type
+    unusable_namespaces: frozenset[str] = frozenset()
+    unusable_columns: frozenset[str] = frozenset()
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._database = MemoryDatabase.named(name)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"database": self._name}
+
+    def rows(self, target: TableId, columns: Sequence[str]) -> list[TextRow]:
+        rows = self._database.read().tables[target].rows
+        return in_order([tuple(_decoded(row.get(name)) for name in columns) for row in rows])
+
+    def columns(self, target: TableId) -> list[str]:
+        tables = self._database.read().tables
+        return list(tables[target].columns) if target in tables else []
+
+    def insert(self, target: TableId, columns: Sequence[str], row: TextRow) -> None:
+        values: Any = [None if text is None else text.encode() for text in row]
+        with self._database.transaction() as contents:
+            contents.tables[target].rows.append(dict(zip(columns, values, strict=True)))
+
+    def drop(self, target: TableId) -> None:
+        with self._database.transaction() as contents:
+            del contents.tables[target]
+
+    def comments(self, target: TableId) -> dict[str, str]:
+        table = self._database.read().tables[target]
+        return {**table.column_comments, **({"": table.comment} if table.comment is not None else {})}
+
+    def printed_json(self, text: str) -> str:
+        return text
+
+
+def _decoded(value: Any) -> str | None:
+    return None if value is None else value.decode()
+
+
+def _in_memory(request: pytest.FixtureRequest) -> DestinationKind:
+    """The line that registers the kind is all that Rosetta needs to know of it."""
+    register(MEMORY)
+    request.addfinalizer(lambda: unregister(MEMORY))
+    return MemoryKind(request.node.nodeid)
 
 
 class _BySpelling(dict[str, str]):
@@ -172,6 +247,7 @@ def _live(request: pytest.FixtureRequest) -> DestinationKind:
 
 #: Makes each kind for one test; a kind may ask for fixtures, or skip where it cannot be reached.
 KINDS: Mapping[str, Callable[[pytest.FixtureRequest], DestinationKind]] = {
+    "memory": _in_memory,
     "postgres": lambda request: PostgresKind(request.getfixturevalue("destination")),
     "snowflake": lambda request: SnowflakeKind(request.getfixturevalue("snowflake_database")),
     **({"snowflake account": _live} if live_config() else {}),
@@ -190,6 +266,7 @@ def make(
     pipeline: str = "shop",
     namespace: str | None = None,
     targets: Mapping[TableId, TableId] | None = None,
+    comments: bool = True,
 ) -> Destination:
     """A destination of these tables, not opened; they go where they come from unless told otherwise."""
     source: dict[str, Any] = {"host": "nowhere", "database": "nothing", "username": "nobody"}
@@ -202,12 +279,12 @@ def make(
         engine=Engine.DEBEZIUM,
         source=SourceConfig.model_validate({"name": "the_source", "connection": source}),
         destinations=(row,),
-        tables=tuple(_table_config(table.id, (targets or {}).get(table.id)) for table in tables),
+        tables=tuple(_table_config(table.id, (targets or {}).get(table.id), comments=comments) for table in tables),
     )
     return make_destination(row, config)
 
 
-def _table_config(table: TableId, target: TableId | None) -> TableConfig:
+def _table_config(table: TableId, target: TableId | None, *, comments: bool) -> TableConfig:
     if target is None:
-        return TableConfig(id=table)
-    return TableConfig(id=table, target_namespace=target.namespace, target_name=target.name)
+        return TableConfig(id=table, comments=comments)
+    return TableConfig(id=table, comments=comments, target_namespace=target.namespace, target_name=target.name)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 
-from rosetta_dagster.cdc.config.pipeline import Status, TableConfig, TableState
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, Status, TableConfig, TableState
 from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable
 from rosetta_dagster.cdc.report import Report, Reporter, TableCounts, seconds_since
 from rosetta_dagster.cdc.run.resync import begin_resyncs
@@ -35,7 +35,7 @@ class WorkerStuck(RuntimeError):
 def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, None]:
     """Run the pipeline for as long as its row says START. Yield a report about every half second, and one after the end.
 
-    When tables are added, removed, or to be resynced, the worker restarts with them, within a second or two.
+    When tables are added, removed, or to be resynced, or options change, the worker restarts with them, within seconds.
 
     The run stops when the generator is closed (`contextlib.closing`). Errors of the run are written to its row and raised.
     `LeaseHeld` when another run has the pipeline.
@@ -65,7 +65,7 @@ def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter
     worker = Worker(config, reporter)
     worker.start()
     try:
-        while not worker.wait(TICK) and row.wants_to_run() and row.has_tables(config.tables):
+        while not worker.wait(TICK) and row.wants_to_run() and row.is_current(config):
             row.write_progress_if_due(reporter.read())
             yield reporter.read()
     finally:
@@ -107,6 +107,16 @@ class _PipelineRow:
             return self._store.table_configs(self._pipeline_id) == tuple(
                 table.model_copy(update={"resync": False}) for table in tables
             )
+        return True
+
+    def is_current(self, config: PipelineConfig) -> bool:
+        """Return whether tables and options in the rows are still those of the config."""
+        return self.has_tables(config.tables) and self._has_options(config)
+
+    def _has_options(self, config: PipelineConfig) -> bool:
+        with suppress(StoreUnavailable):
+            options = self._store.pipeline_options(self._pipeline_id)
+            return options is None or all(getattr(config, name) == value for name, value in options)
         return True
 
     def write_start(self) -> None:

@@ -162,7 +162,7 @@ def test_a_table_is_asked_to_be_copied_anew(
     store: Store, settings: Settings, instance: dg.DagsterInstance, shop: None
 ) -> None:
     told = ran(instance, "resync_table", pipeline="shop", table="orders")
-    assert {"resync": "table public.orders of pipeline shop is copied anew when it starts next"} == told
+    assert {"resync": "table public.orders of pipeline shop is copied again when it starts next"} == told
     assert [True] == [table.resync for table in store.table_configs(store.state("shop").id)]
     assert "no pipeline shop with a table public.absent" in failure(
         instance, "resync_table", pipeline="shop", table="absent"

@@ -19,7 +19,7 @@ from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputSource
 from rosetta_dagster.cdc.source.slots import read_slot
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import Database
+from tests.support.database import Database
 from tests.integration.delivery import test_replication as replication
 from tests.integration.delivery.test_replication import (
     failure,

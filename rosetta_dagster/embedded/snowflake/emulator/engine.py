@@ -15,6 +15,7 @@ from snowflake.connector.errors import ProgrammingError
 from sqlglot import Expr, exp
 
 from rosetta_dagster.embedded.snowflake.emulator import bindings as bound
+from rosetta_dagster.embedded.snowflake.emulator.comments import comment_on_column, escape_comment, is_of_a_column
 from rosetta_dagster.embedded.snowflake.emulator.errors import MISSING, no_warehouse, translated, unsupported
 from rosetta_dagster.embedded.snowflake.emulator.merge import run_merge
 from rosetta_dagster.embedded.snowflake.emulator.repairs import repaired
@@ -127,6 +128,10 @@ def _execute(cursor: FakeSnowflakeCursor, statement: Expr, params: list[Any] | N
     if isinstance(statement, exp.TruncateTable) and statement.args.get("exists"):
         _truncate_if_exists(cursor, statement)
         return
+    if is_of_a_column(statement):
+        comment_on_column(cursor, statement)
+        return
+    escape_comment(statement)
     # fakesnow's own MERGE comes in several parts; ours is one.
     parts = [statement] if isinstance(statement, exp.Merge) else cursor._transform_explode(statement)
     for part in parts:

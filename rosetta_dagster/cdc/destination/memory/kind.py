@@ -1,0 +1,13 @@
+"""Declares the destination in memory as a kind. It is registered by the tests that want it."""
+
+from rosetta_dagster.cdc.destination.kind import DestinationKind
+from rosetta_dagster.cdc.destination.memory.config import MemoryDestinationConfig
+
+MEMORY = DestinationKind(
+    type="MEMORY",
+    title="memory",
+    resource="MemoryDestination",
+    description="Tables in the memory of this process that changes are applied to.",
+    settings=MemoryDestinationConfig,
+    factory="rosetta_dagster.cdc.destination.memory.factory",
+)
