@@ -4,7 +4,7 @@ RUN = .venv/bin/python -m
 PIP = $(RUN) pip install --quiet --disable-pip-version-check
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo demo-check test test-long fuzz screenshots check bench bench-quick bridge format clean
+.PHONY: demo demo-check test test-long fuzz screenshots check docs bench bench-quick bridge format clean
 
 demo: .venv/demo            ## Replicate a small shop to a warehouse under Dagster, until Ctrl-C.
 	@$(RUN) rosetta_dagster demo $(if $(PORT),--port $(PORT))
@@ -30,6 +30,10 @@ check: .venv/dev            ## The gate: format, lint, types, import contracts, 
 	@$(RUN) mypy
 	@.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	@$(RUN) pytest
+
+docs: .venv/dev             ## Write the reference pages from the code, and build the site into build/site.
+	@$(RUN) docs.generate
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
 
 bench: .venv/dev            ## Against native replication: medians of five, and their plot. PARTS="backlog hot" runs only these, without it.
 	@$(RUN) bench $(PARTS)

@@ -1,4 +1,4 @@
-"""The command `python -m docs.generate`: writes the pages of docs/reference that describe settings, SQL, commands and errors.
+"""The command `python -m docs.generate`: writes the reference pages of settings, SQL, commands and errors.
 
 They are written from the code, so that they cannot say anything else. Tests fail when a page is not what this module writes.
 """
@@ -58,8 +58,8 @@ def settings_page() -> str:
         "## Environment variables", "",
         "Of every process of Rosetta; a file `.env` in the current directory does as well.", "",
         *_fields(Settings, str.upper), "",
-        "Sources, destinations and code name further variables for their secrets (`password_env`, `private_key_env`). The command "
-        "line takes passwords from `ROSETTA_PASSWORD` and passphrases from `ROSETTA_PASSPHRASE`.", "",
+        "Sources, destinations and code name further variables for their secrets (`password_env`, `private_key_env`).",
+        "Commands take passwords from `ROSETTA_PASSWORD` and passphrases from `ROSETTA_PASSPHRASE`.", "",
         "## Thresholds", "",
         "`pipelines.thresholds`, or `Pipeline(thresholds=Thresholds(…))`.", "",
         *_fields(thresholds.Thresholds, str), "",
@@ -79,8 +79,8 @@ def errors_page() -> str:
     """Return the page of errors, with what each message says to do."""
     lines = [
         "# Errors", "", _MARK,
-        "A message says what is wrong; its remedy says what to do. Both are in `pipeline_metadata.last_error`, in the run, and in the",
-        "check `health`. In the messages below, `…` stands for a name or a figure.", "",
+        "A message says what is wrong; its remedy says what to do. Both are in `pipeline_metadata.last_error`, in the run,",
+        "and in the check `health`. In the messages below, `…` stands for a name or a figure.", "",
     ]  # fmt: skip
     remedies = _remedies()
     for title, parent in (
@@ -100,8 +100,8 @@ def sql_page(connection: "psycopg.Connection[Any]") -> str:
     """Return the page of the configuration database's tables, as the migrated database describes them."""
     lines = [
         "# SQL", "", _MARK,
-        "The tables of the configuration database. Operators write the first five; Rosetta writes `pipeline_metadata`, and the state",
-        "columns of `pipeline_tables`.", "",
+        "The tables of the configuration database. Operators write the first five; Rosetta writes `pipeline_metadata`,",
+        "and the state columns of `pipeline_tables`.", "",
     ]  # fmt: skip
     for (table,) in connection.execute(_TABLES, [list(_FIRST_TABLES)]).fetchall():
         lines += [f"## `{table}`", "", "| column | type | default | meaning |", "|---|---|---|---|"]
@@ -181,7 +181,12 @@ def _remedies() -> dict[str, set[tuple[str, str]]]:
     found: dict[str, set[tuple[str, str]]] = {}
     for file in sorted((ROOT / "rosetta_dagster").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds and len(node.args) == 2:
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in kinds
+                and len(node.args) == 2
+            ):
                 message, remedy = map(_text, node.args)
                 if message.strip("… ") and remedy.strip("… "):
                     found.setdefault(node.func.id, set()).add((_cell(message), _cell(remedy)))

@@ -1,9 +1,10 @@
 """Hooks of MkDocs: pages of the repository's root join the site, and diagrams are drawn while it is built.
 
-The pages link to each other as files of the repository, so that they can be read there too. A link to a file that is no page of the
-site becomes its text.
+Pages link to each other as files of the repository, so that they can be read there too. A link to a file that is no page of
+the site becomes its text.
 """
 
+import hashlib
 import re
 from os.path import relpath
 from pathlib import Path
@@ -17,7 +18,11 @@ from mkdocs.structure.pages import Page
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 #: Pages outside docs/, and what they are called in the site.
-ROOT_PAGES: Final = {"LIMITATIONS.md": "limitations.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+ROOT_PAGES: Final = {
+    "LIMITATIONS.md": "limitations.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
 
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 
@@ -40,7 +45,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def diagram(source: str, language: str, css_class: str, options: dict[str, Any], md: Any, **_: Any) -> str:
     """Draw a diagram of Mermaid: the site loads nothing from elsewhere."""
     del language, options, md
-    return f'<div class="{css_class}">{mermaidx.render(source).svg}</div>'
+    name = f"diagram-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+    # Styles are bound to the picture's id, and a page may hold several.
+    return f'<div class="{css_class}">{mermaidx.render(source).svg().replace("my-svg", name)}</div>'
 
 
 def _linked(link: re.Match[str], original: Path, uri: str) -> str:
