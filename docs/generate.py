@@ -34,7 +34,7 @@ _FIRST_TABLES: Final = (
 
 _TABLES: Final = """
 SELECT relname::text FROM pg_class
-WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND relname <> 'rosetta_migrations'
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v') AND relname <> 'rosetta_migrations'
 ORDER BY array_position(%s::text[], relname::text), relname
 """
 
@@ -85,7 +85,7 @@ def errors_page() -> str:
     remedies = _remedies()
     for title, parent in (
         ("Transient errors: the run starts again with backoff", errors.TransientError),
-        ("Terminal errors: the pipeline waits until a row of it changes", errors.TerminalError),
+        ("Terminal errors: a person has to act", errors.TerminalError),
     ):
         lines += [f"## {title}", ""]
         for kind in parent.__subclasses__():
