@@ -8,6 +8,7 @@
     │   ├── TableAltered             a table was altered while its copy began
     │   ├── StreamEnded              the capture engine ended by itself
     │   ├── StreamStalled            the capture engine is silent although the source is not
+    │   ├── AlertFailed              the webhook of alerts refuses a message
     │   ├── LeaseHeld                another run holds this pipeline
     │   ├── WatermarkMoved           another run has written this pipeline's watermark
     │   └── Unexpected               Rosetta itself failed

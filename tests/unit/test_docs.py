@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import tokenize
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from docs import generate
 from rosetta_dagster.cdc import errors
+from rosetta_dagster.orchestration.checks import ROW_CHECKS, STREAM_CHECKS, TABLE_CHECKS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "guarantees.md").read_text()
@@ -107,6 +109,27 @@ def test_every_setting_threshold_and_error_is_explained() -> None:
         assert [] == re.findall(r"^\| .* \|\s+\|$", page, re.MULTILINE)
     kinds = [*errors.TransientError.__subclasses__(), *errors.TerminalError.__subclasses__()]
     assert [] == [kind.__name__ for kind in kinds if not kind.__doc__]
+
+
+def test_the_page_of_checks_names_each_of_them() -> None:
+    page = (ROOT / "docs" / "reference" / "checks.md").read_text()
+    assert [*STREAM_CHECKS, *TABLE_CHECKS, *ROW_CHECKS] == re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+
+
+def test_the_tree_of_errors_names_each_of_them() -> None:
+    def kinds_below(kind: type[errors.RosettaError]) -> Iterator[str]:
+        yield kind.__name__
+        for each in kind.__subclasses__():
+            if each.__module__ == errors.__name__:
+                yield from kinds_below(each)
+
+    tree = re.findall(r"^ +[│├└─ ]*([A-Z]\w+)", errors.__doc__ or "", re.MULTILINE)
+    assert sorted(kinds_below(errors.RosettaError)) == sorted(tree)
+
+
+def test_every_exemption_of_the_linter_is_for_files_that_exist() -> None:
+    exemptions = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["per-file-ignores"]
+    assert [] == [pattern for pattern in exemptions if not any(ROOT.glob(pattern))]
 
 
 def test_no_page_names_a_place_of_one_machine() -> None:
