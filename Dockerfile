@@ -1,7 +1,7 @@
 FROM python:3.12-slim
 ENV DAGSTER_HOME=/opt/rosetta PYTHONUNBUFFERED=1
 WORKDIR /opt/rosetta
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY rosetta_dagster rosetta_dagster
 COPY migrations migrations
 COPY definitions.py dagster.yaml workspace.yaml workspace.compose.yaml ./

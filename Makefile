@@ -6,7 +6,7 @@ PIP = $(RUN) pip install --quiet --disable-pip-version-check
 SIDE_BY_SIDE = --numprocesses $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo demo-check unit test test-long test-versions fuzz screenshots check bench bench-quick bridge format clean
+.PHONY: demo demo-check unit test test-long test-versions fuzz screenshots check docs bench bench-quick bridge format clean
 
 demo: .venv/demo            ## Replicate a small shop to a warehouse under Dagster, until Ctrl-C.
 	@$(RUN) rosetta_dagster demo $(if $(PORT),--port $(PORT))
@@ -38,6 +38,10 @@ check: .venv/dev            ## The gate: format, lint, types, import contracts, 
 	@$(RUN) mypy
 	@.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	@$(RUN) pytest $(SIDE_BY_SIDE)
+
+docs: .venv/dev             ## Write the reference pages from the code, and build the site into build/site.
+	@$(RUN) docs.generate
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
 
 bench: .venv/dev            ## Against native replication: medians of five, and their plot. PARTS="backlog hot" runs only these, without it.
 	@$(RUN) bench $(PARTS)

@@ -64,7 +64,7 @@ PARTS: dict[str, Part] = {
     "backlog-2m": partial(_mixed_backlog, count=2_000_000),
 }
 
-#: What fits into five minutes.
+#: The parts that run in five minutes.
 QUICK = ("snapshot", "backlog", "hot", "inserts", "latency", "start", "idle")
 
 

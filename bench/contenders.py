@@ -1,4 +1,4 @@
-"""What is compared: Rosetta with each of its engines, and PostgreSQL's native logical replication, behind one protocol."""
+"""The contenders behind one protocol: Rosetta with each of its engines, and PostgreSQL's native logical replication."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,33 +22,33 @@ from rosetta_dagster.cdc.config.pipeline import (
 )
 from rosetta_dagster.cdc.table_id import TableId
 
-#: How often a condition is looked at, in seconds; the precision of what is measured.
+#: Seconds between two polls of a condition; the precision of every measurement.
 POLL: Final = 0.002
 
-#: Nothing that is measured takes longer, in seconds.
+#: Upper limit of a measurement, in seconds.
 _TIMEOUT: Final = 600.0
 
 
 class Contender(Protocol):
-    """One way to replicate one source database to one destination database. Its slot waits while it is stopped."""
+    """One way to replicate one source database to one destination database. Its slot stays while it is stopped."""
 
     name: str
     destination: str
     tables: Sequence[str]
 
     def begin(self) -> None:
-        """Make the slot and start, from nothing, with the copy of the tables."""
+        """Create the slot, and start with the copy of the tables."""
 
     def is_copied(self) -> bool:
-        """Whether every table is copied."""
+        """Return whether every table is copied."""
 
     def start(self) -> None:
-        """Start streaming from where it was stopped."""
+        """Continue the stream from where it was stopped."""
 
     def is_streaming(self) -> bool: ...
 
     def usage(self) -> Usage | None:
-        """What the process has used so far; None when it is a part of the server."""
+        """Return what the process has used so far; None for a part of the server."""
 
     def stop(self) -> None: ...
 
@@ -57,7 +57,7 @@ class Contender(Protocol):
 
 
 class Native:
-    """PostgreSQL's native logical replication, with the settings that it has by itself."""
+    """PostgreSQL's native logical replication, with its default settings."""
 
     def __init__(self, source: str, destination: str, number: int, workload: Workload) -> None:
         self.name = "native"
@@ -95,7 +95,7 @@ class Native:
 
 
 class Rosetta:
-    """A worker of Rosetta in a process of its own, over one engine."""
+    """A Rosetta worker in a process of its own, over one engine."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Rosetta:
         tables: Sequence[str],
         publication: str | None = "bench",
     ) -> None:
-        """Without the name of a publication the worker makes one of its own."""
+        """Without a publication's name, the worker creates its own."""
         self.name = f"rosetta {engine.lower()}"
         self.destination = destination
         self.tables: Sequence[str] = tables
@@ -149,7 +149,7 @@ class Rosetta:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Poll until it holds."""
+    """Poll until the condition is true."""
     deadline = time.perf_counter() + _TIMEOUT
     while not condition():
         if time.perf_counter() > deadline:
@@ -184,7 +184,7 @@ def connection_of(url: str) -> PostgresConnection:
     )
 
 
-#: Connections for looking, one for each database: making one for each look would take what is measured from the machine.
+#: Connections for polling, one for each database. A new one for each poll would use CPU that is being measured.
 _watchers: dict[str, "psycopg.Connection[Any]"] = {}
 
 
@@ -197,13 +197,13 @@ def _value(url: str, query: Statement) -> Any:
 
 
 def stop_watching(url: str) -> None:
-    """Close the connection for looking into a database."""
+    """Close the polling connection of a database."""
     if url in _watchers:
         _watchers.pop(url).close()
 
 
 def has_marker(url: str, marker: int) -> bool:
-    """Whether the destination shows the last change of a backlog."""
+    """Return whether the destination shows the last change of a backlog."""
     return bool(_value(url, sql.SQL("SELECT EXISTS (SELECT FROM marker WHERE number = {})").format(sql.Literal(marker))))
 
 

@@ -1,8 +1,8 @@
 """The part `face`: what many pipelines cost Dagster. Thirty of twenty tables each, as rows of a configuration database.
 
-- load: a new process makes the definitions; native is the same number of plain assets without Rosetta.
+- load: a new process builds the definitions; native is the same number of plain assets without Rosetta.
 - tick: one evaluation of the control sensor, with no pipeline to start.
-- reload: a webserver is asked to reload the code location, until it has answered.
+- reload: a webserver reloads the code location, until it answers.
 """
 
 import json
@@ -91,7 +91,7 @@ _START_TIMEOUT = 120
 
 
 def face(servers: Servers, scale: Scale) -> PartResult:
-    """Seconds for each; native is Dagster alone."""
+    """Return the seconds of each; native is Dagster alone."""
     result = PartResult(part=f"Dagster with {_PIPELINES} pipelines of {_TABLES} tables")
     url = servers.destination.create_database("face")
     environment = {**os.environ, "CONFIG_DATABASE_URL": url, "SECRET_KEY": "a key of the benchmark"}
@@ -125,7 +125,7 @@ def _print_of(code: str, environment: dict[str, str]) -> str:
 
 @contextmanager
 def _webserver(environment: dict[str, str]) -> Iterator[str]:
-    """The URL of a webserver that has loaded the pipelines. Its process ends with the block."""
+    """Yield the URL of a webserver that has loaded the pipelines. Its process ends with the block."""
     with tempfile.TemporaryDirectory() as home:
         (Path(home) / "definitions.py").write_text(dedent(_DEFINITIONS))
         workspace = "load_from: [{python_file: {relative_path: definitions.py, location_name: rosetta}}]\n"

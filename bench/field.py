@@ -1,4 +1,4 @@
-"""Where a part takes place: a source, and the contenders on it.
+"""The field of a part: one source, and the contenders on it.
 
 Contenders run one after another over the same source, each with a slot and a destination database of its own; so all read
 the same log. In each repetition another one begins.
@@ -29,7 +29,7 @@ _NUMBERS = itertools.count(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much is done."""
+    """The amount of work."""
 
     repetitions: int
     #: Rows of `accounts` and of `events` before anything is measured.
@@ -42,7 +42,7 @@ class Scale:
     seconds: int = 60
 
     def names(self) -> list[str]:
-        """Who takes part."""
+        """The contenders that take part."""
         return [name for name in CONTENDERS if not self.contenders or name in self.contenders]
 
     def mixed(self) -> Workload:
@@ -57,7 +57,7 @@ class Field:
     contenders: Sequence[Contender]
 
     def turns(self, repetition: int) -> Sequence[Contender]:
-        """Everyone once, another one first in each repetition."""
+        """Yield each contender once; a different one is first in each repetition."""
         first = repetition % len(self.contenders)
         return [*self.contenders[first:], *self.contenders[:first]]
 
@@ -74,7 +74,7 @@ Lineup = Callable[[str, int, Path], list[Contender]]
 
 @contextmanager
 def field(servers: Servers, workload: Workload, lineup: Lineup) -> Iterator[Field]:
-    """A source with its tables, and contenders that hold nothing yet. The databases go when all went well."""
+    """Yield a source with its tables, and empty contenders. Drop the databases unless an error occurs."""
     number = next(_NUMBERS)
     source = servers.source.create_database(f"source_{number}")
     create_source(source, workload)
@@ -87,7 +87,7 @@ def field(servers: Servers, workload: Workload, lineup: Lineup) -> Iterator[Fiel
 
 
 def everyone(servers: Servers, scale: Scale, workload: Workload) -> Lineup:
-    """Each contender that takes part, once."""
+    """Yield each contender that takes part."""
 
     def lineup(source: str, number: int, logs: Path) -> list[Contender]:
         tables = workload.tables
@@ -103,7 +103,7 @@ def everyone(servers: Servers, scale: Scale, workload: Workload) -> Lineup:
 
 @contextmanager
 def copied(servers: Servers, workload: Workload, lineup: Lineup) -> Iterator[Field]:
-    """The same, with all tables copied and every contender stopped."""
+    """Yield a field whose tables are all copied and whose contenders are all stopped."""
     with field(servers, workload, lineup) as made:
         for contender in made.contenders:
             contender.begin()
@@ -119,7 +119,7 @@ def copied(servers: Servers, workload: Workload, lineup: Lineup) -> Iterator[Fie
 
 
 def wait_for(contender: Contender, condition: Callable[[], bool]) -> float:
-    """The seconds until it holds. A worker that fails meanwhile is not waited for."""
+    """Return the seconds until the condition is true. Raise at once when the worker fails."""
     began = time.perf_counter()
     looked = itertools.count()
 
@@ -133,7 +133,7 @@ def wait_for(contender: Contender, condition: Callable[[], bool]) -> float:
 
 
 def measured(contender: Contender, seconds: float, amount: int | None, at_start: Usage | None = None) -> Measurement:
-    """What the contender has used in these seconds; `at_start` is what it had when its stream was opened."""
+    """Return what the contender has used in these seconds; `at_start` is its usage when its stream was opened."""
     usage = contender.usage()
     return Measurement(
         contender=contender.name,

@@ -11,10 +11,10 @@ from typing import Final
 
 from bench.process import Usage, WorkerFailed, usage_of
 
-#: What the passwords in the configuration database are encrypted under.
+#: The key of the configuration database's secrets.
 SECRET_KEY: Final = secrets.token_urlsafe()
 
-#: How long the workers may take to end once their rows say so, in seconds.
+#: Seconds that workers may take to end after their rows say PAUSE.
 _END_TIMEOUT: Final = 60.0
 
 
@@ -35,7 +35,7 @@ class Fleet:
             ]
 
     def usage(self) -> Usage:
-        """The sums of all. `WorkerFailed` when one has ended."""
+        """Return the sums of all workers. Raise `WorkerFailed` when one has ended."""
         if any(process.poll() is not None for process in self._processes):
             raise WorkerFailed(f"a worker has ended: {self._log.read_text()[-2000:]}")
         return Usage(*map(sum, zip(*(usage_of(process.pid) for process in self._processes), strict=True)))
@@ -52,7 +52,7 @@ class Fleet:
 
 @contextmanager
 def sensor(config_url: str) -> Iterator[Callable[[int], float]]:
-    """Evaluates so many ticks, at their interval, and tells the seconds of CPU within them."""
+    """Evaluates ticks at their interval, and reports the seconds of CPU that they used."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.ticks"],
         env=_environment(config_url),

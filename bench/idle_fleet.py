@@ -1,8 +1,8 @@
 """The part `idle-30`: what thirty idle pipelines cost the configuration database, and the control sensor.
 
 The processes are those of `bench.supervised`: workers of PGOUTPUT that replicate one quiet table each, hold their lease,
-look at their row twice a second and report every two seconds, as runs do. What they would tell Dagster is left out, and so
-is what the daemon does around a tick of the sensor; the two other sensors are not evaluated.
+poll their row twice a second and report every two seconds, as runs do. Left out are reports to Dagster, the daemon's work
+around a tick, and the two other sensors.
 
 - configuration database: CPU of all processes of a server that has nothing else to do, those that ended included.
 - control sensor: CPU within its ticks, at its interval.
@@ -48,12 +48,12 @@ _ROW_COUNT: Final = 3_000
 #: Ticks of the sensor that are watched, each with its interval.
 _TICKS: Final = 3
 
-#: How often it is looked whether the workers have come so far, in seconds.
+#: Seconds between two polls of the workers' progress.
 _LOOK: Final = 0.5
 
 
 def idle_fleet(servers: Servers, scale: Scale) -> PartResult:
-    """Seconds of CPU within the seconds told, of each."""
+    """Measure CPU over this many seconds. Return the seconds of CPU of each."""
     result = PartResult(part=f"{_COUNT} idle pipelines", is_timed=False)
     source, destination = servers.source.create_database("idle_source"), servers.destination.create_database("idle_copy")
     create_source(source, spread(tables=_COUNT, rows=_ROW_COUNT))
@@ -64,7 +64,7 @@ def idle_fleet(servers: Servers, scale: Scale) -> PartResult:
         store.migrate()
         names = _add_pipelines(store, source, destination)
         with _streaming(store, server.url(), names) as fleet, sensor(server.url()) as ticks:
-            # The first one loads what the others find.
+            # The first tick imports what the others use.
             ticks(1)
             for _ in range(scale.repetitions):
                 result.measurements.extend(_watched(server.url(), fleet, ticks))
@@ -75,7 +75,7 @@ def idle_fleet(servers: Servers, scale: Scale) -> PartResult:
 
 
 def _add_pipelines(store: Store, source: str, destination: str) -> list[str]:
-    """A pipeline for each table, from the one source to the one destination; all of them are to run."""
+    """Add a pipeline for each table, from one source to one destination, with the status START."""
     target = connection_of(destination)
     assert target.password is not None, "the embedded server has one"
     config = {**target.model_dump(exclude={"password"}), "password": target.password.get_secret_value()}
@@ -97,7 +97,7 @@ def _add_pipelines(store: Store, source: str, destination: str) -> list[str]:
 
 @contextmanager
 def _streaming(store: Store, config_url: str, names: Sequence[str]) -> Iterator[Fleet]:
-    """The workers of these pipelines, once all of them stream. They are paused at the end."""
+    """Yield the workers of these pipelines once all of them stream. Pause them at the end."""
     with tempfile.TemporaryDirectory() as logs:
         fleet = Fleet(config_url, names, Path(logs))
         try:

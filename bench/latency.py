@@ -1,4 +1,4 @@
-"""Writes small transactions at a steady rate and watches when each is seen at the destination."""
+"""Writes small transactions at a steady rate, and records when each is visible at the destination."""
 
 import threading
 import time
@@ -7,12 +7,12 @@ from typing import Final
 
 import psycopg
 
-#: How often the destination is looked at, in seconds.
+#: Seconds between two polls of the destination.
 _POLL: Final = 0.001
 
 
 def latencies(source: str, destination: str, first: int, *, rate: int, seconds: int, patience: float) -> list[float]:
-    """Milliseconds from the answer to each COMMIT until the change is seen. Markers are numbered from `first`.
+    """Return the milliseconds from the answer to each COMMIT until the change is visible. Markers are numbered from `first`.
 
     So many are written each second. `patience` is how many seconds the last may take.
     """
@@ -31,7 +31,7 @@ def percentile(figures: Sequence[float], percent: float) -> float:
 
 
 def _write(source: str, first: int, rate: int, count: int, committed: list[float]) -> None:
-    """Commits wait for the disk, as they do by default: a walsender sends nothing that has not reached it."""
+    """Let commits wait for the disk, as by default: a walsender sends nothing that is not on disk."""
     with psycopg.connect(source, autocommit=True) as connection:
         began = time.perf_counter()
         for number in range(count):
@@ -41,7 +41,7 @@ def _write(source: str, first: int, rate: int, count: int, committed: list[float
 
 
 def _watch(destination: str, first: int, count: int, timeout: float) -> list[float]:
-    """When each of so many markers was seen."""
+    """Return when each marker was visible."""
     seen: list[float] = []
     deadline = time.perf_counter() + timeout
     with psycopg.connect(destination, autocommit=True) as connection:

@@ -13,7 +13,7 @@ from bench.results import Measurement, PartResult
 from bench.servers import Servers
 from bench.workload import Workload, write
 
-#: Seconds that an idle worker is watched, and that it is given to come to rest before.
+#: Seconds that an idle worker is measured, and seconds that it gets to settle before.
 _IDLE_SECONDS: Final = 10.0
 _REST_SECONDS: Final = 3.0
 
@@ -49,7 +49,7 @@ def snapshot(servers: Servers, scale: Scale) -> PartResult:
 
 
 def backlog(servers: Servers, scale: Scale, workload: Workload, changes: Changes) -> PartResult:
-    """From the start of the worker until the last of the changes that were written before is seen at the destination."""
+    """From the start of the worker until the last change of the backlog is visible at the destination."""
     result = PartResult(part=changes.name)
     markers = itertools.count()
     with copied(servers, workload, everyone(servers, scale, workload)) as place:
@@ -76,7 +76,7 @@ def _catch_up(place: Field, contender: Contender, marker: int, change_count: int
 
 
 def latency(servers: Servers, scale: Scale) -> PartResult:
-    """From the answer to a COMMIT at the source until the change is seen at the destination, at 500 transactions/s."""
+    """From the answer to a COMMIT at the source until the change is visible at the destination, at 500 transactions/s."""
     workload = scale.mixed()
     result = PartResult(part="latency at 500 tx/s")
     first = itertools.count(1, 1_000_000)
@@ -111,7 +111,7 @@ def start(servers: Servers, scale: Scale) -> PartResult:
 
 
 def idle(servers: Servers, scale: Scale) -> PartResult:
-    """What an idle worker uses: CPU seconds within the seconds told, and memory."""
+    """What an idle worker uses: memory, and CPU seconds within `_IDLE_SECONDS`."""
     workload = scale.mixed()
     result = PartResult(part="idle", is_timed=False)
     with copied(servers, workload, everyone(servers, scale, workload)) as place:

@@ -1,4 +1,4 @@
-"""The part `pipelines`: the same changes, shared out among ever more pipelines that run beside each other.
+"""The part `pipelines`: the same changes, divided among 1, 5 and 10 pipelines that run side by side.
 
 Each pipeline has a process, a slot, a publication, a table and a destination database of its own; the source database is
 the same, so each slot reads all of its log. A transaction changes the table of one pipeline.
@@ -87,7 +87,7 @@ def _catch_up(place: Field, marker: int) -> Measurement:
     began = time.perf_counter()
     for contender in place.contenders:
         contender.start()
-    # One after another: what was seen stays, and looking takes of the machine.
+    # One after another: what is visible stays visible, and polling uses the machine.
     for contender in place.contenders:
         _wait_for_marker(contender, marker)
     caught_up = _sum(place, time.perf_counter() - began)

@@ -1,6 +1,6 @@
 """The command `python -m bench.plot bench.json performance.svg`: draws the ratios to native replication as an SVG.
 
-Parts that are not compared with native replication, or not by a number of rows or changes, are left out.
+Left out are parts without a comparison with native replication, or without a count of rows or changes.
 """
 
 import json
@@ -16,7 +16,7 @@ _ENGINES: Final = {"rosetta pgoutput": "pgoutput", "rosetta debezium": "debezium
 #: Everything is in pixels. Bars begin at `_LEFT`, and a ratio of 1 is `_UNIT` wide.
 _WIDTH, _LEFT, _UNIT, _TOP, _BAR, _GAP = 760, 270, 360, 64, 15, 12
 
-#: Ratios beyond this one are cut; their figures are told.
+#: Bars of larger ratios are cut at this one; their labels show the figure.
 _LONGEST: Final = 1.2
 
 _STYLE: Final = """
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def read_groups(measured: dict[str, Any]) -> list[Group]:
-    """What is drawn of the file that the bench has written."""
+    """Return the bars for a file that the benchmark has written."""
     groups = []
     for part in measured["parts"]:
         counted = {each["contender"] for each in part["medians"] if each["amount"]}
@@ -61,7 +61,7 @@ def read_groups(measured: dict[str, Any]) -> list[Group]:
 
 
 def svg(groups: Sequence[Group]) -> str:
-    """The drawing: a group of bars for each part, and a line where native replication is."""
+    """Return the SVG: a group of bars for each part, and a line at native replication."""
     bottom = _TOP + sum(group.height for group in groups)
     native = _LEFT + _UNIT
     return "\n".join(

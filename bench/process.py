@@ -1,4 +1,4 @@
-"""Starts a worker in a process of its own and reads from /proc what it has used."""
+"""Starts a worker in a process of its own, and reads its usage from /proc."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _STOP_TIMEOUT = 60.0
 
 
 class WorkerFailed(RuntimeError):
-    """The worker ended by itself; its log says why."""
+    """The worker ended by itself; its log holds the reason."""
 
 
 class Usage(NamedTuple):
@@ -67,7 +67,7 @@ class WorkerProcess:
 
 
 def _environment() -> dict[str, str]:
-    """A package that was installed is compiled; a checkout is not where Python may write nothing, and begins later."""
+    """Return an environment in which Python may write compiled files: an installed package has them, a checkout may not."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -83,7 +83,7 @@ def usage_of(pid: int) -> Usage:
 
 
 def server_cpu_seconds(url: str) -> float:
-    """What all processes of the PostgreSQL server have used since it was started, those that ended included."""
+    """Return what all processes of the PostgreSQL server have used since its start, ended ones included."""
     with psycopg.connect(url) as connection:
         postmaster = _stat_of(connection.info.backend_pid).parent
     stat = _stat_of(postmaster)
@@ -92,7 +92,7 @@ def server_cpu_seconds(url: str) -> float:
 
 def _children_cpu_seconds(parent: int) -> Iterator[float]:
     for directory in Path("/proc").glob("[0-9]*"):
-        # A process may end between the two looks; its time is its parent's then.
+        # A process may end between the two reads; its time is then in its parent's.
         with suppress(FileNotFoundError, ProcessLookupError):
             stat = _stat_of(int(directory.name))
             if stat.parent == parent:
@@ -107,7 +107,7 @@ class _Stat(NamedTuple):
 
 
 def _stat_of(pid: int) -> _Stat:
-    # What comes after the name, which may hold spaces, begins with the 3rd field of all.
+    # The name may contain spaces. What follows it begins with the third field.
     fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
     ticks = os.sysconf("SC_CLK_TCK")
     own, ended = sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
@@ -119,7 +119,7 @@ def _bytes(kilobytes: str) -> int:
 
 
 def _in_clear(config: PipelineConfig) -> dict[str, object]:
-    """The configuration as the worker reads it, over a pipe that nobody else reads."""
+    """Return the configuration in the form that the worker reads from its private pipe."""
     values: dict[str, object] = config.model_dump(mode="json")
     source: dict[str, object] = config.source.model_dump(mode="json")
     password = config.source.connection.password

@@ -1,4 +1,4 @@
-"""What was measured: figures of each contender and repetition, their medians, and the ratios to native replication."""
+"""Results: figures of each contender and repetition, their medians, and the ratios to native replication."""
 
 import json
 import os
@@ -19,11 +19,11 @@ class Measurement:
     amount: int | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
-    #: What the changes were behind after ten seconds of steady writing, and at its end.
+    #: The lag after ten seconds of steady writing, and at its end.
     early_lag_ms: float | None = None
     end_lag_ms: float | None = None
     cpu_seconds: float | None = None
-    #: What of it was used before the stream was open: by Python, the JVM, and reading what the tables look like.
+    #: The part that was used before the stream was open: by Python, the JVM, and reading the catalog.
     start_cpu_seconds: float | None = None
     peak_rss_bytes: int | None = None
     #: Resident memory at the end.
@@ -32,20 +32,20 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartResult:
-    """A part with all that was measured in it. All replicas were verified."""
+    """A part with all of its measurements. All replicas were verified."""
 
     part: str
     measurements: list[Measurement] = field(default_factory=list)
-    #: Whether the seconds are what was measured. Otherwise they are how long something was watched.
+    #: Whether the seconds are the result. Otherwise they are the length of the measurement.
     is_timed: bool = True
 
     def medians(self) -> list[Measurement]:
-        """One measurement for each contender, each of its figures the median of the repetitions."""
+        """Return one measurement for each contender: the medians of its repetitions."""
         names = list(dict.fromkeys(each.contender for each in self.measurements))
         return [_median([each for each in self.measurements if each.contender == name]) for name in names]
 
     def ratios(self) -> dict[str, float]:
-        """Native's time to that of each contender, so more is better; empty where nothing is compared."""
+        """Return the ratio of native's time to each contender's; more is better. Empty when nothing is compared."""
         seconds = {each.contender: each.seconds for each in self.medians() if each.seconds}
         native = seconds.get("native")
         return {name: native / its for name, its in seconds.items()} if native and self.is_timed else {}
@@ -77,7 +77,7 @@ def _whole(figure: float | None) -> int | None:
 
 
 def write_json(path: Path, results: Sequence[PartResult]) -> None:
-    """Every measurement, and on what machine."""
+    """Write every measurement, and a description of the machine."""
     machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
     parts = [
         {**asdict(each), "medians": [asdict(one) for one in each.medians()], "ratios": each.ratios()} for each in results

@@ -1,4 +1,4 @@
-"""Starts the two servers that everything is measured on, and makes databases on them."""
+"""Starts the two PostgreSQL servers of the benchmark, and creates databases on them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 
-#: Commits reach the disk, as they would in production. Autovacuum and checkpoints would fall on one contender or another
-#: by chance: a part does their work itself, between two measurements.
+#: Commits reach the disk, as in production. Autovacuum and checkpoints would hit contenders at random, so a part does their
+#: work itself between two measurements.
 _SETTINGS = {
     "fsync": "on",
     "autovacuum": "off",
@@ -27,7 +27,7 @@ _SETTINGS = {
 
 
 class Servers(NamedTuple):
-    """The server that changes come from, and the one that they go to."""
+    """The server of the sources, and the server of the destinations."""
 
     source: EmbeddedPostgres
     destination: EmbeddedPostgres
@@ -40,7 +40,7 @@ def running_servers() -> Iterator[Servers]:
 
 
 def settle(*urls: str) -> None:
-    """Do what autovacuum and the checkpointer would do at some moment, so that they do not do it while we measure."""
+    """Vacuum, analyze and checkpoint now, so that the servers do not do it during a measurement."""
     for url in urls:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("VACUUM (ANALYZE)")
@@ -48,7 +48,7 @@ def settle(*urls: str) -> None:
 
 
 def drop_database(url: str) -> None:
-    """Give back the disk of a database that has been measured."""
+    """Drop a database that has been measured."""
     name = str(conninfo_to_dict(url)["dbname"])
     with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,6 +1,6 @@
-"""What a Snowflake destination takes: a copy, and then a backlog, by a worker that writes to an emulated account.
+"""The part `snowflake`: a copy and a backlog, by a worker that writes to an emulated account.
 
-There is nothing to compare it with. The emulator is on the same machine and takes its part of it; an account would not.
+Nothing is compared. The emulator uses part of the same machine, which an account would not.
 """
 
 import itertools
@@ -33,7 +33,7 @@ _NUMBERS = itertools.count(1)
 _USER: Final = "BENCH"
 _WAREHOUSE: Final = "LOADING"
 
-#: How often the destination is looked at, in seconds: each look takes the emulator some milliseconds.
+#: Seconds between two polls of the destination: each poll costs the emulator some milliseconds.
 _LOOK: Final = 0.1
 
 #: Rows that are compared at once.
@@ -51,7 +51,7 @@ FROM generate_series(1, %(rows)s) AS n;
 CREATE PUBLICATION bench FOR TABLE facts;
 """
 
-#: Transactions of ten changes: six updates, three inserts, a delete. The last row is what is waited for.
+#: Transactions of ten changes: six updates, three inserts, a delete. The last row marks the end.
 _BACKLOG: Final[LiteralString] = """
 CREATE PROCEDURE write_backlog(transaction_count int, row_count int) LANGUAGE plpgsql AS $$
 DECLARE
@@ -82,7 +82,7 @@ class _Account:
     key_pair: KeyPair = field(repr=False)
 
     def config(self, database: str) -> dict[str, Any]:
-        """As `destinations.config` has it. What is left of a backlog does not wait for more."""
+        """The `destinations.config` of the account, with a short flush, so that the end of a backlog does not wait."""
         return {
             **self.server.address,
             "user": _USER,
@@ -99,7 +99,7 @@ class _Account:
 
 
 def copy_and_backlog(source: EmbeddedPostgres, *, repetitions: int, rows: int, transactions: int) -> PartResult:
-    """From the start of a worker until every row is copied; from the start of the next one until the backlog is there."""
+    """From the start of a worker until every row is copied; from the start of the next one until the backlog has arrived."""
     result, pair = PartResult(part="snowflake"), KeyPair.generate()
     with SnowflakeServer(users={_USER: [pair.public_key]}, warehouses=[_WAREHOUSE]) as server:
         account = _Account(server=server, key_pair=pair)
@@ -141,7 +141,7 @@ def _write_backlog(url: str, rows: int, transactions: int) -> None:
 
 @contextmanager
 def _database(account: _Account, name: str) -> Iterator[SnowflakeSession]:
-    """A database of the account, and a session to look into it."""
+    """A database of the account, and a session to poll it."""
     with snowflake_session("the bench", account.config("ANALYTICS")) as session:
         session.execute(f"CREATE DATABASE {name}")
     with snowflake_session("the bench", account.config(name)) as session:
@@ -161,7 +161,7 @@ def _pipeline(url: str, config: dict[str, Any], number: int) -> PipelineConfig:
 
 
 def _shows(session: SnowflakeSession, query: str) -> Callable[[], bool]:
-    """Looks seldom, and takes a table that is not there for one that is empty."""
+    """Return a condition that polls the query, at long intervals. A missing table counts as empty."""
 
     def shows() -> bool:
         time.sleep(_LOOK)
@@ -174,10 +174,10 @@ def _shows(session: SnowflakeSession, query: str) -> Callable[[], bool]:
 
 
 def _measured(what: str, config: PipelineConfig, log: Path, is_there: Callable[[], bool], amount: int) -> Measurement:
-    """A worker from its start until it is done."""
+    """Run a worker until the condition is true."""
     began = time.perf_counter()
     worker = WorkerProcess(config, log)
-    # A worker that has failed is not waited for.
+    # Do not wait for a worker that has failed.
     wait_until(lambda: worker.usage() is not None and is_there())
     seconds, usage = time.perf_counter() - began, worker.usage()
     # Only a stream that was open once has a slot that can be continued.
@@ -203,7 +203,7 @@ def _emulator(usage: Usage) -> Measurement:
 
 
 def _verify(url: str, session: SnowflakeSession, last: int) -> None:
-    """`ReplicaDiffers` when a row is missing, is one too many, or differs in a value."""
+    """Raise `ReplicaDiffers` when a row is missing, is extra, or differs in a value."""
     with psycopg.connect(url) as connection:
         for first in range(0, last + 1, _COMPARED):
             bounds = [first, first + _COMPARED]

@@ -1,4 +1,4 @@
-"""The part `tables`: the same changes, spread over ever more tables. What a change costs should not depend on how many."""
+"""The part `tables`: the same changes over 1, 10, 100 and 1,000 tables. A change should cost the same."""
 
 from collections.abc import Iterator
 from typing import Final, LiteralString
@@ -34,7 +34,7 @@ END $$;
 CREATE SEQUENCE numbers START {rows};
 """)
 
-#: Transactions of ten changes, each in a table that is drawn by lot: five updates and five inserts.
+#: Transactions of ten changes, five updates and five inserts, each in a random table.
 _WRITE: Final = sql.SQL("""
 CREATE PROCEDURE write_spread(transaction_count int) LANGUAGE plpgsql AS $$
 DECLARE
@@ -54,7 +54,7 @@ END $$;
 
 
 def spread(*, tables: int, rows: int) -> Workload:
-    """So many rows over so many tables, `spread_0` and so on."""
+    """Return a workload of rows over numbered tables, `spread_0` and so on."""
     numbers = {"tables": sql.Literal(tables), "rows": sql.Literal(rows)}
     return Workload(
         tables=(*(f"spread_{n}" for n in range(tables)), "marker"),
@@ -69,7 +69,7 @@ def write_spread(change_count: int) -> LiteralString:
 
 
 def over_tables(servers: Servers, scale: Scale) -> Iterator[PartResult]:
-    """The same backlog for each number of tables."""
+    """Measure the same backlog for each number of tables."""
     for count in _TABLE_COUNTS:
         name = f"{_CHANGE_COUNT:,} changes over {count:,} tables" if count > 1 else f"{_CHANGE_COUNT:,} changes in one table"
         changes = Changes(name=name, calls=(write_spread(_CHANGE_COUNT),), count=_CHANGE_COUNT)

@@ -1,4 +1,4 @@
-"""The process of a pipeline as a run of Dagster has it, without Dagster: it follows its row and reports to it.
+"""The process of a supervised run, without Dagster: it follows its row and reports to it.
 
 It ends when its row says PAUSE.
 """
@@ -12,7 +12,7 @@ from rosetta_dagster.settings import open_store
 
 
 def run_id(pipeline: str) -> str:
-    """The run that the row names, and that Dagster takes for alive in `bench.ticks`."""
+    """The run id of the row. In `bench.ticks`, Dagster considers this run alive."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, pipeline))
 
 

@@ -1,8 +1,8 @@
-"""The part `sustained`: rows are written at a steady rate for a minute, and it is watched whether the lag grows.
+"""The part `sustained`: rows are written at a steady rate for a minute, and the lag is measured.
 
-Each contender has a source of its own, so that none has to catch up with what another was given. The source writes by
-itself, in transactions of thirty rows, and takes its part of the machine for that. The lag is that of markers, rows that
-are written twenty times a second by somebody else: from the answer to a marker's COMMIT until it is seen.
+Each contender has a source of its own, so that none has to catch up with another's rows. The source writes by itself, in
+transactions of thirty rows, and uses part of the machine. The lag is that of markers, rows that another session writes
+twenty times a second: from the answer to a marker's COMMIT until the marker is visible.
 """
 
 import time
@@ -26,7 +26,7 @@ _MARKER_RATE: Final = 20
 #: The lag of the second before is the early one.
 _EARLY: Final = 10
 
-#: Seconds that a contender may still take once nothing is written any more.
+#: Seconds that a contender may take after the last write.
 _PATIENCE: Final = 300.0
 
 _REST_SECONDS: Final = 3.0
@@ -34,7 +34,7 @@ _REST_SECONDS: Final = 3.0
 #: The marker behind everything; those of the lag are numbered from 1 on.
 _LAST_MARKER: Final = 0
 
-#: Twenty updates and ten inserts in each transaction, as many of them as the time that has gone by asks for.
+#: Twenty updates and ten inserts in each transaction. The elapsed time decides how many transactions are due.
 _PACED: Final[LiteralString] = """
 CREATE PROCEDURE write_paced(rate int, seconds float, INOUT written bigint) LANGUAGE plpgsql AS $$
 DECLARE
@@ -70,7 +70,7 @@ class _Written(NamedTuple):
 
 
 def sustained(servers: Servers, scale: Scale) -> Iterator[PartResult]:
-    """For each rate: what was written per second, and the lag after ten seconds and at the end."""
+    """Measure for each rate: rows written per second, and the lag after ten seconds and at the end."""
     for rate in scale.rates:
         result = PartResult(part=f"sustained, {rate:,} rows/s for {scale.seconds} s", is_timed=False)
         for _ in range(scale.repetitions):
@@ -119,12 +119,12 @@ def _watched(place: Field, contender: Contender, rate: int, seconds: int) -> Mea
 
 
 def lag_at(lags: Sequence[float], second: int) -> float:
-    """The median of the markers in the second that ends then."""
+    """Return the median of the markers in the second before."""
     return median(lags[(second - 1) * _MARKER_RATE : second * _MARKER_RATE])
 
 
 def _write(url: str, rate: int, seconds: int) -> _Written:
-    """The source need not wait for its disk: a marker does, and what was written before it is on the disk then too."""
+    """The source need not wait for its disk: a marker does, and everything before it is then on disk too."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off")
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Prints the medians of a part as a table of text: the columns that hold a figure, and no others."""
+"""Prints the medians of a part as a text table, without empty columns."""
 
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -17,14 +17,14 @@ class _Column(NamedTuple):
 
 
 def microseconds_each(measurement: Measurement) -> float | None:
-    """The CPU that a change, or a row, takes from a worker once its stream is open."""
+    """Return the CPU that a worker uses for one change or row once its stream is open."""
     if measurement.cpu_seconds is None or not measurement.amount:
         return None
     return 1_000_000 * (measurement.cpu_seconds - (measurement.start_cpu_seconds or 0.0)) / measurement.amount
 
 
 def lag_growth(measurement: Measurement) -> float | None:
-    """By how many milliseconds the lag grew each second, after the first ten: about none when the contender keeps up."""
+    """Return the growth of the lag after ten seconds, in milliseconds per second: about 0 when the contender keeps up."""
     early, end, seconds = measurement.early_lag_ms, measurement.end_lag_ms, measurement.seconds
     return (end - early) / (seconds - 10) if early is not None and end is not None and seconds and seconds > 10 else None
 
@@ -46,7 +46,7 @@ _COLUMNS: Final = (
 
 
 def table(result: PartResult) -> str:
-    """The medians of a part; the ratio is native's time to the contender's, so more is better."""
+    """Print the medians of a part. The ratio is native's time to the contender's; more is better."""
     medians, ratios = result.medians(), result.ratios()
     ratio = _Column("ratio", 2, lambda it: ratios.get(it.contender))
     columns = [each for each in (ratio, *_COLUMNS) if any(each.figure(one) is not None for one in medians)]

@@ -1,7 +1,7 @@
 """The process that evaluates the control sensor at its interval, for the part `idle-30`.
 
-Dagster takes every pipeline for running, in a storage of SQLite. Each line that comes lets it evaluate so many ticks; it
-answers with the seconds of CPU that they took.
+Dagster's storage is SQLite, and lists a live run for every pipeline. Each line on stdin is a number of ticks to evaluate;
+the answer is the seconds of CPU that they used.
 """
 
 import sys
@@ -38,7 +38,7 @@ def _start_runs(definitions: dg.Definitions, instance: dg.DagsterInstance) -> No
 
 
 def _ticks(definitions: dg.Definitions, instance: dg.DagsterInstance, count: int) -> float:
-    """Seconds of CPU within so many ticks, and no others; each is followed by the rest of its interval."""
+    """Return the seconds of CPU within the ticks alone. Each is followed by the rest of its interval."""
     used, interval = 0.0, read_settings().poll_interval_seconds
     for _ in range(count):
         began, used_before = time.monotonic(), time.process_time()

@@ -8,11 +8,11 @@ from psycopg import sql
 
 
 class ReplicaDiffers(AssertionError):
-    """A contender did not do the work that it was measured at."""
+    """A destination differs from its source, so the measurement is void."""
 
 
 def verify(source: str, destination: str, contender: str, tables: Sequence[str]) -> None:
-    """`ReplicaDiffers` when a table does not hold the same rows."""
+    """Raise `ReplicaDiffers` when the rows of a table differ."""
     with psycopg.connect(source) as expecting, psycopg.connect(destination) as holding:
         for table in tables:
             expected, actual = _digest(expecting, table), _digest(holding, table)
@@ -21,7 +21,7 @@ def verify(source: str, destination: str, contender: str, tables: Sequence[str])
 
 
 def _digest(connection: "psycopg.Connection[Any]", table: str) -> tuple[object, ...]:
-    """Count of rows and sum of their 64-bit hashes: it needs no order, so it takes no sort of millions of rows."""
+    """Return the row count and the sum of 64-bit hashes: no order, so no sort of millions of rows."""
     query = sql.SQL("SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {} AS t").format(sql.Identifier(table))
     row: tuple[object, ...] | None = connection.execute(query).fetchone()
     assert row is not None, "an aggregate returns one row"

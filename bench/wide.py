@@ -1,6 +1,6 @@
 """The part `wide`: rows of two texts of 8 kB that are stored out of line, and updates that leave them alone or rewrite one.
 
-PostgreSQL does not send a text that is stored out of line and was not changed; who replicates has to keep what is there.
+PostgreSQL does not send an out-of-line text that was not changed. A contender has to keep the one at the destination.
 """
 
 from typing import Final, LiteralString
@@ -21,7 +21,7 @@ CREATE TABLE documents (
 CREATE TABLE marker (number bigint PRIMARY KEY);
 """
 
-#: 8,000 characters, other ones for each seed.
+#: 8,000 characters, different for each seed.
 _TEXT: Final[LiteralString] = """
 CREATE FUNCTION text_of(seed text) RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(md5(seed || n), '') FROM generate_series(1, 250) AS n
@@ -56,7 +56,7 @@ END $$;
 
 
 def wide(servers: Servers, scale: Scale) -> PartResult:
-    """A backlog of 20,000 updates of 5,000 rows."""
+    """Measure a backlog of 20,000 updates of 5,000 rows."""
     rows = 5_000
     workload = Workload(
         tables=("documents", "marker"),

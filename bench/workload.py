@@ -1,8 +1,8 @@
-"""The tables and the changes that are replicated, as SQL that runs inside the source; here those of most parts.
+"""Tables and changes of most parts, as SQL that runs inside the source.
 
-`accounts` is that of pgbench; `events` has the types that applications use. A backlog is written in transactions of 10
-changes, except for the one large transaction. Its last change is a row of `marker`: once that is seen at a destination,
-everything is.
+`accounts` is pgbench's; `events` has the types that applications use. A backlog is written in transactions of 10
+changes, except for the one large transaction. Its last change is a row of `marker`: once that is
+visible at a destination, everything is.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ Statement = LiteralString | sql.Composed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Tables, what is in them at first, and the procedures that change them. One of the tables is `marker`."""
+    """Tables, their first rows, and the procedures that change them. One of the tables is `marker`."""
 
     tables: tuple[str, ...]
-    #: Makes the tables: at the source, and where native replication is to find them.
+    #: Creates the tables, at the source and at native replication's destination.
     create: Statement
-    #: Makes the procedures and fills the tables.
+    #: Creates the procedures and fills the tables.
     prepare: tuple[Statement, ...]
     #: Rows in all tables at first.
     row_count: int
@@ -70,7 +70,7 @@ BEGIN
 END $$;
 """
 
-#: Rows that are updated again and again: one transaction takes ten of them.
+#: Rows that are updated repeatedly, ten in a transaction.
 _HOT: Final[LiteralString] = """
 CREATE PROCEDURE write_hot(row_count int, times int) LANGUAGE plpgsql AS $$
 BEGIN
@@ -112,7 +112,7 @@ END $$;
 
 
 def mixed(*, accounts: int, events: int) -> Workload:
-    """Both tables with this many rows each."""
+    """Return a workload of both tables, with this many rows each."""
     fill = _FILL.format(accounts=sql.Literal(accounts), events=sql.Literal(events))
     return Workload(
         tables=("accounts", "events", "marker"),
@@ -123,7 +123,7 @@ def mixed(*, accounts: int, events: int) -> Workload:
 
 
 def create_source(url: str, workload: Workload) -> None:
-    """The tables as they are at first, all of them published."""
+    """Create the tables with their first rows, and publish them."""
     tables = sql.SQL(", ").join(map(sql.Identifier, workload.tables))
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in (workload.create, *workload.prepare):
@@ -132,7 +132,7 @@ def create_source(url: str, workload: Workload) -> None:
 
 
 def write(url: str, call: LiteralString, marker: int) -> None:
-    """Run one of the procedures, then write the marker. The source need not wait for its disk: it is not measured."""
+    """Run one of the procedures, then write the marker. The source need not wait for its disk: writing is not measured."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off")
         connection.execute(call)

@@ -9,6 +9,7 @@
     │   ├── StreamEnded              the capture engine ended by itself
     │   ├── StreamStalled            the capture engine is silent although the source is not
     │   ├── SpoolUnavailable         the directory for temporary files is full or cannot be written
+    │   ├── AlertFailed              the webhook of alerts refuses a message
     │   ├── LeaseHeld                another run holds this pipeline
     │   ├── WatermarkMoved           another run has written this pipeline's watermark
     │   └── Unexpected               Rosetta itself failed

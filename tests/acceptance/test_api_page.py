@@ -112,7 +112,7 @@ def test_every_command_of_the_page_does_what_it_says(deployment: Deployment) -> 
     deployment.environment.wait_for("The copy", copied, 60)
     destination = database(deployment, "warehouse")
     destination.run("DELETE FROM archive.products WHERE id = 1", "DELETE FROM archive.customers WHERE id = 1")
-    run("Copy a table anew")
+    run("Copy a table again")
     deployment.environment.wait_for("The copy", lambda: equal(("products", "products")), 60)
     assert not equal(("customers", "customers"))
     run("Compare source and destination")

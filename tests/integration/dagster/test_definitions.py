@@ -1,8 +1,5 @@
 """What Dagster gets from the rows, and what its sensors and checks make of them, without its processes."""
 
-import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -19,10 +16,7 @@ from rosetta_dagster.cdc.store.declared import (
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration import (
     DestinationTable,
-    PostgresDestination,
-    RosettaPipelineComponent,
     RosettaTranslator,
-    SnowflakeDestination,
     SourceTable,
     Stream,
 )
@@ -32,8 +26,6 @@ from rosetta_dagster.settings import Settings
 from tests.support.database import Database
 from tests.support.rows import add_pipeline
 from tests.support.snowflake_database import SnowflakeDatabase
-
-README = Path(__file__).parents[3] / "README.md"
 
 
 def requested_jobs(definitions: dg.Definitions, instance: dg.DagsterInstance) -> list[str | None]:
@@ -246,25 +238,3 @@ def test_a_resource_connects_with_the_password_of_its_row(
     for key, database in (("source_shop_db", source), ("destination_shop_dw", destination)):
         with resources[key].connect() as connection:
             assert (database.connection.database,) == connection.execute("SELECT current_database()::text").fetchone()
-
-
-def test_the_readmes_python_is_definitions_that_load(
-    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch, new_database: Callable[[str], Database]
-) -> None:
-    monkeypatch.setenv("SHOP_PASSWORD", "one")
-    monkeypatch.setenv("WAREHOUSE_PASSWORD", "two")
-    examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert 4 == len(examples)
-    for example in examples:
-        names: dict[str, Any] = {"__name__": "example"}
-        exec(compile(example, "README.md", "exec"), names)
-        # One of them shows a resource alone.
-        loaded = names.get("defs") or dg.Definitions()
-        dg.Definitions.validate_loadable(loaded if isinstance(loaded, dg.Definitions) else loaded.load_fn())
-    assert ["shop"] == [shape.name for shape in store.shapes()]
-
-
-def test_the_readmes_yaml_is_a_pipeline() -> None:
-    (example,) = re.findall(r"```yaml\n.*?attributes:\n(.*?)```", README.read_text(), re.DOTALL)
-    pipeline = RosettaPipelineComponent.resolve_from_yaml(example).pipeline
-    assert [PostgresDestination, SnowflakeDestination] == [type(destination) for destination in pipeline.destinations]

@@ -19,7 +19,6 @@ from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputSource
 from rosetta_dagster.cdc.source.slots import read_slot
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.support.database import Database
 from tests.integration.delivery import test_replication as replication
 from tests.integration.delivery.test_replication import (
     failure,
@@ -30,6 +29,7 @@ from tests.integration.delivery.test_replication import (
     wait_until,
     wait_until_equal,
 )
+from tests.support.database import Database
 
 GOOD, BAD = TableId("public", "good"), TableId("public", "bad")
 

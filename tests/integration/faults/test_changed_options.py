@@ -3,8 +3,8 @@
 import pytest
 
 from rosetta_dagster.cdc.store.database import Store
-from tests.support.database import Database
 from tests.integration.faults.test_supervision import Run, config_server, name, own_store, until
+from tests.support.database import Database
 
 __all__ = ["config_server", "name", "own_store"]
 
