@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
+from rosetta_dagster.cdc.source.connections import TEXT_FORMS
 from rosetta_dagster.cdc.source.debezium.values import CONNECTOR_PROPERTIES
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
 from rosetta_dagster.cdc.table_id import TableId
@@ -54,6 +55,7 @@ def connector_properties(
     publication_name: str,
     tables: Sequence[TableId],
     placeholder: str,
+    options: str = "",
 ) -> dict[str, str]:
     """Debezium's properties for one pipeline; the password is among them, so they are never logged.
 
@@ -75,8 +77,10 @@ def connector_properties(
         "database.user": connection.username,
         "database.password": connection.password.get_secret_value() if connection.password else "",
         "database.sslmode": connection.sslmode,
-        # Text forms must not depend on the defaults of the server, the database or the user.
-        "database.initial.statements": "SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'",
+        # The walsender prints the values; it does not run the statements. The driver itself sets DateStyle, and TimeZone
+        # to Java's own.
+        "database.options": options,
+        "database.initial.statements": TEXT_FORMS,
     }
 
 

@@ -21,7 +21,7 @@ from psycopg import sql
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import RosettaError, StreamEnded
-from rosetta_dagster.cdc.source.connections import source_errors
+from rosetta_dagster.cdc.source.connections import connect_for_replication, source_errors
 from rosetta_dagster.cdc.source.pgoutput.protocol import KEEPALIVE, read_keepalive, status_update
 
 #: Messages are handed over in lists of at most so many bytes, and so many lists may wait.
@@ -37,12 +37,6 @@ START_TIMEOUT = 60.0
 #: How often a full queue looks whether the stream is being closed, in seconds.
 _HANDOVER_POLL: Final = 0.2
 
-#: Text forms must not depend on the defaults of the server, the database or the user.
-_OPTIONS: Final = (
-    "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c lc_monetary=C -c extra_float_digits=1"
-    " -c bytea_output=hex -c search_path= -c statement_timeout=0"
-)
-
 
 class Walsender:
     """An open stream of the slot's messages."""
@@ -50,10 +44,7 @@ class Walsender:
     def __init__(self, connection: PostgresConnection, slot_name: str, publication_name: str) -> None:
         self._source = connection
         with source_errors(connection):
-            self._connection = psycopg.connect(
-                connection.conninfo(application_name=f"rosetta {slot_name}", replication="database", options=_OPTIONS),
-                autocommit=True,
-            )
+            self._connection = connect_for_replication(connection, application_name=f"rosetta {slot_name}")
             with ExitStack() as unless_started:
                 unless_started.callback(self._connection.close)
                 _start(self._connection, slot_name, publication_name)
