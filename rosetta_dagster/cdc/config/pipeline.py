@@ -1,10 +1,12 @@
 """What a pipeline is told to do: the rows of the configuration database as checked values, with secrets typed as secrets."""
 
 import hashlib
+import os
 import re
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -59,6 +61,29 @@ class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+#: The kinds of authentication that `require_auth` names.
+_AUTH = "password|md5|gss|sspi|scram-sha-256|oauth|none"
+
+#: The version of libpq from which on it knows `require_auth`.
+_REQUIRE_AUTH_VERSION = 160_000
+
+
+def default_require_auth(*, has_password: bool) -> str:
+    """Return the kinds of authentication by which no server is sent a password in clear.
+
+    With a password the server has to prove that it knows it, too. Without one nothing secret is sent; a password of
+    `PGPASSWORD` or a password file is sent by SCRAM only.
+    """
+    return "scram-sha-256" if has_password else "scram-sha-256,gss,sspi,none"
+
+
+def required_auth(require_auth: str | None, *, has_password: bool) -> dict[str, str]:
+    """Return the parameter of a connection string; `PGREQUIREAUTH` is the default of a deployment, as libpq reads it."""
+    if pq.version() < _REQUIRE_AUTH_VERSION or (require_auth is None and "PGREQUIREAUTH" in os.environ):
+        return {}
+    return {"require_auth": require_auth or default_require_auth(has_password=has_password)}
+
+
 class PostgresConnection(_Config):
     """Where a PostgreSQL database is and who connects to it."""
 
@@ -68,6 +93,8 @@ class PostgresConnection(_Config):
     username: str = Field(min_length=1)
     password: SecretStr | None = None
     sslmode: str = Field(default="prefer", pattern="^(disable|allow|prefer|require|verify-ca|verify-full)$")
+    #: How the server may ask who connects, as libpq's `require_auth`; None: `default_require_auth`.
+    require_auth: str | None = Field(default=None, pattern=f"^!?({_AUTH})(,!?({_AUTH}))*$")
 
     def conninfo(self, **more: str | int) -> str:
         """Connection string of libpq; it holds the password. A peer that is silently gone is noticed in half a minute."""
@@ -77,6 +104,7 @@ class PostgresConnection(_Config):
             "dbname": self.database,
             "user": self.username,
             "sslmode": self.sslmode,
+            **required_auth(self.require_auth, has_password=self.password is not None),
             "client_encoding": "UTF8",
             "connect_timeout": CONNECT_TIMEOUT,
             "keepalives_idle": 10,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from rosetta_dagster.cdc.config.pipeline import PostgresConnection
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection, required_auth
 from rosetta_dagster.cdc.source.connections import TEXT_FORMS
 from rosetta_dagster.cdc.source.debezium.values import CONNECTOR_PROPERTIES
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
@@ -77,11 +77,18 @@ def connector_properties(
         "database.user": connection.username,
         "database.password": connection.password.get_secret_value() if connection.password else "",
         "database.sslmode": connection.sslmode,
+        **_required_auth(connection),
         # The walsender prints the values; it does not run the statements. The driver itself sets DateStyle, and TimeZone
         # to Java's own.
         "database.options": options,
         "database.initial.statements": TEXT_FORMS,
     }
+
+
+def _required_auth(connection: PostgresConnection) -> dict[str, str]:
+    """The JDBC driver knows the parameter by the same values as libpq."""
+    required = required_auth(connection.require_auth, has_password=connection.password is not None)
+    return {"driver.requireAuth": value for value in required.values()}
 
 
 def _pattern(table: TableId) -> str:
