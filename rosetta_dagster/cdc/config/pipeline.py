@@ -5,10 +5,12 @@ database, a field in Python and in YAML, an option of the command line, and a fi
 """
 
 import hashlib
+import os
 import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
+from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -91,6 +93,28 @@ Sslmode: TypeAlias = Literal["disable", "allow", "prefer", "require", "verify-ca
 #: Where and as whom to connect may be shown to everybody.
 _PLACE = SHOWN
 
+#: The kinds of authentication that `require_auth` names.
+_AUTH = "password|md5|gss|sspi|scram-sha-256|oauth|none"
+
+#: The version of libpq from which on it knows `require_auth`.
+_REQUIRE_AUTH_VERSION = 160_000
+
+
+def default_require_auth(*, has_password: bool) -> str:
+    """Return the kinds of authentication by which no server is sent a password in clear.
+
+    With a password the server has to prove that it knows it, too. Without one nothing secret is sent; a password of
+    `PGPASSWORD` or a password file is sent by SCRAM only.
+    """
+    return "scram-sha-256" if has_password else "scram-sha-256,gss,sspi,none"
+
+
+def required_auth(require_auth: str | None, *, has_password: bool) -> dict[str, str]:
+    """Return the parameter of a connection string; `PGREQUIREAUTH` is the default of a deployment, as libpq reads it."""
+    if pq.version() < _REQUIRE_AUTH_VERSION or (require_auth is None and "PGREQUIREAUTH" in os.environ):
+        return {}
+    return {"require_auth": require_auth or default_require_auth(has_password=has_password)}
+
 
 class PostgresConnection(_Config):
     """Where a PostgreSQL database is and who connects to it."""
@@ -105,6 +129,12 @@ class PostgresConnection(_Config):
         default=None, description="Password of the role."
     )
     sslmode: Annotated[Sslmode, _PLACE, Column("pg_sslmode")] = Field(default="prefer", description="TLS mode of libpq.")
+    require_auth: Annotated[str | None, _PLACE, Column("pg_require_auth")] = Field(
+        default=None,
+        pattern=f"^!?({_AUTH})(,!?({_AUTH}))*$",
+        description="Kinds of authentication that the server may ask for, as libpq's require_auth. By default SCRAM: no "
+        "server is sent a password in clear.",
+    )
 
     def conninfo(self, **more: str | int) -> str:
         """Return libpq's connection string, password included. A silent peer is noticed within half a minute."""
@@ -114,6 +144,7 @@ class PostgresConnection(_Config):
             "dbname": self.database,
             "user": self.username,
             "sslmode": self.sslmode,
+            **required_auth(self.require_auth, has_password=self.password is not None),
             "client_encoding": "UTF8",
             "connect_timeout": CONNECT_TIMEOUT,
             "keepalives_idle": 10,

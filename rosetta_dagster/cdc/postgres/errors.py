@@ -7,50 +7,66 @@ value, so it is left out.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import psycopg
-from psycopg.rows import TupleRow
 
-from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError, TerminalError, TransientError
-from rosetta_dagster.cdc.postgres.watched_connection import PatientConnection
-
-#: SQLSTATE classes and codes that time mends. https://www.postgresql.org/docs/current/errcodes-appendix.html
-_TRANSIENT = (
-    "08",  # connection
-    "40",  # deadlock, serialization
-    "53",  # too many connections, disk or memory full
-    "57P",  # shutdown, crash, starting up
-    "57014",  # canceled, by a timeout or an administrator
-    "55P03",  # lock not available
-    "55006",  # object in use
-    "25006",  # read-only: a failover is going on
-    "58",  # system error of the server's machine
+from rosetta_dagster.cdc.postgres.remedies import (
+    BYPASS_POOLER,
+    is_transient,
+    may_quote_values,
+    remedy_of,
+    transient_remedy_of,
 )
 
-#: What libpq says when the row is wrong. A refused connection brings no SQLSTATE, only text.
-_WRONG_ROW = (
+_TRIED_AGAIN: Final = "It is tried again by itself."
+
+_REPLICATION_REFUSED: Final = (
+    f"A connection pooler or a proxy, which cannot pass replication on, stands before the server. {BYPASS_POOLER}"
+)
+
+_REQUIRE_AUTH: Final = (
+    "The server asks for another kind of authentication than require_auth allows, and was sent no password. Give the role a "
+    "password of the kind scram-sha-256; or set require_auth to what the server asks for: 'none' where it asks for nothing, "
+    "'password' (in clear) only with sslmode 'verify-full'."
+)
+
+#: What libpq, a server or a pooler says of a refused connection when the row is wrong. It brings no SQLSTATE, only text.
+_WRONG_ROW: Final = (
+    ("startup parameter", _REPLICATION_REFUSED),
+    ("RDS Proxy", _REPLICATION_REFUSED),
+    ("authentication method requirement", _REQUIRE_AUTH),
     ("password authentication failed", "Correct the user name or the password."),
     ("no password supplied", "Add a password to the row."),
     ("authentication failed", "Correct the user name or the password."),
+    ("no such user", "Correct the user name, or add the user to the pooler."),
+    ("no such database", "Correct the database, or add it to the pooler."),
     ("no pg_hba.conf entry", "Allow this user and address in the server's pg_hba.conf, or correct the row."),
+    ("pg_hba.conf rejects", "Allow this user and address in the server's pg_hba.conf, or correct the row."),
+    ("certificate", "Correct sslmode, or the certificates of the server."),
+    ("is not currently accepting connections", "Run ALTER DATABASE … ALLOW_CONNECTIONS true, or correct the row."),
     ("does not exist", "Correct the row, or create what is missing."),
     ("is not permitted to log in", "Allow the role to log in: ALTER ROLE … LOGIN."),
+    ("must be superuser or replication role", "Allow the role to replicate: ALTER ROLE … REPLICATION."),
+    ("permission denied to start WAL sender", "Allow the role to replicate: ALTER ROLE … REPLICATION."),
     ("server does not support SSL", "Set sslmode to 'prefer' or 'disable', or enable TLS at the server."),
-    ("certificate", "Correct sslmode, or the certificates of the server."),
     ("permission denied for database", "Grant CONNECT on the database to the user."),
 )
 
-#: Classes whose primary message may quote a value of a row.
-_QUOTES_VALUES = ("22", "23", "P0")
+#: What they say when time mends it.
+_BUSY: Final = (
+    (
+        ("too many c", "connection slots", "no more connections allowed", "max_client_conn"),
+        "Raise max_connections, or the CONNECTION LIMIT of the role or database, or end idle sessions.",
+    ),
+    (("starting up", "shutting down", "recovery mode", "not yet accepting"), "The server is starting or stopping."),
+    (("query_wait_timeout", "server_login_retry", "server login", "pgbouncer cannot connect"),
+     "The connection pooler has no session of the server to give: look at its pool_size and its log."),
+)  # fmt: skip
 
-_REMEDIES = {
-    "42501": "Grant the privilege to the user of this connection.",
-    "23502": "Drop the NOT NULL at the destination, or correct the rows at the source.",
-    "23505": "Drop the extra unique index at the destination, or the row that stands in the way.",
-    "23503": "Drop the foreign key at the destination: tables are written one after the other.",
-    "22": "Compare the column's type at the source and at the destination.",
-}
+#: SQLSTATEs whose detail lists other objects, such as the view that depends on a column.
+_DETAIL_LISTS_OBJECTS: Final = ("0A000", "2BP01", "55")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +82,11 @@ class Translation:
     #: Further SQLSTATEs that time mends here.
     passing: tuple[str, ...] = ()
 
+    @property
+    def subject(self) -> str:
+        """The server as the first words of a sentence."""
+        return self.who[:1].upper() + self.who[1:]
+
 
 @contextmanager
 def translated(translation: Translation) -> Iterator[None]:
@@ -76,65 +97,60 @@ def translated(translation: Translation) -> Iterator[None]:
         raise translate(error, translation) from None
 
 
-def connect(
-    config: PostgresConnection,
-    translation: Translation,
-    *,
-    application_name: str = "rosetta",
-    is_unwanted: Callable[[], bool] = bool,
-) -> "psycopg.Connection[TupleRow]":
-    """A connection in autocommit mode, whose statements are canceled when they are not wanted any more.
-
-    `ConfigurationError` when the row is wrong.
-    """
-    with translated(translation):
-        connection = PatientConnection.open(config.conninfo(application_name=application_name))
-        connection.is_unwanted = is_unwanted
-        return connection
-
-
 def translate(error: psycopg.Error, translation: Translation) -> RosettaError:
-    """The error of ours that an error of psycopg stands for."""
-    if error.sqlstate is None:
+    """Return the error of ours that an error of psycopg stands for."""
+    sqlstate = error.sqlstate
+    if sqlstate is None:
         return _of_the_connection(error, translation)
-    if error.sqlstate.startswith("28") or error.sqlstate == "3D000":
+    if sqlstate.startswith("28") or sqlstate == "3D000":
         return ConfigurationError(
-            f"{_sentence(translation.who)} refuses the connection: {_said(error, translation)}.", "Correct the row."
+            f"{translation.subject} refuses the connection: {_said(error, translation)}.", remedy_of(sqlstate)
         )
-    if error.sqlstate.startswith((*_TRANSIENT, *translation.passing)):
+    if is_transient(sqlstate) or sqlstate.startswith(translation.passing):
         return translation.unavailable(
-            f"{_sentence(translation.who)} cannot go on: {_said(error, translation)}.", "The run restarts by itself."
+            f"{translation.subject} cannot go on: {_said(error, translation)}.", transient_remedy_of(sqlstate)
         )
     return translation.rejected(
-        f"{_sentence(translation.who)} refuses: {_said(error, translation)}.", _remedy(error.sqlstate)
+        f"{translation.subject} refuses: {_said(error, translation)}.", remedy_of(sqlstate, error.diag.source_function)
     )
 
 
 def is_passing(error: psycopg.Error) -> bool:
-    """Whether it tells of the server or the connection, and nothing of what the statement asked for."""
-    return error.sqlstate is None or error.sqlstate.startswith(_TRANSIENT)
+    """Whether the error is about the server or the connection, not about what the statement asked for."""
+    return error.sqlstate is None or is_transient(error.sqlstate)
 
 
 def _of_the_connection(error: psycopg.Error, translation: Translation) -> RosettaError:
     reason = _last_line(str(error))
-    # The base class itself is how psycopg calls what libpq says of a connection that broke under a command.
+    # The base class itself is what psycopg raises for a connection that broke under a command.
     if not isinstance(error, psycopg.OperationalError) and type(error) is not psycopg.DatabaseError:
-        return translation.rejected(f"{_sentence(translation.who)} answers with what is not understood: {reason}.", "")
+        return translation.rejected(
+            f"{translation.subject} answers with what is not understood: {reason}.",
+            "Make sure that host and port are those of a PostgreSQL server.",
+        )
     for text, remedy in _WRONG_ROW:
         if text in reason:
-            return ConfigurationError(f"{_sentence(translation.who)} refuses the connection: {reason}.", remedy)
-    return translation.unavailable(
-        f"{_sentence(translation.who)} cannot be reached: {reason}.",
-        "Check host, port and network; it is tried again by itself.",
-    )
+            return ConfigurationError(f"{translation.subject} refuses the connection: {reason}.", remedy)
+    remedy = next((told for texts, told in _BUSY if any(text in reason for text in texts)), "Check host, port and network.")
+    return translation.unavailable(f"{translation.subject} cannot be reached: {reason}.", f"{remedy} {_TRIED_AGAIN}")
 
 
 def _said(error: psycopg.Error, translation: Translation) -> str:
-    diagnosis = error.diag
-    condition = type(error).__name__
-    if not (error.sqlstate or "").startswith(_QUOTES_VALUES) and diagnosis.message_primary:
-        return f"{diagnosis.message_primary} ({error.sqlstate})"
-    places = [
+    """What the server says, without a value of a row."""
+    diagnosis, sqlstate = error.diag, error.sqlstate or ""
+    is_quoting = may_quote_values(sqlstate, source_function=diagnosis.source_function, context=diagnosis.context)
+    if is_quoting or not diagnosis.message_primary:
+        places = _places(diagnosis)
+        where = f" at {', '.join(places)}" if places else _copied_place(error, translation)
+        return f"{type(error).__name__} ({sqlstate}){where}"
+    detail = diagnosis.message_detail if sqlstate.startswith(_DETAIL_LISTS_OBJECTS) else None
+    told = f"{diagnosis.message_primary}: {detail.rstrip('.')}" if detail else diagnosis.message_primary
+    return f"{_on_one_line(told)} ({sqlstate})"
+
+
+def _places(diagnosis: psycopg.errors.Diagnostic) -> list[str]:
+    """The objects that the server names, each with what it is."""
+    return [
         f"{kind} {name}"
         for kind, name in (
             ("table", diagnosis.table_name),
@@ -144,7 +160,6 @@ def _said(error: psycopg.Error, translation: Translation) -> str:
         )
         if name
     ]
-    return f"{condition} ({error.sqlstate})" + (f" at {', '.join(places)}" if places else _copied_place(error, translation))
 
 
 def _copied_place(error: psycopg.Error, translation: Translation) -> str:
@@ -156,10 +171,6 @@ def _copied_place(error: psycopg.Error, translation: Translation) -> str:
     return f" at {translation.named(place)}" if separator else ""
 
 
-def _remedy(sqlstate: str) -> str:
-    return _REMEDIES.get(sqlstate) or _REMEDIES.get(sqlstate[:2]) or "Look up the SQLSTATE in PostgreSQL's manual."
-
-
 def _last_line(text: str) -> str:
     """The server's own words; libpq puts a line for each address before them, and a guess at the cause behind them."""
     told = text.partition("This probably means")[0]
@@ -167,5 +178,5 @@ def _last_line(text: str) -> str:
     return (lines[-1] if lines else "no reason given").removeprefix("FATAL:").strip().rstrip(".")
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())

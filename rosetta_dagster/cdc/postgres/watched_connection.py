@@ -1,9 +1,9 @@
 """Decides how long the answer of a PostgreSQL server is waited for: as long as the server is seen to be at work on it.
 
-TCP tells only of the next machine. Behind a proxy, a firewall or a server that stands still, a connection stays open and
-nothing comes, for ever. So whoever has waited for a while asks, over a second connection, what the server does for the
-first one. While it works, or waits for a lock, it is waited for. When it cannot be asked, has nothing to do, or waits for
-us, then bytes got lost, and the connection is given up.
+TCP reports only that the next machine is gone. Behind a proxy, a firewall or a server that stands still, a connection stays
+open and nothing comes, for ever. So after a while the server is asked, over a second connection, what it does for the first
+one. While it works, or waits for a lock, the connection is waited for. When it cannot be asked, is idle, or waits for us,
+then bytes got lost, and the connection is given up.
 """
 
 import time
@@ -31,35 +31,39 @@ SELECT FROM pg_stat_activity WHERE pid = %s AND state NOT LIKE 'idle%%' AND wait
 RV = TypeVar("RV")
 
 
-class PatientConnection(psycopg.Connection[TupleRow]):
-    """A connection that is given up when nothing comes although the server has nothing to do for it.
+class WatchedConnection(psycopg.Connection[TupleRow]):
+    """A connection that raises `OperationalError`, and is broken, when nothing comes while the server is idle.
 
-    `OperationalError` then; the connection counts as broken. A statement that is not wanted any more is canceled.
+    A statement is canceled once `is_unwanted()` returns true.
     """
 
-    #: The server's process; None until it is known, and every wait is limited.
-    _backend_pid: int | None = None
+    #: The server's process; None until it is known: every wait is limited until then.
+    backend_pid: int | None = None
 
-    #: Whether what is being waited for is not wanted any more: then the server is asked to cancel it.
     is_unwanted: Callable[[], bool] = bool
 
     @classmethod
     def open(cls, conninfo: str, cursor_factory: type[psycopg.Cursor[TupleRow]] = psycopg.Cursor) -> Self:
-        """Connect, in autocommit mode, and learn which process serves the connection: a pooler tells another one."""
+        """Connect, in autocommit mode, and ask which process serves the connection: a pooler reports another one."""
         connection = cls.connect(conninfo, autocommit=True, cursor_factory=cursor_factory)
         with ExitStack() as unless_open:
             unless_open.callback(connection.close)
             row = connection.execute("SELECT pg_backend_pid()").fetchone()
             unless_open.pop_all()
         assert row is not None, "the function returns one row"
-        connection._backend_pid = int(row[0])  # noqa: SLF001 - our own
+        connection.backend_pid = int(row[0])
         return connection
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler stands between: it invents a process of its own for its clients."""
+        return self.backend_pid != self.pgconn.backend_pid
 
     def wait(self, gen: PQGen[RV], *arguments: Any, **more: Any) -> RV:
         return super().wait(self._watched(gen), *arguments, **more)
 
     def _watched(self, gen: PQGen[RV]) -> Generator[Wait, Ready | int, RV]:
-        """The same, with an eye on how long nothing has come."""
+        """Run the generator, and act on how long nothing has come."""
         try:
             wanted = next(gen)
             heard_at, canceled_at = time.monotonic(), None
@@ -82,16 +86,16 @@ class PatientConnection(psycopg.Connection[TupleRow]):
             return result
 
     def _ask(self) -> None:
-        """Whether to wait on: when not, the connection is broken and the error says so."""
+        """Give the connection up unless the server is at work for it."""
         try:
-            is_served = self._backend_pid is not None and self._is_served()
+            is_served = self.backend_pid is not None and self._is_served()
         except psycopg.Error:
             is_served = False
         if not is_served:
             self._give_up(f"no answer came for {ANSWER_TIMEOUT:.0f} seconds, and none is being worked on")
 
     def _give_up(self, why: str) -> NoReturn:
-        # Not `close`: whoever owns the connection does that, and finds it broken.
+        # Not `close`: the owner of the connection does that, and finds it broken.
         self.pgconn.finish()
         raise psycopg.OperationalError(why)
 
@@ -99,5 +103,5 @@ class PatientConnection(psycopg.Connection[TupleRow]):
         conninfo = psycopg.conninfo.make_conninfo(
             self.info.dsn, password=self.info.password, connect_timeout=ASK_TIMEOUT, replication="false"
         )
-        with PatientConnection.connect(conninfo, autocommit=True) as second:
-            return second.execute(_IS_AT_WORK, [self._backend_pid]).fetchone() is not None
+        with WatchedConnection.connect(conninfo, autocommit=True) as second:
+            return second.execute(_IS_AT_WORK, [self.backend_pid]).fetchone() is not None

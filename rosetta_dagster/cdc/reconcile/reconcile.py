@@ -15,7 +15,8 @@ from rosetta_dagster.cdc.errors import (
     RosettaError,
     StreamStalled,
 )
-from rosetta_dagster.cdc.postgres.errors import Translation, connect, translated
+from rosetta_dagster.cdc.postgres.connections import connect
+from rosetta_dagster.cdc.postgres.errors import Translation, translated
 from rosetta_dagster.cdc.reconcile.comparison import Comparison, Difference, compare
 from rosetta_dagster.cdc.reconcile.progress import wait_until_caught_up
 from rosetta_dagster.cdc.reconcile.repair import repair

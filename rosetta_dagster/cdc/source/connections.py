@@ -3,45 +3,78 @@
 from contextlib import AbstractContextManager, ExitStack
 
 import psycopg
-from psycopg.rows import TupleRow
 
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import ConfigurationError, SourceUnavailable
 from rosetta_dagster.cdc.postgres import errors as postgres_errors
-from rosetta_dagster.cdc.postgres.watched_connection import PatientConnection
+from rosetta_dagster.cdc.postgres.connections import applicable, open_with_settings
+from rosetta_dagster.cdc.postgres.remedies import BYPASS_POOLER
+from rosetta_dagster.cdc.postgres.session import (
+    SESSION_SETTINGS,
+    STARTUP_SETTINGS,
+    WALSENDER_SETTINGS,
+    session_sql,
+    startup_options,
+)
+from rosetta_dagster.cdc.postgres.watched_connection import WatchedConnection
 
-#: Text forms must not depend on the defaults of the server, the database or the user. With an empty search path the
-#: catalog prints every name in full.
-TEXT_FORMS = """
-SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET lc_monetary = 'C';
-SET extra_float_digits = 1; SET bytea_output = 'hex'; SET search_path = ''; SET statement_timeout = 0;
-"""
+#: The settings with which values and names are printed as they are replicated.
+TEXT_FORMS = session_sql()
 
-#: What PostgreSQL finds wrong within itself, as when decoding cannot map a file to its table: a new session begins anew.
+#: What PostgreSQL finds wrong within itself, as when decoding cannot map a file to its table: a new session starts afresh.
 _INTERNAL_ERROR = ("XX000",)
 
 
-def connect(connection: PostgresConnection) -> "psycopg.Connection[TupleRow]":
-    """A connection in autocommit mode that prints values and names as they are replicated."""
-    with source_errors(connection):
-        opened = postgres_errors.connect(connection, _translation(connection))
-        with ExitStack() as unless_open:
-            unless_open.callback(opened.close)
-            opened.execute(TEXT_FORMS)
-            unless_open.pop_all()
+def connect(connection: PostgresConnection) -> WatchedConnection:
+    """Open a connection in autocommit mode that prints values and names as they are replicated."""
+    translation = _translation(connection)
+    with source_errors(connection), ExitStack() as unless_open:
+        opened = open_with_settings(connection.conninfo(application_name="rosetta"), translation)
+        unless_open.callback(opened.close)
+        if opened.is_pooled:
+            # So that it is told before anything is copied.
+            connect_for_replication(connection).close()
+        unless_open.pop_all()
     return opened
 
 
-def connect_for_replication(connection: PostgresConnection) -> PatientConnection:
-    """A connection that understands replication commands. Each of its queries is sent as it is, without parameters."""
-    with source_errors(connection):
-        conninfo = connection.conninfo(application_name="rosetta", replication="database")
-        return PatientConnection.open(conninfo, psycopg.ClientCursor)
+def connect_for_replication(connection: PostgresConnection, *, application_name: str = "rosetta") -> WatchedConnection:
+    """Open a connection that understands replication commands. Each of its queries is sent as it is, without parameters."""
+    translation = _translation(connection)
+    with source_errors(connection), ExitStack() as unless_open:
+        opened = open_with_settings(
+            connection.conninfo(application_name=application_name, replication="database"),
+            translation,
+            (*SESSION_SETTINGS, *WALSENDER_SETTINGS),
+            cursor_factory=psycopg.ClientCursor,
+        )
+        unless_open.callback(opened.close)
+        _refuse_what_does_not_replicate(opened, translation)
+        unless_open.pop_all()
+    return opened
+
+
+def walsender_options(connection: PostgresConnection) -> str:
+    """Return the startup options of a walsender that a driver opens itself; none where a pooler would refuse them."""
+    with source_errors(connection), connect(connection) as session:
+        return "" if session.is_pooled else startup_options(applicable(session, STARTUP_SETTINGS))
 
 
 def source_errors(connection: PostgresConnection) -> AbstractContextManager[None]:
     """Turn psycopg's errors within into ours."""
     return postgres_errors.translated(_translation(connection))
+
+
+def _refuse_what_does_not_replicate(opened: WatchedConnection, translation: postgres_errors.Translation) -> None:
+    """A pooler that ignores what it does not know opens an ordinary session, in which replication commands are no SQL."""
+    try:
+        opened.execute("IDENTIFY_SYSTEM")
+    except psycopg.errors.SyntaxError:
+        raise ConfigurationError(
+            f"{translation.subject} does not replicate: a connection pooler or a proxy that cannot pass replication on "
+            "stands before it.",
+            BYPASS_POOLER,
+        ) from None
 
 
 def _translation(connection: PostgresConnection) -> postgres_errors.Translation:

@@ -11,7 +11,7 @@ from psycopg import sql
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import SlotInvalid, SourceUnavailable
-from rosetta_dagster.cdc.postgres.watched_connection import PatientConnection
+from rosetta_dagster.cdc.postgres.watched_connection import WatchedConnection
 from rosetta_dagster.cdc.source.connections import connect_for_replication, source_errors
 
 #: How long the walsender of a run that was killed may take to notice, in seconds.
@@ -161,12 +161,12 @@ def exported_snapshot(
             unless_done.pop_all()
 
 
-def _drop_unless_needed(replication: PatientConnection, name: str, *, is_needed: Callable[[], bool]) -> None:
+def _drop_unless_needed(replication: WatchedConnection, name: str, *, is_needed: Callable[[], bool]) -> None:
     if not is_needed():
         replication.execute(sql.SQL("DROP_REPLICATION_SLOT {}").format(sql.Identifier(name)))
 
 
-def _created(replication: PatientConnection, command: sql.Composed, stopped: Callable[[], bool]) -> ConsistentPoint:
+def _created(replication: WatchedConnection, command: sql.Composed, stopped: Callable[[], bool]) -> ConsistentPoint:
     replication.is_unwanted = stopped
     try:
         row = replication.execute(command).fetchone()

@@ -28,8 +28,8 @@ from rosetta_dagster.cdc.config.pipeline import (
 )
 from rosetta_dagster.cdc.destination.registry import all_secret_names, kinds
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
+from rosetta_dagster.cdc.postgres.connections import open_session
 from rosetta_dagster.cdc.postgres.errors import translated
-from rosetta_dagster.cdc.postgres.watched_connection import PatientConnection
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.connection import TRANSLATION, conninfo
@@ -348,8 +348,7 @@ class Store:
             return connection.execute(query, parameters).rowcount
 
     def _connect(self) -> "psycopg.Connection[Any]":
-        with translated(TRANSLATION):
-            return PatientConnection.open(conninfo(self._database_url))
+        return open_session(conninfo(self._database_url), TRANSLATION)
 
 
 def _shape(row: Sequence[Any]) -> PipelineShape:

@@ -106,20 +106,6 @@ def test_a_destination_whose_disk_is_full_ends_the_run_and_the_next_one_continue
         assert_continues(config, source, destination)
 
 
-def test_a_destination_that_is_read_only_ends_the_run_and_the_next_one_continues(
-    engine: Engine, source: Database, destination: Database
-) -> None:
-    config = pipeline(engine, source, [destination], *TABLES)
-    worker = streaming(config, source, destination)
-    name = destination.connection.database
-    destination.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    assert worker.stop(20)
-    source.run(*changes(3))
-    assert_ends_unconfirmed(started(config), config, source, DestinationUnavailable, "read-only")
-    destination.run("SET default_transaction_read_only = off", f"ALTER DATABASE {name} RESET default_transaction_read_only")
-    assert_continues(config, source, destination)
-
-
 def test_a_table_that_may_not_be_written_is_told_with_the_remedy(
     engine: Engine, source: Database, destination: Database
 ) -> None:

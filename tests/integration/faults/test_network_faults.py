@@ -19,7 +19,7 @@ from rosetta_dagster.cdc.errors import (
     StreamStalled,
     TransientError,
 )
-from rosetta_dagster.cdc.postgres import watched_connection as patience
+from rosetta_dagster.cdc.postgres import watched_connection
 from rosetta_dagster.cdc.run import supervision
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source import heartbeat
@@ -65,8 +65,8 @@ def in_haste() -> Iterator[None]:
         patched.setattr(heartbeat, "BEAT_INTERVAL", 0.5)
         patched.setattr(heartbeat, "STALL_TIMEOUT", 1.5)
         patched.setattr(config_module, "CONNECT_TIMEOUT", 2)
-        patched.setattr(patience, "ANSWER_TIMEOUT", 1.0)
-        patched.setattr(patience, "ASK_TIMEOUT", 2)
+        patched.setattr(watched_connection, "ANSWER_TIMEOUT", 1.0)
+        patched.setattr(watched_connection, "ASK_TIMEOUT", 2)
         yield
 
 
@@ -149,7 +149,7 @@ def test_a_server_that_is_at_work_is_waited_for(
         blocker.execute("LOCK TABLE items IN SHARE MODE")
         source.run(*changes(3))
         eventually(lambda: is_held(destination))
-        assert not worker.wait(4 * patience.ANSWER_TIMEOUT)
+        assert not worker.wait(4 * watched_connection.ANSWER_TIMEOUT)
     wait_until_equal(worker, source, destination, *TABLES)
     assert worker.stop(20)
     assert worker.wait(0)

@@ -301,7 +301,7 @@ def test_a_slot_named_like_the_one_that_another_pipeline_gets_by_default_is_refu
         ("SELECT * FROM nowhere", ConfigurationError, 'relation "nowhere" does not exist (42P01)'),
         ("SELECT pg_terminate_backend(pg_backend_pid())", SourceUnavailable, "administrator command"),
         ("SET statement_timeout = 1; SELECT pg_sleep(10)", SourceUnavailable, "statement timeout (57014)"),
-        ("BEGIN READ ONLY; CREATE TABLE a ()", SourceUnavailable, "read-only transaction (25006)"),
+        ("BEGIN READ ONLY; CREATE TABLE a ()", ConfigurationError, "read-only transaction (25006)"),
         ("SELECT 'the value'::integer", ConfigurationError, "InvalidTextRepresentation (22P02)"),
         ("DO $$ BEGIN RAISE 'the value'; END $$", ConfigurationError, "RaiseException (P0001)"),
         ("CREATE TABLE t (c integer NOT NULL); INSERT INTO t VALUES (NULL)", ConfigurationError, "table t, column c"),

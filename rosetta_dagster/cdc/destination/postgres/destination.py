@@ -19,7 +19,8 @@ from rosetta_dagster.cdc.destination.postgres.merge import Merger
 from rosetta_dagster.cdc.destination.postgres.state import StreamState, add_range, forget_copies, forget_stream, set_aside
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable, breaking
-from rosetta_dagster.cdc.postgres.errors import Translation, connect, translated
+from rosetta_dagster.cdc.postgres.connections import connect, try_to_set
+from rosetta_dagster.cdc.postgres.errors import Translation, translated
 from rosetta_dagster.cdc.table_id import TableId
 
 #: Name of the temporary table that a loader's rows pass when they may replace others.
@@ -232,7 +233,8 @@ class PostgresDestination:
         )
         with ExitStack() as unless_open:
             unless_open.callback(connection.close)
-            connection.execute(SESSION)
+            for name, value in MEMORY.items():
+                try_to_set(connection, name, value)
             unless_open.pop_all()
         return connection
 
@@ -250,10 +252,5 @@ class PostgresDestination:
             connection.execute(state_sql.END_LEFTOVERS, [self._session_name])
 
 
-#: Text forms must be read as they were written at the source, whatever this server's defaults are. A batch is staged and
-#: sorted in memory; both are taken only as far as a batch needs them.
-SESSION = """
-SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET lc_monetary = 'C';
-SET extra_float_digits = 1; SET xmloption = 'content'; SET client_min_messages = 'warning';
-SET temp_buffers = '64MB'; SET work_mem = '64MB'; SET standard_conforming_strings = on;
-"""
+#: A batch is staged and sorted in memory; both are taken only as far as a batch needs them.
+MEMORY = {"temp_buffers": "64MB", "work_mem": "64MB"}

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from rosetta_dagster.cdc.config.pipeline import PostgresConnection
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection, required_auth
 from rosetta_dagster.cdc.errors import ConfigurationError
+from rosetta_dagster.cdc.source.connections import TEXT_FORMS
 from rosetta_dagster.cdc.source.debezium.values import CONNECTOR_PROPERTIES
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
 from rosetta_dagster.cdc.table_id import TableId
@@ -89,6 +90,7 @@ def connector_properties(
     publication_name: str,
     tables: Sequence[TableId],
     placeholder: str,
+    options: str = "",
 ) -> dict[str, str]:
     """Return Debezium's properties for one pipeline. They include the password, so they must not be logged.
 
@@ -110,9 +112,18 @@ def connector_properties(
         "database.user": connection.username,
         "database.password": connection.password.get_secret_value() if connection.password else "",
         "database.sslmode": connection.sslmode,
-        # The text form of values must not depend on settings of the server, the database or the role.
-        "database.initial.statements": "SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'",
+        **_required_auth(connection),
+        # The walsender prints the values; it does not run the statements. The driver itself sets DateStyle, and TimeZone
+        # to Java's own.
+        "database.options": options,
+        "database.initial.statements": TEXT_FORMS,
     }
+
+
+def _required_auth(connection: PostgresConnection) -> dict[str, str]:
+    """The JDBC driver knows the parameter by the same values as libpq."""
+    required = required_auth(connection.require_auth, has_password=connection.password is not None)
+    return {"driver.requireAuth": value for value in required.values()}
 
 
 def _pattern(table: TableId) -> str:

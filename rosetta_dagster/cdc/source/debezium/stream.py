@@ -14,6 +14,7 @@ from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
 from rosetta_dagster.cdc.source.base import Delivery
+from rosetta_dagster.cdc.source.connections import walsender_options
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas
 from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
@@ -91,6 +92,7 @@ class DebeziumSource:
             publication_name=self.publication_name,
             tables=tuple(self.schemas),
             placeholder=placeholder,
+            options=walsender_options(self.connection),
         )
         decoder = Decoder(self.schemas, self.held_schemas, self.read_schemas, placeholder)
         reader = Reader(decoder, TransactionLsns(self.confirmed_flush_lsn, watermarks), self.confirmed_flush_lsn)

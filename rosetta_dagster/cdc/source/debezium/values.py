@@ -40,9 +40,6 @@ CONNECTOR_PROPERTIES: Mapping[str, str] = {
     "interval.handling.mode": "string",
     # The other mode fails on a NULL in the value.
     "hstore.handling.mode": "map",
-    # For the walsender, which prints the values: `database.initial.statements` does not run there. The driver itself sets
-    # DateStyle, and sets TimeZone to Java's.
-    "database.options": "-c IntervalStyle=postgres -c bytea_output=hex -c lc_monetary=C -c extra_float_digits=1",
 }
 
 _REMEDY: Final = "Set pipelines.engine to PGOUTPUT, or leave the column's table out."

@@ -22,7 +22,7 @@ from psycopg import sql
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import RosettaError, StreamEnded
-from rosetta_dagster.cdc.source.connections import source_errors
+from rosetta_dagster.cdc.source.connections import connect_for_replication, source_errors
 from rosetta_dagster.cdc.source.encoding import UNCHECKED
 from rosetta_dagster.cdc.source.pgoutput.protocol import KEEPALIVE, read_keepalive, status_update
 
@@ -39,12 +39,6 @@ START_TIMEOUT = 60.0
 #: Seconds between two checks for the stream being closed while the queue is full.
 _HANDOVER_POLL: Final = 0.2
 
-#: The text form of values must not depend on settings of the server, the database or the role.
-_OPTIONS: Final = (
-    "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c lc_monetary=C -c extra_float_digits=1"
-    " -c bytea_output=hex -c search_path= -c statement_timeout=0"
-)
-
 
 class Walsender:
     """An open stream of a slot's messages."""
@@ -52,10 +46,7 @@ class Walsender:
     def __init__(self, connection: PostgresConnection, slot_name: str, publication_names: Sequence[str]) -> None:
         self._source = connection
         with source_errors(connection):
-            self._connection = psycopg.connect(
-                connection.conninfo(application_name=f"rosetta {slot_name}", replication="database", options=_OPTIONS),
-                autocommit=True,
-            )
+            self._connection = connect_for_replication(connection, application_name=f"rosetta {slot_name}")
             with ExitStack() as unless_started:
                 unless_started.callback(self._connection.close)
                 #: Whether the server checks or converts values, so that all are UTF-8.
