@@ -123,7 +123,7 @@ def connector_properties(
 def _required_auth(connection: PostgresConnection) -> dict[str, str]:
     """The JDBC driver knows the parameter by the same values as libpq."""
     required = required_auth(connection.require_auth, has_password=connection.password is not None)
-    return {"driver.requireAuth": value for value in required.values()}
+    return {"driver.requireAuth": required["require_auth"]} if required else {}
 
 
 def _pattern(table: TableId) -> str:
