@@ -295,7 +295,7 @@ def test_changes_of_other_tables_pass_while_tables_are_copied() -> None:
     copies = ConcurrentCopies()
     copying(copies, threading.Event(), LATE)
     changes: list[Change] = list(delivery_of(1).changes)
-    assert [changes[1]] == copies.divert(changes, None)
+    assert [changes[1]] == copies.divert(changes, Lsn(1), None)
     others = changes[1:]
-    assert others is copies.divert(others, None)
+    assert others is copies.divert(others, Lsn(1), None)
     copies.close()

@@ -83,14 +83,16 @@ def gap(before: Fingerprint, now: Fingerprint, *, follows_oid: bool) -> str | No
     return next((reason for is_so, reason in reasons if is_so), None)
 
 
-def leaf_changes(before: Fingerprint, now: Fingerprint) -> LeafChanges:
-    """Return what happened to the leaf partitions of one table."""
+def leaf_changes(before: Fingerprint, now: Fingerprint, *, keeps_gone: bool = False) -> LeafChanges:
+    """Return what happened to the leaf partitions of one table. `keeps_gone`: partitions that went are of no concern."""
     if not now.is_partitioned:
         return LeafChanges(changed=(), gone=())
     old, new = {leaf.oid: leaf for leaf in before.leaves}, {leaf.oid: leaf for leaf in now.leaves}
     return LeafChanges(
         changed=tuple(leaf for leaf in now.leaves if old.get(leaf.oid) != leaf),
-        gone=tuple(leaf for leaf in before.leaves if leaf.oid not in new or new[leaf.oid].place != leaf.place),
+        gone=()
+        if keeps_gone
+        else tuple(leaf for leaf in before.leaves if leaf.oid not in new or new[leaf.oid].place != leaf.place),
     )
 
 

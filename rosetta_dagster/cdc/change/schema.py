@@ -77,6 +77,11 @@ class TableSchema:
         object.__setattr__(self, "key_indexes", tuple(names.index(name) for name in self.key))
 
     @property
+    def is_partitioned(self) -> bool:
+        """Whether the rows are in partitions, so that the table itself has none."""
+        return self.fingerprint is not None and self.fingerprint.is_partitioned
+
+    @property
     def column_names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
 

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol, TypeAlias
 
 from rosetta_dagster.cdc.change.event import Change
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
 from rosetta_dagster.cdc.copy.snapshot import CopyObserver
@@ -53,6 +54,15 @@ class CopyTarget(Protocol):
     def complete_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
         """Wait until everything that was added is durable, and record that the copy of the table is complete."""
 
+    def begin_partial_copy(self, tables: Collection[TableId]) -> None:
+        """Wait until everything that was added is durable. Rows of these tables are replaced from now on."""
+
+    def complete_partial_copy(self, table: TableSchema) -> None:
+        """Wait until everything that was added is durable, and record what the table's rows stand for now."""
+
+    def wait_until_room(self) -> None:
+        """Wait until the next batch can take more changes."""
+
 
 class _Start(NamedTuple):
     """What a copy begins with."""
@@ -65,7 +75,9 @@ class _Start(NamedTuple):
 class _Copy:
     """One thread `copy`, which copies some tables as of one point. Implements `CopyObserver`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_partial: bool = False) -> None:
+        """`is_partial`: the tables keep the rows that are not copied, so the stream has to be applied up to the point."""
+        self.is_partial = is_partial
         #: Set by the thread `copy`, once the point is known.
         self._requested: _Start | None = None
         self._has_begun = threading.Event()
@@ -97,22 +109,42 @@ class _Copy:
     def finish(self, table: TableSchema) -> None:
         self._loaded.append(table)
 
-    def begin_if_requested(self, target: CopyTarget) -> None:
-        """Prepare the destination if the thread waits for it. Raise the error that ended the thread."""
+    def waits_to_begin(self, position: Lsn) -> bool:
+        """Whether the thread waits for the destination, and the stream has been read far enough."""
+        if self._requested is None or self._has_begun.is_set():
+            return False
+        return not self.is_partial or position >= self._requested.point.lsn
+
+    def begin(self, target: CopyTarget) -> None:
+        """Prepare the destination, and let the thread load rows."""
+        assert self._requested is not None, "the thread waits"
+        if not self.is_partial:
+            target.begin_copy(*self._requested)
+        self._has_begun.set()
+
+    def raise_error(self) -> None:
+        """Raise the error that ended the thread, if one did."""
         if self._error is not None:
             raise self._error
-        if self._requested is not None and not self._has_begun.is_set():
-            target.begin_copy(*self._requested)
-            self._has_begun.set()
 
-    def take_loaded(self) -> list[TableId]:
+    def take_loaded(self) -> list[TableSchema]:
         """Return the tables whose rows have been loaded since the last call."""
-        return [self._loaded.popleft().id for _ in range(len(self._loaded))]
+        return [self._loaded.popleft() for _ in range(len(self._loaded))]
+
+    def split(self, changes: Sequence[Change]) -> tuple[list[Change], list[Change]]:
+        """Return the changes that the point holds, and the others."""
+        assert self.point is not None, "the thread knows it"
+        xids = self.point.xids
+        return [each for each in changes if xids.holds(each.xid)], [each for each in changes if not xids.holds(each.xid)]
 
     def missing_changes(self, changes: Sequence[Change]) -> Sequence[Change]:
-        """Return the changes that the copy does not hold; all of them until the point is known."""
+        """Return the changes that the copy does not hold; all of them until the point is known, or if it is partial."""
         point = self.point
-        return changes if point is None else [change for change in changes if not point.xids.holds(change.xid)]
+        return (
+            changes
+            if point is None or self.is_partial
+            else [change for change in changes if not point.xids.holds(change.xid)]
+        )
 
     def stop(self) -> None:
         self._stopping.set()
@@ -147,6 +179,8 @@ class ConcurrentCopies:
     def __init__(self) -> None:
         self._copies: list[_Copy] = []
         self._tables: dict[TableId, _CopiedTable] = {}
+        #: Up to where the stream was read.
+        self._position = Lsn(0)
 
     @property
     def is_active(self) -> bool:
@@ -167,18 +201,20 @@ class ConcurrentCopies:
         """Return what waits in the spools that are not empty."""
         return {table: copied.spool.size for table, copied in self._tables.items() if not copied.spool.is_empty}
 
-    def start(self, tables: Sequence[TableSchema], copy: Copying) -> None:
+    def start(self, tables: Sequence[TableSchema], copy: Copying, *, is_partial: bool = False) -> None:
         """Start to copy the tables. From now on their changes are spooled.
 
-        `copy` runs in a thread of its own. Tables can be added at any time; one table is copied once at a time.
+        `copy` runs in a thread of its own. Tables can be added at any time; one table is copied once at a time. A partial
+        copy begins to load once the stream has been applied up to its point, and holds back what comes after that.
         """
-        started = _Copy()
+        started = _Copy(is_partial=is_partial)
         self._copies.append(started)
         self._tables |= {table.id: _CopiedTable(table, started) for table in tables}
         started.launch(copy)
 
-    def divert(self, changes: Sequence[Change], committed_at: datetime | None) -> Sequence[Change]:
-        """Spool the changes of tables that are being copied. Return the others."""
+    def divert(self, changes: Sequence[Change], lsn: Lsn, committed_at: datetime | None) -> Sequence[Change]:
+        """Spool the changes of tables that are being copied. Return the others. The stream has been read up to `lsn`."""
+        self._position = lsn
         if not self._tables or not any(change.table.id in self._tables for change in changes):
             return changes
         diverted: dict[TableId, list[Change]] = {}
@@ -196,9 +232,14 @@ class ConcurrentCopies:
         Raise the error that ended a copy.
         """
         for copy in self._copies:
-            copy.begin_if_requested(target)
+            copy.raise_error()
+            if copy.waits_to_begin(self._position):
+                if copy.is_partial:
+                    self._apply_up_to_point(copy, target)
+                copy.begin(target)
             for table in copy.take_loaded():
-                self._tables[table].is_loaded = True
+                self._tables[table.id].schema = table
+                self._tables[table.id].is_loaded = True
         for copied in [each for each in self._tables.values() if each.is_loaded]:
             self._drain(copied, target)
         in_use = {id(copied.copy) for copied in self._tables.values()}
@@ -219,6 +260,21 @@ class ConcurrentCopies:
                 "Its connections end with this process; the run restarts by itself.",
             )
 
+    def _apply_up_to_point(self, copy: _Copy, target: CopyTarget) -> None:
+        """Apply the spooled changes that the point holds, and keep the others."""
+        tables = {table: copied for table, copied in self._tables.items() if copied.copy is copy}
+        for copied in tables.values():
+            later = Spool()
+            while not copied.spool.is_empty:
+                committed_at = copied.spool.size.oldest_commit_at
+                held, after = copy.split(copied.spool.take())
+                target.wait_until_room()
+                target.take_spooled(held)
+                later.put(after, committed_at)
+            copied.spool.close()
+            copied.spool = later
+        target.begin_partial_copy(tables.keys())
+
     def _drain(self, copied: _CopiedTable, target: CopyTarget) -> None:
         """Add all spooled changes to the next batches, as far as there is room. Complete the table once none is left.
 
@@ -231,6 +287,9 @@ class ConcurrentCopies:
             target.take_spooled(copied.copy.missing_changes(copied.spool.take()))
         point = copied.copy.point
         assert point is not None, "rows are loaded as of a point"
-        target.complete_copy(copied.schema, point)
+        if copied.copy.is_partial:
+            target.complete_partial_copy(copied.schema)
+        else:
+            target.complete_copy(copied.schema, point)
         copied.spool.close()
         del self._tables[copied.schema.id]

@@ -67,6 +67,8 @@ class Part:
     pages: PageRange
     #: Whether the destination may hold rows with the same keys already.
     replacing: bool = False
+    #: Whether rows that the table no longer has are removed once the last part is loaded. Only with `replacing`.
+    removes: bool = True
     #: Only rows that were written by this transaction or a later one; None: all rows.
     since_xid: int | None = None
 
@@ -93,7 +95,8 @@ def copy_statement(part: Part, *, binary: bool = False) -> sql.Composed:
 def keys_statement(table: TableSchema) -> sql.Composed:
     """Return the statement that reads all keys of a table in COPY's text format."""
     columns = sql.SQL(", ").join(map(sql.Identifier, table.key))
-    return sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(columns, sql.Identifier(*table.id))
+    only = sql.SQL("" if table.is_partitioned else "ONLY ")
+    return sql.SQL("COPY (SELECT {} FROM {}{}) TO STDOUT").format(columns, only, sql.Identifier(*table.id))
 
 
 def copy_tables(
@@ -110,10 +113,10 @@ def copy_tables(
     with (
         source_errors(copier.source),
         connect(copier.source) as connection,
-        _as_of_snapshot(connection, point.snapshot_name),
+        as_of_snapshot(connection, point.snapshot_name),
     ):
         _verify_columns(connection, tables)
-        seen = SnapshotPoint(point.lsn, _current_snapshot(connection))
+        seen = SnapshotPoint(point.lsn, current_snapshot(connection))
         resumed = [table for table in tables if can_resume(connection, table, begun.get(table.id))]
         fresh = [table for table in tables if table not in resumed]
         observer.start(fresh, resumed, seen)
@@ -128,9 +131,9 @@ def _verify_columns(connection: "psycopg.Connection[Any]", tables: Sequence[Tabl
     A column that was added in between would never be copied: the point holds its values, and the copy does not read them.
     """
     now = read_schemas(connection, [table.id for table in tables])
-    altered = [table for table in tables if table.id not in now or now[table.id].columns != table.columns]
-    if altered:
-        raise _altered(altered[0])
+    changed = [table for table in tables if table.id not in now or now[table.id].columns != table.columns]
+    if changed:
+        raise altered(changed[0])
 
 
 def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy | None) -> bool:
@@ -162,14 +165,14 @@ def _remaining_parts(connection: "psycopg.Connection[Any]", table: TableSchema, 
     return missing + again
 
 
-def _current_snapshot(connection: "psycopg.Connection[Any]") -> XidSnapshot:
+def current_snapshot(connection: "psycopg.Connection[Any]") -> XidSnapshot:
     row = connection.execute("SELECT pg_current_snapshot()::text").fetchone()
     assert row is not None, "the function returns one row"
     return XidSnapshot.parse(row[0])
 
 
 @contextmanager
-def _as_of_snapshot(connection: "psycopg.Connection[Any]", snapshot_name: str) -> Iterator[None]:
+def as_of_snapshot(connection: "psycopg.Connection[Any]", snapshot_name: str) -> Iterator[None]:
     """Within the block, let the connection see the source as of the snapshot. Its locks end with the block."""
     try:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -183,7 +186,7 @@ def _as_of_snapshot(connection: "psycopg.Connection[Any]", snapshot_name: str) -
     connection.execute("ROLLBACK")
 
 
-def _altered(table: TableSchema) -> TableAltered:
+def altered(table: TableSchema) -> TableAltered:
     return TableAltered(
         f"Table {table.id} was altered or rewritten at the source while it was copied.",
         "The run restarts by itself, and copies the table as it is by then.",
@@ -196,7 +199,7 @@ def _altered_if_missing(table: TableSchema) -> Iterator[None]:
     try:
         yield
     except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
-        raise _altered(table) from None
+        raise altered(table) from None
     except psycopg.errors.CharacterNotInRepertoire:
         raise not_utf8(table.id) from None
 
@@ -305,13 +308,13 @@ class Copier:
     def _load(self, connections: _Connections, part: Part, snapshot_name: str, xmin: int, remaining: "_Remaining") -> bool:
         """Load one part, and complete its table if it was the last one. Return whether it was."""
         table, loader = part.table, connections.loader
-        with source_errors(self.source), _as_of_snapshot(connections.reader, snapshot_name):
+        with source_errors(self.source), as_of_snapshot(connections.reader, snapshot_name):
             binary = loader.takes_binary(table)
             blocks = self._blocks(connections, copy_statement(part, binary=binary), table, [part.pages.relation.id])
             row_count = loader.load(table, CopiedRange(part.pages, xmin), blocks, binary=binary, replacing=part.replacing)
             self._reporter.copied(table.id, row_count)
             is_last = remaining.count_loaded(part)
-            if is_last and part.replacing:
+            if is_last and part.replacing and part.removes:
                 self._remove_deleted(connections, table)
         if is_last:
             # Outside of the snapshot's transaction, since it may take long.
@@ -344,9 +347,9 @@ class Copier:
         """Raise `TableAltered` if the table was altered before its rows were read; none of them is durable yet."""
         self._verify_schema(connections, table)
         if any(is_written_anew(connections.reader, relation) for relation in relations):
-            raise _altered(table)
+            raise altered(table)
 
     def _verify_schema(self, connections: _Connections, table: TableSchema) -> None:
         now = read_schemas(connections.catalog, [table.id]).get(table.id)
         if now is None or (now.columns, now.key) != (table.columns, table.key):
-            raise _altered(table)
+            raise altered(table)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import TableSchema
-from rosetta_dagster.cdc.config.pipeline import DestinationConfig, GapPolicy, PipelineConfig, TableState
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, GapPolicy, PartitionDropPolicy, PipelineConfig, TableState
 from rosetta_dagster.cdc.copy.concurrent import ConcurrentCopies
 from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import SlotInvalid
 from rosetta_dagster.cdc.report import Phase, Reporter
-from rosetta_dagster.cdc.run.continuity import continuity, gap_message
+from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_message
 from rosetta_dagster.cdc.run.engine import engine_of
 from rosetta_dagster.cdc.run.gc_policy import RareCollections
 from rosetta_dagster.cdc.run.source_watch import SourceWatch
@@ -38,7 +38,7 @@ from rosetta_dagster.cdc.source.slots import (
     source_identity,
 )
 from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
-from rosetta_dagster.cdc.stream.copies import copy_with_new_slot, start_concurrent_copy
+from rosetta_dagster.cdc.stream.copies import copy_with_new_slot, start_concurrent_copy, start_partition_copy
 from rosetta_dagster.cdc.stream.replica import Replica
 from rosetta_dagster.cdc.stream.replicate import replicate
 from rosetta_dagster.cdc.table_id import TableId
@@ -98,6 +98,7 @@ class Attempt:
                     return False
             for replica in replicas:
                 start_concurrent_copy(self.config, source.schemas, replica, self.reporter)
+                self._start_partition_copy(source, replica)
             return self._stream(source, replicas)
 
     def _prepare_source(self, findings: Sequence[Finding]) -> _PreparedSource:
@@ -153,8 +154,7 @@ class Attempt:
         # Tables that left the pipeline, or cannot be replicated, miss changes: they are copied again when they are back.
         wanted = {table.id for table in self.config.tables}
         left = held.copied.keys() - source.schemas.keys() - self.broken.at(name).keys() - held.set_aside.keys()
-        found = continuity(held, source.schemas, follows_oid=self.config.engine is Engine.PGOUTPUT)
-        gaps = {**found.gaps, **{table: str(changes) for table, changes in found.partitions.items()}}
+        gaps = {**self._continuity(held, source).gaps}
         gaps |= {table: reason for table, reason in source.refused.items() if table in left}
         stops = self.config.on_gap is GapPolicy.STOP_TABLE
         gaps = {table: reason for table, reason in gaps.items() if not (stops and table in held.set_aside)}
@@ -165,6 +165,20 @@ class Attempt:
         if forgotten := (left - wanted if stops else left | gaps.keys()):
             destination.forget(sorted(forgotten))
         return bool(forgotten or gaps)
+
+    def _continuity(self, held: Held, source: _PreparedSource) -> Continuity:
+        return continuity(
+            held,
+            source.schemas,
+            follows_oid=self.config.engine is Engine.PGOUTPUT,
+            removes=self.config.on_partition_drop is PartitionDropPolicy.FOLLOW,
+        )
+
+    def _start_partition_copy(self, source: _PreparedSource, replica: Replica) -> None:
+        copies = self._continuity(replica.held, source).partitions
+        for copy in copies:
+            _logger.warning("Pipeline %s, table %s: partitions were changed.", self.config.name, copy.table.id)
+        start_partition_copy(self.config, copies, source.publications, replica, self.reporter)
 
     def _skip_lost_changes(self, source: _PreparedSource, replicas: Sequence[Replica]) -> SlotState | None:
         """Move the slot beyond changes that no table needs, once the publication that they need is gone.
@@ -220,6 +234,7 @@ class Attempt:
             refused=source.refused.keys(),
             known=source.fingerprints,
             follows_oid=self.config.engine is Engine.PGOUTPUT,
+            keeps_gone=self.config.on_partition_drop is PartitionDropPolicy.KEEP,
             record=record,
         )
 

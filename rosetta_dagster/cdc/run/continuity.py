@@ -3,13 +3,14 @@
 A difference means that the stream may not have carried everything. What follows is the pipeline's policy (`on_gap`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
 
-from rosetta_dagster.cdc.change.fingerprint import LeafChanges, gap, leaf_changes
-from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.fingerprint import gap, leaf_changes
+from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
+from rosetta_dagster.cdc.copy.partitions import PartitionCopy
 from rosetta_dagster.cdc.destination.base import Held
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -25,8 +26,8 @@ class Continuity:
 
     #: Tables that may have missed changes, and why, as a clause.
     gaps: Mapping[TableId, str]
-    #: Tables of which only some partitions came, went or were rewritten.
-    partitions: Mapping[TableId, LeafChanges]
+    #: Tables of which only partitions came, went or were rewritten.
+    partitions: Sequence[PartitionCopy]
 
 
 def gap_message(pipeline: str, table: TableId, reason: str) -> str:
@@ -35,21 +36,27 @@ def gap_message(pipeline: str, table: TableId, reason: str) -> str:
     return f"Changes of table {table} may be missing at the destination: {reason}. To copy it again, run: {statement}"
 
 
-def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oid: bool) -> Continuity:
-    """Compare what the destination holds with the tables of now. Copies from before fingerprints were kept are trusted."""
+def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oid: bool, removes: bool = True) -> Continuity:
+    """Compare what the destination holds with the tables of now. Copies from before fingerprints were kept are trusted.
+
+    `removes`: whether rows of partitions that went are to go at the destination, too.
+    """
     gaps: dict[TableId, str] = {}
-    partitions: dict[TableId, LeafChanges] = {}
-    for table in held.copied.keys() & schemas.keys():
-        before = held.schemas[table].fingerprint if table in held.schemas else None
-        now = schemas[table].fingerprint
+    partitions: list[PartitionCopy] = []
+    for table in sorted(held.copied.keys() & held.schemas.keys() & schemas.keys()):
+        known, schema = held.schemas[table], schemas[table]
+        before, now = known.fingerprint, schema.fingerprint
         if before is None or now is None:
             continue
         reason = gap(before, now, follows_oid=follows_oid)
         if table in held.set_aside:
             # It is copied again when somebody asks for it; but another table of its name was never set aside.
             reason = reason if now.oid != before.oid else None
-        elif reason is None and (changes := leaf_changes(before, now)):
-            partitions[table] = changes
+        elif reason is None and (changes := leaf_changes(before, now, keeps_gone=not removes)):
+            if schema.key and with_fingerprint(known, schema) is not None:
+                partitions.append(PartitionCopy(schema, before, removes))
+            else:
+                reason = str(changes)
         if reason is not None:
             gaps[table] = reason
     return Continuity(gaps=gaps, partitions=partitions)

@@ -33,6 +33,7 @@ class SourceWatch:
         refused: Collection[TableId],
         known: Mapping[TableId, Fingerprint],
         follows_oid: bool,
+        keeps_gone: bool,
         record: Callable[[Sequence[TableSchema]], None],
     ) -> None:
         """`known` holds the tables that existed. `record` gets those that differ without having missed anything.
@@ -45,6 +46,7 @@ class SourceWatch:
         self._refused = refused
         self._known = dict(known)
         self._follows_oid = follows_oid
+        self._keeps_gone = keeps_gone
         self._record = record
         self._inspected_at = time.monotonic()
         self._connection: psycopg.Connection[Any] | None = None
@@ -78,4 +80,6 @@ class SourceWatch:
         before = self._known.get(table)
         if before is None or now is None or table in self._refused:
             return before != now
-        return gap(before, now, follows_oid=self._follows_oid) is not None or bool(leaf_changes(before, now))
+        return gap(before, now, follows_oid=self._follows_oid) is not None or bool(
+            leaf_changes(before, now, keeps_gone=self._keeps_gone)
+        )

@@ -102,6 +102,9 @@ FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', %s::text, %s::text))
 """
 
 
+_IS_PARTITIONED = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', %s::text, %s::text))"
+
+
 def read_schemas(
     connection: "psycopg.Connection[Any]", tables: Sequence[TableId], publications: Sequence[str] = ()
 ) -> dict[TableId, TableSchema]:
@@ -139,6 +142,11 @@ def snapshot_relations(connection: "psycopg.Connection[Any]", table: TableId) ->
 def is_written_anew(connection: "psycopg.Connection[Any]", relation: TableId) -> bool:
     """Whether the relation got another file since the snapshot of the connection's transaction, which sees no rows in it."""
     return connection.execute(_HAS_ITS_FILE, relation).fetchone() != (True,)
+
+
+def is_partitioned(connection: "psycopg.Connection[Any]", table: TableId) -> bool:
+    """Return whether the table's rows are in its partitions."""
+    return connection.execute(_IS_PARTITIONED, table).fetchone() == (True,)
 
 
 def type_name(connection: "psycopg.Connection[Any]", oid: int, modifier: int) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from rosetta_dagster.cdc.source.catalog import is_partitioned
 from rosetta_dagster.cdc.table_id import TableId
 
 #: Larger tables are not counted row by row.
@@ -34,6 +35,8 @@ def _row_count(connection: "psycopg.Connection[Any]", table: TableId) -> int | N
         return None
     if max(estimates) > COUNTED_ROWS:
         return int(max(estimates))
-    row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*table))).fetchone()
+    # A table's own rows are replicated, without those of tables that inherit from it.
+    only = sql.SQL("" if is_partitioned(connection, table) else "ONLY ")
+    row = connection.execute(sql.SQL("SELECT count(*) FROM {}{}").format(only, sql.Identifier(*table))).fetchone()
     assert row is not None, "an aggregate returns one row"
     return int(row[0])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.copy.partitions import PartitionCopy, copy_partitions
 from rosetta_dagster.cdc.copy.snapshot import Copier, CopyObserver, copy_tables
 from rosetta_dagster.cdc.report import Phase, Reporter
 from rosetta_dagster.cdc.source.slots import exported_snapshot
@@ -75,6 +76,29 @@ def start_concurrent_copy(
             copy_tables(Copier(source, replica.destination, reporter, stopped), tables, begun, point, observer)
 
     replica.copies.start(tables, copy)
+
+
+def start_partition_copy(
+    config: PipelineConfig,
+    copies: Sequence[PartitionCopy],
+    publications: Sequence[str],
+    replica: Replica,
+    reporter: Reporter,
+) -> None:
+    """Start to copy changed partitions again, beside the stream; nothing happens when there are none."""
+    if not copies:
+        return
+    source = config.source.connection
+    # Changes wait in memory while the watermark moves past them. A run that ends before they are applied leaves a copy that
+    # does not count, so the next run copies the whole table.
+    replica.destination.forget([each.table.id for each in copies])
+
+    def copy(observer: CopyObserver, stopped: Callable[[], bool]) -> None:
+        with exported_snapshot(source, temporary_slot_name(config.slot_name), stopped=stopped, temporary=True) as point:
+            copier = Copier(source, replica.destination, reporter, stopped)
+            copy_partitions(copier, copies, publications, point, observer)
+
+    replica.copies.start([each.table for each in copies], copy, is_partial=True)
 
 
 def temporary_slot_name(slot_name: str) -> str:

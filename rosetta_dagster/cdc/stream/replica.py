@@ -1,7 +1,7 @@
 """Decides which changes one destination still needs, and when they are applied to it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -83,7 +83,7 @@ class Replica:
         """
         changes = self.missing_changes(delivery)
         self.progress = self.progress.take(number, delivery.watermark if changes else None)
-        changes = self.copies.divert(changes, delivery.committed_at)
+        changes = self.copies.divert(changes, delivery.lsn, delivery.committed_at)
         counts, self._spooled_counts = self._spooled_counts, Counter()
         counts.update(self._pending.add(changes))
         self._settle()
@@ -156,6 +156,19 @@ class Replica:
         self.wait_until_applied()
         self.destination.finish_copy(table)
         self._held = replace(self._held, copied={**self._held.copied, table.id: point})
+        self._reporter.table(table.id, TableState.STREAMING)
+
+    def begin_partial_copy(self, tables: Collection[TableId]) -> None:
+        self.start_batch()
+        self.wait_until_applied()
+        for table in tables:
+            self._reporter.table(table, TableState.SNAPSHOT)
+
+    def complete_partial_copy(self, table: TableSchema) -> None:
+        self.start_batch()
+        self.wait_until_applied()
+        self.destination.finish_copy(table)
+        self.destination.record_fingerprints([table])
         self._reporter.table(table.id, TableState.STREAMING)
 
     def close(self) -> None:
