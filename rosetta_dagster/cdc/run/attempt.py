@@ -89,9 +89,10 @@ class Attempt:
             replicas = [self._open_destination(row, source, stack) for row in self.config.destinations]
             for replica in replicas:
                 self._report_states(source, replica)
-            slot = self._skip_lost_changes(source, replicas)
-            _verify_slot(self.config, slot, [replica.held for replica in replicas])
-            if slot is None:
+            _verify_slot(self.config, source.slot, [replica.held for replica in replicas])
+            if source.slot is not None:
+                self._skip_lost_changes(source, replicas)
+            else:
                 try:
                     copy_with_new_slot(self.config, source.schemas, replicas, self.reporter, self.stopped)
                 except SnapshotStopped:
@@ -180,21 +181,20 @@ class Attempt:
             _logger.warning("Pipeline %s, table %s: partitions were changed.", self.config.name, copy.table.id)
         start_partition_copy(self.config, copies, source.publications, replica, self.reporter)
 
-    def _skip_lost_changes(self, source: _PreparedSource, replicas: Sequence[Replica]) -> SlotState | None:
-        """Move the slot beyond changes that no table needs, once the publication that they need is gone.
+    def _skip_lost_changes(self, source: _PreparedSource, replicas: Sequence[Replica]) -> None:
+        """Move the slot beyond changes that no table needs: those are copied that the stream does not continue.
 
-        A publication that was created again did not exist when they were logged, and the server refuses to decode them.
-        Return the slot as it is then.
+        A publication that was created again did not exist when these changes were logged, and the server refuses to decode
+        them.
         """
-        if source.slot is None or any(replica.held.copied.keys() - replica.set_aside.keys() for replica in replicas):
-            return source.slot
+        if any(replica.held.copied.keys() - replica.set_aside.keys() for replica in replicas):
+            return
         connection = self.config.source.connection
         with source_errors(connection), connect(connection) as catalog:
             lsn = current_lsn(catalog)
             for replica in replicas:
                 replica.destination.note(lsn)
             advance_slot(catalog, self.config.slot_name, lsn)
-            return read_slot(catalog, self.config.slot_name)
 
     def _report_states(self, source: _PreparedSource, replica: Replica) -> None:
         copied = replica.held.copied
