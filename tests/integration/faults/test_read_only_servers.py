@@ -14,6 +14,7 @@ from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected
 from rosetta_dagster.cdc.postgres import connections
 from rosetta_dagster.cdc.run import run
 from rosetta_dagster.cdc.run.worker import Worker
+from rosetta_dagster.cdc.store import database as store_database
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.conftest import SECRET_KEY, Database
@@ -95,7 +96,10 @@ def test_a_run_that_waits_for_a_promotion_ends_when_it_is_told_to(
     assert worker.stop(10)
 
 
-def test_a_standby_as_the_configuration_database_is_refused_at_once(server: EmbeddedPostgres) -> None:
+def test_a_standby_as_the_configuration_database_is_refused_with_the_remedy(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_database, "PROMOTION_PATIENCE", 1.0)
     database = Database(url=server.create_database("config"))
     become_standby(server)
     with Store(SecretStr(database.url), SecretStr(SECRET_KEY)) as store, pytest.raises(ConfigurationError) as caught:
