@@ -128,9 +128,15 @@ def _databases_of(server: EmbeddedPostgres) -> Iterator[Callable[[str], Database
 
 
 @pytest.fixture
-def source(sources_server: EmbeddedPostgres) -> Iterator[Database]:
+def new_source(sources_server: EmbeddedPostgres) -> Iterator[Callable[[str], Database]]:
+    """Makes databases on the server of the sources."""
     with _databases_of(sources_server) as make:
-        yield make("source")
+        yield make
+
+
+@pytest.fixture
+def source(new_source: Callable[[str], Database]) -> Database:
+    return new_source("source")
 
 
 @pytest.fixture
