@@ -91,7 +91,7 @@ class Attempt:
                 self._report_states(source, replica)
             _verify_slot(self.config, source.slot, [replica.held for replica in replicas])
             if source.slot is not None:
-                self._skip_lost_changes(source, replicas)
+                self._skip_lost_changes(replicas)
             else:
                 try:
                     copy_with_new_slot(self.config, source.schemas, replicas, self.reporter, self.stopped)
@@ -181,7 +181,7 @@ class Attempt:
             _logger.warning("Pipeline %s, table %s: partitions were changed.", self.config.name, copy.table.id)
         start_partition_copy(self.config, copies, source.publications, replica, self.reporter)
 
-    def _skip_lost_changes(self, source: _PreparedSource, replicas: Sequence[Replica]) -> None:
+    def _skip_lost_changes(self, replicas: Sequence[Replica]) -> None:
         """Move the slot beyond changes that no table needs: those are copied that the stream does not continue.
 
         A publication that was created again did not exist when these changes were logged, and the server refuses to decode

@@ -43,9 +43,9 @@ def read_timelines(connection: PostgresConnection) -> Timelines:
 
 
 def parse_history(text: str) -> dict[int, Lsn]:
-    """Return the end of each timeline in a history file.
+    r"""Return the end of each timeline in a history file.
 
-    >>> parse_history("1\\t0/3000148\\tno recovery target specified\\n\\n2\\t0/5000000\\tbefore 2000-01-01")
+    >>> parse_history("1\t0/3000148\tno recovery target specified\n\n2\t0/5000000\tbefore 2000-01-01")
     {1: Lsn(0/3000148), 2: Lsn(0/5000000)}
     """
     lines = [line.split("\t") for line in text.splitlines() if line.strip() and not line.startswith("#")]
