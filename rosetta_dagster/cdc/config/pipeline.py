@@ -45,6 +45,15 @@ class SchemaPolicy(StrEnum):
     STOP_TABLE = "STOP_TABLE"
 
 
+class TypePolicy(StrEnum):
+    """What a PostgreSQL destination does about types that the source's users have defined."""
+
+    #: It creates enums, domains and composite types that are missing, and follows added labels.
+    CREATE = "CREATE"
+    #: Their columns are `text` there.
+    TEXT = "TEXT"
+
+
 class TableState(StrEnum):
     """How far a table of a pipeline has come."""
 
@@ -138,6 +147,7 @@ class PipelineConfig(_Config):
     destinations: tuple[DestinationConfig, ...]
     tables: tuple[TableConfig, ...]
     on_schema_change: SchemaPolicy = SchemaPolicy.APPLY
+    types: TypePolicy = TypePolicy.CREATE
     own_publication_name: str | None = None
     own_replication_name: str | None = None
 

@@ -65,6 +65,8 @@ class Translation:
     named: Callable[[str], str] = str
     #: Further SQLSTATEs that time mends here.
     passing: tuple[str, ...] = ()
+    #: The remedy for a refusal that this server has one of its own for; None for any other.
+    remedy_for: Callable[[psycopg.Error], str | None] = lambda _: None
 
 
 @contextmanager
@@ -106,7 +108,8 @@ def translate(error: psycopg.Error, translation: Translation) -> RosettaError:
             f"{_sentence(translation.who)} cannot go on: {_said(error, translation)}.", "The run restarts by itself."
         )
     return translation.rejected(
-        f"{_sentence(translation.who)} refuses: {_said(error, translation)}.", _remedy(error.sqlstate)
+        f"{_sentence(translation.who)} refuses: {_said(error, translation)}.",
+        translation.remedy_for(error) or _remedy(error.sqlstate),
     )
 
 

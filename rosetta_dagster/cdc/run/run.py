@@ -1,14 +1,15 @@
 """One run of a pipeline, start to stop: make ready, copy what is not copied yet, stream until told to stop."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import TableSchema
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableState
+from rosetta_dagster.cdc.change.types import TypeDefinition
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, PostgresConnection, TableState
 from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import DestinationUnavailable, SlotInvalid, TerminalError
@@ -29,6 +30,7 @@ from rosetta_dagster.cdc.source.slots import (
     release_slot,
     source_identity,
 )
+from rosetta_dagster.cdc.source.type_definitions import read_type_definitions
 from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
 from rosetta_dagster.cdc.stream.copies import close_latecomers, copy_with_new_slot, launch_latecomers
 from rosetta_dagster.cdc.stream.replica import Replica
@@ -146,7 +148,7 @@ def _open_destinations(
     for row in config.destinations:
         destination = make_destination(row, config)
         stack.callback(destination.close)
-        held = destination.open(prepared.identity, is_overdue)
+        held = destination.open(prepared.identity, is_overdue, partial(_read_types, config.source.connection))
         # Tables that were taken out of the pipeline miss changes from now on: one that comes back is copied anew.
         removed = held.copied.keys() - {table.id for table in config.tables}
         if removed:
@@ -156,6 +158,12 @@ def _open_destinations(
         destination.prepare([schema for table, schema in prepared.schemas.items() if table not in replica.left_out])
         replicas.append(replica)
     return replicas
+
+
+def _read_types(source: PostgresConnection, oids: Collection[int]) -> Sequence[TypeDefinition]:
+    """Read how types are defined at the source now. Keeps the contract of `TypeReader`."""
+    with source_errors(source), connect(source) as connection:
+        return read_type_definitions(connection, oids)
 
 
 def _report_states(prepared: _Prepared, replica: Replica, reporter: Reporter) -> None:

@@ -76,7 +76,7 @@ class Replica:
         if delivery.watermark is None:
             return ()
         held = self.held if self._passed is None else replace(self.held, watermark=self._passed)
-        changes = held.lacks(delivery.changes, delivery.watermark.engine)
+        changes = held.missing_changes(delivery.changes, delivery.watermark.engine)
         if not self.left_out:
             return changes
         return [change for change in changes if change.table.id not in self.left_out]

@@ -15,7 +15,9 @@ def make(config: DestinationConfig, pipeline: PipelineConfig) -> PostgresDestina
     """The destination of the pipeline, not connected yet. `ConfigurationError` when its row is not complete."""
     connection = checked(PostgresDestinationConfig, config.config, f"The config of destination {config.name}")
     targets = {table.id: target_of(table, connection.namespace) for table in pipeline.tables}
-    return PostgresDestination(config.name, connection, targets, pipeline=pipeline.name, policy=pipeline.on_schema_change)
+    return PostgresDestination(
+        config.name, connection, targets, pipeline=pipeline.name, policy=pipeline.on_schema_change, types=pipeline.types
+    )
 
 
 def target_of(table: TableConfig, namespace: str | None) -> TableId:

@@ -1,9 +1,6 @@
 """Reads and writes what a PostgreSQL destination stores about a stream: its watermark and its copies."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
-
-import psycopg
 
 from rosetta_dagster.cdc.change.pages import CopiedRange
 from rosetta_dagster.cdc.change.position import Lsn, Position, Watermark
@@ -11,6 +8,8 @@ from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import state_sql
+from rosetta_dagster.cdc.destination.postgres.catalog import Connection
+from rosetta_dagster.cdc.destination.postgres.privileges import ensure_namespace, verify_usage
 from rosetta_dagster.cdc.destination.state import (
     StoredCopy,
     held_of,
@@ -26,9 +25,6 @@ from rosetta_dagster.cdc.destination.state import (
 )
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Every connection here returns plain tuples.
-_Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
-
 
 class StreamState:
     """The rows of one pipeline in the namespace `rosetta` of the destination. The caller owns the transaction.
@@ -36,7 +32,7 @@ class StreamState:
     A copy counts only while its table has the target that it was copied into.
     """
 
-    def __init__(self, connection: _Connection, identity: StreamIdentity, targets: Mapping[TableId, TableId]) -> None:
+    def __init__(self, connection: Connection, identity: StreamIdentity, targets: Mapping[TableId, TableId]) -> None:
         """`targets` maps source tables to the targets they have now."""
         self._connection = connection
         self._identity = identity
@@ -50,7 +46,9 @@ class StreamState:
     def read(self) -> Held:
         """Return what the destination holds of the stream. Creates the state tables that are missing."""
         with self._connection.transaction():
+            verify_usage(self._connection, state_sql.NAMESPACE, creating=False)
             if not _is_current(self._connection):
+                ensure_namespace(self._connection, state_sql.NAMESPACE)
                 self._connection.execute(state_sql.LOCK_CREATION)
                 self._connection.execute(state_sql.STATE_TABLES)
             self._watermark, noted = self._read_stream()
@@ -143,17 +141,17 @@ class StreamState:
         return [_copy(row) for row in self._connection.execute(state_sql.READ_COPIES, [self._identity.pipeline])]
 
 
-def add_range(connection: _Connection, pipeline: str, table: TableId, copied: CopiedRange) -> None:
+def add_range(connection: Connection, pipeline: str, table: TableId, copied: CopiedRange) -> None:
     """Record in the open transaction that a range of the source table is copied."""
     connection.execute(state_sql.ADD_RANGE, range_values(pipeline, table, copied))
 
 
-def set_aside(connection: _Connection, pipeline: str, table: TableId, reason: str) -> None:
+def set_aside(connection: Connection, pipeline: str, table: TableId, reason: str) -> None:
     """Record that changes of the table are left out from now on."""
     connection.execute(state_sql.SET_ASIDE, [reason, pipeline, *table])
 
 
-def forget_stream(connection: _Connection, pipeline: str) -> None:
+def forget_stream(connection: Connection, pipeline: str) -> None:
     """Forget the watermark, and that copies are complete. That they were begun stays recorded: Rosetta wrote their rows."""
     if _has_state(connection):
         with connection.transaction():
@@ -161,7 +159,7 @@ def forget_stream(connection: _Connection, pipeline: str) -> None:
                 connection.execute(statement, [pipeline])
 
 
-def forget_copies(connection: _Connection, pipeline: str, tables: Iterable[TableId]) -> None:
+def forget_copies(connection: Connection, pipeline: str, tables: Iterable[TableId]) -> None:
     """Forget that the copies of these tables are complete."""
     if _has_state(connection):
         with connection.transaction():
@@ -170,11 +168,11 @@ def forget_copies(connection: _Connection, pipeline: str, tables: Iterable[Table
                 connection.execute(state_sql.FORGET_RANGES, [pipeline, *table])
 
 
-def _has_state(connection: _Connection) -> bool:
+def _has_state(connection: Connection) -> bool:
     return connection.execute("SELECT to_regclass('rosetta.copied_ranges')").fetchone() != (None,)
 
 
-def _is_current(connection: _Connection) -> bool:
+def _is_current(connection: Connection) -> bool:
     """Return whether the state tables have every column that this version reads."""
     return _has_state(connection) and connection.execute(state_sql.HAS_TARGETS).fetchone() == (True,)
 
