@@ -18,6 +18,7 @@ from tests.conftest import Database
 from tests.integration.delivery import test_replication as replication
 from tests.integration.delivery.test_replication import (
     TIMEOUT,
+    failure,
     is_streaming,
     pipeline,
     replicate,
@@ -132,9 +133,9 @@ def test_row_level_security_is_an_error_with_its_remedy(source: Database, destin
         "ALTER TABLE t OWNER TO CURRENT_USER", f"GRANT ALL ON t TO {loader}", "ALTER TABLE t ENABLE ROW LEVEL SECURITY"
     )
     source.run("DELETE FROM t WHERE id = 1")
-    error = refusal(config)
-    assert error is not None
-    assert f'ALTER ROLE "{loader}" BYPASSRLS' in error.remedy
+    with pytest.raises(DestinationRejected) as caught:
+        failure(config)
+    assert f'ALTER ROLE "{loader}" BYPASSRLS' in caught.value.remedy
     destination.run(f"ALTER ROLE {loader} BYPASSRLS")
     replicate(config, source, destination)
 

@@ -192,7 +192,7 @@ class Targets:
                 connection.execute(statement)
         except psycopg.errors.DependentObjectsStillExist:
             raise DestinationRejected(
-                f"The key of table {target} has changed at the source, but foreign keys of the table itself use the old one.",
+                f"The key of table {target} has changed at the source, but foreign keys in the table use the old one.",
                 f"Run there: {statement.as_string()} CASCADE; Then resync the table.",
             ) from None
 
