@@ -79,7 +79,7 @@ def test_a_table_with_a_value_that_is_not_utf8_is_not_copied_and_the_others_are(
 @pytest.mark.parametrize(
     "change", [r"INSERT INTO bad VALUES (3, E'caf\xe9')", r"UPDATE bad SET name = E'caf\xe9'"], ids=["insert", "update"]
 )
-def test_a_table_that_gets_a_value_that_is_not_utf8_is_set_aside_and_the_others_go_on(
+def test_a_table_that_gets_a_value_not_in_utf8_is_set_aside_and_the_others_go_on(
     unchecked: Database, destination: Database, engine: Engine, change: str
 ) -> None:
     config = pipeline(engine, unchecked, [destination], GOOD, BAD)

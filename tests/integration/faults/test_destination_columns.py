@@ -45,7 +45,7 @@ def test_an_always_generated_identity_that_is_no_key_gets_the_values_of_the_sour
     )  # fmt: skip
 
 
-def test_an_always_generated_identity_of_a_table_without_a_key_gets_the_values_of_the_source(
+def test_a_generated_identity_of_a_keyless_table_gets_the_values_of_the_source(
     source: Database, destination: Database
 ) -> None:
     for database in (source, destination):
