@@ -68,9 +68,11 @@ class PartitionDropPolicy(StrEnum):
 
 
 class TypePolicy(StrEnum):
-    """What happens to a column whose type is missing at the destination."""
+    """What a PostgreSQL destination does about types that the source's users have defined."""
 
+    #: It creates enums, domains and composite types that are missing, and follows added labels.
     CREATE = "CREATE"
+    #: Their columns are `text` there.
     TEXT = "TEXT"
 
 
@@ -245,8 +247,8 @@ class PipelineOptions(_Config):
     )
     types: TypePolicy = Field(
         default=TypePolicy.CREATE,
-        description="What happens to a column whose enum, domain or composite type is missing at the destination. CREATE: "
-        "the type is created there. TEXT: the column becomes text.",
+        description="What a PostgreSQL destination does about enums, domains and composite types. CREATE: those that are "
+        "missing are created there. TEXT: their columns are text there.",
     )
 
 

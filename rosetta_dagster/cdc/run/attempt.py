@@ -5,13 +5,14 @@ the source of then, and copies again what may have missed something, or sets it 
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.types import TypeDefinition
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, GapPolicy, PartitionDropPolicy, PipelineConfig, TableState
 from rosetta_dagster.cdc.copy.concurrent import ConcurrentCopies
 from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
@@ -37,6 +38,7 @@ from rosetta_dagster.cdc.source.slots import (
     release_slot,
     source_identity,
 )
+from rosetta_dagster.cdc.source.type_definitions import read_type_definitions
 from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
 from rosetta_dagster.cdc.stream.copies import copy_with_new_slot, start_concurrent_copy, start_partition_copy
 from rosetta_dagster.cdc.stream.replica import Replica
@@ -145,10 +147,16 @@ class Attempt:
             destination = make_destination(row, self.config)
             with ExitStack() as unless_continued:
                 unless_continued.callback(destination.close)
-                held = destination.open(source.identity, self.is_overdue)
+                held = destination.open(source.identity, self.is_overdue, self._read_types)
                 if not self._give_up_copies(destination, held, row.name, source):
                     unless_continued.pop_all()
                     return destination, held
+
+    def _read_types(self, oids: Collection[int]) -> Sequence[TypeDefinition]:
+        """Return how types are defined at the source now. Keeps the contract of `TypeReader`."""
+        connection = self.config.source.connection
+        with source_errors(connection), connect(connection) as catalog:
+            return read_type_definitions(catalog, oids)
 
     def _give_up_copies(self, destination: Destination, held: Held, name: str, source: _PreparedSource) -> bool:
         """Give up the copies that the stream cannot continue. Return whether there were any."""
