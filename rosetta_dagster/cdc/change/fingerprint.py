@@ -5,7 +5,7 @@ leaves traces in the catalog: OIDs are never given to another table, a file is r
 messages, and `xmin` of a catalog row changes with every ALTER, also with one that is taken back. Freezing leaves it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,8 @@ class Fingerprint:
     is_listed: bool = True
     #: Updates and deletes that the server has counted in a table of which it publishes none; None for other tables.
     unpublished_writes: int | None = None
+    #: The timeline of the source's log that the table's changes were read from; 0 when that is not known.
+    timeline: int = field(default=0, compare=False)
 
     @property
     def storage(self) -> dict[int, int]:

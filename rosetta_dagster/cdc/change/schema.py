@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Self
 
 from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.table_id import TableId
@@ -76,6 +77,11 @@ class TableSchema:
         names = self.column_names
         object.__setattr__(self, "key_indexes", tuple(names.index(name) for name in self.key))
 
+    def on_timeline(self, timeline: int) -> Self:
+        """Return the schema as read from this timeline of the source's log."""
+        fingerprint = self.fingerprint
+        return replace(self, fingerprint=fingerprint and replace(fingerprint, timeline=timeline))
+
     @property
     def is_partitioned(self) -> bool:
         """Whether the rows are in partitions, so that the table itself has none."""
@@ -93,7 +99,7 @@ def with_fingerprint(known: TableSchema, now: TableSchema) -> TableSchema | None
         return None
     if before is not None and before.column_count != after.column_count:
         return None
-    return replace(known, fingerprint=after)
+    return replace(known, fingerprint=replace(after, timeline=after.timeline or (before.timeline if before else 0)))
 
 
 def _identity(column: Column) -> tuple[int, str, int, int, bool]:

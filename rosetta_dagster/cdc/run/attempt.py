@@ -19,7 +19,7 @@ from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdenti
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import SlotInvalid
 from rosetta_dagster.cdc.report import Phase, Reporter
-from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_message
+from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_message, on_timeline, verify_timeline
 from rosetta_dagster.cdc.run.engine import engine_of
 from rosetta_dagster.cdc.run.gc_policy import RareCollections
 from rosetta_dagster.cdc.run.source_watch import SourceWatch
@@ -38,6 +38,7 @@ from rosetta_dagster.cdc.source.slots import (
     release_slot,
     source_identity,
 )
+from rosetta_dagster.cdc.source.timeline import Timelines, read_timelines
 from rosetta_dagster.cdc.source.type_definitions import read_type_definitions
 from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
 from rosetta_dagster.cdc.stream.copies import copy_with_new_slot, start_concurrent_copy, start_partition_copy
@@ -61,6 +62,7 @@ class _PreparedSource:
     unreadable: Mapping[TableId, str]
     #: Every table of the pipeline that exists.
     fingerprints: Mapping[TableId, Fingerprint]
+    timelines: Timelines
     #: The publications that exist.
     publications: tuple[str, ...]
     #: None when the slot has still to be created.
@@ -110,6 +112,7 @@ class Attempt:
         unreadable = {each.table: str(each) for each in errors if each.table and each.check == "privileges"}
         refused = {each.table: str(each) for each in errors if each.table and each.table not in unreadable}
         tables = [table.id for table in config.tables if table.id not in refused]
+        timelines = read_timelines(config.source.connection)
         with source_errors(config.source.connection), connect(config.source.connection) as connection:
             ensure_publications(connection, config, read_schemas(connection, tables).values())
             publications = existing_publications(connection, config)
@@ -120,10 +123,14 @@ class Attempt:
                 identity=StreamIdentity(
                     pipeline=config.name, system_identifier=identity.system_identifier, slot_name=config.slot_name
                 ),
-                schemas=read_schemas(connection, wanted, publications),
+                schemas={
+                    table: schema.on_timeline(timelines.current)
+                    for table, schema in read_schemas(connection, wanted, publications).items()
+                },
                 refused=refused,
                 unreadable=unreadable,
                 fingerprints=dict(read_fingerprints(connection, publications, [table.id for table in config.tables])),
+                timelines=timelines,
                 publications=publications,
                 slot=read_slot(connection, config.slot_name),
             )
@@ -148,6 +155,8 @@ class Attempt:
             with ExitStack() as unless_continued:
                 unless_continued.callback(destination.close)
                 held = destination.open(source.identity, self.is_overdue, self._read_types)
+                verify_timeline(held, source.timelines)
+                destination.record_fingerprints(on_timeline(held, source.timelines.current))
                 if not self._give_up_copies(destination, held, row.name, source):
                     unless_continued.pop_all()
                     return destination, held
@@ -214,7 +223,7 @@ class Attempt:
     def _stream(self, source: _PreparedSource, replicas: Sequence[Replica]) -> bool:
         """Stream until told to stop or until the source has changed. Return whether it has."""
         held = [replica.held for replica in replicas]
-        engine = engine_of(self.config, source.schemas, source.publications, held)
+        engine = engine_of(self.config, source.schemas, source.publications, source.timelines.current, held)
         watch = self._watch(source, replicas)
         with closing(watch), closing(engine.open([each.watermark for each in held if each.watermark is not None])) as stream:
             self.reporter.enter(Phase.STREAMING)

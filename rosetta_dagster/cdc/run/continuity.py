@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from rosetta_dagster.cdc.change.fingerprint import gap, leaf_changes
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy
 from rosetta_dagster.cdc.destination.base import Held
+from rosetta_dagster.cdc.errors import SlotInvalid
+from rosetta_dagster.cdc.source.timeline import Timelines
 from rosetta_dagster.cdc.table_id import TableId
 
 _RESYNC = sql.SQL(
@@ -34,6 +37,39 @@ def gap_message(pipeline: str, table: TableId, reason: str) -> str:
     """Return what an operator reads of a table that is set aside because of a gap."""
     statement = _RESYNC.format(*map(sql.Literal, (*table, pipeline))).as_string(None)
     return f"Changes of table {table} may be missing at the destination: {reason}. To copy it again, run: {statement}"
+
+
+def verify_timeline(held: Held, timelines: Timelines) -> None:
+    """Raise `SlotInvalid` if the destination holds changes that the source lost when it was promoted."""
+    known, lsn = _timeline(held), _last_lsn(held)
+    if known and timelines.loses(known, lsn):
+        raise SlotInvalid(
+            f"The source was promoted to timeline {timelines.current} without everything that its predecessor had written: "
+            f"the destination holds changes up to {lsn}, and the source has its predecessor's up to "
+            f"{timelines.end_of(known)}.",
+            "The destination has rows that the source does not have. Decide which are right, then pause the pipeline and run "
+            "rosetta resync: it copies all tables again.",
+        )
+
+
+def on_timeline(held: Held, timeline: int) -> list[TableSchema]:
+    """Return the held tables as of another timeline, if they are not of it; none when it is not known which they are of."""
+    if _timeline(held) in (0, timeline):
+        return []
+    return [schema.on_timeline(timeline) for schema in held.schemas.values()]
+
+
+def _timeline(held: Held) -> int:
+    """Return the last timeline that the destination has applied changes of."""
+    copied = [held.schemas[table] for table in held.copied if table in held.schemas]
+    return max((schema.fingerprint.timeline for schema in copied if schema.fingerprint is not None), default=0)
+
+
+def _last_lsn(held: Held) -> Lsn:
+    """Return up to where the destination has changes of the source's log, at most."""
+    points = [int(point.lsn) for point in held.copied.values()]
+    applied = [] if held.watermark is None else [held.watermark.position.transaction_lsn, held.watermark.position.lsn]
+    return Lsn(max([*points, *applied], default=0))
 
 
 def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oid: bool, removes: bool = True) -> Continuity:

@@ -20,14 +20,19 @@ _NEVER = 1 << 64
 
 
 def engine_of(
-    config: PipelineConfig, schemas: dict[TableId, TableSchema], publications: Sequence[str], held: Sequence[Held]
+    config: PipelineConfig,
+    schemas: dict[TableId, TableSchema],
+    publications: Sequence[str],
+    timeline: int,
+    held: Sequence[Held],
 ) -> Source:
     """Return the pipeline's engine, ready to stream from the slot. `held` is what each destination holds."""
     connection = config.source.connection
 
     def read_schemas_now(tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
         with source_errors(connection), connect(connection) as catalog:
-            return read_schemas(catalog, tables, publications)
+            schemas_now = read_schemas(catalog, tables, publications)
+            return {table: schema.on_timeline(timeline) for table, schema in schemas_now.items()}
 
     def read_type_name(oid: int, modifier: int) -> str:
         with source_errors(connection), connect(connection) as catalog:

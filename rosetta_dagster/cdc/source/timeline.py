@@ -21,6 +21,11 @@ class Timelines:
     #: By timeline: the LSN at which the next one began.
     ends: dict[int, Lsn]
 
+    def loses(self, timeline: int, lsn: Lsn) -> bool:
+        """Whether this server never had what was written on a timeline up to this LSN."""
+        end = self.end_of(timeline)
+        return end is not None and lsn > end
+
     def end_of(self, timeline: int) -> Lsn | None:
         """Return where a timeline ended for this server; None for the current one. A server that never had it has none."""
         if timeline == self.current:
