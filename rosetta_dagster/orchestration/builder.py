@@ -26,8 +26,8 @@ def rosetta_definitions(
     """Every pipeline of the configuration database as definitions, together with those that are declared here.
 
     Call it in a function decorated with `dagster.definitions`, once in a code location. `ConfigurationError` when no
-    configuration database is named. While it cannot be reached, the definitions hold the sensors only, and these bring the
-    pipelines back.
+    configuration database is named for pipelines that are declared here. While none is named or it cannot be reached, the
+    definitions hold the sensors only, and these bring the pipelines back.
     """
     if is_collected(pipelines):
         return dg.Definitions()
@@ -59,12 +59,13 @@ def build(
             *alert_sensors(specs, settings),
         ],
         resources=_resources(shapes),
-        # The "Materialize" button does not use the pipeline's job and its executor.
-        executor=dg.in_process_executor,
     )
 
 
 def _read(settings: Settings, pipelines: Sequence[Pipeline]) -> list[PipelineShape]:
+    if settings.config_database_url is None and not pipelines:
+        # The location loads, and its sensors say what is missing until a database is named.
+        return []
     try:
         with open_store(settings) as store:
             declare(store, declarations(pipelines))
