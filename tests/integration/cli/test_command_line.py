@@ -203,7 +203,7 @@ def test_a_command_sets_the_status(
 
 def test_pipelines_are_listed_for_people(rosetta: Rosetta, shop: Database, config_database: Database) -> None:
     config_database.run(
-        "UPDATE pipeline_metadata SET status = 'FAILED', health_status = 'ERROR', wal_size = 3 * 1048576,"
+        "UPDATE pipeline_metadata SET status = 'FAILED', reported_health = 'ERROR', wal_size = 3 * 1048576,"
         " lag_seconds = 1.25, rows_copied = 1234567, last_success_time = now() - interval '90 seconds',"
         " last_error = 'Something is wrong.'"
     )
