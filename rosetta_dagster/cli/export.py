@@ -12,9 +12,7 @@ from rosetta_dagster.cli.output import print_json
 from rosetta_dagster.settings import open_store
 
 
-def export(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False
-) -> None:
+def export(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False) -> None:
     """Print sources, destinations and pipelines as YAML. Secrets are named, their values are not printed."""
     with open_store() as store:
         document = exported(store)
@@ -29,9 +27,7 @@ def exported(store: Store) -> dict[str, Any]:
     statuses = {state.name: state.status for state in store.states()}
     return {
         "sources": {each.name: _settings(each) for each in connections(store, "source")},
-        "destinations": {
-            each.name: {"type": each.type, **_settings(each)} for each in connections(store, "destination")
-        },
+        "destinations": {each.name: {"type": each.type, **_settings(each)} for each in connections(store, "destination")},
         "pipelines": {
             shape.name: {**_pipeline(shape), "status": str(statuses[shape.name])}
             for shape in store.shapes()

@@ -1,8 +1,8 @@
 """The command `rosetta`. A failure is one line with its remedy, and exit code 1."""
 
 import sys
-from importlib.metadata import version as installed_version
 from collections.abc import Sequence
+from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
@@ -10,11 +10,11 @@ import typer
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.operate.resync import resync
+from rosetta_dagster.cdc.operate.status import read_status
 from rosetta_dagster.cdc.source.preflight import Severity, preflight
 from rosetta_dagster.cdc.table_id import TableId
-from rosetta_dagster.cdc.operate.status import read_status
-from rosetta_dagster.cli import add, ends
 from rosetta_dagster.cli.doctor import doctor
+from rosetta_dagster.cli.ends import destination, source
 from rosetta_dagster.cli.export import export
 from rosetta_dagster.cli.keys import keys
 from rosetta_dagster.cli.output import (
@@ -26,11 +26,11 @@ from rosetta_dagster.cli.output import (
     status_json,
     to_json,
 )
-from rosetta_dagster.cli.pipeline import drop
+from rosetta_dagster.cli.pipeline import drop, pipeline
 from rosetta_dagster.cli.reconcile import reconcile_command
 from rosetta_dagster.cli.status import status
 from rosetta_dagster.cli.table import table
-from rosetta_dagster.cli.test import test
+from rosetta_dagster.cli.test import connections_command
 from rosetta_dagster.settings import configured_store, open_store, read_settings
 
 app = typer.Typer(
@@ -39,15 +39,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Change data capture from PostgreSQL, under Dagster.",
 )
-# `ends` adds its commands to these when it is imported.
-app.add_typer(ends.add.source, name="source")
-app.add_typer(ends.add.destination, name="destination")
-app.add_typer(add.pipeline, name="pipeline")
+app.add_typer(source, name="source")
+app.add_typer(destination, name="destination")
+app.add_typer(pipeline, name="pipeline")
 app.add_typer(table, name="table")
 app.add_typer(keys, name="keys")
 
 app.command()(status)
-app.command()(test)
+app.command(name="test")(connections_command)
 app.command()(drop)
 app.command(name="reconcile")(reconcile_command)
 app.command()(export)

@@ -114,7 +114,7 @@ def byte_text(count: int) -> str:
     ('900 B', '5.0 MiB')
     """
     size, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # noqa: B007 - the unit that the loop ends at
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if size < 1024 or unit == "TiB":
             break
         size /= 1024

@@ -4,20 +4,21 @@ from typing import Annotated
 
 import typer
 
-from rosetta_dagster.cdc.errors import PipelineNotFound
 from rosetta_dagster.cdc.operate.drop import drop_pipeline, removal
 from rosetta_dagster.cdc.operate.status import PipelineStatus, read_status
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineShape
-from rosetta_dagster.cli import add
-from rosetta_dagster.cli.output import print_json, print_rows, status_json, table_row, to_json
+from rosetta_dagster.cli.add import pipeline
+from rosetta_dagster.cli.output import print_json, print_rows, status_json, table_row
 from rosetta_dagster.settings import open_store
+
+__all__ = ["drop", "pipeline"]
 
 Name = Annotated[str, typer.Argument(help="Name of the pipeline.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
-@add.pipeline.command(name="list")
+@pipeline.command(name="list")
 def list_pipelines(*, as_json: Json = False) -> None:
     """List the pipelines: what each replicates from where to where."""
     with open_store() as store:
@@ -41,7 +42,7 @@ def list_pipelines(*, as_json: Json = False) -> None:
     print_rows(rows, empty="No pipelines. Add one with: rosetta pipeline add")
 
 
-@add.pipeline.command(name="show")
+@pipeline.command(name="show")
 def show_pipeline(name: Name, *, as_json: Json = False) -> None:
     """Show a pipeline: what it replicates, and how it is."""
     with open_store() as store:
@@ -70,14 +71,14 @@ def drop(
     typer.echo("\n".join([f"removed{':' if yes else ' by --yes, nothing yet:'}", *(f"  {line}" for line in found.lines())]))
 
 
-add.pipeline.command(name="rm")(drop)
+pipeline.command(name="rm")(drop)
 
 
 def _fields(status: PipelineStatus, shape: PipelineShape) -> dict[str, object]:
-    state = status.state
+    state, source = status.state, shape.source
     return {
         "name": state.name,
-        "source": f"{state.source} ({shape.source.username}@{shape.source.host}:{shape.source.port}/{shape.source.database})",
+        "source": f"{state.source} ({source.username}@{source.host}:{source.port}/{source.database})",
         "destinations": ", ".join(f"{each.name} ({each.type})" for each in shape.destinations),
         "engine": shape.engine,
         "status": state.status,

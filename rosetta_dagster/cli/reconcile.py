@@ -16,7 +16,9 @@ SHOWN_KEYS = 20
 def reconcile_command(
     name: Annotated[str, typer.Argument(help="Name of a running pipeline.")],
     *,
-    table: Annotated[list[str] | None, typer.Option("--table", help="Only this table, as namespace.name; repeatable.")] = None,
+    table: Annotated[
+        list[str] | None, typer.Option("--table", help="Only this table, as namespace.name; repeatable.")
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Repair the rows that differ.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:

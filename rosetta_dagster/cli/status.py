@@ -31,7 +31,9 @@ _CLEAR = "\x1b[2J\x1b[H"
 def status(
     name: Annotated[str | None, typer.Argument(help="Name of one pipeline; it is shown with its tables.")] = None,
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, with rates, until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again every two seconds, with rates, until Ctrl-C.")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a pipeline is in error, for scripts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:
@@ -58,7 +60,10 @@ def status_lines(statuses: Sequence[PipelineStatus], width: int, *, with_tables:
     if explanations := explanation_lines(statuses):
         lines += ["", *explanations]
     for status in statuses if with_tables else ():
-        lines += ["", *(lines_of([table_row(record) for record in status.tables], width) if status.tables else ["No tables."])]
+        lines += [
+            "",
+            *(lines_of([table_row(record) for record in status.tables], width) if status.tables else ["No tables."]),
+        ]
     return lines
 
 

@@ -9,7 +9,7 @@ from rosetta_dagster.cli.output import print_json, to_json
 from rosetta_dagster.settings import open_store
 
 
-def test(
+def connections_command(
     name: Annotated[str, typer.Argument(help="Name of the pipeline.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,

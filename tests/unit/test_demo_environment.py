@@ -26,7 +26,7 @@ def test_a_port_that_is_taken_is_refused_before_anything_starts(
     option: str, taken_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    demo = DemoEnvironment(**{option: taken_port})
+    demo = DemoEnvironment(port=taken_port) if option == "port" else DemoEnvironment(postgres_port=taken_port)
     flag = "--" + option.replace("_", "-")
     with pytest.raises(DemoFailed, match=f"^Port {taken_port} is in use. Name another one with {flag}") as refused, demo:
         pass

@@ -200,8 +200,8 @@ SELECT format('GRANT TEMP ON DATABASE %%I TO %%I', current_database(), current_u
 WHERE NOT has_database_privilege(current_database(), 'TEMP')
 UNION ALL
 SELECT format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', namespace, current_user)
-FROM places WHERE to_regnamespace(format('%%I', namespace)) IS NOT NULL
-  AND NOT (has_schema_privilege(format('%%I', namespace), 'USAGE') AND has_schema_privilege(format('%%I', namespace), 'CREATE'))
+FROM places JOIN pg_namespace ON nspname = namespace
+WHERE NOT (has_schema_privilege(pg_namespace.oid, 'USAGE') AND has_schema_privilege(pg_namespace.oid, 'CREATE'))
 UNION ALL
 SELECT format('GRANT %%s ON %%I.%%I TO %%I', string_agg(privilege, ', '), namespace, name, current_user)
 FROM writes WHERE NOT has_table_privilege(oid, privilege) GROUP BY namespace, name

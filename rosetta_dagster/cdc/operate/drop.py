@@ -60,7 +60,9 @@ def drop_pipeline(store: Store, name: str) -> Removal:
     """
     state = store.state(name)
     if state.status is not Status.PAUSE:
-        raise ConfigurationError(f"Pipeline {name} is not paused: its status is {state.status}.", f"Pause it first: rosetta pause {name}")
+        raise ConfigurationError(
+            f"Pipeline {name} is not paused: its status is {state.status}.", f"Pause it first: rosetta pause {name}"
+        )
     with store.lease(state.id):
         found = removal(store, name)
         for row in found.config.destinations:

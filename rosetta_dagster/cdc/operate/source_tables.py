@@ -1,20 +1,24 @@
 """Lists the tables of a source database, and decides for each whether it can be replicated."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from psycopg.rows import dict_row
 
 from rosetta_dagster.cdc.config.pipeline import SourceConfig
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.table_id import TableId
 
 _TABLES = """
-SELECT namespace.nspname::text, class.relname::text, class.relkind::text, class.relpersistence::text,
+SELECT namespace.nspname::text AS namespace, class.relname::text AS name, class.relkind::text AS kind,
+       class.relpersistence::text AS persistence,
        (SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree(class.oid)) AS partitioned_bytes,
        pg_total_relation_size(class.oid) AS bytes,
        greatest(CASE WHEN class.relkind = 'p'
                      THEN (SELECT sum(greatest(leaf.reltuples, 0)) FROM pg_partition_tree(class.oid) AS part
                            JOIN pg_class AS leaf ON leaf.oid = part.relid WHERE part.isleaf)
                      ELSE class.reltuples END, 0)::bigint AS rows,
-       class.relreplident::text,
+       class.relreplident::text AS identity,
        COALESCE((SELECT array_agg(attname::text ORDER BY array_position(index.indkey::int2[], attnum))
                  FROM pg_attribute WHERE attrelid = class.oid AND attnum = ANY (index.indkey)), '{}') AS key,
        has_schema_privilege(namespace.oid, 'USAGE') AND has_table_privilege(class.oid, 'SELECT') AS may_read
@@ -28,6 +32,8 @@ ORDER BY 1, 2
 """
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+_INSERTS_ONLY = "No replica identity: inserts only. Add a primary key, or run: ALTER TABLE … REPLICA IDENTITY FULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,32 +53,29 @@ class SourceTable:
 def source_tables(source: SourceConfig) -> list[SourceTable]:
     """Return the tables of a source, by name."""
     with source_errors(source.connection), connect(source.connection) as connection:
-        rows = connection.execute(_TABLES).fetchall()
-    return [_table(*row) for row in rows]
+        rows = connection.cursor(row_factory=dict_row).execute(_TABLES).fetchall()
+    return [_table(row) for row in rows]
 
 
-def _table(
-    namespace: str, name: str, kind: str, persistence: str, partitioned_bytes: int | None, byte_count: int,
-    row_count: int, identity: str, key: list[str], may_read: bool,
-) -> SourceTable:  # fmt: skip
-    is_replicable, remark = _verdict(kind, persistence, identity, bool(key), may_read)
+def _table(row: dict[str, Any]) -> SourceTable:
+    obstacle = _obstacle(row)
     return SourceTable(
-        id=TableId(namespace, name),
-        byte_count=partitioned_bytes or byte_count,
-        row_count=row_count,
-        key=tuple(key),
-        is_replicable=is_replicable,
-        remark=remark,
+        id=TableId(row["namespace"], row["name"]),
+        byte_count=row["partitioned_bytes"] or row["bytes"],
+        row_count=row["rows"],
+        key=tuple(row["key"]),
+        is_replicable=obstacle is None,
+        remark=obstacle or ("" if _is_identified(row) else _INSERTS_ONLY),
     )
 
 
-def _verdict(kind: str, persistence: str, identity: str, has_key: bool, may_read: bool) -> tuple[bool, str]:  # noqa: FBT001
-    if kind in _KINDS:
-        return False, f"It is {_KINDS[kind]}: its changes are not in the WAL."
-    if persistence == "u":
-        return False, "It is UNLOGGED. Run: ALTER TABLE … SET LOGGED"
-    if not may_read:
-        return False, "This role may not read it. Run: GRANT SELECT ON … TO …"
-    if identity == "f" or (identity in "di" and has_key):
-        return True, ""
-    return True, "No replica identity: inserts only. Add a primary key, or run: ALTER TABLE … REPLICA IDENTITY FULL"
+def _obstacle(row: dict[str, Any]) -> str | None:
+    if row["kind"] in _KINDS:
+        return f"It is {_KINDS[row['kind']]}: its changes are not in the WAL."
+    if row["persistence"] == "u":
+        return "It is UNLOGGED. Run: ALTER TABLE … SET LOGGED"
+    return None if row["may_read"] else "This role may not read it. Run: GRANT SELECT ON … TO …"
+
+
+def _is_identified(row: dict[str, Any]) -> bool:
+    return row["identity"] == "f" or (row["identity"] in ("d", "i") and bool(row["key"]))

@@ -48,11 +48,12 @@ def test_production_differs_from_the_checkout_by_its_storage_alone() -> None:
     assert local == production
 
 
-def test_a_database_that_is_named_after_the_load_is_found(
-    config_database: Database, tmp_path: Path
-) -> None:
+def test_a_database_that_is_named_after_the_load_is_found(config_database: Database, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"CONFIG_DATABASE_URL={config_database.url}\n")
-    read = "from rosetta_dagster.settings import Settings, open_store\nprint(len(open_store(Settings(_env_file=None)).states()))"
+    read = (
+        "from rosetta_dagster.settings import Settings, open_store\n"
+        "print(len(open_store(Settings(_env_file=None)).states()))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", read], cwd=tmp_path, env=bare_environment(), capture_output=True, text=True, check=False,
         timeout=60,

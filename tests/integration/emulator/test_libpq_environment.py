@@ -32,7 +32,7 @@ def test_a_connection_that_fails_says_why_at_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(postgres, "drop_libpq_variables", lambda: None)
     server = EmbeddedPostgres()
     try:
-        with pytest.raises(EmbeddedPostgresError, match="a connection fails: .*server does not support SSL"):
+        with pytest.raises(EmbeddedPostgresError, match=r"a connection fails: .*server does not support SSL"):
             server.start()
     finally:
         server.stop()

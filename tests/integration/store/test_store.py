@@ -561,7 +561,7 @@ def test_a_config_that_is_not_of_a_kind_that_can_be_shown_does_not_hide_the_othe
 
 
 @pytest.mark.parametrize(
-    ("status", "silence", "health"),
+    "case",
     [
         ("START", "59 seconds", "HEALTHY"),
         ("START", "61 seconds", "ERROR"),
@@ -570,8 +570,9 @@ def test_a_config_that_is_not_of_a_kind_that_can_be_shown_does_not_hide_the_othe
     ],
 )
 def test_a_dead_pipeline_is_never_shown_as_healthy(
-    store: Store, add: Add, config_database: Database, status: str, silence: str, health: str
+    store: Store, add: Add, config_database: Database, case: tuple[str, str, str]
 ) -> None:
+    status, silence, health = case
     pipeline_id = add("shop")
     store.set_status("shop", Status(status))
     store.report_started(pipeline_id, "a-run")
@@ -606,9 +607,7 @@ def test_roles_keep_what_they_may_do_with_the_metadata(config_database: Database
         with config_database.connect() as connection:
             migrate(connection, migrations)
         may = f"has_table_privilege('{role}', 'pipeline_metadata', '%s')"
-        assert [(True, True, False)] == config_database.rows(
-            f"SELECT {may % 'SELECT'}, {may % 'UPDATE'}, {may % 'DELETE'}"
-        )
+        assert [(True, True, False)] == config_database.rows(f"SELECT {may % 'SELECT'}, {may % 'UPDATE'}, {may % 'DELETE'}")
     finally:
         config_database.run(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
