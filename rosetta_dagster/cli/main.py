@@ -1,4 +1,4 @@
-"""The command `rosetta`. A failure is one line with its remedy, and exit code 1."""
+"""The command `rosetta`. Prints a failure as one line with its remedy, and exits with 1."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Tells what the tables of a pipeline look like at its destinations: their columns and how many rows they hold."""
+"""Reads the columns and row counts of a pipeline's tables at its destinations, and opens sessions at Snowflake."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class TableFacts:
 
 
 def inspect(config: PipelineConfig, tables: frozenset[TableId]) -> list[TableFacts]:
-    """What is to be known of these tables at each destination of the pipeline; those that it has no more are left out."""
+    """Return the facts of these tables at each destination. Tables that the pipeline no longer has are left out."""
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
         schemas = read_schemas(connection, sorted(tables & {table.id for table in config.tables}))
@@ -39,16 +39,16 @@ class SnowflakeSession(Protocol):
     """A session at Snowflake."""
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run a statement; its rows. A `?` stands for a parameter when there are any."""
+        """Run a statement and return its rows. A `?` stands for a parameter if there are any."""
 
 
 def verify_snowflake(name: str, config: dict[str, Any]) -> None:
-    """`ConfigurationError` when the config of a Snowflake destination is not complete, or holds what it may not."""
+    """Raise `ConfigurationError` when the config of a Snowflake destination is incomplete or has an unknown field."""
     _snowflake_config(name, config)
 
 
 def describe_snowflake(name: str, config: dict[str, Any]) -> str:
-    """Who connects to where, and the key's fingerprint. `ConfigurationError` when the config or the key will not do."""
+    """Return user, account and the key's fingerprint. `ConfigurationError` when the config or the key is not valid."""
     from rosetta_dagster.cdc.destination.snowflake.keys import key_of  # noqa: PLC0415
 
     checked_config = _snowflake_config(name, config)
@@ -57,7 +57,7 @@ def describe_snowflake(name: str, config: dict[str, Any]) -> str:
 
 @contextmanager
 def snowflake_session(name: str, config: dict[str, Any]) -> Iterator[SnowflakeSession]:
-    """A session of a Snowflake destination in autocommit mode, closed with the block."""
+    """Open a session of a Snowflake destination in autocommit mode. It is closed with the block."""
     from rosetta_dagster.cdc.destination.snowflake.connection import connect as log_in  # noqa: PLC0415
     from rosetta_dagster.cdc.destination.snowflake.keys import key_of  # noqa: PLC0415
 
@@ -67,7 +67,7 @@ def snowflake_session(name: str, config: dict[str, Any]) -> Iterator[SnowflakeSe
 
 
 def _snowflake_config(name: str, config: dict[str, Any]) -> Any:
-    # The driver's folder is loaded only by those who use it.
+    # The driver is loaded only where it is used.
     from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig  # noqa: PLC0415
 
     return checked(SnowflakeDestinationConfig, config, f"The config of destination {name}")
