@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
+from rosetta_dagster.cdc.config.pipeline import Status
+from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli.output import print_json
@@ -24,6 +26,8 @@ def reconcile_command(
 ) -> None:
     """Compare source and destinations row by row while the pipeline runs. Exits with 1 if rows differ."""
     with open_store() as store:
+        if store.status(name) is Status.PAUSE:
+            raise ConfigurationError(f"Pipeline {name} is paused, so it cannot catch up.", f"Start it: rosetta start {name}")
         config = store.pipeline(name)
     found = []
     for each in reconcile(config, tables=[TableId.parse(text) for text in table or ()], mend=repair):

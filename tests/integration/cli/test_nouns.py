@@ -9,6 +9,8 @@ import yaml
 
 from rosetta_dagster.cdc.config.pipeline import Status, TableState
 from rosetta_dagster.cdc.operate.status import read_status
+from rosetta_dagster.cdc.reconcile.comparison import Comparison, Difference, Kind
+from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import Progress, TableProgress
 from rosetta_dagster.cdc.table_id import TableId
@@ -231,8 +233,37 @@ class TestPipelines:
                 "status": "PAUSE"} == document["pipelines"]["shop"]  # fmt: skip
         assert ["password"] == document["sources"]["shop"]["secrets"]
 
-    def test_a_comparison_needs_tables_of_the_pipeline(self, rosetta: Rosetta, shop: Database) -> None:
+    def test_a_comparison_needs_a_running_pipeline_and_its_tables(
+        self, rosetta: Rosetta, shop: Database, store: Store
+    ) -> None:
+        assert_one_line(rosetta("reconcile", "shop"), "Pipeline shop is paused", "rosetta start shop")
+        store.set_status("shop", Status.START)
         assert_one_line(rosetta("reconcile", "shop", "--table", "ghost"), "Pipeline shop has no table public.ghost")
+
+    def test_rows_that_differ_are_shown_by_key_and_fail_the_command(
+        self, rosetta: Rosetta, shop: Database, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.set_status("shop", Status.START)
+        wrong = Difference(key=("7",), kind=Kind.CHANGED, found="hash")
+        comparison = Comparison(
+            row_count=1000, bucket_count=16, differing_bucket_count=1, differences=(wrong,), in_flight=(("8",),)
+        )
+        found = [
+            Reconciliation(destination="dw", table=ORDERS, comparison=comparison, left=(wrong,)),
+            Reconciliation(destination="dw", table=TableId("public", "items"), problem="The table has no key."),
+        ]
+        monkeypatch.setattr("rosetta_dagster.cli.reconcile.reconcile", lambda *_, **__: iter(found))
+        people, script = rosetta("reconcile", "shop"), rosetta("reconcile", "shop", "--json")
+        assert (1, 1) == (people.code, script.code)
+        assert [
+            "public.orders at dw: 1,000 rows, 1 differ, 1 changed meanwhile",
+            "  (7) changed",
+            "public.items at dw: not compared. The table has no key.",
+        ] == people.out.splitlines()
+        assert [{"key": ["7"], "kind": "CHANGED"}] == json.loads(script.out)[0]["differences"]
+        found[:] = [Reconciliation(destination="dw", table=ORDERS, comparison=comparison)]
+        repaired = rosetta("reconcile", "shop", "--repair")
+        assert (0, "public.orders at dw: 1,000 rows, 0 differ, 1 repaired, 1 changed meanwhile\n") == repaired[:2]
 
 
 class TestConnections:
