@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres, free_port
-from tests.conftest import Database
+from tests.support.database import Database
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 

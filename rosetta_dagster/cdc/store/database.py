@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString, Self, TypeAlias
 
@@ -229,6 +229,10 @@ class Store:
             queries.FAILED,
             {"pipeline_id": pipeline_id, "run_id": run_id, "message": message, "transient": transient},
         )
+
+    def retry_failed(self, names: Collection[str]) -> None:
+        """End the wait of those of these pipelines that failed with a terminal error."""
+        self._execute(queries.RETRY_FAILED, [list(names)])
 
     def report_stopped(self, pipeline_id: int, run_id: str) -> None:
         """Note that a run has ended as it should."""

@@ -98,6 +98,8 @@ class PipelineState:
     heartbeat_age: float | None
     #: Whether a run may start now; False while it waits after a failure.
     is_due: bool
+    #: Seconds until the next attempt after a failure; None when none is planned, negative when it is due.
+    seconds_until_due: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,8 +161,8 @@ def test_a_row_that_the_stream_has_written_since_is_not_replaced(source: Databas
         stale = Difference(key=("1",), kind=Kind.CHANGED, found="the hash of what was found wrong")
         gone = Difference(key=("1",), kind=Kind.MISSING, found=None)
         current = Difference(key=("2",), kind=Kind.CHANGED, found=present)
-        repair._mend(sides[0], sides[1], [stale, current])
-        repair._mend(sides[0], sides[1], [gone])
+        repair._repair_part(sides[0], sides[1], [stale, current])
+        repair._repair_part(sides[0], sides[1], [gone])
     assert [(1, "newer, by the stream"), (2, "older")] == destination.rows("SELECT * FROM items ORDER BY id")
 
 
@@ -175,6 +175,6 @@ def test_a_repair_gives_way_to_the_stream(source: Database, destination: Databas
         wrong = Difference(key=("1",), kind=Kind.EXTRA, found=sides[1].rows_of([("1",)])[("1",)])
         with stream.transaction():
             stream.execute("SELECT FROM items FOR UPDATE")
-            repair._mend(sides[0], sides[1], [wrong])
+            repair._repair_part(sides[0], sides[1], [wrong])
         assert [(1,)] == destination.rows("SELECT * FROM items")
-        repair._mend(sides[0], sides[1], [wrong])
+        repair._repair_part(sides[0], sides[1], [wrong])
