@@ -26,8 +26,8 @@ class Merge:
     #: Rows to upsert. A row with UNCHANGED values only updates.
     rows: list[Row]
     deleted: list[Key]
-    #: How many of the first rows were inserted, with a key that the batch had not seen before. A destination that has applied
-    #: exactly the changes before the batch has no row with that key: a hint for one that inserts more cheaply than it merges.
+    #: How many of the first rows were inserted with a key that the batch had not seen before. A destination that has applied
+    #: exactly the changes before the batch has no row with that key. A hint for one that inserts more cheaply than merges.
     new_count: int = field(default=0, compare=False)
     #: Whether certainly no row has UNCHANGED values. A hint: searching for them takes time.
     is_whole: bool = field(default=False, compare=False)
