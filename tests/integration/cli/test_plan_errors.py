@@ -47,3 +47,12 @@ def test_an_error_of_the_code_is_one_sentence(tmp_path: Path, text: str, message
 def test_a_module_that_does_not_exist_is_named() -> None:
     with pytest.raises(ConfigurationError, match="nowhere_to_be_found cannot be loaded: ModuleNotFoundError"):
         declared_pipelines("nowhere_to_be_found")
+
+
+def test_a_misspelt_threshold_is_reported_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
+    file = tmp_path / "defs.py"
+    file.write_text("from rosetta_dagster.orchestration import Thresholds\nThresholds(wal_warn_bytes=1)\n")
+    with pytest.raises(
+        ConfigurationError, match=r"ValidationError at defs\.py:2: wal_warn_bytes: .*did you mean wal_warning"
+    ):
+        declared_pipelines(str(file))
