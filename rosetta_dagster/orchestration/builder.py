@@ -1,4 +1,4 @@
-"""Builds Dagster's definitions from the rows of the configuration database and from pipelines declared in code."""
+"""Builds Dagster's definitions from the rows of the configuration database and the pipelines declared in code."""
 
 from collections.abc import Sequence
 

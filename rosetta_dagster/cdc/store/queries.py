@@ -95,7 +95,7 @@ UPDATE pipeline_tables SET resync = true FROM pipelines
 WHERE pipelines.id = pipeline_id AND pipelines.name = %s AND (table_schema, table_name) = (%s, %s)
 """
 
-#: Asked for again meanwhile, it is done again.
+#: A request that comes after this one is kept.
 RESYNC_BEGUN = """
 UPDATE pipeline_tables SET resync = false, state = 'PENDING', error = NULL
 WHERE pipeline_id = %s AND (table_schema, table_name) = (%s, %s)
@@ -135,9 +135,9 @@ SET state = %(state)s, error = %(error)s, rows_copied = rows_copied + %(copied)s
 WHERE pipeline_id = %(pipeline_id)s AND table_schema = %(namespace)s AND table_name = %(name)s
 """
 
-#: What time mends is tried again after 5 seconds, then twice as long each time, at most 5 minutes; each time less up to a
-#: quarter, by chance, so that pipelines which failed together do not all come back at once. What a person has to mend is
-#: tried again after 10 minutes, since grants and settings change no row. Triggers end the wait when a row is changed.
+#: Transient failures are retried after 5 seconds, then twice as long each time, at most 5 minutes. Each wait is shortened by
+#: up to a quarter at random, so that pipelines that failed together do not all come back at once. Other failures are retried
+#: after 10 minutes, since a mended grant or setting changes no row. Triggers end the wait when a row is changed.
 FAILED = """
 UPDATE pipeline_metadata
 SET status = 'FAILED', reported_health = 'ERROR', last_error = %(message)s, last_error_at = clock_timestamp(),
