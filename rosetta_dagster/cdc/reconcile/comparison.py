@@ -126,7 +126,8 @@ def _difference(key: Key, wanted: str | None, found: str | None) -> Difference:
     return Difference(key=key, kind=kind, found=found)
 
 
-#: A table that was never analyzed has no estimate of its rows; rows of 100 bytes are assumed then.
+#: A table that was never analyzed has no estimate of its rows; rows of 100 bytes are assumed then. The tree holds partitions
+#: only: inheritance children are not in it.
 _ESTIMATE = """
 SELECT greatest(sum(class.reltuples), sum(pg_relation_size(class.oid)) / 100)::bigint
 FROM pg_class AS class

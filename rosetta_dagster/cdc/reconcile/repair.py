@@ -52,7 +52,7 @@ def _repair_part(source: Side, destination: Side, differences: Sequence[Differen
 
 def _still_wrong(destination: Side, differences: Sequence[Difference]) -> list[Difference]:
     keys = [difference.key for difference in differences]
-    query = sql.rows_of_keys(destination.table, destination.schema, keys, lock=True)
+    query = sql.rows_of_keys(destination.own_rows, destination.schema, keys, lock=True)
     present = {tuple(key): row_hash for key, row_hash in destination.connection.execute(query)}
     return [difference for difference in differences if present.get(difference.key) == difference.found]
 
@@ -60,10 +60,10 @@ def _still_wrong(destination: Side, differences: Sequence[Difference]) -> list[D
 def _replace(destination: Side, differences: Sequence[Difference], blocks: Sequence[bytes]) -> None:
     connection, table, schema = destination.connection, destination.table, destination.schema
     present: list[Key] = [difference.key for difference in differences if difference.kind is not Kind.MISSING]
-    connection.execute(sql.create_staging(table, schema))
+    connection.execute(sql.create_staging(destination.own_rows, schema))
     with connection.cursor().copy(sql.copy_into_staging()) as copy:
         for block in blocks:
             copy.write(block)
     if present:
-        connection.execute(sql.delete_keys(table, schema, present))
+        connection.execute(sql.delete_keys(destination.own_rows, schema, present))
     connection.execute(sql.insert_staged(table, schema))

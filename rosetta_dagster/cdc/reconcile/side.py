@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import psycopg
+from psycopg.sql import Composed
 
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.reconcile import sql
 from rosetta_dagster.cdc.reconcile.sql import Key
+from rosetta_dagster.cdc.source.catalog import is_partitioned
 from rosetta_dagster.cdc.table_id import TableId
 
 #: Keys that one query looks up.
@@ -39,15 +42,21 @@ class Side:
         self.table = table
         self.schema = schema
 
+    @cached_property
+    def own_rows(self) -> Composed:
+        """The table's own rows, for a FROM clause. A table may be partitioned on one side only."""
+        with self.errors():
+            return sql.own_rows(self.table, is_partitioned=is_partitioned(self.connection, self.table))
+
     def buckets(self, bucket_count: int) -> dict[int, BucketHash]:
         """Return the buckets that hold rows. Reads the whole table."""
         with self.errors():
-            rows = self.connection.execute(sql.bucket_hashes(self.table, self.schema, bucket_count))
+            rows = self.connection.execute(sql.bucket_hashes(self.own_rows, self.schema, bucket_count))
             return {bucket: BucketHash(row_count, total) for bucket, row_count, total in rows}
 
     def rows_in(self, buckets: Sequence[int], bucket_count: int) -> dict[Key, str]:
         """Return the hash of each row in these buckets. Reads the whole table."""
-        query = sql.bucket_rows(self.table, self.schema, bucket_count, buckets)
+        query = sql.bucket_rows(self.own_rows, self.schema, bucket_count, buckets)
         with self.errors():
             return {tuple(key): row_hash for key, row_hash in self.connection.execute(query)}
 
@@ -56,13 +65,13 @@ class Side:
         found: dict[Key, str] = {}
         with self.errors():
             for part in parts(keys, KEYS_AT_ONCE):
-                rows = self.connection.execute(sql.rows_of_keys(self.table, self.schema, part))
+                rows = self.connection.execute(sql.rows_of_keys(self.own_rows, self.schema, part))
                 found |= {tuple(key): row_hash for key, row_hash in rows}
         return found
 
     def blocks_of(self, keys: Iterable[Key]) -> list[bytes]:
         """Return the rows with these keys in COPY's text format."""
-        with self.errors(), self.connection.cursor().copy(sql.copy_keys(self.table, self.schema, keys)) as copy:
+        with self.errors(), self.connection.cursor().copy(sql.copy_keys(self.own_rows, self.schema, keys)) as copy:
             return [bytes(block) for block in copy]
 
 
