@@ -39,3 +39,15 @@ END $$;
 -- What only a person can mend is tried again slowly: a grant or a setting that has been mended changes no row here.
 UPDATE pipeline_progress SET next_attempt_at = now() WHERE next_attempt_at = 'infinity';
 COMMENT ON COLUMN pipeline_progress.next_attempt_at IS 'No restart before this time, unless a row of the pipeline is changed.';
+
+-- Columns keep their comments.
+DO $$
+DECLARE commented RECORD;
+BEGIN
+    FOR commented IN
+        SELECT attname, col_description(attrelid, attnum) AS comment FROM pg_attribute
+        WHERE attrelid = 'pipeline_progress'::regclass AND attnum > 0 AND col_description(attrelid, attnum) IS NOT NULL
+    LOOP
+        EXECUTE format('COMMENT ON COLUMN pipeline_metadata.%I IS %L', commented.attname, commented.comment);
+    END LOOP;
+END $$;
