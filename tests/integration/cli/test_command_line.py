@@ -5,9 +5,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -17,77 +16,8 @@ from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import PipelineNotFound
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.migrate import read_migrations
-from rosetta_dagster.cli.main import main
-from tests.support.database import SECRET_KEY, Database
-
-PASSWORD = "hunter2hunter2"
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Rosetta = Callable[..., Result]
-
-
-@pytest.fixture
-def rosetta(
-    config_database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Rosetta:
-    """Runs a command as the entry point does."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CONFIG_DATABASE_URL", config_database.url)
-    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
-    monkeypatch.setenv("ROSETTA_PASSWORD", PASSWORD)
-    monkeypatch.setenv("COLUMNS", "250")
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["rosetta", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
-
-
-def place_of(database: Database) -> list[str]:
-    connection = database.connection
-    return [
-        "--host", connection.host, "--port", str(connection.port), "--database", connection.database,
-        "--username", connection.username,
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def shop(rosetta: Rosetta, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """A pipeline of one table, added by commands; the source."""
-    source.run("CREATE TABLE orders (id integer PRIMARY KEY)")
-    with monkeypatch.context() as patch:
-        patch.setenv("ROSETTA_PASSWORD", source.config["password"])
-        added = [
-            rosetta("source", "add", "shop", *place_of(source)),
-            rosetta("destination", "add", "dw", *place_of(destination)),
-            rosetta("pipeline", "add", "shop", "--source", "shop", "--destination", "dw", "--table", "orders"),
-        ]
-    assert [0, 0, 0] == [result.code for result in added], added
-    return source
-
-
-def assert_one_line(result: Result, *parts: str) -> None:
-    assert 1 == result.code, result
-    assert "" == result.out
-    assert result.err.startswith("rosetta: ")
-    assert 1 == result.err.count("\n")
-    assert result.err.endswith("\n")
-    for part in parts:
-        assert part in result.err
-    assert PASSWORD not in result.err
+from tests.support.command_line import PASSWORD, Result, Rosetta, assert_one_line
+from tests.support.database import Database
 
 
 def test_the_whole_program_is_found_under_its_name_and_as_a_module() -> None:

@@ -2,10 +2,8 @@
 
 from rosetta_dagster.cdc.config.pipeline import GapPolicy, PartitionDropPolicy, SchemaPolicy, TypePolicy
 from rosetta_dagster.cdc.store.database import Store
-from tests.integration.cli.test_command_line import Rosetta, assert_one_line, rosetta, shop
+from tests.support.command_line import Rosetta, assert_one_line
 from tests.support.database import Database
-
-__all__ = ["rosetta", "shop"]
 
 PIPELINE = ("pipeline", "add", "strict", "--source", "shop", "--destination", "dw", "--table", "orders")
 

@@ -15,10 +15,8 @@ from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import Progress, TableProgress
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli.status import status_lines
-from tests.integration.cli.test_command_line import Rosetta, assert_one_line, rosetta, shop
+from tests.support.command_line import Rosetta, assert_one_line
 from tests.support.database import Database
-
-__all__ = ["rosetta", "shop"]
 
 ORDERS = TableId("public", "orders")
 
@@ -157,7 +155,7 @@ class TestEnds:
             assert_one_line(rosetta(end, "show", name), f"There is no {end} {name}.")
             assert f"No {end}s." in rosetta(end, "list").out
 
-    def test_the_tables_of_a_source_are_listed_with_what_keeps_them_from_being_replicated(
+    def test_the_tables_of_a_source_are_listed_with_the_obstacles_to_replication(
         self, rosetta: Rosetta, shop: Database
     ) -> None:
         shop.run(

@@ -240,7 +240,7 @@ def test_a_resource_connects_with_the_password_of_its_row(
             assert (database.connection.database,) == connection.execute("SELECT current_database()::text").fetchone()
 
 
-def test_what_was_mended_outside_the_rows_is_tried_again_when_the_code_location_loads(
+def test_a_terminal_failure_is_tried_again_when_the_code_location_loads(
     store: Store, settings: Settings, instance: dg.DagsterInstance, source: Database, destination: Database
 ) -> None:
     add_pipeline(store, "shop", source, destination, "orders")

@@ -196,7 +196,7 @@ PARTITIONED = (
 
 @pytest.mark.parametrize("at_destination", [INHERITED, PARTITIONED], ids=["child", "partition"])
 @pytest.mark.parametrize("at_source", [INHERITED, PARTITIONED], ids=["child", "partition"])
-def test_rows_of_partitions_are_the_tables_own_and_rows_of_inheritance_children_are_not(
+def test_rows_of_partitions_are_the_tables_own_those_of_children_are_not(
     source: Database, destination: Database, at_source: tuple[str, ...], at_destination: tuple[str, ...]
 ) -> None:
     source.run(*at_source)

@@ -43,7 +43,7 @@ def memory(store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch) ->
     unregister(MEMORY)
 
 
-def test_the_rows_take_its_type_once_rosetta_has_started_and_keep_its_secret_encrypted(
+def test_rows_take_its_type_once_rosetta_has_started_and_encrypt_its_secret(
     store: Store, config_database: Database
 ) -> None:
     config = json.dumps({"database": "d", "token": TOKEN})
