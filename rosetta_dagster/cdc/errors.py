@@ -1,4 +1,4 @@
-"""Every error Rosetta raises, and for each whether the operator or time has to mend it.
+"""Every error that Rosetta raises, and for each whether time or a person has to mend it.
 
     RosettaError
     ├── TransientError               time mends it: the run is restarted with backoff
@@ -9,9 +9,9 @@
     │   ├── StreamEnded              the capture engine ended by itself
     │   ├── StreamStalled            the capture engine is silent although the source is not
     │   ├── SpoolUnavailable         the directory for temporary files is full or cannot be written
-    │   ├── AlertFailed              the webhook of alerts refuses a message
     │   ├── LeaseHeld                another run holds this pipeline
     │   ├── WatermarkMoved           another run has written this pipeline's watermark
+    │   ├── AlertFailed              the webhook of alerts does not accept a message
     │   └── Unexpected               Rosetta itself failed
     └── TerminalError                a person has to mend it: tried again every 10 minutes, or when a row is changed
         ├── ConfigurationError       a setting or a row is wrong
@@ -19,15 +19,15 @@
         ├── MigrationRefused         the recorded migrations and the files disagree
         ├── PipelineNotFound         no such pipeline
         ├── PreflightFailed          the source or a destination is not ready
-        ├── SlotInvalid              the replication slot is not the one that the watermark continues
+        ├── SlotInvalid              the replication slot does not continue the watermark
         ├── TableNotOurs             a destination table holds rows that Rosetta did not write
         ├── TableReplaced            another table at the source has the name of one of the pipeline's
         ├── ChangeUndecodable        a change does not fit the table that it belongs to
-        ├── SchemaChangeRefused      the columns of a table have changed in a way that cannot be followed
+        ├── SchemaChangeRefused      a schema change that a destination cannot follow, or is not to
         │   └── ColumnValuesUnknown  what older rows hold in a new column is not in the stream
-        └── DestinationRejected      a destination refuses what it was given
+        └── DestinationRejected      a destination refuses a statement or a value
 
-A message says what is wrong; the remedy says what to do. Neither may hold a secret or a value of a row.
+A message says what is wrong and where; the remedy says what to do. Neither may hold a secret or a value of a row.
 """
 
 from collections.abc import Iterator
@@ -38,17 +38,17 @@ from rosetta_dagster.cdc.table_id import TableId
 
 
 class BrokenTable(NamedTuple):
-    """The one table that an error is about: the others can go on without it."""
+    """The table that an error is about. The pipeline's other tables are sound."""
 
     table: TableId
-    #: The destination where it is broken; None: at each.
+    #: The destination where it is broken; None: at every one.
     destination: str | None = None
 
 
 class RosettaError(Exception):
     """What went wrong, and what an operator does about it."""
 
-    #: Whether time alone can mend it. Decided once, here, by the class.
+    #: Whether time alone mends it; decided by the class, in no other place.
     transient: ClassVar[bool] = False
 
     def __init__(self, message: str, remedy: str) -> None:
@@ -63,7 +63,7 @@ class RosettaError(Exception):
 
 
 class TransientError(RosettaError):
-    """Time mends it: the run is restarted with backoff, without a limit while it lasts."""
+    """Time mends it: the run is restarted with backoff, for as long as it lasts."""
 
     transient = True
 
@@ -85,7 +85,7 @@ class StoreUnavailable(TransientError):
 
 
 class TableAltered(TransientError):
-    """A table was altered while its copy began."""
+    """A table was altered between reading its columns and copying its first rows."""
 
 
 class StreamEnded(TransientError):
@@ -109,11 +109,11 @@ class WatermarkMoved(TransientError):
 
 
 class AlertFailed(TransientError):
-    """The webhook of alerts does not take a message."""
+    """The webhook of alerts does not accept a message."""
 
 
 class Unexpected(TransientError):
-    """Rosetta itself failed. Tried again, since the next try may meet other circumstances."""
+    """Rosetta itself failed. The run is restarted, since the circumstances may be others then."""
 
 
 class ConfigurationError(TerminalError):
@@ -125,7 +125,7 @@ class SecretUnreadable(TerminalError):
 
 
 class MigrationRefused(TerminalError):
-    """The migrations that were applied and the files disagree."""
+    """The recorded migrations and the files disagree."""
 
 
 class PipelineNotFound(TerminalError):
@@ -137,7 +137,7 @@ class PreflightFailed(TerminalError):
 
 
 class SlotInvalid(TerminalError):
-    """The replication slot is missing, lost, or not the one that the watermark continues."""
+    """The replication slot is missing, is lost, or does not continue the watermark."""
 
 
 class TableNotOurs(TerminalError):
@@ -153,7 +153,7 @@ class ChangeUndecodable(TerminalError):
 
 
 class SchemaChangeRefused(TerminalError):
-    """The columns of a table have changed in a way that a destination cannot follow, or is not to."""
+    """A schema change that a destination cannot follow, or is not to by the pipeline's policy."""
 
 
 class ColumnValuesUnknown(SchemaChangeRefused):
@@ -161,12 +161,12 @@ class ColumnValuesUnknown(SchemaChangeRefused):
 
 
 class DestinationRejected(TerminalError):
-    """A destination refuses what it was given."""
+    """A destination refuses a statement or a value."""
 
 
 @contextmanager
 def breaking(table: TableId, destination: str | None = None) -> Iterator[None]:
-    """Whatever a person has to mend within is about this table alone, but for settings: these are the pipeline's."""
+    """Attribute terminal errors raised in the block to this table, except `ConfigurationError`."""
     try:
         yield
     except TerminalError as error:

@@ -63,7 +63,7 @@ def finish(deployment: Deployment, run_id: str) -> None:
         assert run.get("status") not in ("FAILURE", "CANCELED"), run
         return bool(run.get("status") == "SUCCESS")
 
-    deployment.environment.wait_for("The run", has_ended, 90)
+    deployment.environment.wait_for("The run", has_ended, 180)
 
 
 def test_every_command_of_the_page_does_what_it_says(deployment: Deployment) -> None:
@@ -91,7 +91,7 @@ def test_every_command_of_the_page_does_what_it_says(deployment: Deployment) -> 
     assert Status.PAUSE is deployment.store.status("archive")
     assert SchemaPolicy.STOP_TABLE is deployment.store.pipeline("archive").on_schema_change
     assert {"wal_warning_bytes": 10**9} == deployment.store.thresholds("archive")
-    deployment.environment.wait_for("The job", lambda: deployment.graphql.has_job("rosetta_archive"), 60)
+    deployment.environment.wait_for("The job", lambda: deployment.graphql.has_job("rosetta_archive"), 120)
     nodes = answers("List the pipelines")["assetNodes"]
     assert "archive" in {node["assetKey"]["path"][1] for node in nodes if "stream" in node["kinds"]}
 
@@ -109,11 +109,11 @@ def test_every_command_of_the_page_does_what_it_says(deployment: Deployment) -> 
     def copied() -> bool:
         return bool(database(deployment, "warehouse").rows(there)) and equal(("products", "products"))
 
-    deployment.environment.wait_for("The copy", copied, 60)
+    deployment.environment.wait_for("The copy", copied, 120)
     destination = database(deployment, "warehouse")
     destination.run("DELETE FROM archive.products WHERE id = 1", "DELETE FROM archive.customers WHERE id = 1")
     run("Copy a table again")
-    deployment.environment.wait_for("The copy", lambda: equal(("products", "products")), 60)
+    deployment.environment.wait_for("The copy", lambda: equal(("products", "products")), 120)
     assert not equal(("customers", "customers"))
     run("Compare source and destination")
     assert equal(("customers", "customers"))

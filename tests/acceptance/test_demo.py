@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 #: How long the demo may take to come up, and to end, in seconds.
-START_LIMIT, STOP_LIMIT = 90, 30
+START_LIMIT, STOP_LIMIT = 180, 60
 
 EMULATOR = "rosetta_dagster.embedded.snowflake.emulator"
 

@@ -36,7 +36,7 @@ def test_an_asset_is_made_anew_only_when_one_of_its_tables_changed(deployment: D
         return len(materializations(deployment, "order_report")), len(materializations(deployment, "product_report"))
 
     deployment.store.set_status(PIPELINE, Status.START)
-    deployment.environment.wait_for("The first reports", lambda: report_counts() == (1, 1), 90)
+    deployment.environment.wait_for("The first reports", lambda: report_counts() == (1, 1), 180)
     (copied,) = materializations(deployment, "warehouse", "public", "products")
     described = {entry["label"]: entry for entry in copied["metadataEntries"]}
     columns = described["dagster/column_schema"]["schema"]["columns"]
@@ -48,10 +48,10 @@ def test_an_asset_is_made_anew_only_when_one_of_its_tables_changed(deployment: D
     # Run anew, none of the tables has a materialization of this run: the one that stays quiet must not hold up the other.
     run_id = deployment.state(PIPELINE).run_id
     deployment.store.set_status(PIPELINE, Status.REFRESH)
-    deployment.environment.wait_for("A new run", lambda: deployment.state(PIPELINE).run_id != run_id, 45)
+    deployment.environment.wait_for("A new run", lambda: deployment.state(PIPELINE).run_id != run_id, 120)
     deployment.wait_until_streaming(PIPELINE)
     shop.run("INSERT INTO orders (customer_id) SELECT 1 FROM generate_series(1, 7)")
-    deployment.environment.wait_for("The second report", lambda: report_counts()[0] == 2, 60)
+    deployment.environment.wait_for("The second report", lambda: report_counts()[0] == 2, 120)
     changed, *before = materializations(deployment, "warehouse", "public", "orders")
     told = {entry["label"]: entry for entry in changed["metadataEntries"]}
     assert 7 == told["rows_inserted"]["intValue"]

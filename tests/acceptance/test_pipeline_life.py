@@ -21,7 +21,7 @@ def test_a_new_row_becomes_a_job_that_moves_100_000_rows_in_bounded_memory(deplo
     source.run(*ITEMS)
     deployment.add_pipeline("life", source, destination, "items", status=Status.START)
 
-    assert deployment.wait_until_streaming("life", 45) < 45
+    deployment.wait_until_streaming("life", 90)
     assert deployment.graphql.has_job("rosetta_life")
     source.run(
         "UPDATE items SET name = name || ' changed' WHERE id <= 50000",
@@ -31,13 +31,13 @@ def test_a_new_row_becomes_a_job_that_moves_100_000_rows_in_bounded_memory(deplo
     deployment.wait_until_equal(source, destination, "items")
 
     assert 100_000 == deployment.state("life").rows_copied
-    deployment.environment.wait_for("The count", lambda: deployment.state("life").rows_applied == 100_000, 10)
+    deployment.environment.wait_for("The count", lambda: deployment.state("life").rows_applied == 100_000, 180)
     assert all(worker.memory_info().rss < 700 * 2**20 for worker in deployment.workers())
 
     deployment.store.set_status("life", Status.PAUSE)
-    assert deployment.wait_until_stopped("life") < 3
+    assert deployment.wait_until_stopped("life") < 10
     assert "STOPPED" == deployment.state("life").run_status
-    deployment.environment.wait_for("The end of the worker", lambda: not deployment.workers(), 15)
+    deployment.environment.wait_for("The end of the worker", lambda: not deployment.workers(), 180)
     assert 0 == deployment.walsender_count()
 
 
@@ -51,7 +51,7 @@ def test_a_killed_worker_is_started_again_and_loses_nothing(deployment: Deployme
     for part in range(10):
         source.run(f"UPDATE items SET price = price + 1, name = 'changed' WHERE id % 10 = {part}")
     first_changes = "SELECT count(*) FROM items WHERE name = 'changed'"
-    deployment.environment.wait_for("The first changes", lambda: destination.rows(first_changes) > [(0,)], 60)
+    deployment.environment.wait_for("The first changes", lambda: destination.rows(first_changes) > [(0,)], 120)
     (worker,) = deployment.workers()
     worker.send_signal(signal.SIGKILL)
     assert digests(source, "items") != digests(destination, "items")
@@ -71,7 +71,7 @@ def test_refresh_restarts_the_run_with_its_new_engine_and_writes_start_back(depl
 
     with deployment.store.connected() as connection:
         connection.execute("UPDATE pipelines SET engine = 'PGOUTPUT', status = 'REFRESH' WHERE name = 'refresh'")
-    deployment.environment.wait_for("A new run", lambda: deployment.state("refresh").run_id != first, 45)
+    deployment.environment.wait_for("A new run", lambda: deployment.state("refresh").run_id != first, 180)
     deployment.wait_until_streaming("refresh")
     assert Status.START is deployment.state("refresh").status
     assert not deployment.workers()
@@ -120,23 +120,23 @@ def test_a_problem_shows_on_the_row_in_the_run_in_the_check_and_in_one_alert(
 
 def assert_told_once(deployment: Deployment, name: str, message: str) -> None:
     """The pipeline has failed, which is said everywhere, and nothing tries again."""
-    deployment.environment.wait_for("The failure", lambda: deployment.state(name).run_status == "FAILED", 90)
+    deployment.environment.wait_for("The failure", lambda: deployment.state(name).run_status == "FAILED", 180)
     state = deployment.state(name)
     assert state.last_error is not None
     assert message in state.last_error
     assert "wrong-secret" not in state.last_error
     assert not state.is_due
-    deployment.environment.wait_for("The run", lambda: deployment.graphql.run_statuses(name) == ["FAILURE"], 30)
+    deployment.environment.wait_for("The run", lambda: deployment.graphql.run_statuses(name) == ["FAILURE"], 180)
 
     def is_told_by_the_check() -> bool:
         check = deployment.graphql.last_check(name, "health")
         return check is not None and not check.passed and check.description == state.last_error
 
-    deployment.environment.wait_for("The check", is_told_by_the_check, 30)
+    deployment.environment.wait_for("The check", is_told_by_the_check, 180)
 
     def alerts() -> list[str]:
         return [html.unescape(text) for text in deployment.webhook.texts if f"pipeline {name} failed" in text]
 
-    deployment.environment.wait_for("The alert", lambda: bool(alerts()), 60)
+    deployment.environment.wait_for("The alert", lambda: bool(alerts()), 120)
     assert [f"Rosetta: pipeline {name} failed. {state.last_error} (run {state.run_id})"] == alerts()
     assert 1 == len(deployment.graphql.run_statuses(name))

@@ -124,8 +124,8 @@ def planted(deployment: Deployment) -> Iterator[Deployment]:
     source.run(f"UPDATE vault_items SET id = 2, name = '{REPLICATED} again'")
     source.run(f"INSERT INTO vault_notes VALUES (1, '{REFUSED}')")
     deployment.wait_until_equal(source, destination, "vault_items")
-    deployment.environment.wait_for("The refusal", lambda: bool(deployment.state("vault").table_errors), 60)
-    deployment.environment.wait_for("The failure", lambda: deployment.state("robbed").run_status == "FAILED", 60)
+    deployment.environment.wait_for("The refusal", lambda: bool(deployment.state("vault").table_errors), 120)
+    deployment.environment.wait_for("The failure", lambda: deployment.state("robbed").run_status == "FAILED", 120)
     yield deployment
     for name in ("vault", "robbed"):
         deployment.store.set_status(name, Status.PAUSE)

@@ -61,7 +61,7 @@ def shop(deployment: Deployment) -> Iterator[Deployment]:
     def are_looked_at() -> bool:
         return all(deployment.graphql.last_check(PIPELINE, check) for check in ("wal_lag", "freshness", "row_count"))
 
-    deployment.environment.wait_for("The checks", are_looked_at, 90)
+    deployment.environment.wait_for("The checks", are_looked_at, 180)
     yield deployment
     deployment.environment.pause_all()
 

@@ -22,7 +22,7 @@ def test_the_shop_reaches_snowflake_while_its_other_pipeline_is_paused(deploymen
     deployment.store.set_status(PIPELINE, Status.PAUSE)
     deployment.wait_until_stopped(PIPELINE)
     shop.write_burst(source, 500)
-    environment.wait_for("Equality at Snowflake", is_equal, 60)
+    environment.wait_for("Equality at Snowflake", is_equal, 120)
     assert environment.snowflake.equal_rows(source, shop.TABLES) == (before or 0) + 1000
     assert environment.is_streaming(ANALYTICS)
     assert ["STARTED"] == deployment.graphql.run_statuses(ANALYTICS)

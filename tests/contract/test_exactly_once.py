@@ -50,7 +50,7 @@ class TestExactlyOnce:
         first.destination.apply(compact(notes[:3]), watermark(3))
         first.destination.close()
         second = begin(NOTES)
-        left = second.held.lacks(notes, Engine.DEBEZIUM)
+        left = second.held.missing_changes(notes, Engine.DEBEZIUM)
         assert notes[3:] == left
         second.destination.apply(compact(left), watermark(5))
         assert [(f"note {n}", None) for n in range(1, 6)] == second.rows(NOTES)
@@ -61,7 +61,7 @@ class TestExactlyOnce:
         held = begin(NOTES).held
         in_copy = insert(NOTES, "in the copy", None, at=Position(1, 1, 0), xid=99)
         after = insert(NOTES, "after", None, at=Position(1, 2, 0), xid=100)
-        first.apply(*held.lacks([in_copy, after], Engine.DEBEZIUM))
+        first.apply(*held.missing_changes([in_copy, after], Engine.DEBEZIUM))
         assert [("after", None), ("in the copy", None)] == first.rows(NOTES)
 
     @pytest.mark.parametrize("bad", [("not a number", "b"), ("2", None)], ids=["wrong type", "null in the key"])

@@ -55,15 +55,15 @@ class Deployment:
     def state(self, name: str) -> PipelineState:
         return self.store.state(name)
 
-    def wait_until_streaming(self, name: str, timeout: float = 60) -> float:
+    def wait_until_streaming(self, name: str, timeout: float = 120) -> float:
         return self.environment.wait_for(f"Streaming of {name}", lambda: self.state(name).run_status == "STREAMING", timeout)
 
-    def wait_until_stopped(self, name: str, timeout: float = 30) -> float:
+    def wait_until_stopped(self, name: str, timeout: float = 60) -> float:
         return self.environment.wait_for(
             f"The stop of {name}", lambda: self.state(name).run_status in ("STOPPED", "FAILED"), timeout
         )
 
-    def wait_until_equal(self, source: Database, destination: Database, *tables: str, timeout: float = 90) -> float:
+    def wait_until_equal(self, source: Database, destination: Database, *tables: str, timeout: float = 180) -> float:
         return self.environment.wait_for(
             "Equality", lambda: digests(source, *tables) == digests(destination, *tables), timeout
         )

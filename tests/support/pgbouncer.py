@@ -14,7 +14,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from rosetta_dagster.embedded.postgres import free_port
-from tests.conftest import Database
+from tests.support.database import Database
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 

@@ -51,7 +51,7 @@ def running(config: PipelineConfig) -> Iterator[Worker]:
 
 def assert_no_walsender(config: PipelineConfig) -> None:
     """The server takes a moment to notice that the connection is closed."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while walsenders(config):
         assert time.monotonic() < deadline, "somebody still streams"
 

@@ -17,7 +17,7 @@ from typing import Final, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tests.conftest import Database
+from tests.support.database import Database
 
 _SSL_REQUEST: Final = 80877103
 _CANCEL_REQUEST: Final = 80877102

@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from rosetta_dagster.embedded.postgres import NEWEST, EmbeddedPostgres
 
 #: Names the directory of an installation, with `bin/postgres` in it. `make test-versions` sets it.
@@ -27,6 +29,11 @@ def source_version() -> int:
     found = re.search(r"\d+", shown)
     assert found is not None, shown
     return int(found[0])
+
+
+def needs_version(version: int) -> pytest.MarkDecorator:
+    """Skip a test of what the server of `make test-versions` is too old for; the gate's server is the newest."""
+    return pytest.mark.skipif(source_version() < version, reason=f"needs a source of PostgreSQL {version}")
 
 
 def server_for_sources(settings: Mapping[str, str] | None = None) -> EmbeddedPostgres:

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-#: Seconds that anything awaited here may take.
-TIMEOUT = 30.0
+#: Seconds that anything awaited here may take. Nothing takes long by itself, but a busy machine may.
+TIMEOUT = 60.0
 
 
 def eventually(condition: Callable[[], object], seconds: float = TIMEOUT) -> None:

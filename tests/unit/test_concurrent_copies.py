@@ -134,7 +134,7 @@ def run_copy_work_until(replica: Replica, condition: Callable[[], bool]) -> None
         time.sleep(0.001)
 
 
-def test_a_table_joins_a_stream_that_never_pauses_at_a_destination_that_is_slow_per_batch() -> None:
+def test_a_table_joins_a_stream_without_pauses_at_a_destination_slow_per_batch() -> None:
     loaded = threading.Event()
     reporter, destination = Reporter(), SlowDestination(seconds=0.02)
     replica, stream = replica_at(destination, reporter), BusyStream(loaded, limit=2_000)
@@ -179,7 +179,7 @@ def test_spooled_changes_are_folded_into_batches_as_large_as_the_destination_wan
     replica.copies.close()
 
 
-def test_spooled_changes_stay_while_the_next_batch_is_full_and_another_is_being_applied() -> None:
+def test_spooled_changes_stay_while_the_next_batch_is_full_and_one_is_being_applied() -> None:
     loaded = threading.Event()
     loaded.set()
     destination = SlowDestination(seconds=0.2, flush=FlushPolicy(seconds=3600.0, rows=2))

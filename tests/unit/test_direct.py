@@ -13,6 +13,7 @@ from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Key
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
 from rosetta_dagster.cdc.destination.postgres import direct
+from rosetta_dagster.cdc.destination.postgres.catalog import Unassignable
 from rosetta_dagster.cdc.destination.postgres.direct import DirectWriter, _Statements
 from rosetta_dagster.cdc.destination.postgres.state import StreamState
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
@@ -120,6 +121,8 @@ class Writing:
         self.connection = FakeConnection(encoding)
         self.schemas = {each.id: each for each in held}
         targets = Targets({each.id: each.id for each in (ITEMS, NOTES, PAIRS, KEYLESS)}, SchemaPolicy.APPLY)
+        for each in targets.by_source:
+            targets._unassignable[each] = Unassignable()
         state = cast(StreamState, SimpleNamespace(schemas=self.schemas))
         self.writer = DirectWriter(cast(Any, self.connection), targets, state)
 

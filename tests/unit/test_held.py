@@ -27,64 +27,64 @@ def copied_at(lsn: int, snapshot: str) -> SnapshotPoint:
 
 def test_a_destination_that_holds_nothing_lacks_everything() -> None:
     changes = [change((10, 11, 0)), change((20, 21, 0))]
-    assert changes == list(Held().lacks(changes, Engine.DEBEZIUM))
+    assert changes == list(Held().missing_changes(changes, Engine.DEBEZIUM))
 
 
 def test_a_destination_lacks_nothing_of_nothing() -> None:
     held = Held(watermark=held_up_to(1, 1, 0).watermark, copied={ITEMS.id: copied_at(1, "1:1:")})
-    assert [] == list(held.lacks([], Engine.DEBEZIUM))
+    assert [] == list(held.missing_changes([], Engine.DEBEZIUM))
 
 
 def test_a_destination_is_missing_what_comes_after_its_watermark_only() -> None:
     changes = [change((10, 11, 0)), change((10, 12, 0)), change((10, 12, 1)), change((20, 5, 0))]
-    assert changes[2:] == list(held_up_to(10, 12, 0).lacks(changes, Engine.DEBEZIUM))
+    assert changes[2:] == list(held_up_to(10, 12, 0).missing_changes(changes, Engine.DEBEZIUM))
 
 
 def test_a_destination_that_holds_the_last_change_lacks_nothing() -> None:
     changes = [change((10, 11, 0)), change((20, 5, 0))]
-    assert [] == list(held_up_to(20, 5, 0).lacks(changes, Engine.DEBEZIUM))
+    assert [] == list(held_up_to(20, 5, 0).missing_changes(changes, Engine.DEBEZIUM))
 
 
 def test_changes_after_the_watermark_are_handed_on_as_they_are() -> None:
     changes = [change((20, 5, 0)), change((20, 6, 0))]
-    assert changes is held_up_to(10, 12, 0).lacks(changes, Engine.DEBEZIUM)
+    assert changes is held_up_to(10, 12, 0).missing_changes(changes, Engine.DEBEZIUM)
 
 
 def test_a_transaction_that_the_copy_saw_is_held_although_it_committed_later() -> None:
     held = Held(copied={ITEMS.id: copied_at(100, "750:768:760")})
     seen, in_progress, later = (change((50, lsn, 0), xid=xid) for lsn, xid in ((60, 755), (61, 760), (62, 768)))
-    assert [in_progress, later] == list(held.lacks([seen, in_progress, later], Engine.DEBEZIUM))
+    assert [in_progress, later] == list(held.missing_changes([seen, in_progress, later], Engine.DEBEZIUM))
 
 
 def test_each_table_is_judged_by_its_own_copy() -> None:
     held = Held(copied={ITEMS.id: copied_at(100, "700:700:"), ORDERS.id: copied_at(200, "800:800:")})
     changes = [change((50, 60, 0), xid=750), change((50, 61, 0), xid=750, schema=ORDERS)]
-    assert changes[:1] == list(held.lacks(changes, Engine.DEBEZIUM))
+    assert changes[:1] == list(held.missing_changes(changes, Engine.DEBEZIUM))
 
 
 def test_a_table_that_was_not_copied_lacks_every_change() -> None:
     held = Held(copied={ORDERS.id: copied_at(100, "800:800:")})
     changes = [change((50, 60, 0), xid=750)]
-    assert changes == list(held.lacks(changes, Engine.DEBEZIUM))
+    assert changes == list(held.missing_changes(changes, Engine.DEBEZIUM))
 
 
 def test_a_transaction_behind_one_that_committed_at_the_copys_point_is_in_no_copy() -> None:
     held = Held(copied={ITEMS.id: copied_at(100, "800:800:")})
     changes = [change((100, 110, 0), xid=750)]
-    assert changes is held.lacks(changes, Engine.DEBEZIUM)
+    assert changes is held.missing_changes(changes, Engine.DEBEZIUM)
 
 
 def test_a_transaction_is_looked_at_as_long_as_one_copy_may_hold_it() -> None:
     held = Held(copied={ITEMS.id: copied_at(50, "700:700:"), ORDERS.id: copied_at(101, "800:800:")})
     changes = [change((100, 110, 0), xid=750), change((100, 111, 0), xid=750, schema=ORDERS)]
-    assert changes[:1] == list(held.lacks(changes, Engine.DEBEZIUM))
+    assert changes[:1] == list(held.missing_changes(changes, Engine.DEBEZIUM))
 
 
 def test_the_watermark_is_asked_before_the_copies() -> None:
     watermark = held_up_to(50, 60, 0).watermark
     held = Held(watermark=watermark, copied={ITEMS.id: copied_at(100, "760:760:")})
     before, seen, lacked = change((50, 60, 0), xid=900), change((50, 61, 0), xid=755), change((50, 62, 0), xid=760)
-    assert [lacked] == list(held.lacks([before, seen, lacked], Engine.DEBEZIUM))
+    assert [lacked] == list(held.missing_changes([before, seen, lacked], Engine.DEBEZIUM))
 
 
 def test_the_stream_begins_with_the_columns_of_the_destination_furthest_behind() -> None:

@@ -27,7 +27,7 @@ def test_a_batch_reaches_as_far_as_was_taken_when_it_started() -> None:
     assert Progress(taken=Mark(2, watermark(30)), durable=Mark(1, watermark(20))) == grown.finish_batch()
 
 
-def test_with_nothing_waiting_all_deliveries_are_settled_and_the_watermark_is_the_stored_one() -> None:
+def test_with_nothing_waiting_every_delivery_is_settled_and_the_watermark_stored() -> None:
     # All changes of the delivery went into spools.
     settled = Progress.starting_at(HELD).take(1, watermark(20)).settle()
     assert (Mark(1, watermark(20)), Mark(1, HELD)) == (settled.taken, settled.durable)

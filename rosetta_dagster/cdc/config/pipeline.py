@@ -68,9 +68,11 @@ class PartitionDropPolicy(StrEnum):
 
 
 class TypePolicy(StrEnum):
-    """What happens to a column whose type is missing at the destination."""
+    """What a PostgreSQL destination does about types that the source's users have defined."""
 
+    #: It creates enums, domains and composite types that are missing, and follows added labels.
     CREATE = "CREATE"
+    #: Their columns are `text` there.
     TEXT = "TEXT"
 
 
@@ -94,7 +96,7 @@ Sslmode: TypeAlias = Literal["disable", "allow", "prefer", "require", "verify-ca
 _PLACE = SHOWN
 
 #: The kinds of authentication that `require_auth` names.
-_AUTH = "password|md5|gss|sspi|scram-sha-256|oauth|none"
+_AUTH = "password|md5|gss|sspi|scram-sha-256|none"
 
 #: The version of libpq from which on it knows `require_auth`.
 _REQUIRE_AUTH_VERSION = 160_000
@@ -109,11 +111,16 @@ def default_require_auth(*, has_password: bool) -> str:
     return "scram-sha-256" if has_password else "scram-sha-256,gss,sspi,none"
 
 
-def required_auth(require_auth: str | None, *, has_password: bool) -> dict[str, str]:
-    """Return the parameter of a connection string; `PGREQUIREAUTH` is the default of a deployment, as libpq reads it."""
-    if pq.version() < _REQUIRE_AUTH_VERSION or (require_auth is None and "PGREQUIREAUTH" in os.environ):
+def required_auth(require_auth: str | None, *, has_password: bool) -> str:
+    """Return what `require_auth` is: given, else `PGREQUIREAUTH` for the whole deployment, else by the default."""
+    return require_auth or os.environ.get("PGREQUIREAUTH") or default_require_auth(has_password=has_password)
+
+
+def auth_parameter(require_auth: str | None, *, has_password: bool) -> dict[str, str]:
+    """Return the parameter of a connection string; none for a libpq that does not know it."""
+    if pq.version() < _REQUIRE_AUTH_VERSION:
         return {}
-    return {"require_auth": require_auth or default_require_auth(has_password=has_password)}
+    return {"require_auth": required_auth(require_auth, has_password=has_password)}
 
 
 class PostgresConnection(_Config):
@@ -144,7 +151,7 @@ class PostgresConnection(_Config):
             "dbname": self.database,
             "user": self.username,
             "sslmode": self.sslmode,
-            **required_auth(self.require_auth, has_password=self.password is not None),
+            **auth_parameter(self.require_auth, has_password=self.password is not None),
             "client_encoding": "UTF8",
             "connect_timeout": CONNECT_TIMEOUT,
             "keepalives_idle": 10,
@@ -240,8 +247,8 @@ class PipelineOptions(_Config):
     )
     types: TypePolicy = Field(
         default=TypePolicy.CREATE,
-        description="What happens to a column whose enum, domain or composite type is missing at the destination. CREATE: "
-        "the type is created there. TEXT: the column becomes text.",
+        description="What a PostgreSQL destination does about enums, domains and composite types. CREATE: those that are "
+        "missing are created there. TEXT: their columns are text there.",
     )
 
 

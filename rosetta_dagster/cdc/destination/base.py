@@ -1,4 +1,4 @@
-"""The contract of a destination, and what a destination tells of what it already holds."""
+"""The contract of a destination, and the values that it exchanges with a run."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,13 +10,14 @@ from rosetta_dagster.cdc.change.event import Change
 from rosetta_dagster.cdc.change.pages import CopiedRange
 from rosetta_dagster.cdc.change.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.types import TypeReader, no_types
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
 from rosetta_dagster.cdc.table_id import TableId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamIdentity:
-    """Which stream a watermark continues: positions of another cluster or slot mean nothing."""
+    """The stream that a watermark continues. Positions of different clusters or slots cannot be compared."""
 
     pipeline: str
     #: `system_identifier` of the source's cluster.
@@ -26,32 +27,32 @@ class StreamIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BegunCopy:
-    """A copy that was broken off."""
+    """A copy that was started and is not complete."""
 
-    #: What the table looked like; None when that was not noted.
+    #: The table's schema when the copy started; None when its rows are lost.
     table: TableSchema | None
-    #: The ranges that were copied.
+    #: The ranges that are copied.
     ranges: frozenset[CopiedRange]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What a destination holds of a stream. None of it exists before the pipeline's first snapshot."""
+    """What a destination has applied of a stream. Everything is empty before the pipeline's first copy."""
 
     watermark: Watermark | None = None
-    #: The tables whose copy is complete, and the point that each copy stands for.
+    #: Tables whose copy is complete, each with the point that the copy is consistent with.
     copied: Mapping[TableId, SnapshotPoint] = field(default_factory=dict)
-    #: The tables whose copy is not.
+    #: Tables whose copy is started and not complete.
     begun: Mapping[TableId, BegunCopy] = field(default_factory=dict)
-    #: What copied tables looked like at the source when their last change was applied.
+    #: Each copied table's schema at the source as of its last applied change.
     schemas: Mapping[TableId, TableSchema] = field(default_factory=dict)
-    #: Tables whose changes are left out since something broke them, and what that was.
+    #: Tables whose changes are left out, each with the error that broke it.
     set_aside: Mapping[TableId, str] = field(default_factory=dict)
-    #: Up to where a run may have let the slot move.
+    #: The highest LSN that a run may have confirmed to the slot.
     noted: Lsn | None = None
 
     def without_copies(self, lost: Collection[TableId]) -> "Held":
-        """The same, with the copies of these tables begun and nothing of them there: they start over."""
+        """Return a copy in which these tables have begun their copy and hold no rows, so that they start over."""
         return replace(
             self,
             begun={**self.begun, **{table: BegunCopy(table=None, ranges=frozenset()) for table in lost}},
@@ -59,12 +60,12 @@ class Held:
         )
 
     def is_continued_by(self, confirmed_flush_lsn: Lsn) -> bool:
-        """Whether a slot that stands there can continue this. One that stands further was made anew, or read by others."""
+        """Return whether a slot at this LSN can continue. A slot further ahead was recreated, or read by somebody else."""
         bounds = [point.lsn for point in self.copied.values()] + ([] if self.noted is None else [self.noted])
         return not bounds or confirmed_flush_lsn <= max(bounds)
 
-    def lacks(self, changes: Sequence[Change], engine: Engine) -> Sequence[Change]:
-        """The changes that the destination does not hold yet, in order; the engine is the one that delivered them."""
+    def missing_changes(self, changes: Sequence[Change], engine: Engine) -> Sequence[Change]:
+        """Return the changes that the destination has not applied, in order. `engine` is the one that delivered them."""
         watermark = self.watermark
         if watermark is not None and changes and watermark.covers(changes[0].position, changes[0].xid, engine):
             changes = [change for change in changes if not watermark.covers(change.position, change.xid, engine)]
@@ -73,7 +74,7 @@ class Held:
         return [change for change in changes if self._follows_the_copy(change)]
 
     def _is_past_every_copy(self, changes: Sequence[Change]) -> bool:
-        """A transaction that follows one which committed after the last copy's point is in no copy."""
+        """Return whether no copy can contain these changes: their transaction follows one after every copy's point."""
         if not changes:
             return True
         first = changes[0].transaction_lsn
@@ -86,9 +87,9 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlushPolicy:
-    """How long changes may be held back so that more of them are applied at once; the first of the three limits counts."""
+    """How long changes may wait so that more of them are applied together. The first limit reached counts."""
 
-    #: Since the first change that is held; 0: nothing is held.
+    #: Since the first waiting change; 0 applies changes at once.
     seconds: float = 0.0
     rows: int = 100_000
     #: Of the values.
@@ -97,23 +98,22 @@ class FlushPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """One difference between a table of the source and the destination's."""
+    """One difference between a source table and its destination table."""
 
-    #: The table as the source names it, and as the destination does.
     table: TableId
     target: str
     problem: str
-    #: What a person would run at the destination to end it. Rosetta runs it never.
+    #: The statement that ends the difference at the destination. Rosetta never runs it.
     statement: str
-    #: Whether the destination may refuse rows because of it.
+    #: Whether the difference can make the destination refuse rows.
     breaks: bool
 
 
 class Loader(Protocol):
-    """One connection that loads copied rows; used by one thread."""
+    """One connection that loads copied rows. Used by one thread."""
 
     def takes_binary(self, table: TableSchema) -> bool:
-        """Whether rows of this table may come in COPY's binary format, which costs both servers less than text."""
+        """Return whether rows of this table may come in COPY's binary format, which costs both servers less than text."""
 
     def load(
         self,
@@ -124,39 +124,59 @@ class Loader(Protocol):
         binary: bool = False,
         replacing: bool = False,
     ) -> int:
-        """Add the rows of a range, in COPY's text or binary format, and note that it is copied; the number of rows.
+        """Insert the rows of a range and record the range as copied, in one transaction. Return the number of rows.
 
-        Both at once, durable on return. With `replacing`, a row takes the place of one that has its key; only in a copy
-        that was resumed, of a table that has a key. The range may be noted already then.
+        The blocks are in COPY's text or binary format. With `replacing`, a row replaces the one with its key; this is used
+        for resumed copies of tables with a key. The range may be recorded already then.
         """
 
     def keep(self, table: TableSchema, blocks: Iterable[bytes]) -> None:
-        """Remove all rows but those with these keys: the key's columns in its order, in COPY's text format."""
+        """Delete all rows except those with these keys: the key columns in order, in COPY's text format."""
 
     def complete(self, table: TableSchema) -> None:
-        """All ranges of the table are loaded: build what is cheaper to build at once, as the index of its key is.
+        """Build what is cheaper to build once all rows are loaded, such as the index of the key.
 
-        Durable on return; done again, it does nothing.
+        Durable on return. A second call has no effect.
         """
 
 
 class Destination(Protocol):
     """A database that changes are applied to.
 
-    Order: `open`, then `prepare`; then, for tables that are not copied yet, `start_copy` or `resume_copy`, any number of
-    loaders, one of which does `complete` at last, and `finish_copy`; then `apply` for each batch. Tables may be copied while
-    others are applied to. All but `loader` are called from one thread. Errors are `RosettaError`s, `broken` when they are
-    about one table.
+    # Order of calls
 
-    Exactly once: `apply` makes the batch and the watermark durable in one transaction, or neither. It refuses
-    (`WatermarkMoved`) when the stored watermark is not the one that it wrote or read last: then another run writes.
-    After an error nothing more is called but `close`; a new object continues from what `open` reads.
+    1. `open`, then `prepare`.
+    2. For tables without a complete copy: `start_copy` or `resume_copy`; any number of loaders, the last of which calls
+       `complete`; then `finish_copy`.
+    3. `apply` for each batch. Tables may be copied while batches of other tables are applied.
+    4. `close`.
 
-    Nothing is dropped or replaced, ever: tables and columns are created when missing. A table that holds rows before its
-    first copy is refused (`TableNotOurs`); rows of a copy that was broken off are removed when it starts again.
+    `set_aside`, `forget`, `row_counts` and `drift` use connections of their own and need no `open`. All methods except
+    `loader` are called from one thread at a time.
 
-    A batch whose table has other columns than the one before is followed as `evolution` and the pipeline's policy say, in
-    the transaction of the batch; `SchemaChangeRefused` otherwise.
+    # Exactly once
+
+    `apply` makes the batch and the watermark durable in one transaction, or neither. It raises `WatermarkMoved` when the
+    stored watermark is not the one this object read or wrote last, because then another run is writing. A batch may be
+    delivered again after a failure; `Held.missing_changes` leaves out what the watermark covers.
+
+    # Errors
+
+    Every error is a `RosettaError`. An error about one table has `broken` set, so that the other tables can go on. After
+    an error only `close` may be called. A new object continues from what its `open` reads.
+
+    # What is never destroyed
+
+    No table is dropped or replaced. Missing tables and columns are created; columns dropped at the source stay, and become
+    nullable. A table with rows that Rosetta did not write is refused (`TableNotOurs`). Only a copy that starts again
+    removes rows and changes columns in place: it empties the table first, so a destination that cannot change a
+    column's type may drop and add that column then.
+
+    # Schema changes
+
+    When a batch's table has other columns than the batch before it, the destination table follows in the batch's
+    transaction, or before it where DDL is not transactional. `evolution` and the pipeline's policy decide what can be
+    followed. Anything else raises `SchemaChangeRefused`.
     """
 
     #: The name of the destination's row, for messages.
@@ -164,41 +184,53 @@ class Destination(Protocol):
     #: How long the changes of the stream may wait before they are applied.
     flush: FlushPolicy
 
-    def open(self, identity: StreamIdentity, is_unwanted: Callable[[], bool] = bool) -> Held:
-        """Connect and read what is held of this stream. `SlotInvalid` when it is of another cluster or slot.
+    def open(
+        self,
+        identity: StreamIdentity,
+        is_unwanted: Callable[[], bool] = bool,
+        read_types: TypeReader = no_types,
+    ) -> Held:
+        """Connect and return what is held of this stream. Raise `SlotInvalid` when it is of another cluster or slot.
 
-        Whatever is done from now on is broken off with `DestinationUnavailable` once it is not wanted any more: while the
-        server is waited for where the driver can do that, before the next statement where it cannot.
+        Once `is_unwanted()` returns true, calls raise `DestinationUnavailable`: while they wait for the server if the driver
+        allows it, otherwise before their next statement.
+
+        `read_types` reads the definitions of user-defined types from the source. A destination that creates such types
+        calls it before it creates a column, and when it meets a value that its type does not know.
         """
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
-        """Let the columns of copied tables take wider types and NULL, as those of the source do by now.
+        """Widen column types and drop NOT NULL in copied tables where the source has done so.
 
-        The schemas are those of now, maybe ahead of the stream. A copied table that is gone is refused, `broken`.
+        The schemas are current and may be ahead of the stream. Raise a `broken` error for a copied table that is missing.
         """
 
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        """Make these tables, or empty them and give them the source's columns; note that they are copied as of this point.
+        """Create or empty these tables, give them the source's columns, and record that they are copied as of this point.
 
-        At once, so that a table which is made is known to be ours; durable on return.
+        The record is written together with the tables, so that a table created here is known as Rosetta's. Durable on
+        return. An error about one of the tables has `broken` set.
         """
 
     def resume_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        """Note that these begun copies are finished as of this point; their rows and ranges stay. Durable on return."""
+        """Record that these begun copies are completed as of this point. Their rows and ranges stay. Durable on return."""
 
     def loader(self) -> AbstractContextManager[Loader]:
-        """A connection of its own for one copying thread."""
+        """Open a connection for one copying thread."""
 
     def finish_copy(self, table: TableSchema) -> None:
-        """Note that the copy of the table is complete; durable on return."""
+        """Record that the copy of the table is complete. Durable on return."""
 
     def apply(self, batch: Batch, watermark: Watermark) -> None:
-        """Apply the batch and move the watermark, at once; durable on return. An empty batch moves the watermark."""
+        """Apply the batch and move the watermark in one transaction. Durable on return.
+
+        An empty batch moves the watermark.
+        """
 
     def note(self, lsn: Lsn) -> None:
-        """Note that the slot may move up to this LSN from now on; durable on return.
+        """Record that the slot may be confirmed up to this LSN. Durable on return.
 
-        Called while the pipeline is idle, too, at most once in `flush.seconds`: it must cost next to nothing.
+        Also called while the pipeline is idle, at most once in `flush.seconds`, so it must be cheap.
         """
 
     def record_fingerprints(self, tables: Sequence[TableSchema]) -> None:
@@ -208,23 +240,22 @@ class Destination(Protocol):
         """
 
     def set_aside(self, table: TableId, reason: str) -> None:
-        """Note that changes of this table are left out from now on, until it is copied anew.
+        """Record that changes of this table are left out until it is copied again.
 
-        Nothing is noted of a table whose copy is not complete: it is copied anyway. Over a connection of its own, after
-        `close`.
+        Has no effect on a table whose copy is not complete, since that is copied anyway. Called after `close`.
         """
 
     def forget(self, tables: Sequence[TableId] | None = None) -> None:
-        """Forget the copies of these tables, or all copies and the watermark; rows stay until they are copied anew.
+        """Forget the copies of these tables, or all copies and the watermark. Rows stay until the next copy starts.
 
-        Over a connection of its own, while nothing is applied to them.
+        Called while no changes are applied to these tables.
         """
 
     def row_counts(self, tables: Sequence[TableId]) -> Mapping[TableId, int]:
-        """How many rows these tables hold now, estimated for large ones. Over a connection of its own, at any time."""
+        """Return the number of rows of each table, estimated for large ones."""
 
     def drift(self, tables: Sequence[TableSchema]) -> Sequence[Drift]:
-        """How its tables differ from these. Over a connection of its own, at any time."""
+        """Return how the destination tables differ from these schemas."""
 
     def close(self) -> None:
         """Release every connection. Never raises; may be called twice."""

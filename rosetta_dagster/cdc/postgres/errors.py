@@ -81,6 +81,8 @@ class Translation:
     named: Callable[[str], str] = str
     #: Further SQLSTATEs that time mends here.
     passing: tuple[str, ...] = ()
+    #: The remedy for a refusal that this server has one of its own for; None for any other.
+    remedy_for: Callable[[psycopg.Error], str | None] = lambda _: None
 
     @property
     def subject(self) -> str:
@@ -111,7 +113,8 @@ def translate(error: psycopg.Error, translation: Translation) -> RosettaError:
             f"{translation.subject} cannot go on: {_said(error, translation)}.", transient_remedy_of(sqlstate)
         )
     return translation.rejected(
-        f"{translation.subject} refuses: {_said(error, translation)}.", remedy_of(sqlstate, error.diag.source_function)
+        f"{translation.subject} refuses: {_said(error, translation)}.",
+        translation.remedy_for(error) or remedy_of(sqlstate, error.diag.source_function),
     )
 
 

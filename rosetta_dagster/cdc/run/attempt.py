@@ -5,13 +5,14 @@ the source of then, and copies again what may have missed something, or sets it 
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.types import TypeDefinition
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, GapPolicy, PartitionDropPolicy, PipelineConfig, TableState
 from rosetta_dagster.cdc.copy.concurrent import ConcurrentCopies
 from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
@@ -37,6 +38,7 @@ from rosetta_dagster.cdc.source.slots import (
     release_slot,
     source_identity,
 )
+from rosetta_dagster.cdc.source.type_definitions import read_type_definitions
 from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
 from rosetta_dagster.cdc.stream.copies import copy_with_new_slot, start_concurrent_copy, start_partition_copy
 from rosetta_dagster.cdc.stream.replica import Replica
@@ -89,9 +91,10 @@ class Attempt:
             replicas = [self._open_destination(row, source, stack) for row in self.config.destinations]
             for replica in replicas:
                 self._report_states(source, replica)
-            slot = self._skip_lost_changes(source, replicas)
-            _verify_slot(self.config, slot, [replica.held for replica in replicas])
-            if slot is None:
+            _verify_slot(self.config, source.slot, [replica.held for replica in replicas])
+            if source.slot is not None:
+                self._skip_lost_changes(replicas)
+            else:
                 try:
                     copy_with_new_slot(self.config, source.schemas, replicas, self.reporter, self.stopped)
                 except SnapshotStopped:
@@ -144,10 +147,16 @@ class Attempt:
             destination = make_destination(row, self.config)
             with ExitStack() as unless_continued:
                 unless_continued.callback(destination.close)
-                held = destination.open(source.identity, self.is_overdue)
+                held = destination.open(source.identity, self.is_overdue, self._read_types)
                 if not self._give_up_copies(destination, held, row.name, source):
                     unless_continued.pop_all()
                     return destination, held
+
+    def _read_types(self, oids: Collection[int]) -> Sequence[TypeDefinition]:
+        """Return how types are defined at the source now. Keeps the contract of `TypeReader`."""
+        connection = self.config.source.connection
+        with source_errors(connection), connect(connection) as catalog:
+            return read_type_definitions(catalog, oids)
 
     def _give_up_copies(self, destination: Destination, held: Held, name: str, source: _PreparedSource) -> bool:
         """Give up the copies that the stream cannot continue. Return whether there were any."""
@@ -180,21 +189,20 @@ class Attempt:
             _logger.warning("Pipeline %s, table %s: partitions were changed.", self.config.name, copy.table.id)
         start_partition_copy(self.config, copies, source.publications, replica, self.reporter)
 
-    def _skip_lost_changes(self, source: _PreparedSource, replicas: Sequence[Replica]) -> SlotState | None:
-        """Move the slot beyond changes that no table needs, once the publication that they need is gone.
+    def _skip_lost_changes(self, replicas: Sequence[Replica]) -> None:
+        """Move the slot beyond changes that no table needs: those are copied that the stream does not continue.
 
-        A publication that was created again did not exist when they were logged, and the server refuses to decode them.
-        Return the slot as it is then.
+        A publication that was created again did not exist when these changes were logged, and the server refuses to decode
+        them.
         """
-        if source.slot is None or any(replica.held.copied.keys() - replica.set_aside.keys() for replica in replicas):
-            return source.slot
+        if any(replica.held.copied.keys() - replica.set_aside.keys() for replica in replicas):
+            return
         connection = self.config.source.connection
         with source_errors(connection), connect(connection) as catalog:
             lsn = current_lsn(catalog)
             for replica in replicas:
                 replica.destination.note(lsn)
             advance_slot(catalog, self.config.slot_name, lsn)
-            return read_slot(catalog, self.config.slot_name)
 
     def _report_states(self, source: _PreparedSource, replica: Replica) -> None:
         copied = replica.held.copied

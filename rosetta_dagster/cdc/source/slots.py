@@ -12,7 +12,7 @@ from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import SlotInvalid, SourceUnavailable
 from rosetta_dagster.cdc.postgres.watched_connection import WatchedConnection
-from rosetta_dagster.cdc.source.connections import connect_for_replication, source_errors
+from rosetta_dagster.cdc.source.connections import connect, connect_for_replication, source_errors
 
 #: How long the walsender of a run that was killed may take to notice, in seconds.
 RELEASE_TIMEOUT = 20.0
@@ -32,6 +32,21 @@ FROM pg_replication_slots WHERE slot_name = %s
 _END_WALSENDER = """
 SELECT CASE WHEN starts_with(slot_name, 'rosetta_') THEN pg_terminate_backend(active_pid) END
 FROM pg_replication_slots WHERE slot_name = %s AND active_pid IS NOT NULL
+"""
+
+
+#: Seconds that a new slot may take before it is reported what it waits for, and between two such reports.
+WAIT_REPORT_INTERVAL = 5.0
+
+#: Transactions that have written, oldest first; a prepared one has no session.
+_OPEN_TRANSACTIONS = """
+SELECT format('PID %s of role %s (%s), for %s seconds', pid, usename, application_name,
+              extract(epoch FROM clock_timestamp() - xact_start)::int)
+FROM (SELECT * FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+      ORDER BY xact_start LIMIT 3) AS session
+UNION ALL
+SELECT format('prepared transaction %L, for %s seconds', gid, extract(epoch FROM clock_timestamp() - prepared)::int)
+FROM (SELECT * FROM pg_prepared_xacts ORDER BY prepared LIMIT 3) AS prepared
 """
 
 
@@ -144,17 +159,20 @@ def exported_snapshot(
     stopped: Callable[[], bool],
     temporary: bool = False,
     is_needed: Callable[[], bool] = bool,
+    report_wait: Callable[[str], None] = lambda _: None,
 ) -> Iterator[ConsistentPoint]:
-    """Make a slot and export the snapshot of its consistent point, which lives as long as the block.
+    """Create a slot and export the snapshot of its consistent point, which lives as long as the block.
 
-    The server waits for every transaction that is open by then; `SnapshotStopped` when told to stop meanwhile.
+    The server waits for every transaction that is open by then. `report_wait` is called with who holds it up, when that
+    takes long; `SnapshotStopped` when the run is stopped meanwhile.
 
     A temporary slot lives as long, too. One that is to stay is dropped when the block fails, since it would retain WAL,
     unless it is needed by then: what was copied under its snapshot can be continued by no other slot.
     """
     with source_errors(connection), connect_for_replication(connection) as replication:
         command = create_slot(name, temporary=temporary, server_version=replication.info.server_version)
-        point = _created(replication, command, stopped)
+        wait = _SlotWait(connection, stopped, report_wait)
+        point = _created(replication, command, wait)
         with ExitStack() as unless_done:
             unless_done.callback(_drop_unless_needed, replication, name, is_needed=lambda: temporary or is_needed())
             yield point
@@ -166,12 +184,31 @@ def _drop_unless_needed(replication: WatchedConnection, name: str, *, is_needed:
         replication.execute(sql.SQL("DROP_REPLICATION_SLOT {}").format(sql.Identifier(name)))
 
 
-def _created(replication: WatchedConnection, command: sql.Composed, stopped: Callable[[], bool]) -> ConsistentPoint:
-    replication.is_unwanted = stopped
+class _SlotWait:
+    """Returns whether the run is stopped, and reports now and then which transactions a new slot waits for."""
+
+    def __init__(self, source: PostgresConnection, stopped: Callable[[], bool], report: Callable[[str], None]) -> None:
+        self._source = source
+        self._report = report
+        self._report_at = time.monotonic() + WAIT_REPORT_INTERVAL
+        self.stopped = stopped
+
+    def __call__(self) -> bool:
+        if time.monotonic() >= self._report_at:
+            self._report_at = time.monotonic() + WAIT_REPORT_INTERVAL
+            with source_errors(self._source), connect(self._source) as connection:
+                holders = [holder for (holder,) in connection.execute(_OPEN_TRANSACTIONS)]
+            if holders:
+                self._report(f"The copy begins once these transactions at the source have ended: {'; '.join(holders)}.")
+        return self.stopped()
+
+
+def _created(replication: WatchedConnection, command: sql.Composed, wait: _SlotWait) -> ConsistentPoint:
+    replication.is_unwanted = wait
     try:
         row = replication.execute(command).fetchone()
     except psycopg.errors.QueryCanceled:
-        if stopped():
+        if wait.stopped():
             raise SnapshotStopped from None
         raise
     finally:

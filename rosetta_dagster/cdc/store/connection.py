@@ -4,11 +4,15 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
-from rosetta_dagster.cdc.config.pipeline import required_auth
+from rosetta_dagster.cdc.config.pipeline import auth_parameter
 from rosetta_dagster.cdc.errors import ConfigurationError, StoreUnavailable
 from rosetta_dagster.cdc.postgres.errors import Translation
 
 TRANSLATION = Translation(who="the configuration database", unavailable=StoreUnavailable, rejected=ConfigurationError)
+
+#: Seconds that a failover of the configuration database is waited for by each call that connects. A run goes on meanwhile;
+#: people wait for a command as long.
+PROMOTION_PATIENCE = 10.0
 
 
 def conninfo(database_url: SecretStr) -> str:
@@ -25,7 +29,7 @@ def conninfo(database_url: SecretStr) -> str:
         raise _unreadable() from None
     if not all(port.isdecimal() for port in str(given.get("port") or 0).split(",") if port):
         raise _unreadable()
-    required = {} if "require_auth" in given else required_auth(None, has_password=bool(given.get("password")))
+    required = {} if "require_auth" in given else auth_parameter(None, has_password=bool(given.get("password")))
     return make_conninfo(url, application_name="rosetta", connect_timeout=5, tcp_user_timeout=15_000, **required)
 
 

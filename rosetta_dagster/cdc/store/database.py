@@ -32,7 +32,7 @@ from rosetta_dagster.cdc.postgres.connections import open_session
 from rosetta_dagster.cdc.postgres.errors import translated
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store import queries
-from rosetta_dagster.cdc.store.connection import TRANSLATION, conninfo
+from rosetta_dagster.cdc.store.connection import PROMOTION_PATIENCE, TRANSLATION, conninfo
 from rosetta_dagster.cdc.store.lease import Lease
 from rosetta_dagster.cdc.store.migrate import migrate, read_migrations
 from rosetta_dagster.cdc.store.records import (
@@ -352,7 +352,7 @@ class Store:
             return connection.execute(query, parameters).rowcount
 
     def _connect(self) -> "psycopg.Connection[Any]":
-        return open_session(conninfo(self._database_url), TRANSLATION)
+        return open_session(conninfo(self._database_url), TRANSLATION, promotion_patience=PROMOTION_PATIENCE)
 
 
 def _shape(row: Sequence[Any]) -> PipelineShape:

@@ -1,11 +1,11 @@
 """Decides when a table is copied: before the stream begins, with the pipeline's first tables, or beside the stream."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableState
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy, copy_partitions
 from rosetta_dagster.cdc.copy.snapshot import Copier, CopyObserver, copy_tables
 from rosetta_dagster.cdc.report import Phase, Reporter
@@ -54,7 +54,11 @@ def copy_with_new_slot(
     reporter.enter(Phase.SNAPSHOT)
     copiers = [Copier(source, replica.destination, reporter, stopped) for replica in replicas]
     with exported_snapshot(
-        source, config.slot_name, stopped=stopped, is_needed=lambda: any(copier.is_lasting for copier in copiers)
+        source,
+        config.slot_name,
+        stopped=stopped,
+        is_needed=lambda: any(copier.is_lasting for copier in copiers),
+        report_wait=_report_wait(schemas.values(), reporter),
     ) as point:
         for copier, replica in zip(copiers, replicas, strict=True):
             tables = missing_tables(schemas, replica)
@@ -72,10 +76,21 @@ def start_concurrent_copy(
 
     def copy(observer: CopyObserver, stopped: Callable[[], bool]) -> None:
         slot_name = temporary_slot_name(config.slot_name)
-        with exported_snapshot(source, slot_name, stopped=stopped, temporary=True) as point:
+        report_wait = _report_wait(tables, reporter)
+        with exported_snapshot(source, slot_name, stopped=stopped, temporary=True, report_wait=report_wait) as point:
             copy_tables(Copier(source, replica.destination, reporter, stopped), tables, begun, point, observer)
 
     replica.copies.start(tables, copy)
+
+
+def _report_wait(tables: Iterable[TableSchema], reporter: Reporter) -> Callable[[str], None]:
+    """Return what shows on each table while its copy waits."""
+
+    def report(text: str) -> None:
+        for table in tables:
+            reporter.table(table.id, TableState.PENDING, text)
+
+    return report
 
 
 def start_partition_copy(

@@ -71,7 +71,7 @@ class Replica:
         if delivery.watermark is None:
             return ()
         taken = replace(self._held, watermark=self.progress.taken.watermark)
-        changes = taken.lacks(delivery.changes, delivery.watermark.engine)
+        changes = taken.missing_changes(delivery.changes, delivery.watermark.engine)
         if not self.set_aside:
             return changes
         return [change for change in changes if change.table.id not in self.set_aside]

@@ -16,7 +16,7 @@ from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cli.main import app
 from rosetta_dagster.orchestration import PostgresDestination, RosettaPipelineComponent, SnowflakeDestination
 from rosetta_dagster.settings import Settings
-from tests.conftest import Database
+from tests.support.database import Database
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -97,23 +97,22 @@ class TestFaults:
             table.server.inject(Fault(kind=FaultKind.STALL, seconds=0.5))
             started = time.monotonic()
             assert [(1,)] == rows(connection, "SELECT 1")
-            assert 0.5 < time.monotonic() - started < 3
+            assert 0.5 < time.monotonic() - started < 20
             connection.cursor().execute("ALTER SESSION SET STATEMENT_TIMEOUT_IN_SECONDS = 1")
             table.server.inject(Fault(kind=FaultKind.STALL, seconds=60))
             started = time.monotonic()
             assert 630 == error_of(connection, "INSERT INTO t VALUES (1)").errno
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 30
         assert [(0,)] == table.rows("SELECT count(*) FROM t")
 
     def test_a_statement_that_stalls_holds_up_no_other_session(self, table: SnowflakeAccount) -> None:
         with table.connect() as connection, table.connect() as other:
-            table.server.inject(Fault(kind=FaultKind.STALL, seconds=2, matching="select 'slow'"))
+            table.server.inject(Fault(kind=FaultKind.STALL, seconds=4, matching="select 'slow'"))
             slow = threading.Thread(target=rows, args=(connection, "SELECT 'slow'"))
             slow.start()
             eventually(lambda: not table.server.pending_faults())
-            started = time.monotonic()
             assert [(1,)] == rows(other, "SELECT 1")
-            assert time.monotonic() - started < 1
+            assert slow.is_alive()
             slow.join()
 
     def test_a_stall_ends_when_the_statement_is_cancelled(self, table: SnowflakeAccount) -> None:
@@ -121,7 +120,7 @@ class TestFaults:
             table.server.inject(Fault(kind=FaultKind.STALL, seconds=60))
             started = time.monotonic()
             error_of(connection, "INSERT INTO t VALUES (1)")
-            assert time.monotonic() - started < 20
+            assert time.monotonic() - started < 30
 
     def test_a_fault_has_sense(self) -> None:
         with pytest.raises(ValueError, match="once or more"):
@@ -179,7 +178,7 @@ class TestLife:
             eventually(lambda: not server.pending_faults())
             started = time.monotonic()
             server.stop()
-            assert time.monotonic() - started < 8
+            assert time.monotonic() - started < 30
             assert not is_alive(pid)
             assert not home.exists()
             stalled.join(30)

@@ -43,7 +43,7 @@ class TestLogin:
             pass
         assert number == caught.value.errno
         assert reason == snowflake.server.login_failure(str(caught.value))
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
     def test_a_key_that_is_not_registered_is_refused(self, snowflake: SnowflakeAccount) -> None:
         with pytest.raises(sf.DatabaseError) as caught, snowflake.connect(private_key=private_key(KeyPair.generate())):
@@ -127,7 +127,7 @@ class TestStatements:
             started = time.monotonic()
             error = error_of(connection, statement)
             assert (number, state) == (error.errno, error.sqlstate)
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 10
 
     def test_values_are_as_they_were_put(self, snowflake: SnowflakeAccount) -> None:
         columns = "n NUMBER(38,10), i NUMBER(38,0), f FLOAT, b BOOLEAN, v VARCHAR, d DATE, t TIME(6), at TIMESTAMP_NTZ(6)"
@@ -290,7 +290,7 @@ class TestTransactions:
             started = time.monotonic()
             error = error_of(second, "MERGE INTO t USING w ON t.a = w.a WHEN MATCHED THEN DELETE")
             assert (625, "57014") == (error.errno, error.sqlstate)
-            assert 0.9 < time.monotonic() - started < 1.8
+            assert 0.9 < time.monotonic() - started < 10
             second.cursor().execute("INSERT INTO t VALUES (7, 'needs no lock')")
 
     def test_an_abandoned_transaction_gives_way(self, table: SnowflakeAccount) -> None:
@@ -299,7 +299,7 @@ class TestTransactions:
             abandoned.cursor().execute("DELETE FROM t")
             started = time.monotonic()
             other.cursor().execute("UPDATE t SET v = 'new'")
-            assert 1.5 < time.monotonic() - started < 10
+            assert 1.5 < time.monotonic() - started < 20
         assert [("new",)] == table.rows("SELECT v FROM t")
 
     def test_open_transactions_can_be_aborted(self, table: SnowflakeAccount) -> None:

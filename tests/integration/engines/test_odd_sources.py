@@ -19,8 +19,9 @@ from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputSource
 from rosetta_dagster.cdc.source.slots import read_slot
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_replication import (
+from tests.support.database import Database
+from tests.support.engines import only_debezium, only_pgoutput
+from tests.support.pipelines import (
     failure,
     is_streaming,
     pipeline,
@@ -29,21 +30,8 @@ from tests.integration.delivery.test_replication import (
     wait_until,
     wait_until_equal,
 )
-from tests.support.database import Database
 
 GOOD, BAD = TableId("public", "good"), TableId("public", "bad")
-
-
-@pytest.fixture
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    chosen: Engine = request.param
-    monkeypatch.setattr(replication, "ENGINE", chosen)
-    return chosen
-
-
-both_engines = pytest.mark.parametrize("engine", list(Engine), indirect=True)
-only_debezium = pytest.mark.parametrize("engine", [Engine.DEBEZIUM], indirect=True)
-only_pgoutput = pytest.mark.parametrize("engine", [Engine.PGOUTPUT], indirect=True)
 
 
 def state_of(worker: Worker, table: TableId) -> TableState | None:
@@ -76,12 +64,11 @@ def write_a_value_that_is_not_utf8(database: Database) -> None:
     database.run(r"INSERT INTO bad VALUES (2, E'caf\xe9')")
 
 
-@both_engines
 def test_a_table_with_a_value_that_is_not_utf8_is_not_copied_and_the_others_are(
     unchecked: Database, destination: Database, engine: Engine
 ) -> None:
     write_a_value_that_is_not_utf8(unchecked)
-    with running(pipeline(unchecked, [destination], GOOD, BAD)) as worker:
+    with running(pipeline(engine, unchecked, [destination], GOOD, BAD)) as worker:
         wait_until(worker, lambda: state_of(worker, BAD) is TableState.ERROR and is_streaming(worker))
         assert "not UTF-8" in str(worker.report().states[BAD][1])
         unchecked.run("INSERT INTO good VALUES (3, 'after')")
@@ -92,10 +79,10 @@ def test_a_table_with_a_value_that_is_not_utf8_is_not_copied_and_the_others_are(
 @pytest.mark.parametrize(
     "change", [r"INSERT INTO bad VALUES (3, E'caf\xe9')", r"UPDATE bad SET name = E'caf\xe9'"], ids=["insert", "update"]
 )
-def test_a_table_that_gets_a_value_that_is_not_utf8_is_set_aside_and_the_others_go_on(
+def test_a_table_that_gets_a_value_not_in_utf8_is_set_aside_and_the_others_go_on(
     unchecked: Database, destination: Database, engine: Engine, change: str
 ) -> None:
-    config = pipeline(unchecked, [destination], GOOD, BAD)
+    config = pipeline(engine, unchecked, [destination], GOOD, BAD)
     replicate(config, unchecked, destination)
     with running(config) as worker:
         unchecked.run(f"BEGIN; INSERT INTO good VALUES (2, 'with \u00e9'); {change}; COMMIT")
@@ -109,7 +96,7 @@ def test_a_table_that_gets_a_value_that_is_not_utf8_is_set_aside_and_the_others_
 def test_debezium_stops_at_a_value_that_is_not_utf8_and_says_which_engine_does_not(
     unchecked: Database, destination: Database, engine: Engine
 ) -> None:
-    config = pipeline(unchecked, [destination], GOOD, BAD)
+    config = pipeline(engine, unchecked, [destination], GOOD, BAD)
     replicate(config, unchecked, destination)
     write_a_value_that_is_not_utf8(unchecked)
     with pytest.raises(ChangeUndecodable, match="not UTF-8") as caught:
@@ -134,7 +121,7 @@ def test_a_database_whose_name_debezium_cannot_take_is_refused_before_any_copy(
 ) -> None:
     source = new_database("a%41/b")
     source.run("CREATE TABLE good (id int PRIMARY KEY)")
-    text = refusal(pipeline(source, [destination], GOOD))
+    text = refusal(pipeline(engine, source, [destination], GOOD))
     assert "Debezium cannot connect to the database" in text
     assert "Set pipelines.engine to PGOUTPUT." in text
     assert [] == source.rows("SELECT FROM pg_publication")
@@ -149,11 +136,10 @@ def test_a_unique_index_on_a_cast_of_a_table_without_a_key_is_refused(
         "CREATE TABLE bad (a int, c text)", "ALTER TABLE bad REPLICA IDENTITY FULL",
         f"CREATE UNIQUE INDEX ON bad ({expression})",
     )  # fmt: skip
-    text = refusal(pipeline(source, [destination], BAD))
+    text = refusal(pipeline(engine, source, [destination], BAD))
     assert "Table public.bad has no primary key, and Debezium cannot read the expression ((a)::" in text
 
 
-@both_engines
 @pytest.mark.parametrize(
     "indexes",
     [
@@ -170,13 +156,12 @@ def test_other_unique_indexes_of_a_table_without_a_key_do_not_matter(
 ) -> None:
     source.run("CREATE TABLE good (a int, c text)", "ALTER TABLE good REPLICA IDENTITY FULL")
     source.run(*(f"CREATE UNIQUE INDEX ON good {index}" for index in indexes))
-    with running(pipeline(source, [destination], GOOD)) as worker:
+    with running(pipeline(engine, source, [destination], GOOD)) as worker:
         wait_until(worker, lambda: is_streaming(worker))
         source.run("INSERT INTO good VALUES (1, 'a')", "UPDATE good SET c = 'b'")
         wait_until_equal(worker, source, destination, GOOD)
 
 
-@both_engines
 def test_a_publication_that_sends_generated_columns_is_refused_with_the_right_cause(
     source: Database, destination: Database, engine: Engine
 ) -> None:
@@ -185,7 +170,7 @@ def test_a_publication_that_sends_generated_columns_is_refused_with_the_right_ca
         "INSERT INTO good VALUES (1)",
         'CREATE PUBLICATION "its-own" FOR TABLE good WITH (publish_generated_columns = stored)',
     )
-    config = pipeline(source, [destination], GOOD).model_copy(update={"own_publication_name": "its-own"})
+    config = pipeline(engine, source, [destination], GOOD).model_copy(update={"own_publication_name": "its-own"})
     text = refusal(config)
     assert "sends the generated columns of public.good" in text
     remedy = text[text.index("ALTER PUBLICATION") : text.index(" at the source.")]
@@ -210,7 +195,7 @@ def changes_of(source: Database, *statements: str) -> list[Change]:
         slot = read_slot(catalog, source.connection.database)
         assert slot is not None
         stream = PgoutputSource(
-            connection=source.connection, slot_name=source.connection.database, publication_name="everything",
+            connection=source.connection, slot_name=source.connection.database, publication_names=["everything"],
             schemas=schemas, held_schemas={}, oids={GOOD: oid},
             read_schema=lambda table: read_schemas(catalog, [table]).get(table), type_name=lambda *_: "text",
             confirmed_flush_lsn=slot.confirmed_flush_lsn,

@@ -3,22 +3,21 @@
 import pytest
 
 from rosetta_dagster.cdc.store.database import Store
-from tests.integration.faults.test_supervision import Run, config_server, name, own_store, until
 from tests.support.database import Database
-
-__all__ = ["config_server", "name", "own_store"]
+from tests.support.supervised import Run
+from tests.support.waiting import eventually
 
 
 def test_the_policy_for_schema_changes_is_taken_up_while_the_run_goes_on(
     own_store: Store, name: str, source: Database
 ) -> None:
     run = Run(own_store, name)
-    until(lambda: own_store.state(name).run_status == "STREAMING" and bool(walsenders(source)))
+    eventually(lambda: own_store.state(name).run_status == "STREAMING" and bool(walsenders(source)))
     before = walsenders(source)
     with own_store.connected() as connection:
         connection.execute("UPDATE pipelines SET on_schema_change = 'STOP_TABLE'")
     # The engine restarts, which only its walsender shows.
-    until(lambda: walsenders(source) not in ([], before))
+    eventually(lambda: walsenders(source) not in ([], before))
     source.run("ALTER TABLE items ADD COLUMN more text", "INSERT INTO items VALUES (2, 'x')")
     error = run.wait()
     assert error is not None

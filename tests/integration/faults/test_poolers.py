@@ -1,6 +1,7 @@
 """Connection poolers before a source, a destination and the configuration database: recognized with the remedy, or served.
 
-Each test runs with a double that answers as PgBouncer does, and with PgBouncer itself where it is installed.
+Each test runs with a double that answers as PgBouncer does, and with PgBouncer itself where it is installed. Which engine
+reads does not matter: a pooler is met before either opens.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,10 +15,9 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.source.preflight import preflight
 from rosetta_dagster.cdc.store.database import Store
-from tests.conftest import SECRET_KEY, Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_replication import failure, pipeline
+from tests.support.database import SECRET_KEY, Database
 from tests.support.pgbouncer import PROGRAM, pgbouncer
+from tests.support.pipelines import failure, is_streaming, pipeline, replicate, running, wait_until, wait_until_equal
 from tests.support.pooler import Pooler
 
 Pooled = Callable[..., AbstractContextManager[Database]]
@@ -42,10 +42,8 @@ def pooled(request: pytest.FixtureRequest) -> Pooled:
 
 
 @pytest.fixture(autouse=True)
-def engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which engine reads does not matter: a pooler is met before either opens."""
-    monkeypatch.setattr(replication, "ENGINE", Engine.PGOUTPUT)
-    # The double asks for no password.
+def no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The double asks for none."""
     monkeypatch.setenv("PGREQUIREAUTH", "scram-sha-256,none")
 
 
@@ -60,7 +58,7 @@ def test_a_pooler_before_the_source_is_told_before_anything_is_copied(
     source: Database, destination: Database, pooled: Pooled, mode: str
 ) -> None:
     with pooled(source, mode=mode) as behind:
-        config = pipeline(behind, [destination], "items")
+        config = pipeline(Engine.PGOUTPUT, behind, [destination], "items")
         for attempt in (lambda: preflight(config), lambda: _fail(config)):
             with pytest.raises(ConfigurationError, match="pooler") as caught:
                 attempt()
@@ -70,7 +68,7 @@ def test_a_pooler_before_the_source_is_told_before_anything_is_copied(
 
 def test_a_pooler_that_ignores_replication_is_told_too(source: Database, destination: Database, pooled: Pooled) -> None:
     with pooled(source, mode="session", ignored="replication") as behind, pytest.raises(ConfigurationError) as caught:
-        preflight(pipeline(behind, [destination], "items"))
+        preflight(pipeline(Engine.PGOUTPUT, behind, [destination], "items"))
     assert "does not replicate: a connection pooler" in str(caught.value)
 
 
@@ -78,7 +76,7 @@ def test_a_destination_behind_a_pooler_in_transaction_mode_is_refused(
     source: Database, destination: Database, pooled: Pooled
 ) -> None:
     with pooled(destination, mode="transaction") as behind, pytest.raises(ConfigurationError) as caught:
-        failure(pipeline(source, [behind], "items"))
+        failure(pipeline(Engine.PGOUTPUT, source, [behind], "items"))
     assert "reached through a connection pooler in transaction or statement mode" in str(caught.value)
     assert "pool_mode = session" in caught.value.remedy
 
@@ -94,15 +92,15 @@ def test_a_destination_behind_a_pooler_in_session_mode_is_served(
                 other.execute("CREATE TEMPORARY TABLE rosetta_load AS SELECT generate_series(1, 1000)")
                 other.execute("PREPARE _pg3_0 AS SELECT 1")
                 other.execute("SET DateStyle = 'SQL, DMY'")
-        config = pipeline(source, [behind], "items")
-        with replication.running(config) as worker:
-            replication.wait_until(worker, lambda: replication.is_streaming(worker))
+        config = pipeline(Engine.PGOUTPUT, source, [behind], "items")
+        with running(config) as worker:
+            wait_until(worker, lambda: is_streaming(worker))
             source.run(
                 "INSERT INTO items SELECT n, n::text FROM generate_series(10, 3000) AS n", "DELETE FROM items WHERE id = 1"
             )
-            replication.wait_until_equal(worker, source, destination, "items")
+            wait_until_equal(worker, source, destination, "items")
         source.run("UPDATE items SET name = 'again' WHERE id = 10")
-        replication.replicate(config, source, destination)
+        replicate(config, source, destination)
 
 
 def test_the_configuration_database_behind_a_pooler_in_transaction_mode_is_refused(

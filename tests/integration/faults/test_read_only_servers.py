@@ -14,17 +14,11 @@ from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected
 from rosetta_dagster.cdc.postgres import connections
 from rosetta_dagster.cdc.run import run
 from rosetta_dagster.cdc.run.worker import Worker
+from rosetta_dagster.cdc.store import database as store_database
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
-from tests.conftest import SECRET_KEY, Database
-from tests.integration.delivery import test_replication as replication
-from tests.integration.delivery.test_replication import failure, pipeline, replicate
-
-
-@pytest.fixture(autouse=True)
-def engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which engine reads does not matter: what is written does not pass it."""
-    monkeypatch.setattr(replication, "ENGINE", Engine.PGOUTPUT)
+from tests.support.database import SECRET_KEY, Database
+from tests.support.pipelines import failure, pipeline, replicate
 
 
 @pytest.fixture
@@ -59,7 +53,7 @@ def test_a_default_of_read_only_is_overridden(source: Database, server: Embedded
     name = "DATABASE shop" if scope == "database" else "ROLE postgres"
     destination.run(f"ALTER {name} SET default_transaction_read_only = on")
     source.run(f"ALTER DATABASE {source.connection.database} SET default_transaction_read_only = on")
-    replicate(pipeline(source, [destination], "items"), source, destination)
+    replicate(pipeline(Engine.PGOUTPUT, source, [destination], "items"), source, destination)
 
 
 def test_a_standby_as_a_destination_is_refused_with_the_remedy(
@@ -69,7 +63,7 @@ def test_a_standby_as_a_destination_is_refused_with_the_remedy(
     destination = Database(url=server.create_database("shop"))
     become_standby(server)
     with pytest.raises(DestinationRejected) as caught:
-        failure(pipeline(source, [destination], "items"))
+        failure(pipeline(Engine.PGOUTPUT, source, [destination], "items"))
     assert "is a standby, which cannot be written to" in str(caught.value)
     assert "Set host and port to the primary" in caught.value.remedy
 
@@ -79,7 +73,7 @@ def test_a_destination_that_is_being_promoted_is_waited_for(source: Database, se
     become_standby(server)
     promotion = threading.Timer(2.0, promote, [destination])
     promotion.start()
-    replicate(pipeline(source, [destination], "items"), source, destination)
+    replicate(pipeline(Engine.PGOUTPUT, source, [destination], "items"), source, destination)
     promotion.join()
 
 
@@ -89,13 +83,16 @@ def test_a_run_that_waits_for_a_promotion_ends_when_it_is_told_to(
     monkeypatch.setattr(run, "STOP_PATIENCE", 1.0)
     destination = Database(url=server.create_database("shop"))
     become_standby(server)
-    worker = Worker(pipeline(source, [destination], "items"))
+    worker = Worker(pipeline(Engine.PGOUTPUT, source, [destination], "items"))
     worker.start()
     time.sleep(2)
     assert worker.stop(10)
 
 
-def test_a_standby_as_the_configuration_database_is_refused_at_once(server: EmbeddedPostgres) -> None:
+def test_a_standby_as_the_configuration_database_is_refused_with_the_remedy(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_database, "PROMOTION_PATIENCE", 1.0)
     database = Database(url=server.create_database("config"))
     become_standby(server)
     with Store(SecretStr(database.url), SecretStr(SECRET_KEY)) as store, pytest.raises(ConfigurationError) as caught:
@@ -109,7 +106,7 @@ def test_a_standby_as_the_source_is_told_by_what_it_refuses(
     source = Database(url=server.create_database("shop"))
     source.run("CREATE TABLE items (id int PRIMARY KEY)")
     become_standby(server)
-    config = pipeline(source, [destination], "items")
+    config = pipeline(Engine.PGOUTPUT, source, [destination], "items")
     with pytest.raises(ConfigurationError) as caught:
         failure(config)
     assert "primary" in str(caught.value)

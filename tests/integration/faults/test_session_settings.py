@@ -20,8 +20,9 @@ from rosetta_dagster.cdc.postgres.session import SESSION_SETTINGS
 from rosetta_dagster.cdc.reconcile.reconcile import reconcile
 from rosetta_dagster.cdc.source.connections import connect_for_replication
 from rosetta_dagster.cdc.store.database import Store
-from tests.conftest import SECRET_KEY, Database
-from tests.integration.delivery import test_replication as replication
+from tests.support.database import SECRET_KEY, Database
+from tests.support.engines import only_pgoutput
+from tests.support.pipelines import is_streaming, pipeline, replicate, running, wait_until, wait_until_equal
 
 PASSWORD: Final = "open sesame of a role"
 
@@ -85,13 +86,6 @@ ROW: Final = (
 )
 
 
-@pytest.fixture(params=list(Engine))
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    chosen: Engine = request.param
-    monkeypatch.setattr(replication, "ENGINE", chosen)
-    return chosen
-
-
 @contextmanager
 def of_a_role(database: Database, attributes: LiteralString = "") -> Iterator[Database]:
     """The database, owned and reached by a role of its own that has every setting against us."""
@@ -131,9 +125,9 @@ def test_no_setting_of_a_role_changes_a_value_on_its_way(
         f"INSERT INTO items SELECT n, {ROW} FROM generate_series(1, 3) AS n",
         "INSERT INTO keyless SELECT d, i, texts, f FROM items",
     )
-    config = replication.pipeline(roles[0], [roles[1]], "items", "keyless")
-    with replication.running(config) as worker:
-        replication.wait_until(worker, lambda: replication.is_streaming(worker))
+    config = pipeline(engine, roles[0], [roles[1]], "items", "keyless")
+    with running(config) as worker:
+        wait_until(worker, lambda: is_streaming(worker))
         source.run(
             f"INSERT INTO items SELECT n, {ROW} FROM generate_series(4, 6) AS n",
             # More than a message holds: staged.
@@ -145,21 +139,21 @@ def test_no_setting_of_a_role_changes_a_value_on_its_way(
             "ALTER TABLE items ADD COLUMN more mood DEFAULT 'sad'",
             "UPDATE items SET touched = 2 WHERE id = 1",
         )
-        replication.wait_until_equal(worker, source, destination, "items", "keyless")
+        wait_until_equal(worker, source, destination, "items", "keyless")
     # A second run begins with what the first one remembers.
     source.run("UPDATE items SET touched = 3 WHERE id = 2")
-    replication.replicate(config, source, destination)
+    replicate(config, source, destination)
 
 
-@replication.only_pgoutput
+@only_pgoutput
 def test_a_reconciliation_finds_no_difference_that_settings_would_make(
     source: Database, destination: Database, roles: tuple[Database, Database], engine: Engine
 ) -> None:
     source.run(f"INSERT INTO items SELECT n, {ROW} FROM generate_series(1, 3) AS n")
-    config = replication.pipeline(roles[0], [roles[1]], "items")
-    with replication.running(config) as worker:
-        replication.wait_until_equal(worker, source, destination, "items")
-        replication.wait_until(worker, lambda: replication.is_streaming(worker))
+    config = pipeline(engine, roles[0], [roles[1]], "items")
+    with running(config) as worker:
+        wait_until_equal(worker, source, destination, "items")
+        wait_until(worker, lambda: is_streaming(worker))
         (found,) = reconcile(config)
     assert found.problem is None
     assert () == tuple(found.left)

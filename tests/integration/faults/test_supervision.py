@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import count
 from typing import NamedTuple
 
 import pytest
-from pydantic import SecretStr
 
 from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
 from rosetta_dagster.cdc.errors import (
@@ -28,37 +26,11 @@ from rosetta_dagster.cdc.store.declared import (
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.support.database import SECRET_KEY, Database
-from tests.support.supervised import Run, put_rows
+from tests.support.supervised import Run
 from tests.support.waiting import eventually
 
 #: How long anything may take, in seconds.
 LIMIT = 30.0
-
-
-_NUMBERS = count(1)
-
-
-@pytest.fixture(scope="module")
-def config_server() -> Iterator[EmbeddedPostgres]:
-    """A server that may go away, since nothing but the configuration is on it. Who stops it starts it again."""
-    with EmbeddedPostgres() as server:
-        yield server
-
-
-@pytest.fixture
-def own_store(config_server: EmbeddedPostgres, source: Database, destination: Database) -> Iterator[Store]:
-    """The configuration of one pipeline, to be started."""
-    source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
-    url = config_server.create_database(f"config_{next(_NUMBERS)}")
-    with Store(SecretStr(url), SecretStr(SECRET_KEY)) as opened:
-        opened.migrate()
-        put_rows(opened, source, destination)
-        yield opened
-
-
-@pytest.fixture
-def name(own_store: Store) -> str:
-    return own_store.states()[0].name
 
 
 def test_pause_ends_the_run_and_what_it_did_is_told(own_store: Store, name: str, source: Database) -> None:

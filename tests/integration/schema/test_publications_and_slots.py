@@ -19,6 +19,7 @@ from rosetta_dagster.cdc.source.slots import create_slot, drop_slot, exported_sn
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database
 from tests.support.publications import missing_tables
+from tests.support.servers import needs_version
 
 T = TableId("public", "t")
 
@@ -73,7 +74,7 @@ def test_a_publication_of_somebody_else_is_not_touched(
     assert [TableId("public", "b")] == missing_tables(catalog, "theirs", [TableId("public", "b")])
 
 
-@pytest.mark.parametrize("of", ["ALL TABLES", "TABLES IN SCHEMA public"])
+@pytest.mark.parametrize("of", ["ALL TABLES", pytest.param("TABLES IN SCHEMA public", marks=needs_version(15))])
 def test_a_publication_of_everything_lacks_nothing(
     source: Database, catalog: "psycopg.Connection[tuple[object, ...]]", of: str
 ) -> None:
@@ -95,6 +96,7 @@ def test_there_is_no_slot_before_one_is_made_and_none_after_it_is_dropped(
     assert read_slot(catalog, slot) is None
 
 
+@needs_version(17)
 @pytest.mark.parametrize("is_temporary", [False, True], ids=["to stay", "temporary"])
 def test_a_slot_that_is_to_stay_survives_a_failover(source: Database, slot: str, is_temporary: bool) -> None:
     with exported_snapshot(source.connection, slot, stopped=bool, temporary=is_temporary):
@@ -166,9 +168,9 @@ def test_a_slot_that_exists_is_not_made_again_nor_dropped(
 
 
 def test_a_slot_of_another_database_or_plugin_is_refused(
-    catalog: "psycopg.Connection[tuple[object, ...]]", source: Database, new_database: Callable[[str], Database], slot: str
+    catalog: "psycopg.Connection[tuple[object, ...]]", source: Database, new_source: Callable[[str], Database], slot: str
 ) -> None:
-    new_database("other").run(f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
+    new_source("other").run(f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
     with pytest.raises(SlotInvalid, match=f"Replication slot {slot} is of another database"):
         read_slot(catalog, slot)
 

@@ -259,9 +259,13 @@ def test_the_queries_of_an_operator_show_every_pipeline_from_the_start(migrated:
 
 
 def test_a_database_that_lacks_the_rights_is_told_in_one_sentence(config_database: Database) -> None:
-    config_database.run("ALTER DATABASE " + config_database.connection.database + " SET default_transaction_read_only = on")
-    with store_of(config_database) as store, pytest.raises(RosettaError, match=r"^The configuration database .*read-only"):
+    place = config_database.connection
+    role = f"reader_of_{place.database}"
+    config_database.run(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
+    reader = Database(url=place.model_copy(update={"username": role, "password": SecretStr("secret")}).conninfo())
+    with store_of(reader) as store, pytest.raises(RosettaError, match=r"^The configuration database .*permission denied"):
         store.migrate()
+    config_database.run(f"DROP ROLE {role}")
 
 
 def test_the_sample_data_runs_through_the_same_checks_as_everything_else(config_database: Database) -> None:

@@ -43,7 +43,9 @@ def memory(store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch) ->
     unregister(MEMORY)
 
 
-def test_rows_take_its_type_once_rosetta_has_started_and_encrypt_its_secret(store: Store, config_database: Database) -> None:
+def test_the_rows_take_its_type_once_rosetta_has_started_and_encrypt_its_secret(
+    store: Store, config_database: Database
+) -> None:
     config = json.dumps({"database": "d", "token": TOKEN})
     insert = f"INSERT INTO destinations (name, type, config) VALUES ('mem', 'MEMORY', '{config}')"
     with pytest.raises(errors.CheckViolation, match=r"there is no such type.*\n.*POSTGRES, SNOWFLAKE"):

@@ -7,7 +7,8 @@ from dataclasses import replace
 from rosetta_dagster.cdc.change.batch import Batch
 from rosetta_dagster.cdc.change.pages import CopiedRange
 from rosetta_dagster.cdc.change.position import Lsn, Watermark
-from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
+from rosetta_dagster.cdc.change.types import TypeReader, no_types
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableOptions
 from rosetta_dagster.cdc.destination.base import BegunCopy, Drift, FlushPolicy, Held, StreamIdentity
@@ -87,7 +88,12 @@ class MemoryDestination:
         self._watermark: Watermark | None = None
         self._is_unwanted: Callable[[], bool] = bool
 
-    def open(self, identity: StreamIdentity, is_unwanted: Callable[[], bool] = bool) -> Held:
+    def open(
+        self,
+        identity: StreamIdentity,
+        is_unwanted: Callable[[], bool] = bool,
+        read_types: TypeReader = no_types,  # noqa: ARG002 - there are no types here
+    ) -> Held:
         self._is_unwanted = is_unwanted
         with self._transaction() as contents:
             stream = contents.stream(self._pipeline)
@@ -160,6 +166,14 @@ class MemoryDestination:
         with self._transaction() as contents:
             stream = contents.stream(self._pipeline)
             stream.noted = Lsn(max(lsn, stream.noted or lsn))
+
+    def record_fingerprints(self, tables: Sequence[TableSchema]) -> None:
+        with self._transaction() as contents:
+            stream = contents.stream(self._pipeline)
+            for table in tables:
+                copied = stream.copies.get(table.id)
+                if copied is not None and copied.schema is not None and (marked := with_fingerprint(copied.schema, table)):
+                    stream.change(table.id, replace(copied, schema=marked))
 
     def set_aside(self, table: TableId, reason: str) -> None:
         with self._database.transaction() as contents:

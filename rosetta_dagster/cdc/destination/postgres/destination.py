@@ -1,88 +1,32 @@
 """Applies changes to a PostgreSQL database: COPY into staging tables, one merge for each table, the watermark with them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 
 import psycopg
-from psycopg.sql import Composed
 
-from rosetta_dagster.cdc.change.batch import Batch
-from rosetta_dagster.cdc.change.pages import CopiedRange
+from rosetta_dagster.cdc.change.batch import Batch, TableBatch
 from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
+from rosetta_dagster.cdc.change.types import TypeReader, no_types, user_types
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
-from rosetta_dagster.cdc.config.pipeline import NAME_LIMIT, PostgresConnection, SchemaPolicy, TableOptions
+from rosetta_dagster.cdc.config.pipeline import NAME_LIMIT, PostgresConnection, SchemaPolicy, TableOptions, TypePolicy
 from rosetta_dagster.cdc.destination.base import Drift, FlushPolicy, Held, StreamIdentity
-from rosetta_dagster.cdc.destination.postgres import sql, state_sql
-from rosetta_dagster.cdc.destination.postgres.drift import drift_of, read_columns
-from rosetta_dagster.cdc.destination.postgres.merge import Merger
-from rosetta_dagster.cdc.destination.postgres.state import StreamState, add_range, forget_copies, forget_stream, set_aside
+from rosetta_dagster.cdc.destination.postgres import state_sql
+from rosetta_dagster.cdc.destination.postgres.catalog import Connection
+from rosetta_dagster.cdc.destination.postgres.drift import read_drift
+from rosetta_dagster.cdc.destination.postgres.loader import PostgresLoader
+from rosetta_dagster.cdc.destination.postgres.merge import BatchFailed, Merger
+from rosetta_dagster.cdc.destination.postgres.privileges import remedy_for, verify_temporary_tables
+from rosetta_dagster.cdc.destination.postgres.state import StreamState, forget_copies, forget_stream, set_aside
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
+from rosetta_dagster.cdc.destination.postgres.types import Types
 from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable, breaking
 from rosetta_dagster.cdc.postgres.connections import connect, try_to_set
 from rosetta_dagster.cdc.postgres.errors import Translation, translated
 from rosetta_dagster.cdc.table_id import TableId
-
-#: Name of the temporary table that a loader's rows pass when they may replace others.
-_STAGING = "rosetta_load"
-
-
-class PostgresLoader:
-    """Loads copied rows over a connection of its own. Keeps the contract of `Loader`."""
-
-    def __init__(
-        self,
-        connection: "psycopg.Connection[tuple[object, ...]]",
-        targets: Targets,
-        translation: Translation,
-        pipeline: str,
-    ) -> None:
-        self._connection = connection
-        self._targets = targets
-        self._translation = translation
-        self._pipeline = pipeline
-
-    def takes_binary(self, table: TableSchema) -> bool:
-        with translated(self._translation):
-            return self._targets.takes_binary(self._connection, table)
-
-    def load(
-        self,
-        table: TableSchema,
-        copied: CopiedRange,
-        blocks: Iterable[bytes],
-        *,
-        binary: bool = False,
-        replacing: bool = False,
-    ) -> int:
-        target = self._targets.of(table.id)
-        with translated(self._translation), self._connection.transaction():
-            if replacing:
-                self._connection.execute(sql.create_load_staging(_STAGING, target))
-                row_count = self._copy(sql.copy_into(TableId("pg_temp", _STAGING), table, binary=binary), blocks)
-                self._connection.execute(sql.replace_from(_STAGING, target, table))
-            else:
-                row_count = self._copy(sql.copy_into(target, table, binary=binary), blocks)
-            add_range(self._connection, self._pipeline, table.id, copied)
-        return row_count
-
-    def keep(self, table: TableSchema, blocks: Iterable[bytes]) -> None:
-        target = self._targets.of(table.id)
-        with translated(self._translation), self._connection.transaction():
-            self._connection.execute(sql.create_load_staging(_STAGING, target))
-            self._copy(sql.copy_keys_into(TableId("pg_temp", _STAGING), table), blocks)
-            self._connection.execute(sql.delete_others(_STAGING, target, table))
-
-    def complete(self, table: TableSchema) -> None:
-        with translated(self._translation), self._connection.transaction():
-            self._targets.complete(self._connection, table)
-
-    def _copy(self, statement: Composed, blocks: Iterable[bytes]) -> int:
-        with self._connection.cursor() as cursor:
-            with cursor.copy(statement) as copy:
-                for block in blocks:
-                    copy.write(block)
-            return cursor.rowcount
 
 
 class PostgresDestination:
@@ -99,30 +43,38 @@ class PostgresDestination:
         *,
         pipeline: str,
         policy: SchemaPolicy = SchemaPolicy.APPLY,
+        types: TypePolicy = TypePolicy.CREATE,
         options: Mapping[TableId, TableOptions] | None = None,
     ) -> None:
         self.name = name
         self.flush = FlushPolicy()
         self._config = connection
-        self._targets = Targets(targets, policy, options or {})
+        self._targets = Targets(targets, policy, types, options or {})
         self._translation = Translation(
             who=f"destination {name} ({connection.describe()})",
             unavailable=DestinationUnavailable,
             rejected=DestinationRejected,
+            remedy_for=partial(remedy_for, user=connection.username),
         )
         self._pipeline = pipeline
-        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._type_policy = types
+        self._connection: Connection | None = None
         self._state: StreamState | None = None
         self._merger: Merger | None = None
+        self._types: Types | None = None
         self._is_unwanted: Callable[[], bool] = bool
 
-    def open(self, identity: StreamIdentity, is_unwanted: Callable[[], bool] = bool) -> Held:
+    def open(
+        self, identity: StreamIdentity, is_unwanted: Callable[[], bool] = bool, read_types: TypeReader = no_types
+    ) -> Held:
         self._is_unwanted = is_unwanted
         with translated(self._translation):
             self._connection = self._connect()
             self._end_leftovers(self._connection)
+            verify_temporary_tables(self._connection)
             self._state = StreamState(self._connection, identity, self._targets.by_source)
             self._merger = Merger(self._connection, self._targets, self._state, self._translation)
+            self._types = Types(self._connection, read_types, self._type_policy)
             held = self._state.read()
             lost = [table for table in held.begun if not self._targets.exists(self._connection, table)]
             self._state.lose(lost)
@@ -133,29 +85,34 @@ class PostgresDestination:
         copied = [(table, before) for table, before in known if before and table.id not in self._stream.unfinished]
         with translated(self._translation):
             ready = self._targets.ready(self._live, copied)
+        self._follow_types([table for table, _ in copied])
         for table, before in copied:
             if table.id not in ready:
-                with breaking(table.id, self.name), translated(self._translation), self._live.transaction():
+                with self._about(table.id), self._live.transaction():
                     self._targets.prepare(self._live, table, before)
 
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        self._follow_types(tables)
         with translated(self._translation), self._live.transaction():
-            # What cannot be made tells of the whole destination, as a rule: of a privilege that is missing. It comes first,
-            # since whoever makes something takes a lock that pipelines which begin together wait for.
-            made = {table.id for table in tables if self._targets.make(self._live, table)}
-            ours = made | self._stream.begun_copies()
+            ours = set(self._stream.begun_copies())
+            # First what is missing: to create something takes a lock that pipelines which begin together wait for.
             for table in tables:
-                with breaking(table.id, self.name), translated(self._translation):
+                with self._about(table.id):
+                    if self._targets.create_if_missing(self._live, table):
+                        ours.add(table.id)
+            for table in tables:
+                with self._about(table.id):
                     self._targets.empty(self._live, table.id, ours=table.id in ours)
                     before = self._stream.schemas.get(table.id)
                     self._targets.reshape(self._live, table, before, ours=table.id in ours)
                     self._stream.start_copy(table, point)
 
     def resume_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
+        self._follow_types(tables)
         with translated(self._translation), self._live.transaction():
             for table in tables:
-                # From now on rows take the place of others, which their keys tell.
-                with breaking(table.id, self.name), translated(self._translation):
+                # From now on rows replace those with their keys, which takes the key's index.
+                with self._about(table.id):
                     self._targets.complete(self._live, table)
                 self._stream.resume_copy(table.id, point)
 
@@ -169,14 +126,55 @@ class PostgresDestination:
             self._stream.finish_copy(table.id)
 
     def apply(self, batch: Batch, watermark: Watermark) -> None:
-        assert self._merger is not None, "open comes first"
+        self._follow_types([part.table for part in batch.tables if self._has_new_types(part.table)])
         with translated(self._translation):
-            with self._live.transaction():
-                for table in self._merger.merge_small(batch.tables):
-                    with breaking(table.table.id, self.name), translated(self._translation):
-                        self._merger.merge(table)
-                self._stream.move(watermark)
+            while not self._is_applied(batch, watermark):
+                pass
             self._stream.moved(watermark)
+
+    def _is_applied(self, batch: Batch, watermark: Watermark) -> bool:
+        """Apply the batch in one transaction. Return false when it failed and what made it fail is mended."""
+        schemas = dict(self._stream.schemas)
+        try:
+            with self._live.transaction():
+                for part in self._merging.merge_small(batch.tables):
+                    self._merge(part)
+                self._stream.move(watermark)
+        except BatchFailed as failure:
+            self._stream.schemas = schemas
+            self._merging.rolled_back()
+            with self._about(failure.table.id, failure.named):
+                if not self._mend(failure):
+                    raise failure.error from None
+            return False
+        return True
+
+    def _merge(self, part: TableBatch) -> None:
+        with self._about(part.table.id):
+            self._merging.merge(part)
+
+    def _mend(self, failure: BatchFailed) -> bool:
+        """Return whether something was done after which the batch may be applied."""
+        if isinstance(failure.error, psycopg.errors.ProgramLimitExceeded):
+            return self._merging.stage_wide(failure.table.id)
+        assert self._types is not None, "open comes first"
+        return self._types.follow([failure.table])
+
+    def _has_new_types(self, table: TableSchema) -> bool:
+        """Return whether columns of user-defined types may be new since the table's last applied change."""
+        known = self._stream.schemas.get(table.id)
+        return known is not table and bool(user_types([table])) and known != table
+
+    def _follow_types(self, tables: Sequence[TableSchema]) -> None:
+        """Create the types that these tables need, with one read of the source for all of them."""
+        assert self._types is not None, "open comes first"
+        try:
+            self._types.follow(tables)
+        except (psycopg.Error, DestinationRejected):
+            # Again one by one, so that the error is about the table that needs the type.
+            for table in tables:
+                with self._about(table.id):
+                    self._types.follow([table])
 
     def note(self, lsn: Lsn) -> None:
         with translated(self._translation):
@@ -206,11 +204,12 @@ class PostgresDestination:
 
     def drift(self, tables: Sequence[TableSchema]) -> list[Drift]:
         with translated(self._translation), self._connect() as connection:
-            # So that types are spelled in full, as the source spells them.
+            # So that types are spelled with their namespace, as the source spells them.
             connection.execute("SET search_path = ''")
-            targets = [(self._targets.of(table.id), table) for table in tables]
             return [
-                drift for target, table in targets for drift in drift_of(target, table, read_columns(connection, target))
+                drift
+                for table in tables
+                for drift in read_drift(connection, self._targets.of(table.id), self._targets.stored(table))
             ]
 
     def close(self) -> None:
@@ -218,7 +217,7 @@ class PostgresDestination:
             self._connection.close()
 
     @property
-    def _live(self) -> "psycopg.Connection[tuple[object, ...]]":
+    def _live(self) -> Connection:
         assert self._connection is not None, "open comes first"
         return self._connection
 
@@ -227,12 +226,26 @@ class PostgresDestination:
         assert self._state is not None, "open comes first"
         return self._state
 
-    def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
+    @property
+    def _merging(self) -> Merger:
+        assert self._merger is not None, "open comes first"
+        return self._merger
+
+    @contextmanager
+    def _about(self, table: TableId, named: Callable[[str], str] = str) -> Iterator[None]:
+        """Attribute errors raised in the block to this table, and name it in their messages."""
+        who = f"{self._translation.who}, table {self._targets.of(table)}"
+        translation = replace(self._translation, who=who, named=named)
+        with breaking(table, self.name), translated(translation):
+            yield
+
+    def _connect(self) -> Connection:
         connection = connect(
             self._config, self._translation, application_name=self._session_name, is_unwanted=self._is_unwanted
         )
         with ExitStack() as unless_open:
             unless_open.callback(connection.close)
+            connection.execute(_without_triggers(connection.info.server_version))
             for name, value in MEMORY.items():
                 try_to_set(connection, name, value)
             unless_open.pop_all()
@@ -242,11 +255,11 @@ class PostgresDestination:
     def _session_name(self) -> str:
         return f"rosetta {self._pipeline}"
 
-    def _end_leftovers(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
-        """End what a run left behind whose network went silent: its transaction would hold its locks for hours.
+    def _end_leftovers(self, connection: Connection) -> None:
+        """End sessions of an earlier run whose network went silent: their transactions would hold locks for hours.
 
-        The pipeline's lease is ours, so nobody else is at work for it. The server cuts long names, and cut ones may be
-        those of another pipeline.
+        This run has the pipeline's lease, so no other run is at work. The server cuts long names, and a cut name may be that
+        of another pipeline.
         """
         if len(self._session_name) <= NAME_LIMIT:
             connection.execute(state_sql.END_LEFTOVERS, [self._session_name])
@@ -254,3 +267,15 @@ class PostgresDestination:
 
 #: A batch is staged and sorted in memory; both are taken only as far as a batch needs them.
 MEMORY = {"temp_buffers": "64MB", "work_mem": "64MB"}
+
+#: Replicated rows have passed the source's triggers and foreign keys. Those of the destination would change the rows, or
+#: refuse them, since tables are written one after the other. Version 15 brought privileges on settings.
+_WITHOUT_TRIGGERS = "SELECT set_config('session_replication_role', 'replica', false) WHERE {}"
+_FIRST_WITH_PRIVILEGES = 150_000
+
+
+def _without_triggers(server_version: int) -> str:
+    """Return the statement that keeps triggers from firing, where the user may do that. Else `drift` reports them."""
+    if server_version >= _FIRST_WITH_PRIVILEGES:
+        return _WITHOUT_TRIGGERS.format("has_parameter_privilege('session_replication_role', 'SET')")
+    return _WITHOUT_TRIGGERS.format("(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)")

@@ -15,7 +15,7 @@ import psycopg
 from rosetta_dagster.cdc.change.batch import Merge, Step, TableBatch
 from rosetta_dagster.cdc.change.event import UNCHANGED, Key, Row, Value
 from rosetta_dagster.cdc.change.schema import TableSchema
-from rosetta_dagster.cdc.destination.postgres import sql
+from rosetta_dagster.cdc.destination.postgres import merge_sql
 from rosetta_dagster.cdc.destination.postgres.state import StreamState
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.postgres.errors import is_passing
@@ -47,15 +47,15 @@ class _Statements:
 
     @cached_property
     def delete(self) -> bytes:
-        return sql.delete_keys(self.target, self.table).as_bytes()
+        return merge_sql.delete_keys(self.target, self.table).as_bytes()
 
     @cached_property
     def insert(self) -> bytes:
-        return sql.insert_values(self.target, self.table).as_bytes()
+        return merge_sql.insert_values(self.target, self.table).as_bytes()
 
     @cached_property
     def on_conflict(self) -> bytes:
-        return sql.on_conflict(self.table).as_bytes()
+        return merge_sql.on_conflict(self.table).as_bytes()
 
     def text(self, steps: Iterable[Merge]) -> bytes:
         """The steps in order."""
@@ -116,7 +116,7 @@ class DirectWriter:
         known, held = self._statements.get(table.id), self._state.schemas.get(table.id)
         if known is not None and known.table is table and known.held is held:
             return True
-        if not table.key or held is None or held != table:
+        if not table.key or held is None or held != table or any(self._targets.unassignable(self._connection, table.id)):
             return False
         self._statements[table.id] = _Statements(self._targets.of(table.id), table, held)
         return True

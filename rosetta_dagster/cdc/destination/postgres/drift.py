@@ -1,13 +1,13 @@
-"""How a PostgreSQL destination's table differs from the source's, and the statement that would end each difference."""
+"""Decides how a PostgreSQL destination's table differs from the source's, and which statement ends each difference."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import psycopg
 from psycopg import sql
 
 from rosetta_dagster.cdc.change.schema import Column, TableSchema
 from rosetta_dagster.cdc.destination.base import Drift
+from rosetta_dagster.cdc.destination.postgres.catalog import Connection, firing_triggers
 from rosetta_dagster.cdc.destination.postgres.sql import add_column, create_table, table
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -21,7 +21,7 @@ ORDER BY attnum
 
 
 class PresentColumn(NamedTuple):
-    """A column of a destination's table."""
+    """A column of a destination table."""
 
     name: str
     type: str
@@ -29,14 +29,23 @@ class PresentColumn(NamedTuple):
     has_default: bool
 
 
-def read_columns(connection: "psycopg.Connection[tuple[object, ...]]", target: TableId) -> list[PresentColumn]:
-    """The columns of a table; none when there is no such table. Types are spelled in full only with an empty search path."""
+def read_drift(connection: Connection, target: TableId, schema: TableSchema) -> Iterator[Drift]:
+    """Return the differences of one table. The session's search path has to be empty, so that types are spelled in full."""
+    yield from drift_of(target, schema, read_columns(connection, target))
+    for trigger in firing_triggers(connection, target):
+        statement = sql.SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(table(target), sql.Identifier(trigger))
+        problem = f"Trigger {trigger} fires on replicated rows and may change them."
+        yield _drift(schema, target, problem, statement, breaks=False)
+
+
+def read_columns(connection: Connection, target: TableId) -> list[PresentColumn]:
+    """Return the columns of a table; none when it is missing."""
     rows = connection.execute(_COLUMNS, target).fetchall()
     return [PresentColumn(str(row[0]), str(row[1]), bool(row[2]), bool(row[3])) for row in rows]
 
 
 def drift_of(target: TableId, schema: TableSchema, present: Sequence[PresentColumn]) -> Iterator[Drift]:
-    """The differences of one table, the destination's first column first."""
+    """Return the differences of one table's columns, in the destination's order."""
     if not present:
         yield _drift(schema, target, f"Table {target} is missing.", create_table(target, schema), breaks=False)
         return

@@ -19,6 +19,7 @@ def make(name: str, settings: PostgresDestinationConfig, pipeline: PipelineConfi
         {table.id: table.target(settings.namespace) for table in pipeline.tables},
         pipeline=pipeline.name,
         policy=pipeline.on_schema_change,
+        types=pipeline.types,
         options={table.id: table for table in pipeline.tables},
     )
 

@@ -1,4 +1,6 @@
-"""The statements that read and write what a PostgreSQL destination remembers, in its namespace `rosetta`."""
+"""The statements that read and write a PostgreSQL destination's state, in its schema `rosetta`."""
+
+NAMESPACE = "rosetta"
 
 #: Held until the transaction ends: `IF NOT EXISTS` fails when another pipeline makes the same thing in the same moment.
 #: The server may remember that the thing was missing; it hears of what others made when it opens a table.
@@ -8,7 +10,6 @@ SELECT FROM pg_namespace LIMIT 0
 """
 
 STATE_TABLES = """
-CREATE SCHEMA IF NOT EXISTS rosetta;
 CREATE TABLE IF NOT EXISTS rosetta.streams (
     pipeline           text PRIMARY KEY,
     system_identifier  text NOT NULL,

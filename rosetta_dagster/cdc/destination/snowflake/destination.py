@@ -7,6 +7,7 @@ from functools import cached_property
 from rosetta_dagster.cdc.change.batch import Batch
 from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
+from rosetta_dagster.cdc.change.types import TypeReader, no_types
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
 from rosetta_dagster.cdc.config.pipeline import SchemaPolicy, TableOptions
 from rosetta_dagster.cdc.destination.base import Drift, Held, StreamIdentity
@@ -58,7 +59,12 @@ class SnowflakeDestination:
         self._merger: Merger | None = None
         self._is_unwanted: Callable[[], bool] = bool
 
-    def open(self, identity: StreamIdentity, is_unwanted: Callable[[], bool] = bool) -> Held:
+    def open(
+        self,
+        identity: StreamIdentity,
+        is_unwanted: Callable[[], bool] = bool,
+        read_types: TypeReader = no_types,  # noqa: ARG002 - Snowflake has no such types
+    ) -> Held:
         self._is_unwanted = is_unwanted
         self._session = self._connect()
         self._state = StreamState(self._session, identity, self._targets.by_source())

@@ -112,18 +112,13 @@ def connector_properties(
         "database.user": connection.username,
         "database.password": connection.password.get_secret_value() if connection.password else "",
         "database.sslmode": connection.sslmode,
-        **_required_auth(connection),
+        # The JDBC driver knows libpq's values.
+        "driver.requireAuth": required_auth(connection.require_auth, has_password=connection.password is not None),
         # The walsender prints the values; it does not run the statements. The driver itself sets DateStyle, and TimeZone
         # to Java's own.
         "database.options": options,
         "database.initial.statements": TEXT_FORMS,
     }
-
-
-def _required_auth(connection: PostgresConnection) -> dict[str, str]:
-    """The JDBC driver knows the parameter by the same values as libpq."""
-    required = required_auth(connection.require_auth, has_password=connection.password is not None)
-    return {"driver.requireAuth": required["require_auth"]} if required else {}
 
 
 def _pattern(table: TableId) -> str:
