@@ -5,7 +5,7 @@ import pytest
 
 from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable, RosettaError
 from rosetta_dagster.cdc.postgres.errors import Translation, translate
-from tests.conftest import Database
+from tests.support.database import Database
 
 _VALUE = "a-value-of-a-row"
 
