@@ -4,5 +4,5 @@ WORKDIR /opt/rosetta
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY rosetta_dagster rosetta_dagster
 COPY migrations migrations
-COPY definitions.py dagster.yaml workspace.yaml workspace.compose.yaml ./
+COPY definitions.py deploy/dagster.yaml workspace.yaml workspace.compose.yaml ./
 RUN PIP_CONSTRAINT=constraints.txt pip install --no-cache-dir .

@@ -63,7 +63,8 @@ clean:                      ## Remove the virtual environment and what the tools
 # What the demo needs; and what the gate needs on top of it. Python's own pip may be years old, and half as fast.
 .venv/demo: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Rosetta needs Python 3.11 or newer: make PYTHON=python3.11")'
-	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@$(RUN) pip --version >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv .venv; } || { rm -rf .venv; \
+	  echo "Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "Installing into .venv …"
 	@$(PIP) --upgrade --constraint constraints.txt pip
 	@$(PIP) $(PINNED) --no-compile --editable '.[embedded]'

@@ -100,8 +100,8 @@ def sql_page(connection: "psycopg.Connection[Any]") -> str:
     """Return the page of the configuration database's tables, as the migrated database describes them."""
     lines = [
         "# SQL", "", _MARK,
-        "The tables of the configuration database. Operators write the first five; Rosetta writes `pipeline_metadata`,",
-        "and the state columns of `pipeline_tables`.", "",
+        "The tables of the configuration database. Operators write the first five. Rosetta writes the state columns of",
+        "`pipeline_tables`, and `pipeline_progress`. `pipeline_metadata` shows it with the health of now.", "",
     ]  # fmt: skip
     for (table,) in connection.execute(_TABLES, [list(_FIRST_TABLES)]).fetchall():
         lines += [f"## `{table}`", "", "| column | type | default | meaning |", "|---|---|---|---|"]

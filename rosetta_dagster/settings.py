@@ -1,4 +1,4 @@
-"""Where Rosetta finds its configuration database, and how often it looks: environment variables, or a file `.env`."""
+"""Rosetta's settings, from environment variables or a file `.env`: its configuration database, keys and intervals."""
 
 import json
 import os
@@ -12,42 +12,45 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.store.database import Store
 
-#: Where a running demo leaves what it takes to reach it; readable by its user only, removed when the demo ends.
+#: Where a running demo writes how it is reached. Only its user can read it; the demo deletes it at its end.
 EMBEDDED_FILE: Final = Path(".rosetta") / "embedded.json"
 
 
 def _http_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(("http://", "https://")):
-        raise ValueError("should be a URL of HTTP")
+        raise ValueError("should be a URL that begins with http:// or https://")
     return url
 
 
 class Settings(BaseSettings):
     """The environment of every process of Rosetta."""
 
-    # An empty variable is one that is not set.
+    # An empty variable counts as unset.
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
     #: The configuration database, as postgresql://user:password@host:5432/database.
     config_database_url: SecretStr | None = None
-    #: The text that the secrets of the configuration database are encrypted under.
+    #: The text from which the key is derived that encrypts the secrets of the configuration database.
     secret_key: SecretStr | None = None
-    #: Seconds between two looks at the WAL and the health of all pipelines.
+    #: Seconds between two evaluations of the pipelines' WAL and health checks.
     wal_monitor_interval_seconds: int = Field(default=300, ge=10)
-    #: Seconds between two looks at the columns and row counts of a pipeline's tables.
+    #: Seconds between two evaluations of a pipeline's checks of columns and row counts.
     table_check_interval_seconds: int = Field(default=3600, ge=10)
-    #: Seconds between two looks at the status of all pipelines.
+    #: Seconds between two ticks of the control sensor.
     poll_interval_seconds: int = Field(default=10, ge=1)
-    #: Seconds between two materializations of a table that changes. Each is a row in Dagster's event log.
+    #: Seconds between two materializations of a table that changes. Each adds a row to Dagster's event log.
     materialize_interval_seconds: int = Field(default=60, ge=1)
-    #: Where alerts are posted; none: nobody is told. Whoever knows the URL can post there, so it is a secret.
+    #: The webhook that alerts are posted to; None: no alerts. A secret, since knowing the URL is enough to post.
     rosetta_alert_webhook: Annotated[SecretStr, AfterValidator(_http_url)] | None = None
-    #: Whether the command line shows where a failure comes from.
+    #: Show the stack trace of a failure at the command line.
     debug: bool = False
 
 
 def read_settings() -> Settings:
-    """The settings; of the running demo when no configuration database is named. `ConfigurationError` when one is wrong."""
+    """Return the settings, those of the running demo if no configuration database is named.
+
+    `ConfigurationError` when a variable is wrong.
+    """
     try:
         settings = Settings()
     except ValidationError as error:
@@ -57,7 +60,7 @@ def read_settings() -> Settings:
 
 
 def open_store(settings: Settings | None = None, *, seed: bool = False) -> Store:
-    """The configuration database, migrated. `ConfigurationError` when none is named."""
+    """Open the configuration database and migrate it. `ConfigurationError` when none is named."""
     store = configured_store(settings)
     with ExitStack() as unless_migrated:
         unless_migrated.callback(store.close)
@@ -67,8 +70,10 @@ def open_store(settings: Settings | None = None, *, seed: bool = False) -> Store
 
 
 def configured_store(settings: Settings | None = None) -> Store:
-    """The configuration database as it is. `ConfigurationError` when none is named."""
-    settings = settings or read_settings()
+    """Open the configuration database as it is. `ConfigurationError` when none is named."""
+    if settings is None or settings.config_database_url is None:
+        # A database may have been named since the settings were read, by a file or a demo.
+        settings = read_settings()
     if settings.config_database_url is None:
         raise ConfigurationError(
             "No configuration database is named.",
@@ -78,11 +83,15 @@ def configured_store(settings: Settings | None = None) -> Store:
 
 
 def _with_embedded(settings: Settings) -> Settings:
-    """The settings of a demo that runs from this directory."""
+    """Return the settings with the configuration database of a demo that runs in this directory."""
+    return settings.model_copy(update=running_demo() or {})
+
+
+def running_demo() -> dict[str, SecretStr] | None:
+    """Return the database and the key of the demo that runs in this directory; None when there is none."""
     try:
         found = json.loads(EMBEDDED_FILE.read_text())
         os.kill(int(found["pid"]), 0)
-        url, secret_key = SecretStr(found["config_database_url"]), SecretStr(found["secret_key"])
-    except (OSError, ValueError, KeyError):
-        return settings
-    return settings.model_copy(update={"config_database_url": url, "secret_key": secret_key})
+        return {name: SecretStr(found[name]) for name in ("config_database_url", "secret_key")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -13,7 +13,7 @@
     │   ├── WatermarkMoved           another run has written this pipeline's watermark
     │   ├── AlertFailed              the webhook of alerts does not accept a message
     │   └── Unexpected               Rosetta itself failed
-    └── TerminalError                a person has to mend it: no restart until then
+    └── TerminalError                a person has to mend it: tried again every 10 minutes, or when a row is changed
         ├── ConfigurationError       a setting or a row is wrong
         ├── SecretUnreadable         a secret cannot be decrypted
         ├── MigrationRefused         the recorded migrations and the files disagree
@@ -69,7 +69,7 @@ class TransientError(RosettaError):
 
 
 class TerminalError(RosettaError):
-    """A person has to mend it: the pipeline stays stopped until its row, source or destination is corrected."""
+    """A person has to mend it. The run is tried again after 10 minutes, or when a row of the pipeline is changed."""
 
 
 class SourceUnavailable(TransientError):

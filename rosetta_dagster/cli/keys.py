@@ -1,4 +1,4 @@
-"""The commands that make and test the key pair of a Snowflake user. They touch no database."""
+"""Commands that generate and check the key pair of a Snowflake user. They connect to no database."""
 
 import os
 from pathlib import Path
@@ -12,10 +12,10 @@ from rosetta_dagster.cdc.errors import ConfigurationError
 
 keys = typer.Typer(no_args_is_help=True, help="Key pairs for Snowflake.")
 
-# An argument of a process can be seen by everybody on the machine, so a passphrase is asked for or taken from a variable.
+# Every user of the machine can see a process's arguments, so a passphrase comes from a prompt or a variable.
 Passphrase = Annotated[
     str,
-    typer.Option(envvar="ROSETTA_PASSPHRASE", prompt=True, hide_input=True, help="Asked for when not in the variable."),
+    typer.Option(envvar="ROSETTA_PASSPHRASE", prompt=True, hide_input=True, help="Prompted for unless the variable is set."),
 ]
 NewPassphrase = Annotated[
     str,
@@ -24,24 +24,24 @@ NewPassphrase = Annotated[
         prompt=True,
         confirmation_prompt=True,
         hide_input=True,
-        help="Asked for when not in the variable.",
+        help="Prompted for unless the variable is set.",
     ),
 ]
 User = Annotated[str, typer.Option(help="The Snowflake user that the key is for.")]
-Second = Annotated[bool, typer.Option("--second", help="Register it beside the first key, for a change of keys.")]
+Second = Annotated[bool, typer.Option("--second", help="Register it as the second key, for a rotation.")]
 
 
 @keys.command(name="generate")
 def generate(
-    file: Annotated[Path, typer.Argument(help="Where the private key is written; it must not exist.")] = Path("rsa_key.p8"),
+    file: Annotated[Path, typer.Argument(help="File for the private key. It must not exist.")] = Path("rsa_key.p8"),
     *,
     passphrase: NewPassphrase,
     user: User = "ROSETTA",
     second: Second = False,
 ) -> None:
-    """Make a key pair; the private key goes to a file that only you can read."""
+    """Generate a key pair. The private key goes to a file that only you can read."""
     if not passphrase:
-        raise ConfigurationError("The passphrase is empty.", "Only keys with a passphrase are used.")
+        raise ConfigurationError("The passphrase is empty.", "Rosetta uses encrypted keys only: enter a passphrase.")
     pair = generate_key()
     _write(file, pair.pem(SecretStr(passphrase)))
     typer.echo(f"wrote {file}")
@@ -56,7 +56,7 @@ def check(
     user: User = "ROSETTA",
     second: Second = False,
 ) -> None:
-    """Test whether a private key can be used, and print the statement that registers it."""
+    """Check that a private key can be used, and print the statement that registers it."""
     _print(load_key(read_key(str(file)), SecretStr(passphrase)), user, second=second)
 
 
@@ -73,5 +73,5 @@ def _write(file: Path, pem: bytes) -> None:
 def _print(pair: KeyPair, user: str, *, second: bool) -> None:
     typer.echo(f"bits         {pair.bits}")
     typer.echo(f"fingerprint  {pair.fingerprint}")
-    typer.echo("Register it at Snowflake, as a user who may alter this one:")
+    typer.echo("Register it at Snowflake, as a user who may alter this user:")
     typer.echo(alter_user(user, pair, second=second))

@@ -1,7 +1,8 @@
-"""The command `rosetta`. A failure is one line with its remedy, and exit code 1."""
+"""The command `rosetta`. Prints a failure as one line with its remedy, and exits with 1."""
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
@@ -9,23 +10,60 @@ import typer
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.operate.resync import resync
+from rosetta_dagster.cdc.operate.status import read_status
 from rosetta_dagster.cdc.source.preflight import Severity, preflight
 from rosetta_dagster.cdc.table_id import TableId
-from rosetta_dagster.cli import add
+from rosetta_dagster.cli.doctor import doctor
+from rosetta_dagster.cli.ends import destination, source
+from rosetta_dagster.cli.export import export
 from rosetta_dagster.cli.keys import keys
-from rosetta_dagster.cli.output import finding_line, print_json, print_states, to_json
+from rosetta_dagster.cli.output import (
+    explanation_lines,
+    finding_line,
+    pipeline_row,
+    print_json,
+    print_rows,
+    status_json,
+    to_json,
+)
+from rosetta_dagster.cli.pipeline import drop, pipeline
+from rosetta_dagster.cli.reconcile import reconcile_command
+from rosetta_dagster.cli.status import status
+from rosetta_dagster.cli.table import table
+from rosetta_dagster.cli.test import connections_command
 from rosetta_dagster.settings import configured_store, open_store, read_settings
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, help="Change data capture from PostgreSQL, under Dagster."
+    no_args_is_help=True,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    help="Change data capture from PostgreSQL, under Dagster.",
 )
-app.add_typer(add.source, name="source")
-app.add_typer(add.destination_commands(), name="destination")
-app.add_typer(add.pipeline, name="pipeline")
+app.add_typer(source, name="source")
+app.add_typer(destination, name="destination")
+app.add_typer(pipeline, name="pipeline")
+app.add_typer(table, name="table")
 app.add_typer(keys, name="keys")
+
+app.command()(status)
+app.command(name="test")(connections_command)
+app.command()(drop)
+app.command(name="reconcile")(reconcile_command)
+app.command()(export)
+app.command()(doctor)
 
 Name = Annotated[str, typer.Argument(help="Name of the pipeline.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+@app.callback()
+def rosetta(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Change data capture from PostgreSQL, under Dagster."""
+    if version:
+        typer.echo(f"rosetta {installed_version('rosetta-dagster')}")
+        raise typer.Exit
 
 
 def main() -> None:
@@ -41,12 +79,12 @@ def main() -> None:
 
 @app.command()
 def demo(
-    check: Annotated[bool, typer.Option("--check", help="Run through a pipeline's life, print figures, and end.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Run a pipeline through its life, print figures, and end.")] = False,
     port: Annotated[int | None, typer.Option(help="Port of Dagster's UI; a free one unless given.")] = None,
     postgres_port: Annotated[int | None, typer.Option(help="Port of PostgreSQL; a free one unless given.")] = None,
 ) -> None:
     """Replicate a small shop to a warehouse, on embedded parts."""
-    # What the demo needs is not needed in production, and slow to load.
+    # Production does without the demo's parts, and they are slow to load.
     from rosetta_dagster.demo.environment import DemoFailed
     from rosetta_dagster.embedded.binaries import EmbeddedPostgresError
 
@@ -69,7 +107,7 @@ def demo(
 def migrate(
     seed: Annotated[bool, typer.Option("--seed", help="Apply the sample data, too.")] = False,
 ) -> None:
-    """Apply the migrations that the configuration database lacks."""
+    """Apply the missing migrations to the configuration database."""
     with configured_store() as store:
         applied = store.migrate(seed=seed)
     typer.echo("\n".join(f"applied {name}" for name in applied) or "The configuration database is up to date.")
@@ -77,24 +115,26 @@ def migrate(
 
 @app.command()
 def pipelines(*, as_json: Json = False) -> None:
-    """List the pipelines with their status, health and lag."""
+    """List the pipelines with their status, health and lag, and say what is wrong."""
     with open_store() as store:
-        states = store.states()
+        statuses = read_status(store)
     if as_json:
-        print_json([to_json(state) for state in states])
-    else:
-        print_states(states)
+        print_json([status_json(each) for each in statuses])
+        return
+    print_rows([pipeline_row(each) for each in statuses], empty="No pipelines. Add one with: rosetta pipeline add")
+    for line in explanation_lines(statuses):
+        typer.echo(line)
 
 
 @app.command()
 def start(name: Name) -> None:
-    """Let the pipeline run."""
+    """Start the pipeline."""
     _set_status(name, Status.START)
 
 
 @app.command()
 def pause(name: Name) -> None:
-    """Stop the pipeline; it continues where it was."""
+    """Stop the pipeline. When it is started again, it continues from there."""
     _set_status(name, Status.PAUSE)
 
 
@@ -111,13 +151,13 @@ def resync_command(
         list[str] | None, typer.Option("--table", help="Only this table, as namespace.name, while the others go on.")
     ] = None,
 ) -> None:
-    """Copy tables anew: all tables of a paused pipeline when it starts next, or some, while the pipeline runs too."""
+    """Copy tables again: all tables of a paused pipeline at its next start, or single ones while it runs."""
     if table:
         _resync_tables(name, [TableId.parse(text) for text in table])
         return
     with open_store() as store:
         config = resync(store, name)
-    typer.echo(f"{len(config.tables)} tables of {name} are copied anew when it starts: rosetta start {name}")
+    typer.echo(f"{len(config.tables)} tables of {name} are copied again when it starts: rosetta start {name}")
 
 
 @app.command()
@@ -125,11 +165,11 @@ def plan(
     target: Annotated[str, typer.Argument(help="File or module with the Dagster definitions.")] = "definitions.py",
     *,
     location: Annotated[
-        str | None, typer.Option(help="Name of the code location; that which declared these pipelines last unless given.")
+        str | None, typer.Option(help="Name of the code location. Default: the one that declared these pipelines last.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what the pipelines declared in code would change; nothing is changed."""
+    """Show what the pipelines declared in code would change. Nothing is changed."""
     # Dagster takes a second to load.
     from rosetta_dagster.cli.plan import planned
 
@@ -142,7 +182,7 @@ def plan(
 
 @app.command()
 def check(name: Name, *, as_json: Json = False) -> None:
-    """Test whether the pipeline's source is ready; nothing is changed."""
+    """Check that the pipeline's source is ready. Nothing is changed."""
     with open_store() as store:
         findings = preflight(store.pipeline(name))
     if as_json:
@@ -157,14 +197,14 @@ def _resync_tables(name: str, tables: Sequence[TableId]) -> None:
     with open_store() as store:
         for table in tables:
             store.ask_resync(name, table)
-            typer.echo(f"{table} of {name} is copied anew as soon as the pipeline runs.")
+            typer.echo(f"{table} of {name} is copied again as soon as the pipeline runs.")
 
 
 def _wants_traces() -> bool:
     try:
         return read_settings().debug
     except RosettaError:
-        # That the environment is wrong is the failure to be told.
+        # The caller reports that the environment is wrong.
         return False
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import ModuleType
 
 import dagster as dg
+from pydantic import BaseModel, ValidationError
 
+from rosetta_dagster.cdc.config.wording import problems
 from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError
 from rosetta_dagster.cdc.store.plan import Difference, plan
 from rosetta_dagster.orchestration.code_location import LazyDefinitions
@@ -60,14 +62,18 @@ def _cause(error: Exception) -> str:
     """Return what went wrong and where. A text that the code itself made may hold a secret, and is left out."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__} at {Path(error.filename or '').name}:{error.lineno}: {error.msg}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_of_a_library(frame.filename)]
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    if isinstance(error, ValidationError):
+        return f"{type(error).__name__}{place}: {problems(error, BaseModel)}"
     tells = isinstance(error, ImportError | NameError | AttributeError | TypeError)
     return f"{type(error).__name__}{place}{f': {error}' if tells else ''}".rstrip(".")
 
 
-def _is_ours(filename: str) -> bool:
-    return filename.startswith("<frozen") or Path(filename) == Path(__file__)
+def _is_of_a_library(filename: str) -> bool:
+    return (
+        filename.startswith("<frozen") or "site-packages" in filename or Path(__file__).parents[1] in Path(filename).parents
+    )
 
 
 def _loaded(target: str) -> ModuleType:

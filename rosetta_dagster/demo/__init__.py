@@ -1,1 +1,1 @@
-"""The demo: a small shop that is replicated to a warehouse, on embedded parts, under Dagster."""
+"""The demo: replicates a small shop to a warehouse under Dagster, on embedded servers."""

@@ -1,4 +1,4 @@
-"""The demo's Snowflake: an emulated account, a user with a key pair that is made on the spot, and what its tables hold."""
+"""The demo's Snowflake: an emulated account, a user with a new key pair, and the comparison of its tables."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -17,12 +17,12 @@ _USER: Final = "ROSETTA"
 _DATABASE: Final = "ANALYTICS"
 _WAREHOUSE: Final = "LOADING"
 
-#: Sooner than the default, for somebody who watches, and to whom nobody sends a bill.
+#: Shorter than the default, for a person who watches. The emulator costs nothing.
 _FLUSH_SECONDS: Final = 2.0
 
 
 class DemoAccount:
-    """Owns the emulator, from `start` until `stop`. The account is in its memory."""
+    """The emulated account, in memory. Owns the emulator from `start` until `stop`."""
 
     def __init__(self) -> None:
         self._key_pair = KeyPair.generate()
@@ -46,7 +46,7 @@ class DemoAccount:
         self._server.stop()
 
     def config(self) -> dict[str, Any]:
-        """As `destinations.config` has it."""
+        """Return the value of `destinations.config`."""
         return {
             **self._server.address,
             "user": _USER,
@@ -58,19 +58,19 @@ class DemoAccount:
         }
 
     def environment(self) -> dict[str, str]:
-        """The key for those that name it by variables, as docs/api.md does."""
+        """Return the key as variables, whose names docs/api.md uses."""
         return {
             "DEMO_SNOWFLAKE_KEY": self._key_pair.private_key,
             "DEMO_SNOWFLAKE_PASSPHRASE": self._key_pair.passphrase,
         }
 
     def describe(self) -> str:
-        """Where the account is, for a person."""
+        """Return the account's place for a person."""
         address = self._server.address
         return f"{address['protocol']}://{address['host']}:{address['port']}, account {address['account']}, {_DATABASE}"
 
     def equal_rows(self, source: str, tables: Sequence[TableId]) -> int | None:
-        """How many rows the tables have, when they hold the same rows here and at the source; else None."""
+        """Return the number of rows if the tables are equal to the source's, else None."""
         with (
             psycopg.connect(source, autocommit=True) as connection,
             snowflake_session("snowflake", self.config()) as session,
@@ -80,13 +80,13 @@ class DemoAccount:
 
 
 def _equal_rows(connection: "psycopg.Connection[Any]", session: SnowflakeSession, table: TableId) -> int | None:
-    # The first two columns hold the key of each of the shop's tables.
+    # The key of each of the shop's tables is in its first two columns.
     query = sql.SQL("SELECT * FROM {} ORDER BY 1, 2").format(sql.Identifier(*table))
     expected = connection.execute(query).fetchall()
     replica = quoted(*Names().table(table))
     try:
         found = session.execute(f"SELECT * FROM {replica} ORDER BY 1, 2")  # noqa: S608 - its name is quoted
     except DestinationRejected:
-        # It is not there yet.
+        # The table does not exist yet.
         return None
     return len(expected) if are_same_at_snowflake(expected, found) else None

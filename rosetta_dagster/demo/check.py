@@ -1,4 +1,4 @@
-"""`rosetta demo --check`: the demo without a person, from the first start to the last process."""
+"""`rosetta demo --check`: runs the demo without a person, from its start to its end, and checks each step."""
 
 import statistics
 import time
@@ -15,7 +15,7 @@ from rosetta_dagster.demo.environment import ANALYTICS, PIPELINE, DemoEnvironmen
 from rosetta_dagster.demo.graphql import GraphQL
 from rosetta_dagster.testing import Digest, digest
 
-#: What the check demands, in seconds.
+#: Seconds that a pause and a start may take.
 PAUSE_LIMIT = 3.0
 START_LIMIT = 45.0
 
@@ -24,7 +24,7 @@ _WALSENDERS = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'rose
 
 @dataclass(slots=True)
 class _Figures:
-    """What was seen, line by line; a line that falls short fails the check."""
+    """Prints the figures, a line each, and collects those that fail the check."""
 
     console: Console
     failures: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class _Figures:
 
 
 def check(*, port: int | None, postgres_port: int | None) -> bool:
-    """Run the demo through a pipeline's life; whether all of it went as it should."""
+    """Run a pipeline through its life. Return True if every step passed."""
     figures = _Figures(Console())
     started = time.monotonic()
     with DemoEnvironment(port=port, postgres_port=postgres_port) as environment:
@@ -128,7 +128,7 @@ def _compare(environment: DemoEnvironment, figures: _Figures, what: str) -> None
 
 
 def _compare_snowflake(environment: DemoEnvironment, figures: _Figures) -> None:
-    """The second pipeline went on while the first one was paused."""
+    """Compare the second pipeline, which went on while the first one was paused."""
     started = time.monotonic()
     while (row_count := _equal_at_snowflake(environment)) is None and time.monotonic() - started < 60:
         time.sleep(0.5)

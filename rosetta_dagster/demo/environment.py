@@ -1,4 +1,4 @@
-"""Everything that the demo runs: PostgreSQL, an emulated Snowflake, Dagster's webserver and daemon. Nothing outlives it."""
+"""Starts and stops the demo's parts: PostgreSQL, an emulated Snowflake, Dagster's webserver and daemon."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,20 +23,23 @@ from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipe
 from rosetta_dagster.demo import shop
 from rosetta_dagster.demo.account import DemoAccount
 from rosetta_dagster.demo.graphql import GraphQL
-from rosetta_dagster.embedded.postgres import EmbeddedPostgres, free_port
+from rosetta_dagster.embedded.postgres import EmbeddedPostgres, free_port, is_port_taken
 from rosetta_dagster.embedded.process import GuardedProcess
-from rosetta_dagster.settings import EMBEDDED_FILE
+from rosetta_dagster.settings import EMBEDDED_FILE, running_demo
 
-#: How long Dagster may take until its UI shows the pipeline, in seconds.
+#: Seconds that Dagster may take until its UI shows the pipeline.
 DAGSTER_TIMEOUT = 120.0
 
-#: To the warehouse, and to Snowflake; both read the shop.
+#: The pipelines from the shop to the warehouse and to Snowflake.
 PIPELINE = "shop"
 ANALYTICS = "analytics"
 
 
+_FREE_PORT = "a free one is chosen then"
+
+
 class DemoFailed(RuntimeError):
-    """Something did not come up in time; the message holds the end of its log."""
+    """A part of the demo cannot start or did not do its work in time; the message says which and why."""
 
 
 class DemoEnvironment:
@@ -45,7 +48,8 @@ class DemoEnvironment:
     def __init__(
         self, *, port: int | None = None, postgres_port: int | None = None, definitions: Path | None = None
     ) -> None:
-        """Free ports and the project's own definitions unless given."""
+        """Choose free ports and the project's own definitions unless they are given."""
+        self._given_ports = {"--port": port, "--postgres-port": postgres_port}
         self.port = port or free_port()
         self.postgres = EmbeddedPostgres(port=postgres_port)
         self.snowflake = DemoAccount()
@@ -75,8 +79,9 @@ class DemoEnvironment:
         return self._store
 
     def start(self) -> None:
-        """Start PostgreSQL and Snowflake, fill the databases, start Dagster."""
-        os.environ.update(_directly())
+        """Start PostgreSQL and Snowflake, fill the databases, start Dagster. `DemoFailed` when a port is taken."""
+        self._refuse_taken_ports()
+        os.environ.update(_direct_connections())
         self.postgres.start()
         for name in ("config", "shop", "warehouse", "dagster"):
             self.postgres.create_database(name)
@@ -90,7 +95,7 @@ class DemoEnvironment:
         self._start_dagster()
 
     def stop(self) -> None:
-        """Pause the pipelines, wait for their runs, end every process, remove every file."""
+        """Pause the pipelines, wait for their runs, end every process, delete every file."""
         if self._store is not None:
             self.pause_all()
             self._store.close()
@@ -99,10 +104,10 @@ class DemoEnvironment:
         self.snowflake.stop()
         self.postgres.stop()
         shutil.rmtree(self.home, ignore_errors=True)
-        EMBEDDED_FILE.unlink(missing_ok=True)
+        self._withdraw()
 
     def wait_for(self, what: str, condition: Callable[[], bool], timeout: float) -> float:
-        """Wait until the condition holds; the seconds that it took. `DemoFailed` when it does not in time."""
+        """Wait until the condition holds; return how many seconds it took. `DemoFailed` after the timeout."""
         started = time.monotonic()
         while not condition():
             if time.monotonic() - started > timeout:
@@ -123,7 +128,7 @@ class DemoEnvironment:
         return self.store.state(pipeline).run_status in ("STOPPED", "FAILED")
 
     def _point_seed_here(self) -> None:
-        """The sample rows name the usual port and password; they are written in clear, and encrypted at first use."""
+        """Give the sample rows this server's port and password. They are written in clear and encrypted at first use."""
         with psycopg.connect(self.postgres.url("config"), autocommit=True) as connection:
             connection.execute(
                 "UPDATE sources SET pg_port = %s, pg_password = %s", [self.postgres.port, self.postgres.password]
@@ -134,7 +139,8 @@ class DemoEnvironment:
             )
 
     def _add_analytics(self) -> None:
-        """The shop once more, to Snowflake, over a slot of its own. Java once is enough for a small machine."""
+        """Add the pipeline from the shop to Snowflake, over a slot of its own."""
+        # Without Java: one JVM is enough for a small machine.
         put_destination(self.store, DeclaredDestination(name="snowflake", type="SNOWFLAKE", config=self.snowflake.config()))
         put_pipeline(
             self.store,
@@ -144,7 +150,9 @@ class DemoEnvironment:
         )
 
     def _announce(self) -> None:
-        """Let `rosetta` in another terminal find the demo."""
+        """Let `rosetta` in another terminal of this directory find the demo. The first demo of a directory keeps it."""
+        if running_demo() is not None:
+            return
         EMBEDDED_FILE.parent.mkdir(exist_ok=True)
         EMBEDDED_FILE.touch(mode=0o600)
         EMBEDDED_FILE.write_text(
@@ -158,9 +166,20 @@ class DemoEnvironment:
             )
         )
 
+    def _withdraw(self) -> None:
+        """Delete the announcement, unless it is another demo's."""
+        with suppress(OSError, ValueError, KeyError):
+            if json.loads(EMBEDDED_FILE.read_text())["pid"] == os.getpid():
+                EMBEDDED_FILE.unlink()
+
+    def _refuse_taken_ports(self) -> None:
+        for option, port in self._given_ports.items():
+            if port is not None and is_port_taken(port):
+                raise DemoFailed(f"Port {port} is in use. Name another one with {option}, or leave it out: {_FREE_PORT}.")
+
     def _start_dagster(self) -> None:
-        for name in ("dagster.yaml", "workspace.yaml"):
-            shutil.copy(project_file(name), self.home / name)
+        for name in ("deploy/dagster.yaml", "workspace.yaml"):
+            shutil.copy(project_file(name), self.home)
         shutil.copy(self._definitions, self.home / "definitions.py")
         self._dagster = GuardedProcess(
             [
@@ -179,27 +198,27 @@ class DemoEnvironment:
             **os.environ,
             "CONFIG_DATABASE_URL": self.postgres.url("config"),
             "SECRET_KEY": self.secret_key,
-            # Quicker than the defaults, for somebody who watches.
+            # Shorter than the defaults, for a person who watches.
             "POLL_INTERVAL_SECONDS": "3",
             "WAL_MONITOR_INTERVAL_SECONDS": "15",
             "MATERIALIZE_INTERVAL_SECONDS": "5",
             "TABLE_CHECK_INTERVAL_SECONDS": "30",
             "DAGSTER_HOME": str(self.home),
-            # Dagster leaves its sockets behind.
+            # Dagster does not delete its sockets.
             "TMPDIR": str(self.home),
             "DAGSTER_PG_HOST": "127.0.0.1",
             "DAGSTER_PG_PORT": str(self.postgres.port),
             "DAGSTER_PG_USERNAME": "postgres",
             "DAGSTER_PG_PASSWORD": self.postgres.password,
             "DAGSTER_PG_DB": "dagster",
-            # What docs/api.md names as the places of the demo's secrets.
+            # docs/api.md names these variables.
             "DEMO_PASSWORD": self.postgres.password,
             **self.snowflake.environment(),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")])),
         }
 
     def pause_all(self) -> None:
-        """Pause the pipelines, and wait a while for their runs to end."""
+        """Pause the pipelines, and wait up to 15 seconds for their runs to end."""
         for state in self.store.states():
             self.store.set_status(state.name, Status.PAUSE)
         deadline = time.monotonic() + 15
@@ -207,8 +226,8 @@ class DemoEnvironment:
             time.sleep(0.1)
 
 
-def _directly() -> dict[str, str]:
-    """What keeps this process and its children from asking a proxy for the loopback, or a cloud for who they are."""
+def _direct_connections() -> dict[str, str]:
+    """Return variables that keep these processes from using a proxy for the loopback or a cloud's metadata service."""
     hosts = filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"])
     return {**dict.fromkeys(["no_proxy", "NO_PROXY"], ",".join(hosts)), "AWS_EC2_METADATA_DISABLED": "true"}
 
@@ -218,7 +237,7 @@ def _is_alive(run_status: str) -> bool:
 
 
 def project_root() -> Path:
-    """Where `definitions.py` and the files beside it are: in the checkout, or with the installed package."""
+    """Return the directory of `definitions.py`: in the installed package, or the checkout."""
     package = Path(__file__).parents[1]
     installed = package / "project"
     return installed if installed.is_dir() else package.parent

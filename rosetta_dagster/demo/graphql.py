@@ -1,4 +1,4 @@
-"""Asks Dagster's webserver the few questions of the demo."""
+"""Queries Dagster's webserver for what the demo shows."""
 
 import http.client
 import json
@@ -36,19 +36,19 @@ class CheckExecution:
 
 
 class GraphQL:
-    """Dagster's webserver. Whatever it does not answer counts as not there yet."""
+    """Dagster's webserver. An answer that does not come is treated as an empty one."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def has_job(self, name: str) -> bool:
-        data = self._ask(_JOBS, {})
+        data = self._query(_JOBS, {})
         nodes = data.get("repositoriesOrError", {}).get("nodes", [])
         return any(job["name"] == name for node in nodes for job in node["jobs"])
 
     def last_check(self, pipeline: str, check: str) -> CheckExecution | None:
-        """The last evaluation of one of a pipeline's checks; None when there was none."""
-        data = self._ask(_CHECKS, {"path": ["rosetta", pipeline], "check": check})
+        """Return the last evaluation of one of a pipeline's checks; None before the first."""
+        data = self._query(_CHECKS, {"path": ["rosetta", pipeline], "check": check})
         found = [execution for execution in data.get("assetCheckExecutions", []) if execution["evaluation"]]
         if not found:
             return None
@@ -65,11 +65,11 @@ class GraphQL:
         )
 
     def run_statuses(self, pipeline: str) -> list[str]:
-        """The statuses of a pipeline's runs, the newest first."""
-        runs = self._ask(_RUNS, {"pipeline": pipeline}).get("runsOrError", {}).get("results", [])
+        """Return the statuses of a pipeline's runs, the newest first."""
+        runs = self._query(_RUNS, {"pipeline": pipeline}).get("runsOrError", {}).get("results", [])
         return [run["status"] for run in runs]
 
-    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+    def _query(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310 - the demo's own webserver
             f"{self._url}/graphql",
             data=json.dumps({"query": query, "variables": variables}).encode(),

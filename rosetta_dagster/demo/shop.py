@@ -1,4 +1,4 @@
-"""A small shop: its tables, a first stock of rows, and a writer that keeps it busy."""
+"""A small shop: its tables, their first rows, and a writer that keeps changing them."""
 
 import random
 import threading
@@ -76,13 +76,13 @@ _REPRICE = "UPDATE products SET price = price + 0.01 WHERE id = 1 + floor(random
 
 
 def create(url: str) -> None:
-    """Make the tables and their first rows."""
+    """Create the tables with their first rows."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_CREATE)
 
 
 class Writer:
-    """Writes to the shop, a steady number of transactions per second.
+    """Writes to the shop at a steady rate of transactions per second.
 
     Owns its thread and its connection, from `start` until `stop` returns.
     """
@@ -121,7 +121,7 @@ class Writer:
 
 
 def write_burst(url: str, order_count: int) -> float:
-    """Place that many orders in one transaction; the seconds that it took."""
+    """Place that many orders in one transaction. Return the seconds that it took."""
     started = time.monotonic()
     with psycopg.connect(url) as connection:
         connection.execute(

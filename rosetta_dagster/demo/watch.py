@@ -1,7 +1,9 @@
-"""`rosetta demo`: runs until Ctrl-C, and shows a line of how it goes."""
+"""`rosetta demo`: runs until Ctrl-C and shows the state of each pipeline in a line."""
 
 import contextlib
+import shutil
 import signal
+import sys
 import threading
 
 from rich.console import Console
@@ -12,19 +14,22 @@ from rosetta_dagster.demo.environment import ANALYTICS, PIPELINE, DemoEnvironmen
 from rosetta_dagster.demo.shop import Writer
 
 _EXPLANATION = """
-Try in the configuration database:
+Try this in the configuration database:
   UPDATE pipelines SET status = 'PAUSE' WHERE name = 'shop';
   UPDATE pipelines SET status = 'START' WHERE name = 'shop';
   SELECT p.name, pm.health_status, pm.wal_size, pm.last_success_time
   FROM pipelines p JOIN pipeline_metadata pm ON p.id = pm.pipeline_id;
 
-or in another terminal, in this directory: .venv/bin/rosetta pipelines
+or in another terminal, in this directory:
+  {rosetta} status --watch
+  {rosetta} status shop
+
 Ctrl-C ends the demo.
 """
 
 
 def watch(*, port: int | None, postgres_port: int | None) -> None:
-    """Run the demo until SIGINT or SIGTERM. No process of it is left on return."""
+    """Run the demo until SIGINT or SIGTERM. All its processes have ended on return."""
     console = Console()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -51,7 +56,12 @@ def _explain(console: Console, environment: DemoEnvironment) -> None:
     for name, database in (("Configuration", "config"), ("Source", "shop"), ("Destination", "warehouse")):
         console.print(f"{name:<17} psql '{postgres.url(database)}'", soft_wrap=True, highlight=False)
     console.print(f"{'Snowflake':<17} {environment.snowflake.describe()}", soft_wrap=True, highlight=False)
-    console.print(_EXPLANATION, highlight=False)
+    console.print(_EXPLANATION.format(rosetta=_command()), highlight=False, soft_wrap=True)
+
+
+def _command() -> str:
+    """Return how this terminal runs `rosetta`: by its name where it is on the path."""
+    return "rosetta" if shutil.which("rosetta") else f"{sys.executable} -m rosetta_dagster"
 
 
 def _show(console: Console, environment: DemoEnvironment, writer: Writer, stopping: threading.Event) -> None:

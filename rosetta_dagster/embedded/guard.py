@@ -1,10 +1,10 @@
-"""Runs one command and ends it together with the process that asked for it, however that one ends.
+"""Runs one command, and ends it when the parent process ends, however that happens.
 
-A process of its own, since a process that is killed cannot clean up. It is started by `GuardedProcess` with a pipe as its
-standard input. What ends the command is the end of that pipe: the parent is done, or dead. Guard and command are in
-sessions of their own, so that Ctrl-C in a terminal reaches the parent and nobody else.
+The guard is a separate process, since a process that is killed cannot clean up. `GuardedProcess` starts it with a pipe as
+its standard input. The command is stopped when that pipe is closed: the parent has closed it, or is dead. Guard and command
+have sessions of their own, so that Ctrl-C in a terminal reaches only the parent.
 
-Uses the standard library only: it has to start in milliseconds.
+It uses the standard library only, so that it starts in milliseconds.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ import sys
 import threading
 from typing import Any
 
-#: How long the command may take to end after it was asked to, in seconds.
+#: Seconds that the command may take to end after the stop signal.
 STOP_TIMEOUT = 20.0
 
 
 def main(user: str, stop_signal: str, throwaway: str, *command: str) -> int:
-    """Run the command, as the user when one is given by number; the code that it ended with.
+    """Run the command, as the user with this number if given, and return its exit code.
 
-    The directory `throwaway` is removed when the parent dies, who would have removed it.
+    When the parent dies, the guard deletes the directory `throwaway` in its place.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -40,7 +40,7 @@ def main(user: str, stop_signal: str, throwaway: str, *command: str) -> int:
     orphaned = threading.Event()
     threading.Thread(target=_end_with_parent, args=(child, int(stop_signal), orphaned), daemon=True).start()
     code = child.wait()
-    # What the command started and left behind.
+    # The processes that the command started and left behind.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     if orphaned.is_set() and throwaway:
@@ -49,18 +49,18 @@ def main(user: str, stop_signal: str, throwaway: str, *command: str) -> int:
 
 
 def identity(user: str) -> dict[str, Any]:
-    """Popen's arguments to run a command as a user, given by number; none for the empty text."""
+    """Return Popen's arguments to run a command as the user with this number; none for an empty text."""
     return {"user": int(user), "group": int(user), "extra_groups": []} if user else {}
 
 
 def _default_signals() -> None:
-    # A shell that starts us in the background has SIGINT ignored, and children inherit that.
+    # A shell ignores SIGINT in background processes, and children inherit that.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
 def _end_with_parent(child: "subprocess.Popen[bytes]", stop_signal: int, orphaned: threading.Event) -> None:
-    # A parent that lives says so before it closes the pipe.
+    # A living parent writes to the pipe before it closes it.
     if not sys.stdin.buffer.read():
         orphaned.set()
     child.send_signal(stop_signal)

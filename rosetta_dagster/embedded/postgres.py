@@ -1,4 +1,4 @@
-"""A PostgreSQL server from a wheel: on a TCP port of the loopback, with logical replication, gone when its owner is gone."""
+"""A PostgreSQL server from a wheel, with logical replication, on a TCP port of the loopback. It ends with its owner."""
 
 import os
 import pwd
@@ -26,18 +26,22 @@ from rosetta_dagster.embedded.binaries import (
     installed,
 )
 from rosetta_dagster.embedded.guard import identity
+from rosetta_dagster.embedded.libpq_environment import drop_libpq_variables
 from rosetta_dagster.embedded.process import GuardedProcess
 
 USER: Final = "postgres"
 
 NEWEST: Final = 18
 
-#: How long a server may take to start, in seconds. It replays its log first when it was killed.
+#: Seconds that a server may take to start. After a crash it replays its log first.
 START_TIMEOUT = 60.0
+
+#: What libpq reports while the server is starting. Any other failure to connect is final.
+_STARTING = ("Connection refused", "starting up", "not yet accepting connections", "timeout expired", "recovery mode")
 
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
-    # Access over the loopback with a password only; a socket's path may also be longer than the system allows.
+    # Clients connect over the loopback, with a password. A socket's path could exceed the system's limit.
     "unix_socket_directories": "",
     "wal_level": "logical",
     "max_wal_senders": "20",
@@ -46,16 +50,16 @@ _SETTINGS: Mapping[str, str] = {
     "password_encryption": "scram-sha-256",
     "timezone": "UTC",
     "log_min_messages": "warning",
-    # The data is thrown away with the server, and the server survives a crash of anything but the machine.
+    # The data is deleted with the server, so it need not survive a crash of the machine.
     "fsync": "off",
 }
 
 
 class EmbeddedPostgres:
-    """One server with a database directory of its own, which is removed when it stops for good.
+    """One server with a database directory of its own. Owns both, from `start` until `stop`.
 
-    Owns the server's process. PostgreSQL refuses to run as root, so as root it runs as
-    the user `nobody`, from a copy of the programs when that user cannot reach the originals.
+    PostgreSQL refuses to run as root. As root it therefore runs as the user `nobody`, from a copy of the programs where
+    that user cannot reach the originals. `start` removes libpq's variables from the environment of this process.
     """
 
     def __init__(
@@ -90,7 +94,8 @@ class EmbeddedPostgres:
         return f"EmbeddedPostgres(port={self.port})"
 
     def start(self) -> None:
-        """Start the server; over the same data when it was stopped or killed with `keep_data`."""
+        """Start the server, over its old data after `kill` or `stop(keep_data=True)`."""
+        drop_libpq_variables()
         if self._home is None:
             self._make_home()
             self._run("initdb", "-D", str(self._data), "-U", USER, "-E", "UTF8", "--locale=C", "-A", "scram-sha-256",
@@ -115,7 +120,7 @@ class EmbeddedPostgres:
         self._wait_until_ready()
 
     def stop(self, *, keep_data: bool = False) -> None:
-        """End the sessions and the server. The data goes too, unless the server is to be started again."""
+        """End the sessions and the server. Delete the data, unless `keep_data` is set for another start."""
         if self._server is not None:
             self._server.stop()
             self._server = None
@@ -124,7 +129,7 @@ class EmbeddedPostgres:
             self._home = None
 
     def kill(self) -> None:
-        """End the server as a crash would; the data stays."""
+        """End the server as a crash would. The data stays."""
         if self._server is not None:
             self._server.kill()
             self._server = None
@@ -134,7 +139,7 @@ class EmbeddedPostgres:
         self.start()
 
     def url(self, database: str = "postgres") -> str:
-        """A connection URL, password included."""
+        """Return a connection URL, password included."""
         return f"postgresql://{USER}:{quote(self._password)}@127.0.0.1:{self.port}/{quote(database)}"
 
     @property
@@ -162,7 +167,7 @@ class EmbeddedPostgres:
         return self._binaries / name
 
     def _make_home(self) -> None:
-        """Make the server's directory, with a copy of the programs in it where the server's user needs one."""
+        """Create the server's directory, with a copy of the programs in it where the server's user needs one."""
         must_copy = self._owner is not None and not can_be_run_by_all(self._install)
         self._home = home = directory_for_server(for_all=self._owner is not None, executable=must_copy)
         self._binaries = copy_for_all(self._install, home / "programs") if must_copy else self._install / "bin"
@@ -182,22 +187,39 @@ class EmbeddedPostgres:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
-        while True:
-            try:
-                psycopg.connect(self.url(), connect_timeout=2).close()
-            except psycopg.OperationalError as error:
-                if time.monotonic() > deadline or self._server is None or not self._server.is_running:
-                    raise EmbeddedPostgresError(f"The embedded PostgreSQL did not start: {self._log_end()}") from error
-                time.sleep(0.05)
-            else:
-                return
+        while (refusal := self._refusal()) is not None:
+            if self._server is None or not self._server.is_running:
+                raise EmbeddedPostgresError(f"The embedded PostgreSQL did not start: {self._log_end()}")
+            if not any(text in refusal for text in _STARTING) or time.monotonic() > deadline:
+                raise EmbeddedPostgresError(f"The embedded PostgreSQL runs, but a connection fails: {refusal}")
+            time.sleep(0.05)
+
+    def _refusal(self) -> str | None:
+        """Return why the server cannot be connected to; None when it can."""
+        try:
+            psycopg.connect(self.url(), connect_timeout=2).close()
+        except psycopg.OperationalError as error:
+            return str(error).strip()
+        return None
 
     def _log_end(self) -> str:
         return (self._directory / "log").read_text(errors="replace")[-2000:].strip()
 
 
+def is_port_taken(port: int) -> bool:
+    """Report whether something listens on this TCP port of the loopback, or may not be bound to by this user."""
+    with socket.socket() as probe:
+        # As servers do: connections that have just ended do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+        return False
+
+
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on now."""
+    """Return a TCP port of the loopback that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

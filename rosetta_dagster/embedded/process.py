@@ -1,4 +1,4 @@
-"""A process that does not outlive its owner."""
+"""A child process that does not outlive its owner."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from rosetta_dagster.embedded import guard
 class GuardedProcess:
     """One command under a guard (see `guard`). Owns the guard, from the start until `stop` or `kill` returns.
 
-    The directory `throwaway` goes when this process dies before that.
+    The guard deletes the directory `throwaway` if this process dies before that.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class GuardedProcess:
                 env=None if environment is None else dict(environment),
             )
         assert self._guard.stdout is not None, "it is a pipe"
-        #: None when the command could not be started; the log says why.
+        #: None when the command could not be started. The log says why.
         self.pid = int(self._guard.stdout.readline() or 0) or None
 
     @property
@@ -47,12 +47,12 @@ class GuardedProcess:
         return self._guard.poll() is None
 
     def stop(self) -> None:
-        """Ask the command to end, and wait until it has, with all that it started."""
+        """Stop the command, and wait until it and all its processes have ended."""
         assert self._guard.stdin is not None, "it is a pipe"
         with suppress(BrokenPipeError):
             self._guard.stdin.write("stop")
             self._guard.stdin.flush()
-        # Closes the pipes and waits: the end of its standard input is what ends the guard.
+        # Closes the pipes and waits. The guard ends when its standard input does.
         with suppress(BrokenPipeError):
             self._guard.__exit__(None, None, None)
 

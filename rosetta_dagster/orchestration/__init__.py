@@ -1,4 +1,4 @@
-"""The Dagster face: pipelines as jobs, assets, checks and sensors. It runs the engine and knows none of its insides."""
+"""The Dagster face: pipelines as jobs, assets, checks and sensors. It uses the engine's public names only."""
 
 from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.orchestration.automation import on_table_change

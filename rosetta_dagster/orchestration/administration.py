@@ -50,7 +50,7 @@ _Request = TypeVar("_Request", bound=dg.Config)
 _CORRECT = "Correct the configuration of the run."
 
 #: The result of a job: lines of text by label.
-Told = Mapping[str, str]
+Outcome = Mapping[str, str]
 
 
 def administration_jobs(streams: Mapping[str, dg.AssetKey]) -> list[dg.JobDefinition]:
@@ -100,7 +100,10 @@ def administration_jobs(streams: Mapping[str, dg.AssetKey]) -> list[dg.JobDefini
 
 
 def _job(
-    name: str, request_type: type[_Request], act: Callable[[dg.OpExecutionContext, Store, _Request], Told], description: str
+    name: str,
+    request_type: type[_Request],
+    act: Callable[[dg.OpExecutionContext, Store, _Request], Outcome],
+    description: str,
 ) -> dg.JobDefinition:
     # As an argument of the op, a configuration that breaks a limit would fail the step with a stack trace and the value.
     @dg.op(name=name, config_schema=request_type.to_fields_dict(), description=description)
@@ -108,12 +111,12 @@ def _job(
         try:
             request = checked(request_type, dict(context.op_config), "The configuration of the run", _CORRECT)
             with open_store() as store:
-                told = act(context, store, request)
+                outcome = act(context, store, request)
         except RosettaError as error:
             raise dg.Failure(description=error.message, metadata={"remedy": error.remedy}, allow_retries=False) from None
-        for label, text in told.items():
+        for label, text in outcome.items():
             context.log.info("%s: %s", label, text)
-        context.add_output_metadata({label: dg.MetadataValue.text(text) for label, text in told.items()})
+        context.add_output_metadata({label: dg.MetadataValue.text(text) for label, text in outcome.items()})
 
     @dg.job(
         name=f"rosetta__{name}",
@@ -127,23 +130,27 @@ def _job(
     return job
 
 
-def _without_events(act: Callable[[Store, _Request], Told]) -> Callable[[dg.OpExecutionContext, Store, _Request], Told]:
+def _without_events(
+    act: Callable[[Store, _Request], Outcome],
+) -> Callable[[dg.OpExecutionContext, Store, _Request], Outcome]:
     return lambda _, store, request: act(store, request)
 
 
-def _reconcile(streams: Mapping[str, dg.AssetKey], context: dg.OpExecutionContext, store: Store, request: Reconcile) -> Told:
+def _reconcile(
+    streams: Mapping[str, dg.AssetKey], context: dg.OpExecutionContext, store: Store, request: Reconcile
+) -> Outcome:
     found: list[Reconciliation] = []
     tables = [TableId.parse(table) for table in request.tables]
     for each in reconcile(store.pipeline(request.pipeline), tables=tables, mend=request.repair):
         context.log.info("%s at %s: %s", each.table, each.destination, told_of(each))
         found.append(each)
     if request.pipeline in streams:
-        # Dagster takes it, whatever its annotation says.
+        # Dagster accepts it, although the annotation does not.
         context.log_event(reconciliation_evaluation(streams[request.pipeline], found))  # type: ignore[arg-type]
     return {f"{each.table} at {each.destination}": told_of(each) for each in found}
 
 
-def _create_source(store: Store, request: CreateSource) -> Told:
+def _create_source(store: Store, request: CreateSource) -> Outcome:
     values = reached_by(SourceSettings, request.model_dump(exclude={"name"}), request.name)
     settings = checked(SourceSettings, values, f"Source {request.name}", _CORRECT)
     refuse_existing(store, "source", request.name)
@@ -152,7 +159,7 @@ def _create_source(store: Store, request: CreateSource) -> Told:
     return {"created": f"source {request.name}: {settings.describe()}"}
 
 
-def _create_destination(store: Store, request: Any) -> Told:
+def _create_destination(store: Store, request: Any) -> Outcome:
     """Add the row. A key is tested, the server is not reached."""
     given = [(kind, target) for kind in kinds() if (target := getattr(request, kind.type.lower(), None)) is not None]
     if len(given) != 1:
@@ -183,7 +190,7 @@ def _either(names: Sequence[str], word: str) -> str:
     return f" {word} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _create_pipeline(store: Store, request: CreatePipeline) -> Told:
+def _create_pipeline(store: Store, request: CreatePipeline) -> Outcome:
     refuse_existing(store, "pipeline", request.name)
     tables = {TableId.parse(table.table): table for table in request.tables}
     if len(tables) != len(request.tables):
@@ -206,25 +213,25 @@ def _create_pipeline(store: Store, request: CreatePipeline) -> Told:
     return {"created": f"pipeline {request.name}: {len(tables)} tables, {request.status}"}
 
 
-def _set_status(store: Store, request: SetStatus) -> Told:
+def _set_status(store: Store, request: SetStatus) -> Outcome:
     before = store.state(request.pipeline).status
     store.set_status(request.pipeline, Status(request.status))
     return {"status": f"{before} -> {request.status}"}
 
 
-def _add_table(store: Store, request: AddTable) -> Told:
+def _add_table(store: Store, request: AddTable) -> Outcome:
     add_table(store, request.pipeline, TableId.parse(request.table), _target(request), _options(request))
     return {"added": f"table {TableId.parse(request.table)} to pipeline {request.pipeline}"}
 
 
-def _resync_table(store: Store, request: ResyncTable) -> Told:
+def _resync_table(store: Store, request: ResyncTable) -> Outcome:
     table = TableId.parse(request.table)
     store.ask_resync(request.pipeline, table)
     when = "when it starts next" if store.status(request.pipeline) is Status.PAUSE else "now"
     return {"resync": f"table {table} of pipeline {request.pipeline} is copied again {when}"}
 
 
-def _drop_pipeline(store: Store, request: DropPipeline) -> Told:
+def _drop_pipeline(store: Store, request: DropPipeline) -> Outcome:
     if request.confirm:
         return {"removed": "\n".join(drop_pipeline(store, request.pipeline).lines())}
     shown = removal(store, request.pipeline).lines()

@@ -1,4 +1,4 @@
-"""One pipeline as Dagster sees it: source tables → stream → destination tables, two checks, one job."""
+"""One pipeline as Dagster definitions: source tables → stream → destination tables, with checks and a job."""
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
@@ -11,14 +11,14 @@ from rosetta_dagster.orchestration.checks import check_specs, results
 from rosetta_dagster.orchestration.code_location import AssetJob
 from rosetta_dagster.orchestration.evaluation import evaluate
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, destination_resource, job_name, source_resource
-from rosetta_dagster.orchestration.replication import replicate_until_told
+from rosetta_dagster.orchestration.replication import replicate_until_stopped
 from rosetta_dagster.orchestration.specs import PipelineSpecs, external_sources, materialized
 from rosetta_dagster.settings import Settings, open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineDefinitions:
-    """What Dagster gets for one pipeline."""
+    """The Dagster definitions of one pipeline."""
 
     sources: list[dg.AssetSpec]
     assets: dg.AssetsDefinition
@@ -29,7 +29,10 @@ class PipelineDefinitions:
 def pipeline_definitions(
     specs: PipelineSpecs, *, taken: AbstractSet[dg.AssetKey], written: AbstractSet[dg.AssetKey], settings: Settings
 ) -> PipelineDefinitions:
-    """The definitions of a pipeline; `taken` are the tables of the pipelines before it, `written` those of all."""
+    """Return the definitions of a pipeline.
+
+    `taken` holds the tables that earlier pipelines write, `written` those that any pipeline writes.
+    """
     sources = external_sources(specs, written)
     assets = _assets(specs, materialized(specs, sources, taken), settings)
     return PipelineDefinitions(sources=sources, assets=assets, checks=_checks(specs), job=_job(specs.shape, assets))
@@ -49,7 +52,7 @@ def _assets(specs: PipelineSpecs, outputs: list[dg.AssetSpec], settings: Setting
         required_resource_keys=resources,
     )
     def replicate(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-        yield from replicate_until_told(context, specs, settings.materialize_interval_seconds)
+        yield from replicate_until_stopped(context, specs, settings.materialize_interval_seconds)
 
     return replicate
 
@@ -57,7 +60,7 @@ def _assets(specs: PipelineSpecs, outputs: list[dg.AssetSpec], settings: Setting
 def _checks(specs: PipelineSpecs) -> dg.AssetChecksDefinition:
     shape = specs.shape
 
-    # With can_subset=False the UI could not execute them without materializing the stream.
+    # With can_subset=False, executing a check in the UI would materialize the stream.
     @dg.multi_asset_check(name=f"check_{shape.name}", specs=check_specs(specs.stream.key), can_subset=True)
     def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
@@ -70,7 +73,7 @@ def _checks(specs: PipelineSpecs) -> dg.AssetChecksDefinition:
 def _job(shape: PipelineShape, assets: dg.AssetsDefinition) -> AssetJob:
     return dg.define_asset_job(
         job_name(shape.name),
-        # Otherwise the run would carry the checks as planned, and show them as not executed.
+        # With the checks, each run would plan them and show them as not executed.
         selection=dg.AssetSelection.assets(assets).without_checks(),
         executor_def=dg.in_process_executor,
         description=f"Replicates {shape.source.name} until the pipeline is paused.",

@@ -1,4 +1,4 @@
-"""Builds Dagster's definitions from the rows of the configuration database and from pipelines declared in code."""
+"""Builds Dagster's definitions from the rows of the configuration database and the pipelines declared in code."""
 
 from collections.abc import Sequence
 
@@ -27,8 +27,8 @@ def rosetta_definitions(
     """Return the definitions of every pipeline: those of the configuration database, and those declared here.
 
     Call it in a function decorated with `dagster.definitions`, once in a code location. `ConfigurationError` when no
-    configuration database is named. While it cannot be reached, the definitions are the sensors alone, which load the
-    pipelines later.
+    configuration database is named for pipelines that are declared here. While none is named or it cannot be reached, the
+    definitions are the sensors alone, which load the pipelines later.
     """
     if is_collected(pipelines):
         return dg.Definitions()
@@ -60,12 +60,13 @@ def build(
             *alert_sensors(specs, settings),
         ],
         resources=_resources(shapes),
-        # The "Materialize" button does not use the pipeline's job and its executor.
-        executor=dg.in_process_executor,
     )
 
 
 def _read(settings: Settings, pipelines: Sequence[Pipeline]) -> list[PipelineShape]:
+    if settings.config_database_url is None and not pipelines:
+        # The location loads, and its sensors say what is missing until a database is named.
+        return []
     try:
         with open_store(settings) as store:
             declare(store, declarations(pipelines))

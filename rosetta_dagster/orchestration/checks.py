@@ -1,4 +1,4 @@
-"""What the checks of a pipeline say, from what was observed: executed from the UI, and reported by the health sensor."""
+"""Turns observations of a pipeline into evaluations of its checks, for the UI and for the health sensor."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -19,23 +19,23 @@ from rosetta_dagster.orchestration.naming import (
     WAL_LAG,
 )
 
-#: Checks of the pipeline and its slot: quick.
+#: Quick checks, of the pipeline and its slot.
 STREAM_CHECKS = {
-    WAL_LAG: "Whether the replication slot keeps up with the source's WAL, and how long it lasts.",
-    HEALTH: "Whether the pipeline does what its status says.",
-    FRESHNESS: "Whether what the source commits arrives in time. A source that is idle is not stale.",
+    WAL_LAG: "The replication slot keeps up with the source's WAL and is not about to be lost.",
+    HEALTH: "The pipeline does what its status says.",
+    FRESHNESS: "Changes reach the destinations in time. An idle source is not stale.",
 }
 
-#: Checks that look at every table, at the source and the destinations.
+#: Checks that read the catalog or the row count of every table, at the source and the destinations.
 TABLE_CHECKS = {
-    SCHEMA_DRIFT: "Whether the destinations' columns are those of the source.",
-    ROW_COUNT: "Whether the destinations have as many rows as the source.",
+    SCHEMA_DRIFT: "The destinations have the source's columns.",
+    ROW_COUNT: "The destinations have as many rows as the source.",
 }
 
-#: Checks that read every row: executed when somebody asks for them.
-ROW_CHECKS = {RECONCILIATION: "Whether the destinations hold the rows of the source, by value, while the stream runs."}
+#: Checks that read every row. They run on request only.
+ROW_CHECKS = {RECONCILIATION: "The destinations have the source's rows, by value. The stream runs meanwhile."}
 
-#: Keys that a check names for each table; the rest are counted.
+#: Keys that a check names for each table. The rest are counted.
 SHOWN_KEYS = 20
 
 _SEVERITY = {
@@ -48,7 +48,7 @@ Metadata = dict[str, dg.MetadataValue]
 
 
 def check_specs(stream: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """Every check of a pipeline."""
+    """Return the specs of all checks of a pipeline."""
     return [
         dg.AssetCheckSpec(name, asset=stream, description=description)
         for name, description in {**STREAM_CHECKS, **TABLE_CHECKS, **ROW_CHECKS}.items()
@@ -56,12 +56,12 @@ def check_specs(stream: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 
 
 def evaluations(stream: dg.AssetKey, observation: Observation) -> list[dg.AssetCheckEvaluation]:
-    """The quick checks, as events that need no run."""
+    """Return the evaluations of the quick checks, as events that need no run."""
     return [_wal_lag(stream, observation), _health(stream, observation), _freshness(stream, observation)]
 
 
 def results(evaluated: Iterable[dg.AssetCheckEvaluation]) -> Iterator[dg.AssetCheckResult]:
-    """Evaluations as results of the step that executes the checks."""
+    """Yield evaluations as results of the step that executes the checks."""
     for evaluation in evaluated:
         yield dg.AssetCheckResult(
             asset_key=evaluation.asset_key,
@@ -74,7 +74,7 @@ def results(evaluated: Iterable[dg.AssetCheckEvaluation]) -> Iterator[dg.AssetCh
 
 
 def failed_run(stream: dg.AssetKey, run_id: str, message: str) -> dg.AssetCheckEvaluation:
-    """The health check of a pipeline whose run has just failed."""
+    """Return the health check's evaluation for a run that has just failed."""
     metadata: Metadata = {
         RUN_STATUS: dg.MetadataValue.text("FAILED"),
         "run": dg.MetadataValue.dagster_run(run_id),
@@ -84,12 +84,12 @@ def failed_run(stream: dg.AssetKey, run_id: str, message: str) -> dg.AssetCheckE
 
 
 def not_evaluated(stream: dg.AssetKey, check: str, reason: str) -> dg.AssetCheckEvaluation:
-    """A check that could not be evaluated."""
+    """Return the evaluation of a check that could not be evaluated."""
     return _evaluation(stream, check, Health.ERROR, reason, {NOT_EVALUATED: dg.MetadataValue.bool(True)})
 
 
 def schema_drift_evaluation(stream: dg.AssetKey, found: list[DestinationDrift]) -> dg.AssetCheckEvaluation:
-    """Differences warn; those by which a destination may refuse rows are errors."""
+    """Return the evaluation: differences warn, and those that make a destination refuse rows are errors."""
     health = Health.WARNING if found else Health.HEALTHY
     if any(each.drift.breaks for each in found):
         health = Health.ERROR
@@ -103,7 +103,10 @@ def schema_drift_evaluation(stream: dg.AssetKey, found: list[DestinationDrift]) 
 
 
 def row_count_evaluation(stream: dg.AssetKey, found: list[RowCounts], tolerance: float) -> dg.AssetCheckEvaluation:
-    """Counts that stay different warn: changes on their way can do that, so only `reconciliation` tells for certain."""
+    """Return the evaluation: counts that stay different warn, since changes in flight can cause that.
+
+    Only `reconciliation` is certain.
+    """
     differing = [each for each in found if each.differs(tolerance)]
     records = [
         dg.TableRecord(
@@ -132,7 +135,7 @@ def row_count_evaluation(stream: dg.AssetKey, found: list[RowCounts], tolerance:
 
 
 def reconciliation_evaluation(stream: dg.AssetKey, found: Sequence[Reconciliation]) -> dg.AssetCheckEvaluation:
-    """Rows that differ are an error. Rows in flight are neither right nor wrong; what cannot be compared warns."""
+    """Return the evaluation: rows that differ are an error, tables that cannot be compared warn. Rows in flight pass."""
     differing = [each for each in found if each.left]
     health = Health.ERROR if differing else Health.WARNING if any(each.problem for each in found) else Health.HEALTHY
     metadata: Metadata = {
@@ -152,7 +155,7 @@ def reconciliation_evaluation(stream: dg.AssetKey, found: Sequence[Reconciliatio
 
 
 def told_of(found: Reconciliation) -> str:
-    """A table's reconciliation in one sentence."""
+    """Return a table's reconciliation in one sentence."""
     if found.comparison is None:
         return found.problem or ""
     counts = (
@@ -236,7 +239,7 @@ def _wal_lag_description(observation: Observation) -> str | None:
         )
     left = observation.seconds_until_lost
     if left is not None and observation.lag is not Health.HEALTHY:
-        return f"At this pace the slot is lost in {left / 60:,.0f} minutes: see what keeps the pipeline from reading."
+        return f"At this rate the slot is lost in {left / 60:,.0f} minutes: find out why the pipeline does not read it."
     return None
 
 
@@ -280,7 +283,7 @@ def _freshness_description(observation: Observation) -> str | None:
     if observation.state.status is Status.PAUSE:
         return "The pipeline is paused."
     if observation.age is None:
-        return "The pipeline was never in step with its source."
+        return "The pipeline has never caught up with its source."
     if observation.freshness is not Health.HEALTHY:
         return f"The destinations are {observation.age / 60:,.1f} minutes behind the source."
     return None

@@ -1,8 +1,8 @@
-"""What Rosetta needs of Dagster and has no public API, each behind one name.
+"""Wraps the parts of Dagster that Rosetta needs and that have no public API.
 
-Definitions are generated from rows. So a run must see the rows that its definitions were made of, without the database
-(`shapes_for_this_process`), and new rows must make new definitions (`reload_code_location`). `AssetJob` is the type of what
-the public `define_asset_job` returns, `LazyDefinitions` that of what `dagster.definitions` decorates.
+Definitions are generated from rows. A run has to see the rows that its definitions were generated from, without reading
+the database (`shapes_for_this_process`). New rows have to become new definitions (`reload_code_location`). `AssetJob` is the
+type of `define_asset_job`'s result, and `LazyDefinitions` the type of a function that `dagster.definitions` decorates.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,17 +17,20 @@ from rosetta_dagster.cdc.store.records import PipelineShape
 
 __all__ = ["AssetJob", "LazyDefinitions", "location_name", "reload_code_location", "serialized", "shapes_for_this_process"]
 
-#: Where the rows are kept with a run's execution plan. They hold no secret.
+#: Key of the rows in the metadata of a run's execution plan. They hold no secret.
 _METADATA_KEY = "rosetta/pipelines"
 
 _SHAPES: TypeAdapter[list[PipelineShape]] = TypeAdapter(list[PipelineShape])
 
-#: How long a reload may take, in seconds.
+#: Seconds that a reload may take.
 _RELOAD_TIMEOUT = 60
 
 
 def shapes_for_this_process(read: Callable[[], list[PipelineShape]]) -> list[PipelineShape]:
-    """In the process of a run the shapes that the run was made of; elsewhere what `read` returns, kept for the runs."""
+    """Return the pipelines that the definitions of this process are generated from.
+
+    In a run's process they come from the run's execution plan. Elsewhere `read` returns them; they are kept for the runs.
+    """
     context = DefinitionsLoadContext.get()
     if context.load_type is DefinitionsLoadType.RECONSTRUCTION and _METADATA_KEY in context.reconstruction_metadata:
         return _SHAPES.validate_json(context.reconstruction_metadata[_METADATA_KEY])
@@ -42,13 +45,13 @@ def serialized(shapes: Sequence[PipelineShape]) -> str:
 
 
 def location_name(context: dg.SensorEvaluationContext) -> str | None:
-    """The name of the code location that this sensor is of; None outside Dagster's daemon."""
+    """Return the name of the sensor's code location; None outside of Dagster's daemon."""
     origin = context.code_location_origin
     return None if origin is None else origin.location_name
 
 
 def reload_code_location(context: dg.SensorEvaluationContext) -> None:
-    """Let the code server that this sensor is of load its definitions anew. Runs go on in the old one."""
+    """Make the sensor's code server load its definitions again. Runs continue with the old ones."""
     origin = context.code_location_origin
     if origin is not None:
         origin.create_client().reload_code(timeout=_RELOAD_TIMEOUT)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Evaluates the checks of a pipeline, those that are wanted: looks at its row, its slot and its tables."""
+"""Evaluates the requested checks of a pipeline: reads its row, its slot and its tables."""
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
@@ -22,11 +22,11 @@ from rosetta_dagster.orchestration.checks import (
 from rosetta_dagster.orchestration.naming import RECONCILIATION, ROW_COUNT, SCHEMA_DRIFT
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 
-_COMING = frozenset({TableState.PENDING, TableState.SNAPSHOT})
+_UNCOPIED = frozenset({TableState.PENDING, TableState.SNAPSHOT})
 
 
 def evaluate(store: Store, specs: PipelineSpecs, wanted: AbstractSet[str]) -> list[dg.AssetCheckEvaluation]:
-    """These checks of a pipeline, in the order of their definition. `PipelineNotFound` when its row is gone."""
+    """Return the evaluations of these checks, in the order of their definition. `PipelineNotFound` without a row."""
     found: list[dg.AssetCheckEvaluation] = []
     if wanted & STREAM_CHECKS.keys():
         observation = observe(store, specs.shape.name)
@@ -59,9 +59,9 @@ def _row_count(store: Store, specs: PipelineSpecs, config: PipelineConfig) -> dg
 
 
 def _copied(store: Store, config: PipelineConfig) -> PipelineConfig:
-    """The pipeline without the tables that are still to be copied: what they lack is on its way."""
-    coming = {record.id for record in store.tables(config.name) if record.state in _COMING}
-    return config.model_copy(update={"tables": tuple(table for table in config.tables if table.id not in coming)})
+    """Return the pipeline without the tables whose copy is not complete: their missing rows are still to come."""
+    uncopied = {record.id for record in store.tables(config.name) if record.state in _UNCOPIED}
+    return config.model_copy(update={"tables": tuple(table for table in config.tables if table.id not in uncopied)})
 
 
 def _reconciliation(specs: PipelineSpecs, config: PipelineConfig) -> dg.AssetCheckEvaluation:

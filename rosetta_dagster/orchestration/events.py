@@ -1,4 +1,4 @@
-"""Tells Dagster of a run's progress, seldom enough that a run of months does not fill its event log."""
+"""Reports a run's progress to Dagster, rarely enough that a run of months does not fill the event log."""
 
 import time
 from collections.abc import Sequence
@@ -21,52 +21,52 @@ from rosetta_dagster.orchestration.naming import END_TAG, PIPELINE_TAG, SLOT_TAG
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 from rosetta_dagster.orchestration.summary import stream_metadata
 
-#: Data version of every stream. Tables follow their stream as long as it runs, so it is never newer than they are.
+#: Data version of every stream. It never changes, since tables that follow their stream are never older than it.
 STREAM_VERSION = "stream"
 
 
 class Events:
-    """What one run has told Dagster so far, and what it tells next."""
+    """Decides what a run reports to Dagster next, from what it has reported so far."""
 
     def __init__(
         self, context: dg.AssetExecutionContext, store: Store, specs: PipelineSpecs, materialize_interval: float
     ) -> None:
-        """Tables that have changed are told of at most once in so many seconds."""
+        """Report each changed table at most once in `materialize_interval` seconds."""
         self._context = context
         self._store = store
-        #: As the pipeline was when it was last looked at.
+        #: The pipeline as it was last read.
         self._specs = specs
         self._materialize_interval = materialize_interval
         self._phase: Phase | None = None
-        #: What was last told of each table.
-        self._told: dict[TableId, TableCounts] = {}
-        #: As the rows of its tables were when the stream was last told of.
-        self._told_tables: list[tuple[TableId, TableState, str | None]] = []
-        self._told_at = 0.0
+        #: The counts that were last reported of each table.
+        self._reported: dict[TableId, TableCounts] = {}
+        #: The states of the tables when the stream was last materialized.
+        self._reported_states: list[tuple[TableId, TableState, str | None]] = []
+        self._materialized_at = 0.0
         self._start_lsn: Lsn | None = None
 
     def note(self, report: Report) -> None:
-        """Tell what is due of this report."""
+        """Report to Dagster what is due."""
         if report.phase is not self._phase:
             self._enter(report)
-        elif report.phase is Phase.STREAMING and time.monotonic() - self._told_at >= self._materialize_interval:
-            self._tell(report)
+        elif report.phase is Phase.STREAMING and time.monotonic() - self._materialized_at >= self._materialize_interval:
+            self._report_changes(report)
 
     def finish(self, report: Report) -> None:
-        """Tell what has not been told: the run has ended as it should."""
-        self._learn()
+        """Report the rest: the run has ended without an error."""
+        self._refresh_specs()
         if report.phase is Phase.STREAMING:
             self._materialize(report, self._changed(report))
         self._check()
 
     def ended(self, report: Report) -> None:
-        """Note on the run up to where it has come, however it ended."""
+        """Tag the run with the LSN up to which it has applied changes, however it ended."""
         end = report.applied_lsn or self._start_lsn
         if end is not None:
             self._context.instance.add_run_tags(self._context.run.run_id, {END_TAG: str(end)})
 
     def stream_metadata(self, report: Report) -> dict[str, dg.MetadataValue]:
-        """What the stream's asset shows of the run."""
+        """Return the metadata of the stream's asset."""
         run = dg.MetadataValue.dagster_run(self._context.run.run_id)
         return {"run": run, **stream_metadata(self._specs, self._records(), report)}
 
@@ -74,14 +74,14 @@ class Events:
         self._phase = report.phase
         self._context.log.info("Pipeline %s: %s", self._specs.shape.name, report.phase)
         if report.phase is Phase.STREAMING:
-            self._learn()
-            self._tell_stream(report)
+            self._refresh_specs()
+            self._materialize_stream(report)
             self._note_start(self._check())
             everything = frozenset(table for _, table in self._specs.tables)
             self._materialize(report, everything if self._may_have_missed_changes() else self._changed(report))
 
-    def _learn(self) -> None:
-        """Look which tables the pipeline has by now. What keeps it from looking ends the run, when it lasts."""
+    def _refresh_specs(self) -> None:
+        """Read which tables the pipeline has now. An error that lasts ends the run elsewhere."""
         with suppress(PipelineNotFound, StoreUnavailable):
             self._specs = self._specs.reshaped(self._store.shape(self._specs.shape.name))
 
@@ -95,25 +95,25 @@ class Events:
         self._context.instance.add_run_tags(self._context.run.run_id, tags)
 
     def _may_have_missed_changes(self) -> bool:
-        """Whether the run before this one ended before it could tell what it had applied last."""
+        """Report whether the previous run ended before it could report its last changes."""
         of_pipeline = dg.RunsFilter(tags={PIPELINE_TAG: self._specs.shape.name})
         runs = self._context.instance.get_runs(of_pipeline, limit=2)
         before = [run for run in runs if run.run_id != self._context.run.run_id]
         return bool(before) and before[0].status is not dg.DagsterRunStatus.SUCCESS
 
     def _changed(self, report: Report) -> frozenset[TableId]:
-        return frozenset(table for table, counts in report.tables.items() if counts != self._told.get(table))
+        return frozenset(table for table, counts in report.tables.items() if counts != self._reported.get(table))
 
-    def _tell(self, report: Report) -> None:
-        self._learn()
-        if _states(self._records()) != self._told_tables:
-            self._tell_stream(report)
+    def _report_changes(self, report: Report) -> None:
+        self._refresh_specs()
+        if _states(self._records()) != self._reported_states:
+            self._materialize_stream(report)
             self._check()
         self._materialize(report, self._changed(report))
 
-    def _tell_stream(self, report: Report) -> None:
-        """A stream is materialized when it begins, and when one of its tables comes, goes, breaks or is whole again."""
-        self._told_tables = _states(self._records())
+    def _materialize_stream(self, report: Report) -> None:
+        """Materialize the stream: at its start, and when a table is added, removed, set aside or recovers."""
+        self._reported_states = _states(self._records())
         metadata, tags = self.stream_metadata(report), {"dagster/data_version": STREAM_VERSION}
         self._context.log_event(dg.AssetMaterialization(self._specs.stream.key, metadata=metadata, tags=tags))
 
@@ -121,25 +121,25 @@ class Events:
         try:
             return self._store.tables(self._specs.shape.name)
         except RosettaError as error:
-            self._context.log.warning("The tables could not be looked at: %s", error)
+            self._context.log.warning("The tables could not be read: %s", error)
             return []
 
     def _materialize(self, report: Report, tables: frozenset[TableId]) -> None:
-        self._told_at = time.monotonic()
-        # Those that were taken out meanwhile are nobody's any more.
+        self._materialized_at = time.monotonic()
+        # Tables that were removed meanwhile have no asset.
         tables = tables & {table for _, table in self._specs.tables}
         if not tables:
             return
         try:
             facts = inspect(self._store.pipeline(self._specs.shape.name), tables)
         except RosettaError as error:
-            # The counts are for people to look at: the run goes on, and what is really wrong ends it.
-            self._context.log.warning("The tables could not be looked at: %s", error)
+            # The counts are information only, so the run goes on. A real fault ends it elsewhere.
+            self._context.log.warning("The tables could not be read: %s", error)
             return
         for fact in facts:
             if (fact.destination, fact.table.id) in self._specs.tables:
                 self._context.log_event(self._materialization(report, fact))
-        self._told |= {table: report.tables[table] for table in tables if table in report.tables}
+        self._reported |= {table: report.tables[table] for table in tables if table in report.tables}
 
     def _materialization(self, report: Report, fact: TableFacts) -> dg.AssetMaterialization:
         spec = self._specs.tables[fact.destination, fact.table.id]
@@ -153,23 +153,23 @@ class Events:
                 "dagster/row_count": fact.row_count,
                 "dagster/column_schema": column_schema(fact.table),
                 "dagster/column_lineage": column_lineage(fact.table, self._specs.sources[fact.table.id].key),
-                **change_metadata(self._told.get(fact.table.id, TableCounts()), counts),
+                **change_metadata(self._reported.get(fact.table.id, TableCounts()), counts),
                 **({} if report.lag_seconds is None else {"lag_seconds": report.lag_seconds}),
             },
             tags={
                 PIPELINE_TAG: self._specs.shape.name,
                 "dagster/data_version": data_version(counts, self._context.run.run_id),
-                # What the table was made of; without it the UI calls every table unsynced.
+                # The table's input. Without it the UI shows every table as unsynced.
                 f"dagster/input_data_version/{stream}": STREAM_VERSION,
             },
         )
 
     def _check(self) -> Observation | None:
-        """Tell how the pipeline is; None when it could not be looked at, which what is really wrong with it ends."""
+        """Report the quick checks; return the observation, or None when the pipeline could not be read."""
         try:
             observation = observe(self._store, self._specs.shape.name)
         except RosettaError as error:
-            self._context.log.warning("The pipeline could not be looked at: %s", error)
+            self._context.log.warning("The pipeline could not be read: %s", error)
             return None
         for evaluation in evaluations(self._specs.stream.key, observation):
             self._context.log_event(evaluation)
@@ -181,16 +181,16 @@ def _states(records: Sequence[TableRecord]) -> list[tuple[TableId, TableState, s
 
 
 def data_version(counts: TableCounts, run_id: str) -> str:
-    """The version of a table's contents: the LSN of its last change, or the run that found it so when none came since.
+    """Return the version of a table's contents: the LSN of its last change, or this run if it has not changed in it.
 
-    What is made from the table is made anew when this changes, so it must not move when other tables change.
+    Downstream assets run again when it changes, so it must not change with other tables.
     """
     return f"as of run {run_id}" if counts.last_lsn is None else str(counts.last_lsn)
 
 
 def change_metadata(before: TableCounts, now: TableCounts) -> dict[str, int | str | dg.MetadataValue]:
-    """What was done to a table since it was last told of, by operation; and the source's commit that did it last."""
-    told: dict[str, int | str | dg.MetadataValue] = {
+    """Return the changes of a table since it was last reported, by operation, and the time of the last commit."""
+    metadata: dict[str, int | str | dg.MetadataValue] = {
         "rows_copied": now.copied - before.copied,
         "rows_inserted": now.inserted - before.inserted,
         "rows_updated": now.updated - before.updated,
@@ -198,19 +198,19 @@ def change_metadata(before: TableCounts, now: TableCounts) -> dict[str, int | st
         "truncates": now.truncated - before.truncated,
     }
     if now.last_lsn is not None:
-        told["lsn"] = str(now.last_lsn)
+        metadata["lsn"] = str(now.last_lsn)
     if now.last_change_at is not None:
-        told["source_commit_time"] = dg.MetadataValue.timestamp(now.last_change_at)
-    return told
+        metadata["source_commit_time"] = dg.MetadataValue.timestamp(now.last_change_at)
+    return metadata
 
 
 def column_schema(table: TableSchema) -> dg.TableSchema:
-    """The columns as the source describes them."""
+    """Return the columns as the source describes them."""
     return dg.TableSchema(columns=[_column(column, is_key=column.name in table.key) for column in table.columns])
 
 
 def column_lineage(table: TableSchema, source: dg.AssetKey) -> dg.TableColumnLineage:
-    """Every column comes from the source's column of its name."""
+    """Return the lineage: each column comes from the source's column of the same name."""
     return dg.TableColumnLineage({name: [dg.TableColumnDep(source, name)] for name in table.column_names})
 
 

@@ -1,4 +1,4 @@
-"""Decides what a pipeline's job, assets and tags are called in Dagster."""
+"""Decides the names of a pipeline's job, assets, resources and tags in Dagster."""
 
 import hashlib
 import re
@@ -11,11 +11,11 @@ from rosetta_dagster.cdc.table_id import TableId
 #: On every run of a pipeline; its value is the pipeline's name.
 PIPELINE_TAG = "rosetta/pipeline"
 
-#: On the runs that the control sensor asked for. A run without it was launched by a person.
+#: On the runs that the control sensor requested. A run without it was launched by a person.
 REQUESTED_TAG = "rosetta/requested_by"
 
-#: On every run of a pipeline that has streamed: its replication slot, from where in the source's log it went on, and up to
-#: where what it did was durable at every destination when it ended.
+#: On every run that has streamed: its replication slot, the LSN that it started from, and the LSN up to which its changes
+#: were durable at every destination when it ended.
 SLOT_TAG = "rosetta/slot"
 START_TAG = "rosetta/start_lsn"
 END_TAG = "rosetta/end_lsn"
@@ -27,10 +27,10 @@ SCHEMA_DRIFT = "schema_drift"
 ROW_COUNT = "row_count"
 RECONCILIATION = "reconciliation"
 
-#: Metadata of the check `health`: what the last run said of itself.
+#: Metadata of the check `health`: the status that the last run reported.
 RUN_STATUS = "run_status"
 
-#: Metadata of a check that could not look at what it is about.
+#: Metadata of a check that could not be evaluated.
 NOT_EVALUATED = "not_evaluated"
 
 
@@ -39,7 +39,7 @@ def job_name(pipeline: str) -> str:
 
 
 def stream_key(pipeline: str) -> dg.AssetKey:
-    """The asset that stands for the stream itself; it carries the checks."""
+    """Return the key of the stream's asset, which carries the checks."""
     return dg.AssetKey(["rosetta", pipeline])
 
 
@@ -60,9 +60,9 @@ def destination_resource(name: str) -> str:
 
 
 def part(name: str) -> str:
-    """A name as part of an asset's key or a resource's: Dagster takes letters, digits and underscores.
+    """Return a name as a part of a key: Dagster accepts letters, digits and underscores.
 
-    When that changes the name, a hash of it keeps two names apart.
+    Where that changes the name, a hash of it keeps the parts of two names different.
 
     >>> part("orders"), part("order items")
     ('orders', 'order_items_d92063')

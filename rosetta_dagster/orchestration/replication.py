@@ -1,4 +1,4 @@
-"""The body of a pipeline's run in Dagster: runs the engine until it is told to stop, and tells Dagster what it does."""
+"""The body of a pipeline's run in Dagster: runs the engine until it has to stop, and reports its progress."""
 
 import os
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 from rosetta_dagster.settings import open_store
 
-#: What the process ends with when the engine cannot be stopped: the walsender ends with it.
+#: Exit code of a process whose engine does not stop. Ending the process ends its walsender.
 STUCK_EXIT_CODE = 70
 
 
-def replicate_until_told(
+def replicate_until_stopped(
     context: dg.AssetExecutionContext, specs: PipelineSpecs, materialize_interval: float
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Run the pipeline; on PAUSE the step succeeds, with one result for the stream.
+    """Run the pipeline. On PAUSE the step succeeds with one result for the stream.
 
-    Tables that have changed are materialized at most once in `materialize_interval` seconds.
+    A table that changes is materialized at most once in `materialize_interval` seconds.
     """
     try:
         metadata = _replicate(context, specs, materialize_interval)
@@ -47,7 +47,7 @@ def replicate_until_told(
 def _replicate(
     context: dg.AssetExecutionContext, specs: PipelineSpecs, materialize_interval: float
 ) -> dict[str, dg.MetadataValue] | None:
-    """What the stream shows of the run; None when the run was not wanted any more."""
+    """Run the pipeline and return the stream's metadata; None when the run is no longer wanted."""
     name = specs.shape.name
     with open_store() as store:
         if not _claim(context, store, name):
@@ -56,16 +56,16 @@ def _replicate(
             return _run(context, store, name, Events(context, store, specs, materialize_interval))
         except (RosettaError, WorkerStuck):
             raise
-        except Exception as error:  # noqa: BLE001 - raised below, as an error of ours
-            # Whatever else fails in this step fails the run, and has to wait before the next one like any failure.
+        except Exception as error:  # noqa: BLE001 - raised below, as one of Rosetta's errors
+            # Any other error fails the run too, and the next run has to wait as after any failure.
             failure = unexpected(error)
             store.report_failure(store.state(name).id, context.run.run_id, str(failure), transient=True)
-            # Not the error itself: its text may quote a value, and Dagster would store it.
+            # Not the original error: its text may quote a value, and Dagster would store it.
             raise failure from None
 
 
 def _claim(context: dg.AssetExecutionContext, store: Store, name: str) -> bool:
-    """Whether the run is wanted. A run that a person launched is: it starts a paused pipeline."""
+    """Report whether the run is wanted. A run that a person launched sets a paused pipeline to START first."""
     # Runs of the "Materialize" button carry no tags of the job.
     context.instance.add_run_tags(context.run.run_id, {PIPELINE_TAG: name})
     if REQUESTED_TAG not in context.run.tags:
@@ -93,7 +93,7 @@ def _run(context: dg.AssetExecutionContext, store: Store, name: str, events: Eve
 
 
 def _follow_cancel(context: dg.AssetExecutionContext, store: Store, name: str) -> None:
-    """Terminate in the UI means PAUSE: otherwise the sensor would start the pipeline again."""
+    """Set PAUSE when the run is terminated in the UI: otherwise the sensor would start the pipeline again."""
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
         store.set_status(name, Status.PAUSE, only_from=Status.START)

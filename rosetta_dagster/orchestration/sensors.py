@@ -1,4 +1,4 @@
-"""The three sensors: start and reap runs, reload the definitions, look at health."""
+"""The three sensors: the first starts and ends runs, the second reloads definitions, the third evaluates checks."""
 
 import json
 import time
@@ -9,7 +9,7 @@ import dagster as dg
 
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import RosettaError
-from rosetta_dagster.cdc.operate.health import HEARTBEAT_LIMIT_SECONDS
+from rosetta_dagster.cdc.operate.waiting import ALIVE, HEARTBEAT_LIMIT_SECONDS, obstacle
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.plan import release_removed
 from rosetta_dagster.cdc.store.records import PipelineShape, PipelineState
@@ -28,19 +28,20 @@ _LIVE = [
     dg.DagsterRunStatus.CANCELING,
 ]
 
-#: What a run's row says while the run is alive. A run that ends says so; one that is killed cannot.
-_ALIVE = ("STARTING", "SNAPSHOT", "STREAMING")
-
-#: How often the rows are compared with the definitions that are loaded, in seconds.
+#: Seconds between two comparisons of the rows with the loaded definitions.
 DEFINITIONS_INTERVAL = 10
 
-#: How long one tick of the health sensor may look at tables, in seconds. Dagster ends a tick after a minute; pipelines whose
-#: turn does not come are first in the next one.
+#: Seconds that one tick of the health sensor may spend on table checks. Dagster ends a tick after a minute; pipelines that
+#: were not reached are first in the next tick.
 TABLE_CHECK_BUDGET = 20.0
 
 
 def control_sensor(jobs: Sequence[AssetJob], loaded: AbstractSet[str], settings: Settings) -> dg.SensorDefinition:
-    """Starts what is to run and does not; ends what Dagster takes for running and does not."""
+    """Request the runs that are missing, and fail the runs whose process is gone.
+
+    Its first tick also ends the waits after failures: this code location was loaded since, maybe with another environment.
+    """
+    unretried = set(loaded)
 
     @dg.sensor(
         name="rosetta_control_sensor",
@@ -51,21 +52,29 @@ def control_sensor(jobs: Sequence[AssetJob], loaded: AbstractSet[str], settings:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         with open_store(settings) as store:
+            if unretried:
+                store.retry_failed(unretried)
+                unretried.clear()
             live = _live_runs(context.instance, loaded)
-            requests = [
-                _run_request(state.name)
-                for state in store.states()
-                if state.name in loaded and _start_or_reap(context, store, state, live.get(state.name, ()))
-            ]
-        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("Every pipeline is as it should be.")
+            states = [state for state in store.states() if state.name in loaded]
+            requested = [state.name for state in states if _is_run_missing(context, store, state, live.get(state.name, ()))]
+        if requested:
+            return dg.SensorResult(run_requests=[_run_request(name) for name in requested])
+        return dg.SkipReason(skip_reason([state for state in states if not live.get(state.name)]))
 
     return sensor
 
 
-def definitions_sensor(loaded: Sequence[PipelineShape], settings: Settings, declared: Sequence[str]) -> dg.SensorDefinition:
-    """Loads the definitions anew when a pipeline was added, removed or shaped anew.
+def skip_reason(states: Sequence[PipelineState]) -> str:
+    """Return what a tick says that requests no run. The states are those of the pipelines without a run in Dagster."""
+    waiting = [f"{state.name} waits: {reason}" for state in states if (reason := obstacle(state)) is not None]
+    return "\n".join(waiting) or "Every pipeline does what its status says."
 
-    It pauses what the code declares no more, too: only a sensor knows which code location it is of.
+
+def definitions_sensor(loaded: Sequence[PipelineShape], settings: Settings, declared: Sequence[str]) -> dg.SensorDefinition:
+    """Reload the code location when a pipeline was added, removed or defined differently.
+
+    It also pauses pipelines that the code no longer declares, since only a sensor knows its own code location.
     """
 
     @dg.sensor(
@@ -78,7 +87,7 @@ def definitions_sensor(loaded: Sequence[PipelineShape], settings: Settings, decl
         with open_store(settings) as store:
             location = location_name(context)
             for name in release_removed(store, location, declared) if location is not None else ():
-                context.log.info("Pipeline %s is paused: the code declares it no more.", name)
+                context.log.info("Pipeline %s is paused: the code no longer declares it.", name)
             if store.shapes() == list(loaded):
                 return dg.SkipReason("The definitions are current.")
         reload_code_location(context)
@@ -88,41 +97,41 @@ def definitions_sensor(loaded: Sequence[PipelineShape], settings: Settings, decl
 
 
 def health_sensor(loaded: Sequence[PipelineSpecs], settings: Settings) -> dg.SensorDefinition:
-    """Evaluates the checks of every pipeline, outside its run: a run that is dead reports nothing.
+    """Evaluate the checks of every pipeline outside of its run, since a dead run reports nothing.
 
-    Its cursor holds when the tables of each pipeline were last looked at.
+    Its cursor holds, for each pipeline, when its table checks were last evaluated.
     """
 
     @dg.sensor(
         name="rosetta_health_sensor",
-        description="Looks at the WAL, the health and the tables of every pipeline.",
+        description="Evaluates the checks of every pipeline.",
         minimum_interval_seconds=settings.wal_monitor_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        looked_at: dict[str, float] = json.loads(context.cursor or "{}")
+        evaluated_at: dict[str, float] = json.loads(context.cursor or "{}")
         by_name = {specs.shape.name: specs for specs in loaded}
         events: list[dg.AssetCheckEvaluation] = []
         with open_store(settings) as store:
             for specs in loaded:
                 events += _evaluated(context, store, specs, STREAM_CHECKS.keys())
             deadline = time.monotonic() + TABLE_CHECK_BUDGET
-            for name in _due(by_name, looked_at, settings.table_check_interval_seconds):
+            for name in _due(by_name, evaluated_at, settings.table_check_interval_seconds):
                 if time.monotonic() > deadline:
                     break
                 events += _evaluated(context, store, by_name[name], TABLE_CHECKS.keys())
-                looked_at[name] = time.time()
-        cursor = json.dumps({name: at for name, at in looked_at.items() if name in by_name})
+                evaluated_at[name] = time.time()
+        cursor = json.dumps({name: at for name, at in evaluated_at.items() if name in by_name})
         return dg.SensorResult(asset_events=events, skip_reason=f"Reported {len(events)} check evaluations.", cursor=cursor)
 
     return sensor
 
 
-def _due(names: Iterable[str], looked_at: Mapping[str, float], interval: float) -> list[str]:
-    """Whose tables are to be looked at, those first whose turn was longest ago."""
+def _due(names: Iterable[str], evaluated_at: Mapping[str, float], interval: float) -> list[str]:
+    """Return the pipelines whose table checks are due, the longest overdue first."""
     now = time.time()
-    due = [name for name in names if now - looked_at.get(name, 0.0) >= interval]
-    return sorted(due, key=lambda name: looked_at.get(name, 0.0))
+    due = [name for name in names if now - evaluated_at.get(name, 0.0) >= interval]
+    return sorted(due, key=lambda name: evaluated_at.get(name, 0.0))
 
 
 def _evaluated(
@@ -131,7 +140,7 @@ def _evaluated(
     try:
         return evaluate(store, specs, wanted)
     except RosettaError as error:
-        # One pipeline that cannot be looked at must not hide the others.
+        # An error of one pipeline must not keep the others from being checked.
         context.log.warning("Pipeline %s: %s", specs.shape.name, error)
         return []
 
@@ -141,7 +150,7 @@ def _run_request(name: str) -> dg.RunRequest:
 
 
 def _live_runs(instance: dg.DagsterInstance, loaded: AbstractSet[str]) -> dict[str, list[dg.RunRecord]]:
-    """The runs of each pipeline that Dagster takes for alive, by one query for all of them."""
+    """Return the runs that Dagster considers alive, by pipeline, with one query for all of them."""
     live: dict[str, list[dg.RunRecord]] = {}
     if loaded:
         for record in instance.get_run_records(dg.RunsFilter(tags={PIPELINE_TAG: sorted(loaded)}, statuses=_LIVE)):
@@ -149,23 +158,23 @@ def _live_runs(instance: dg.DagsterInstance, loaded: AbstractSet[str]) -> dict[s
     return live
 
 
-def _start_or_reap(
+def _is_run_missing(
     context: dg.SensorEvaluationContext, store: Store, state: PipelineState, live: Sequence[dg.RunRecord]
 ) -> bool:
-    """Whether a run of the pipeline is to be started now, while Dagster takes these for alive."""
+    """Report whether the pipeline needs a new run now. Fail those of its live runs whose process is gone."""
     for record in live:
         if _is_lost(record, state):
-            context.instance.report_run_failed(record.dagster_run, "Rosetta: the run's process has given no sign of life.")
+            context.instance.report_run_failed(record.dagster_run, "Rosetta: the run's process has written no heartbeat.")
     if live:
         return False
-    if state.run_status in _ALIVE:
+    if state.run_status in ALIVE:
         _note_killed(store, state)
         return False
     return state.status is not Status.PAUSE and state.is_due
 
 
 def _is_lost(record: dg.RunRecord, state: PipelineState) -> bool:
-    """Whether Dagster takes a run for started whose process is gone: with its code server, no launcher can tell."""
+    """Report whether the process of a run is gone. When its code server went too, no launcher notices that."""
     is_old = record.start_time is not None and time.time() - record.start_time > HEARTBEAT_LIMIT_SECONDS
     is_silent = (
         state.run_id != record.dagster_run.run_id
@@ -176,10 +185,10 @@ def _is_lost(record: dg.RunRecord, state: PipelineState) -> bool:
 
 
 def _note_killed(store: Store, state: PipelineState) -> None:
-    """The row says that a run is alive, and there is none: it was killed. The wait before the next one begins here."""
+    """Record that the run was killed: its row says that it is alive, and Dagster has no such run. The wait begins here."""
     store.report_failure(
         state.id,
         state.run_id,
-        f"Run {state.run_id} ended without a word: its process was killed. It is started again by itself.",
+        f"Run {state.run_id} ended without a report: its process was killed. A new run starts by itself.",
         transient=True,
     )

@@ -1,4 +1,4 @@
-"""Which assets a pipeline has, and how they depend on each other: source tables → stream → destination tables."""
+"""Decides which assets a pipeline has, and how they depend on each other: source tables → stream → destination tables."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from rosetta_dagster.orchestration.translator import DestinationTable, RosettaTr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSpecs:
-    """The assets of one pipeline, as they were translated."""
+    """The translated assets of one pipeline."""
 
     shape: PipelineShape
     sources: dict[TableId, dg.AssetSpec]
@@ -22,7 +22,7 @@ class PipelineSpecs:
     translator: RosettaTranslator = field(repr=False)
 
     def reshaped(self, shape: PipelineShape) -> "PipelineSpecs":
-        """The assets of the pipeline as it is by now: tables come and go while it runs."""
+        """Return the assets of the pipeline as it is now: tables come and go while it runs."""
         return self if shape == self.shape else pipeline_specs(shape, self.translator)
 
     @property
@@ -32,7 +32,7 @@ class PipelineSpecs:
 
 
 def pipeline_specs(shape: PipelineShape, translator: RosettaTranslator) -> PipelineSpecs:
-    """The assets of a pipeline."""
+    """Return the assets of a pipeline."""
     sources = {table.id: translator.get_asset_spec(SourceTable(pipeline=shape, table=table)) for table in shape.tables}
     stream = translator.get_asset_spec(Stream(pipeline=shape))
     tables = {
@@ -53,16 +53,16 @@ def pipeline_specs(shape: PipelineShape, translator: RosettaTranslator) -> Pipel
 
 
 def external_sources(specs: PipelineSpecs, written: Iterable[dg.AssetKey]) -> list[dg.AssetSpec]:
-    """The source tables that no pipeline writes.
+    """Return the source tables that no pipeline writes.
 
-    Two pipelines that feed each other would otherwise close a circle, which Dagster refuses.
+    Two pipelines that feed each other would otherwise form a cycle, which Dagster refuses.
     """
     keys = frozenset(written)
     return [spec for spec in specs.sources.values() if spec.key not in keys]
 
 
 def materialized(specs: PipelineSpecs, external: Iterable[dg.AssetSpec], taken: Iterable[dg.AssetKey]) -> list[dg.AssetSpec]:
-    """What the pipeline's run materializes. Tables that an earlier pipeline writes (`taken`) are left to that one."""
+    """Return what the pipeline's run materializes. Tables that an earlier pipeline writes (`taken`) are left to it."""
     stream = specs.stream.replace_attributes(deps=[spec.key for spec in external], skippable=True)
     keys = frozenset(taken)
     tables = {spec.key: spec for spec in specs.tables.values() if spec.key not in keys}

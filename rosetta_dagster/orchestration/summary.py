@@ -1,4 +1,4 @@
-"""What the stream's asset shows of a pipeline: the table of its tables, and the way to its run and its job."""
+"""Builds the metadata of the stream's asset: a table of the pipeline's tables, and figures of the run."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,12 +10,12 @@ from rosetta_dagster.cdc.store.records import TableRecord
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 
-#: Tables that the summary names; those that are set aside come first, and the rest are counted.
+#: Tables that the summary names, those that are set aside first. The rest are counted.
 SHOWN_TABLES = 100
 
 
 def stream_metadata(specs: PipelineSpecs, records: Iterable[TableRecord], report: Report) -> dict[str, dg.MetadataValue]:
-    """The summary and its figures: of each table since it was added, in all of this run."""
+    """Return the metadata. The table counts rows since each table was added, the figures those of this run."""
     shown = sorted(records, key=lambda record: (record.state is not TableState.ERROR, record.id))
     set_aside = sum(record.state is TableState.ERROR for record in shown)
     metadata: dict[str, dg.MetadataValue] = {
@@ -31,7 +31,7 @@ def stream_metadata(specs: PipelineSpecs, records: Iterable[TableRecord], report
 
 
 def markdown(specs: PipelineSpecs, records: Sequence[TableRecord]) -> str:
-    """A line for each table: where its replicas are, its state, its rows since it was added, and what set it aside."""
+    """Return a line for each table: its replicas, its state, its rows since it was added, and why it was set aside."""
     lines = ["| table | state | rows copied | rows applied | last change | error |", "|---|---|---:|---:|---|---|"]
     lines += [_line(specs, record) for record in records[:SHOWN_TABLES]]
     if len(records) > SHOWN_TABLES:
@@ -49,13 +49,13 @@ def _line(specs: PipelineSpecs, record: TableRecord) -> str:
 
 
 def _linked(specs: PipelineSpecs, table: TableId) -> str:
-    """The table's name; with one destination it leads to the replica, with more each of them is named."""
+    """Return the table's name with a link to its replica at each destination."""
     keys = {destination: spec.key for (destination, source), spec in specs.tables.items() if source == table}
     links = [f"[{_plain(name)}](/assets/{'/'.join(key.path)})" for name, key in keys.items()]
     return f"{_plain(str(table))} → {', '.join(links)}" if links else _plain(str(table))
 
 
 def _plain(text: str) -> str:
-    """A text that nothing in it makes end the cell or look like markup."""
+    """Escape a text so that it neither ends the cell nor is read as markup."""
     escaped = "".join(f"\\{character}" if character in r"\|`*_[]<>" else character for character in text)
     return " ".join(escaped.split())

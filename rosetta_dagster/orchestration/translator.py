@@ -1,4 +1,4 @@
-"""Decides what a pipeline's assets look like: keys, groups, kinds, descriptions; and lets users decide otherwise."""
+"""Decides the keys, groups, kinds and descriptions of a pipeline's assets, and lets users override them."""
 
 from dataclasses import dataclass
 
@@ -34,26 +34,26 @@ class DestinationTable:
 
     @property
     def target(self) -> TableId:
-        """The name that the table has there."""
+        """The table's name at the destination."""
         return self.destination.target_of(self.table)
 
 
 class RosettaTranslator:
-    """What the assets of pipelines look like.
+    """Translates pipelines to asset specs.
 
-    To change it, override `get_asset_spec` and begin with what it returns here:
+    To change them, override `get_asset_spec` and start from the default:
 
         class InCapitals(RosettaTranslator):
             def get_asset_spec(self, data):
                 spec = super().get_asset_spec(data)
                 return spec.replace_attributes(owners=["team:data"], group_name="replicas")
 
-    The result has to depend on nothing but its argument: it is asked for in every process of a code location, and again in
-    every run. Dependencies and whether an asset is skippable are not its to decide.
+    The result may depend on the argument only: every process of a code location calls it, and every run calls it again.
+    Dependencies and `skippable` are set afterwards.
     """
 
     def get_asset_spec(self, data: SourceTable | Stream | DestinationTable) -> dg.AssetSpec:
-        """The asset of a table or a stream. Two pipelines may read one table; then both get the same key."""
+        """Return the spec of a table or a stream. Two pipelines that read one table get the same key."""
         match data:
             case SourceTable():
                 return _source_table(data)

@@ -1,4 +1,4 @@
-"""Posts a message to a webhook as Slack takes it, which most others take too: `{"text": …}`. Its URL is a secret."""
+"""Posts a message to a webhook in Slack's format, `{"text": …}`, which most others accept too. Its URL is a secret."""
 
 import http.client
 import json
@@ -13,15 +13,15 @@ from rosetta_dagster.cdc.errors import AlertFailed
 #: Seconds that the server may take to answer.
 TIMEOUT = 10
 
-#: How often a message is sent before it is given up, and the seconds in between. A tick of a sensor has a minute.
+#: Attempts to send a message, and the seconds between them. A tick of a sensor has a minute.
 ATTEMPTS = 3
 PAUSE = 1.0
 
 
 def post(webhook: SecretStr, text: str) -> None:
-    """Send the text. `AlertFailed` when the server does not take it; nothing of the URL is told."""
+    """Send the text. `AlertFailed`, without the URL, when the server does not accept it."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    request = urllib.request.Request(  # noqa: S310 - the settings take no other schemes than HTTP's
+    request = urllib.request.Request(  # noqa: S310 - the settings accept HTTP and HTTPS only
         webhook.get_secret_value(),
         data=json.dumps({"text": escaped}).encode(),
         headers={"Content-Type": "application/json"},
@@ -39,5 +39,5 @@ def post(webhook: SecretStr, text: str) -> None:
         except (OSError, http.client.HTTPException) as error:
             reason = type(error).__name__
     raise AlertFailed(
-        f"The alert could not be sent: {reason}.", "See whether ROSETTA_ALERT_WEBHOOK is the URL of a webhook that works."
+        f"The alert could not be sent: {reason}.", "Check that ROSETTA_ALERT_WEBHOOK is the URL of a working webhook."
     )

@@ -59,7 +59,7 @@ def finish(deployment: Deployment, run_id: str) -> None:
     """Wait until the run has succeeded."""
 
     def has_ended() -> bool:
-        run = deployment.graphql._ask(_RUN, {"run": run_id}).get("runOrError", {})
+        run = deployment.graphql._query(_RUN, {"run": run_id}).get("runOrError", {})
         assert run.get("status") not in ("FAILURE", "CANCELED"), run
         return bool(run.get("status") == "SUCCESS")
 

@@ -23,7 +23,7 @@ query ($path: [String!]!) {
 
 def materializations(deployment: Deployment, *path: str) -> list[dict[str, Any]]:
     """The materializations of an asset, the newest first."""
-    found = deployment.graphql._ask(_MATERIALIZATIONS, {"path": list(path)})
+    found = deployment.graphql._query(_MATERIALIZATIONS, {"path": list(path)})
     told: list[dict[str, Any]] = found.get("assetOrError", {}).get("assetMaterializations", [])
     return told
 

@@ -139,8 +139,8 @@ def test_no_planted_secret_and_no_value_is_found_anywhere(planted: Deployment) -
         "logs and files": of_files(environment.home),
         "Dagster's database": of_rows(Database(url=environment.postgres.url("dagster"))),
         "the configuration database": of_rows(Database(url=environment.postgres.url("config"))),
-        "GraphQL, runs": str(planted.graphql._ask(_RUNS, {})),
-        "GraphQL, definitions": str(planted.graphql._ask(_DEFINITIONS, {})),
+        "GraphQL, runs": str(planted.graphql._query(_RUNS, {})),
+        "GraphQL, definitions": str(planted.graphql._query(_DEFINITIONS, {})),
         "arguments of processes": arguments,
     }
     secrets = (SOURCE, DESTINATION, WRONG, environment.secret_key, environment.postgres.password)

@@ -104,6 +104,11 @@ def test_a_misspelt_setting_is_refused_with_the_nearest_right_one(write: Any, me
         write()
 
 
+def test_a_misspelt_threshold_is_refused_where_code_makes_them() -> None:
+    with pytest.raises(ValidationError, match="did you mean wal_warning_bytes"):
+        Thresholds(wal_warn_bytes=1)  # type: ignore[call-arg]
+
+
 def test_a_component_refuses_a_misspelt_setting_too() -> None:
     yaml = (
         "name: shop\nsource: {name: db, host: h, database: d, username: u, ssl_mode: require}\n"

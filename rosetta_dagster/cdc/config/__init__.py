@@ -1,4 +1,4 @@
-"""What a pipeline is configured with: sources, destinations, tables, options and thresholds, as frozen values.
+"""The settings of sources, destinations, pipelines and tables: each declared once, for rows and every other surface.
 
 It may know the error tree and the values of `change`, and nothing that connects anywhere.
 """

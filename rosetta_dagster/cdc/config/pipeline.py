@@ -28,7 +28,7 @@ CONNECT_TIMEOUT = 10
 
 
 class Status(StrEnum):
-    """What the operator wants of a pipeline."""
+    """The status that the operator wants a pipeline to have."""
 
     START = "START"
     PAUSE = "PAUSE"
@@ -170,7 +170,7 @@ class PostgresConnection(_Config):
 
 
 class SourceOptions(_Config):
-    """What a source is told beside its connection."""
+    """The options of a source, beside its connection."""
 
     publication_name: str | None = Field(default=None, description="Publication to use; none: rosetta_<pipeline>.")
     replication_name: str | None = Field(
@@ -205,7 +205,7 @@ class DestinationConfig(_Config):
 
 
 class TableOptions(_Config):
-    """What a pipeline is told about one of its tables, beside the target."""
+    """The options of a table of a pipeline, beside its target."""
 
     comments: bool = Field(
         default=True, description="Copy the comments of the table and its columns, as they are when the table is copied."
@@ -227,7 +227,7 @@ class TableConfig(TableOptions):
 
 
 class PipelineOptions(_Config):
-    """What a pipeline is told about the way it replicates. The names of an option's values are the values."""
+    """The options of a pipeline. The names of an option's values are the values."""
 
     engine: Engine = Field(default=Engine.DEBEZIUM, description="Capture engine.")
     on_schema_change: SchemaPolicy = Field(

@@ -1,6 +1,11 @@
 """Declares when the checks of a pipeline warn and fail."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from rosetta_dagster.cdc.config.wording import UNKNOWN, unknown
 
 _MIB = 1024 * 1024
 
@@ -13,6 +18,16 @@ class Thresholds(BaseModel):
     """The value of `pipelines.thresholds`. Each threshold has a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_nearest(cls, values: Any) -> Any:
+        """Refuse an unknown threshold by the nearest known one, also where code makes `Thresholds` by itself."""
+        wrong = [name for name in values if name not in cls.model_fields] if isinstance(values, dict) else []
+        if wrong:
+            text = "; ".join(unknown(str(name), list(cls.model_fields)) for name in wrong)
+            raise PydanticCustomError(UNKNOWN, "{text}", {"text": text})
+        return values
 
     wal_warning_bytes: int = Field(default=128 * _MIB, ge=0, description=f"{_WAL} warns.")
     wal_error_bytes: int = Field(default=1024 * _MIB, ge=0, description=f"{_WAL} fails.")

@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from enum import Enum
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+
+#: Type of an error that a model raises with its own wording.
+UNKNOWN: Final = "unknown_setting"
 
 
 def problems(error: ValidationError, model: type[BaseModel]) -> str:
@@ -34,6 +37,8 @@ def unknown(name: str, known: Sequence[str]) -> str:
 
 
 def _problem(found: Any, model: type[BaseModel]) -> str:
+    if found["type"] == UNKNOWN:
+        return str(found["msg"])
     place = ".".join(map(str, found["loc"])) or "the whole"
     if found["type"] == "extra_forbidden":
         names = _names(_model_at(model, found["loc"][:-1]))

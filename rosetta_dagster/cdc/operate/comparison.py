@@ -1,4 +1,4 @@
-"""Compares the tables of a pipeline with what its destinations hold, roughly: their columns, and how many rows they have."""
+"""Compares the tables of a pipeline with their replicas by columns and row counts."""
 
 import time
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.row_counts import row_counts
 from rosetta_dagster.cdc.table_id import TableId
 
-#: How often counts that differ are taken again, and how long after, in seconds: changes may just be on their way.
-LOOKS, LOOK_INTERVAL = 3, 1.0
+#: Counts that differ are read this often, this many seconds apart, since changes may be in flight.
+READINGS, READING_INTERVAL = 3, 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationDrift:
-    """A difference, and where it is."""
+    """A difference at one destination."""
 
     destination: str
     drift: Drift
@@ -26,7 +26,7 @@ class DestinationDrift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowCounts:
-    """How many rows one table has at the source and at one destination."""
+    """The number of rows of one table at the source and at one destination."""
 
     destination: str
     table: TableId
@@ -34,12 +34,12 @@ class RowCounts:
     destination_rows: int
 
     def differs(self, tolerance: float) -> bool:
-        """Whether they differ by more than this part of the source's rows."""
+        """Report whether they differ by more than this fraction of the source's rows."""
         return abs(self.source_rows - self.destination_rows) > self.source_rows * tolerance
 
 
 def schema_drift(config: PipelineConfig) -> list[DestinationDrift]:
-    """How the destinations' tables differ from the source's. A table that the source has no more is left out."""
+    """Return how the destinations' tables differ from the source's. Tables that the source no longer has are left out."""
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
         schemas = read_schemas(connection, [table.id for table in config.tables])
@@ -51,18 +51,18 @@ def schema_drift(config: PipelineConfig) -> list[DestinationDrift]:
 
 
 def compare_row_counts(config: PipelineConfig, tolerance: float) -> list[RowCounts]:
-    """The row counts of every table at every destination. Those that differ are looked at again after a second."""
-    found = _look(config, [table.id for table in config.tables])
-    for _ in range(LOOKS - 1):
+    """Return the row counts of every table at every destination. Counts that differ are read again after a second."""
+    found = _read_counts(config, [table.id for table in config.tables])
+    for _ in range(READINGS - 1):
         differing = sorted({each.table for each in found.values() if each.differs(tolerance)})
         if not differing:
             break
-        time.sleep(LOOK_INTERVAL)
-        found |= _look(config, differing)
+        time.sleep(READING_INTERVAL)
+        found |= _read_counts(config, differing)
     return list(found.values())
 
 
-def _look(config: PipelineConfig, tables: Sequence[TableId]) -> dict[tuple[str, TableId], RowCounts]:
+def _read_counts(config: PipelineConfig, tables: Sequence[TableId]) -> dict[tuple[str, TableId], RowCounts]:
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
         at_source = row_counts(connection, tables)

@@ -1,4 +1,4 @@
-"""Removes a pipeline with what it made at the source, and tells beforehand what that is."""
+"""Removes a pipeline with its slot and publication at the source, and lists beforehand what goes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from rosetta_dagster.cdc.store.declared import delete_pipeline
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """What goes with a pipeline. Its source, its destinations and every table stay."""
+    """The parts of a pipeline that are removed with it. Its source, its destinations and every table stay."""
 
     config: PipelineConfig
     #: None when there is no slot.
@@ -28,10 +28,10 @@ class Removal:
     publication_name: str | None
 
     def lines(self) -> list[str]:
-        """What is removed and what stays, a line for each."""
+        """Return a line for each part."""
         config = self.config
         lines = [f"row {config.name} of pipelines, with its {len(config.tables)} rows of pipeline_tables"]
-        lines += [f"what destination {row.name} remembers of the stream" for row in config.destinations]
+        lines += [f"watermark and records of copies at destination {row.name}" for row in config.destinations]
         if self.slot is not None:
             retained = f"{self.slot.retained_bytes:,} bytes of WAL retained"
             lines.append(f"replication slot {config.slot_name} at source {config.source.name} ({retained})")
@@ -41,7 +41,7 @@ class Removal:
 
 
 def removal(store: Store, name: str) -> Removal:
-    """What `drop_pipeline` would remove. Nothing is changed."""
+    """Return what `drop_pipeline` would remove. Nothing is changed."""
     config = store.pipeline(name)
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
@@ -53,14 +53,16 @@ def removal(store: Store, name: str) -> Removal:
 
 
 def drop_pipeline(store: Store, name: str) -> Removal:
-    """Remove the pipeline; what was removed. Its tables at the destinations stay, with their rows.
+    """Remove the pipeline and return its parts. Its tables at the destinations stay, with their rows.
 
-    `ConfigurationError` unless it is paused, `LeaseHeld` while its run still stops. What fails in between can be repeated:
-    the row, which tells of all the rest, goes last.
+    `ConfigurationError` unless it is paused, `LeaseHeld` while its run is still stopping. After an error it can be called
+    again: the row, which names all other parts, is deleted last.
     """
     state = store.state(name)
     if state.status is not Status.PAUSE:
-        raise ConfigurationError(f"Pipeline {name} is not paused, but {state.status}.", "Pause it, then drop it.")
+        raise ConfigurationError(
+            f"Pipeline {name} is not paused: its status is {state.status}.", f"Pause it first: rosetta pause {name}"
+        )
     with store.lease(state.id):
         found = removal(store, name)
         for row in found.config.destinations:
@@ -84,7 +86,7 @@ def drop_publication(name: str) -> sql.Composed:
 
 
 def _own_publication(connection: "psycopg.Connection[Any]", config: PipelineConfig) -> str | None:
-    """One that an operator named may serve others, too."""
+    """Return the pipeline's publication if Rosetta named it: one that an operator named may serve others too."""
     name = config.publication_name
     is_own = name == default_name(config.name) and read_publication(connection, name) is not None
     return name if is_own else None

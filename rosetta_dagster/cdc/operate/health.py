@@ -1,4 +1,4 @@
-"""Decides how a pipeline is, from what its row says and what the source says of its slot."""
+"""Decides a pipeline's health, from its row and from the state of its slot at the source."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -6,50 +6,48 @@ from datetime import UTC, datetime
 from rosetta_dagster.cdc.config.pipeline import Health, Status, checked
 from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.operate.waiting import HEARTBEAT_LIMIT_SECONDS, obstacle
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.slot_reading import SlotReading, slot_reading
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineState, WalSample
 
-#: What the source says of a slot that retains more WAL than max_wal_size, and of one that the next checkpoint may lose.
+#: `extended`: the slot retains more WAL than max_wal_size. `unreserved`: the next checkpoint may lose it.
 _OF_WAL_STATUS = {"extended": Health.WARNING, "unreserved": Health.ERROR, "lost": Health.ERROR}
 
-#: A run that streams writes its heartbeat every two seconds; silence for this long means that there is none.
-HEARTBEAT_LIMIT_SECONDS = 60.0
-
-#: Two looks at a slot that are closer than this say nothing of how fast it grows, in seconds.
+#: Two readings of a slot that are closer than this, in seconds, do not show how fast its WAL grows.
 SHORTEST_SAMPLE = 5.0
 
-#: Unconfirmed WAL up to which a stream has caught up: other tables and the server itself always write some.
+#: A stream with no more unconfirmed WAL than this has caught up: other tables and the server itself always write some.
 CAUGHT_UP_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One look at a pipeline and its slot."""
+    """A pipeline and its slot at one moment."""
 
     state: PipelineState
     slot_name: str
-    #: None when there is no slot, or when the source could not be asked.
+    #: None when there is no slot, or when the source could not be read.
     slot: SlotReading | None
-    #: Why the source could not be asked.
+    #: Why the source could not be read.
     error: str | None
     thresholds: Thresholds = field(default_factory=Thresholds)
-    #: Bytes per second by which the WAL that the slot retains has grown since the last look; None: not known.
+    #: Growth of the WAL that the slot retains, in bytes per second since the last reading; None: unknown.
     growth: float | None = None
-    #: Commit time at the source of the last change that the destinations hold.
+    #: Commit time at the source of the last change that was applied.
     last_commit_at: datetime | None = None
 
     @property
     def seconds_until_lost(self) -> float | None:
-        """When the source will remove WAL that the slot needs, if it goes on like this; None: not in sight."""
+        """Seconds until the source removes WAL that the slot needs, at the current growth; None: it does not."""
         if self.slot is None or self.slot.safe_wal_bytes is None or self.growth is None or self.growth <= 0:
             return None
         return max(0.0, self.slot.safe_wal_bytes / self.growth)
 
     @property
     def lag(self) -> Health:
-        """How far the slot is behind, and how near to being lost. A pipeline never started has no slot and no lag."""
+        """How far the slot is behind and how near to being lost. A pipeline that never ran has no slot and no lag."""
         if self.error is not None:
             return Health.ERROR
         if self.slot is None:
@@ -68,10 +66,10 @@ class Observation:
 
     @property
     def age(self) -> float | None:
-        """Seconds by which the destinations are behind the source; None while the pipeline was never in step with it.
+        """Seconds by which the destinations are behind the source; None while they have never caught up with it.
 
-        A stream that is caught up is as old as its last word to the slot, which it gives every few seconds, changes or not.
-        One that is behind is older by the age of what it applied last.
+        A stream that has caught up confirms its slot every few seconds, with changes or without: its age is the time since
+        then. The age of a stream that is behind is longer by the lag of what it applied last.
         """
         if self.state.last_success_time is None:
             return None
@@ -81,26 +79,24 @@ class Observation:
 
     @property
     def freshness(self) -> Health:
-        """How old the destinations' data is. What is paused is as old as it is meant to be."""
+        """Health by the age of the destinations' data. A paused pipeline is not stale."""
         if self.state.status is Status.PAUSE or self.age is None:
             return Health.HEALTHY
         return _above(self.age, self.thresholds.freshness_warning_seconds, self.thresholds.freshness_error_seconds)
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the pipeline itself; None when nothing is."""
+        """Why the pipeline does not run although it is to; None otherwise."""
         state = self.state
-        if state.status is Status.PAUSE:
-            return None
-        if state.run_status == "FAILED":
+        if state.status is not Status.PAUSE and state.run_status == "FAILED":
             return state.last_error or "The last run failed."
-        if state.heartbeat_age is None or state.heartbeat_age > HEARTBEAT_LIMIT_SECONDS:
-            return "The pipeline is to run, but no run is streaming. Look at its runs, and whether the daemon is up."
-        return None
+        # Between two runs, a restart is under way.
+        is_silent = state.heartbeat_age is None or state.heartbeat_age > HEARTBEAT_LIMIT_SECONDS
+        return obstacle(state) if is_silent else None
 
     @property
     def set_aside(self) -> str | None:
-        """Which tables are left out, and why; None when all are replicated."""
+        """Which tables are set aside, and why; None when all are replicated."""
         errors = self.state.table_errors
         if not errors:
             return None
@@ -108,16 +104,16 @@ class Observation:
 
     @property
     def health(self) -> Health:
-        """The worst of them."""
+        """The worst of these."""
         if self.problem is not None:
             return Health.ERROR
         return Health.WARNING if self.set_aside and self.lag is Health.HEALTHY else self.lag
 
 
 def observe(store: Store, name: str) -> Observation:
-    """Look at a pipeline and its slot, and write both to its row."""
+    """Read a pipeline and its slot, and record both in its row."""
     state = store.state(name)
-    slot_name, slot, error = _look_at_slot(store, name)
+    slot_name, slot, error = _read_slot(store, name)
     before = store.wal_sample(state.id)
     if error is None:
         store.report_slot(state.id, slot_name, slot)
@@ -141,12 +137,12 @@ def observe(store: Store, name: str) -> Observation:
 
 
 def thresholds_of(store: Store, name: str) -> Thresholds:
-    """From where on the pipeline's checks warn and fail. `ConfigurationError` when its row is wrong."""
+    """Return the thresholds of the pipeline's checks. `ConfigurationError` when its row is wrong."""
     return checked(Thresholds, store.thresholds(name), f"pipelines.thresholds of {name}")
 
 
 def growth(before: WalSample, retained_bytes: int) -> float | None:
-    """Bytes per second between two looks; None when there was none before, or too short a time ago."""
+    """Return the bytes per second between two readings; None without an earlier one, or when it is too recent."""
     if before.retained_bytes is None or before.age is None or before.age < SHORTEST_SAMPLE:
         return None
     return (retained_bytes - before.retained_bytes) / before.age
@@ -162,7 +158,7 @@ def _worst(*seen: Health) -> Health:
     return max(seen, key=[Health.HEALTHY, Health.WARNING, Health.ERROR].index)
 
 
-def _look_at_slot(store: Store, name: str) -> tuple[str, SlotReading | None, str | None]:
+def _read_slot(store: Store, name: str) -> tuple[str, SlotReading | None, str | None]:
     try:
         config = store.pipeline(name)
     except RosettaError as error:

@@ -1,4 +1,4 @@
-"""Tells what the tables of a pipeline look like at its destinations: their columns and how many rows they hold."""
+"""Reads the columns and row counts of a pipeline's tables at its destinations, and opens sessions at Snowflake."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class TableFacts:
 
 
 def inspect(config: PipelineConfig, tables: frozenset[TableId]) -> list[TableFacts]:
-    """What is to be known of these tables at each destination of the pipeline; those that it has no more are left out."""
+    """Return the facts of these tables at each destination. Tables that the pipeline no longer has are left out."""
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
         schemas = read_schemas(connection, sorted(tables & {table.id for table in config.tables}))
@@ -39,11 +39,11 @@ class SnowflakeSession(Protocol):
     """A session at Snowflake."""
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run a statement and return its rows. A `?` stands for a parameter when there are any."""
+        """Run a statement and return its rows. A `?` stands for a parameter if there are any."""
 
 
 @contextmanager
 def snowflake_session(name: str, config: dict[str, Any]) -> Iterator[SnowflakeSession]:
-    """Open a session of a Snowflake destination in autocommit mode, closed with the block."""
+    """Open a session of a Snowflake destination in autocommit mode. It is closed with the block."""
     with kind_of("SNOWFLAKE", name).session(name, config) as session:
         yield session

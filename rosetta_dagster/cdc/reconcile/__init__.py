@@ -1,4 +1,4 @@
-"""Compares source and destination row by row while the stream runs, and repairs what differs.
+"""Compares source and destination row by row while the stream runs, and repairs rows that differ.
 
-It reads through the contracts of sources and destinations, and writes the rows that a repair was asked for, no others.
+It writes only rows that differ, and only when a repair is requested.
 """

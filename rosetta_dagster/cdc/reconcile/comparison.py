@@ -1,9 +1,9 @@
 """Finds the rows that differ between the source and a destination, while the source is written and the stream runs.
 
-The source is read in one snapshot; the destination in one of its own, as soon as it holds all that the first one shows. What
-differs then either differs truly or has been changed since. So the keys that differ are looked at again, a few times: a row
-that is the same at the source before and after the destination has caught up with it, and is another one there, differs. A
-row that the source changes again and again meanwhile is in flight, and nothing is said of it.
+The source is read in one snapshot. The destination is read in a later one, after the stream has applied all that the first
+snapshot shows. A row that differs between the two either truly differs or has changed since. So the keys that differ are
+read again, up to ROUNDS times. A row truly differs if it is the same at the source before and after the destination has
+caught up, and the destination's row is another. A row that the source keeps changing is in flight: it is not reported.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,13 +17,13 @@ from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.reconcile.side import Side, differing_buckets, differing_keys, parts
 from rosetta_dagster.cdc.reconcile.sql import Key
 
-#: Rows of one bucket, about; fewer make a longer list of buckets, more make more rows to look at for each difference.
+#: Approximate rows in a bucket. Fewer make a longer list of buckets, more make more rows to read for each difference.
 ROWS_PER_BUCKET = 100
 
 #: Differing buckets whose rows are held in memory at once.
 BUCKETS_AT_ONCE = 2000
 
-#: How often rows that differ are looked at, and how often in a row they must be found to.
+#: Readings of rows that differ, and how many readings in a row have to find the difference.
 ROUNDS, PROOFS = 6, 2
 
 
@@ -34,9 +34,9 @@ class Kind(StrEnum):
     """How a destination's row differs from the source's."""
 
     CHANGED = "CHANGED"
-    #: The destination lacks it.
+    #: The destination does not have the row.
     MISSING = "MISSING"
-    #: The source lacks it.
+    #: The source does not have the row.
     EXTRA = "EXTRA"
 
 
@@ -46,13 +46,13 @@ class Difference:
 
     key: Key
     kind: Kind
-    #: The hash of the destination's row; None: it has none.
+    #: The hash of the destination's row; None when it has none.
     found: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What two sides of a table hold."""
+    """The result of comparing a table at the source and at a destination."""
 
     row_count: int
     bucket_count: int
@@ -63,15 +63,15 @@ class Comparison:
 
 
 def compare(source: Side, destination: Side, catch_up: Callable[[], Lsn]) -> Comparison:
-    """Compare two sides of a table that has a key; `catch_up` waits until the destination holds what the source does now.
+    """Compare two sides of a table that has a key.
 
-    Both connections are in autocommit mode. Two threads, which have ended on return, read the sides at once. Their snapshots
-    are held for so long.
+    `catch_up` waits until the destination has all that the source has now. Both connections are in autocommit mode. Two
+    threads read the sides at the same time, and have ended on return. Both snapshots are held meanwhile.
     """
     with source.connection.transaction(), destination.connection.transaction():
         source.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         destination.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        # The first query takes a snapshot: the source's here, the destination's when it holds all that this one shows.
+        # The first query takes the snapshot: the source's here, the destination's after it has caught up.
         bucket_count = _bucket_count(source)
         catch_up()
         destination.connection.execute("SELECT")
@@ -96,7 +96,7 @@ def compare(source: Side, destination: Side, catch_up: Callable[[], Lsn]) -> Com
 def confirm(
     source: Side, destination: Side, suspects: Iterable[Key], catch_up: Callable[[], Lsn]
 ) -> tuple[list[Difference], set[Key]]:
-    """Which of these keys truly differ, and which nothing can be said of."""
+    """Return the rows that truly differ, and the keys that are in flight."""
     open_keys = set(suspects)
     proofs: dict[Key, int] = {}
     differences: list[Difference] = []
@@ -113,7 +113,7 @@ def confirm(
             elif found.get(key) == after.get(key):
                 open_keys.discard(key)
             else:
-                # A row that was changed and changed back in between looks as if it had not been: once is no proof.
+                # A row that was changed and changed back meanwhile looks unchanged, so one reading proves nothing.
                 proofs[key] = proofs.get(key, 0) + 1
                 if proofs[key] == PROOFS:
                     open_keys.discard(key)
@@ -126,7 +126,8 @@ def _difference(key: Key, wanted: str | None, found: str | None) -> Difference:
     return Difference(key=key, kind=kind, found=found)
 
 
-#: A table that was never analyzed has no estimate of its rows; then rows of this many bytes are assumed.
+#: A table that was never analyzed has no estimate of its rows; rows of 100 bytes are assumed then. The tree holds partitions
+#: only: inheritance children are not in it.
 _ESTIMATE = """
 SELECT greatest(sum(class.reltuples), sum(pg_relation_size(class.oid)) / 100)::bigint
 FROM pg_class AS class
@@ -143,6 +144,6 @@ def _bucket_count(source: Side) -> int:
 
 
 def _both(pool: ThreadPoolExecutor, read: Callable[[Side], _Read], source: Side, destination: Side) -> tuple[_Read, _Read]:
-    """What is read of both sides, at once. Each connection is used by one thread at a time."""
+    """Read both sides at the same time. Each connection is used by one thread at a time."""
     both = [pool.submit(read, side) for side in (source, destination)]
     return both[0].result(), both[1].result()

@@ -1,4 +1,4 @@
-"""Waits until the destinations hold what the source holds now, by the word that the stream gives to its slot."""
+"""Waits until the destinations have all that the source has now, by the LSN that the slot has confirmed."""
 
 import time
 from typing import Any
@@ -9,17 +9,17 @@ from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.errors import StreamStalled
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
 
-#: How long the stream may take to catch up, in seconds.
+#: Seconds that the stream may take to catch up.
 CATCH_UP_TIMEOUT = 120.0
 
 _CONFIRMED = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s"
 
 
 def wait_until_caught_up(connection: "psycopg.Connection[Any]", slot_name: str) -> Lsn:
-    """Write a message into the stream and wait until its slot has passed it; where it stood.
+    """Write a message into the WAL, wait until the slot has confirmed it, and return its LSN.
 
-    A slot passes a place in the log only when all before it is durable at every destination. `StreamStalled` when it does
-    not in time, as when the pipeline is paused.
+    A slot confirms an LSN only when all changes before it are durable at every destination. `StreamStalled` when that takes
+    too long, as when the pipeline is paused.
     """
     row = connection.execute("SELECT pg_logical_emit_message(true, %s, '')::text", [MESSAGE_PREFIX + slot_name]).fetchone()
     assert row is not None, "the function returns one row"

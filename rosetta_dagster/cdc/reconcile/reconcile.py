@@ -1,4 +1,4 @@
-"""Reconciles the tables of a pipeline with each of its destinations: compares them, and mends what differs when told to."""
+"""Reconciles the tables of a pipeline with each destination: compares them, and repairs what differs if requested."""
 
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
@@ -28,13 +28,13 @@ from rosetta_dagster.cdc.table_id import TableId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """One table at one destination."""
+    """The result for one table at one destination."""
 
     destination: str
     table: TableId
     #: None when it could not be compared.
     comparison: Comparison | None = None
-    #: What was found to differ and does so still after the repair; all that differs when none was asked for.
+    #: Rows that still differ after the repair; all that differ if none was requested.
     left: tuple[Difference, ...] = field(default=())
     #: Why it could not be compared.
     problem: str | None = None
@@ -45,9 +45,9 @@ class Reconciliation:
 
 
 def reconcile(config: PipelineConfig, *, tables: Collection[TableId] = (), mend: bool = False) -> Iterator[Reconciliation]:
-    """Compare these tables, all unless named, with every destination; each when it is done.
+    """Compare these tables, or all, with every destination. Yield each result when it is known.
 
-    The pipeline has to run. `StreamStalled` when it does not.
+    `mend` repairs the rows that differ. The pipeline has to be running: `StreamStalled` otherwise.
     """
     source = config.source.connection
     wanted = [table.id for table in config.tables if not tables or table.id in tables]
@@ -81,7 +81,7 @@ def _obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
         return f"Destinations of type {row.type} cannot be compared row by row."
     if schema is None:
         return "The source has no such table."
-    return None if schema.key else "The table has no key to tell its rows apart by."
+    return None if schema.key else "The table has no key that identifies its rows."
 
 
 def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Reconciliation:

@@ -1,23 +1,26 @@
-"""One table on one side of a reconciliation: its buckets, and the rows in them, as hashes."""
+"""One table on one side of a reconciliation: hashes of its buckets and of the rows in them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import psycopg
+from psycopg.sql import Composed
 
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.reconcile import sql
 from rosetta_dagster.cdc.reconcile.sql import Key
+from rosetta_dagster.cdc.source.catalog import is_partitioned
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Keys that are looked up at once.
+#: Keys that one query looks up.
 KEYS_AT_ONCE = 5000
 
 
 class BucketHash(NamedTuple):
-    """What a bucket holds: two that are equal hold the same rows."""
+    """The contents of a bucket. Two that are equal hold the same rows."""
 
     row_count: int
     total: str
@@ -33,36 +36,42 @@ class Side:
         schema: TableSchema,
         errors: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """`errors` makes what turns psycopg's errors into those of this side."""
+        """Read a table. `errors` returns a context that translates psycopg's errors to those of this side."""
         self.connection = connection
         self.errors = errors
         self.table = table
         self.schema = schema
 
-    def buckets(self, bucket_count: int) -> dict[int, BucketHash]:
-        """The buckets that hold rows. Reads the whole table."""
+    @cached_property
+    def own_rows(self) -> Composed:
+        """The table's own rows, for a FROM clause. A table may be partitioned on one side only."""
         with self.errors():
-            rows = self.connection.execute(sql.bucket_hashes(self.table, self.schema, bucket_count))
+            return sql.own_rows(self.table, is_partitioned=is_partitioned(self.connection, self.table))
+
+    def buckets(self, bucket_count: int) -> dict[int, BucketHash]:
+        """Return the buckets that hold rows. Reads the whole table."""
+        with self.errors():
+            rows = self.connection.execute(sql.bucket_hashes(self.own_rows, self.schema, bucket_count))
             return {bucket: BucketHash(row_count, total) for bucket, row_count, total in rows}
 
     def rows_in(self, buckets: Sequence[int], bucket_count: int) -> dict[Key, str]:
-        """The hash of each row in these buckets. Reads the whole table."""
-        query = sql.bucket_rows(self.table, self.schema, bucket_count, buckets)
+        """Return the hash of each row in these buckets. Reads the whole table."""
+        query = sql.bucket_rows(self.own_rows, self.schema, bucket_count, buckets)
         with self.errors():
             return {tuple(key): row_hash for key, row_hash in self.connection.execute(query)}
 
     def rows_of(self, keys: Iterable[Key]) -> dict[Key, str]:
-        """The hash of each row that there is of these keys."""
+        """Return the hash of each existing row with one of these keys."""
         found: dict[Key, str] = {}
         with self.errors():
             for part in parts(keys, KEYS_AT_ONCE):
-                rows = self.connection.execute(sql.rows_of_keys(self.table, self.schema, part))
+                rows = self.connection.execute(sql.rows_of_keys(self.own_rows, self.schema, part))
                 found |= {tuple(key): row_hash for key, row_hash in rows}
         return found
 
     def blocks_of(self, keys: Iterable[Key]) -> list[bytes]:
-        """The rows of these keys in COPY's text format."""
-        with self.errors(), self.connection.cursor().copy(sql.copy_keys(self.table, self.schema, keys)) as copy:
+        """Return the rows with these keys in COPY's text format."""
+        with self.errors(), self.connection.cursor().copy(sql.copy_keys(self.own_rows, self.schema, keys)) as copy:
             return [bytes(block) for block in copy]
 
 
@@ -70,17 +79,17 @@ _Item = TypeVar("_Item")
 
 
 def parts(items: Iterable[_Item], size: int) -> Iterator[tuple[_Item, ...]]:
-    """The items in order, so many at a time."""
+    """Yield the items in order, `size` at a time."""
     iterator = iter(items)
     while part := tuple(islice(iterator, size)):
         yield part
 
 
 def differing_buckets(source: Mapping[int, BucketHash], destination: Mapping[int, BucketHash]) -> list[int]:
-    """The buckets that do not hold the same rows on both sides."""
+    """Return the buckets that do not hold the same rows on both sides."""
     return sorted(bucket for bucket in source.keys() | destination.keys() if source.get(bucket) != destination.get(bucket))
 
 
 def differing_keys(source: Mapping[Key, str], destination: Mapping[Key, str]) -> set[Key]:
-    """The keys whose rows are not the same on both sides."""
+    """Return the keys whose rows are not the same on both sides."""
     return {key for key in source.keys() | destination.keys() if source.get(key) != destination.get(key)}

@@ -1,9 +1,9 @@
-"""The statements of a reconciliation, as pure functions; the same for both sides.
+"""Builds the statements of a reconciliation, as pure functions. Those that read name the rows of a side by `own_rows`.
 
-A row is told by two hashes: that of its key decides its bucket, that of all its columns tells two versions of it apart. Both
-are of the text form, so they are the same on servers of any version and machine.
+A row has two hashes: the hash of its key decides its bucket, and the hash of all its columns identifies its version. Both
+are hashes of text forms, so they are the same on servers of any version and architecture.
 
-Values are literals and not parameters: names of columns may hold what stands for a parameter.
+Values are literals and not parameters, since the name of a column may contain a parameter's placeholder.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,8 +18,13 @@ Key = tuple[str, ...]
 
 _COMMA = sql.SQL(", ")
 
-#: 60 bits of a text's md5: a number that many of can be added up without overflow.
+#: 60 bits of a text's md5, as a number. The sum of many does not overflow.
 _NUMBER = "('x' || substr(md5({}), 1, 15))::bit(60)::bigint"
+
+
+def own_rows(table: TableId, *, is_partitioned: bool) -> sql.Composed:
+    """Return the table for a FROM clause: its own rows, with those of partitions, without those of inheritance children."""
+    return sql.SQL("{}" if is_partitioned else "ONLY {}").format(sql.Identifier(*table))
 
 
 def _columns(names: tuple[str, ...]) -> sql.Composed:
@@ -38,47 +43,45 @@ def _key(schema: TableSchema) -> sql.Composed:
     return sql.SQL("ARRAY[{}]").format(_COMMA.join(sql.SQL("{}::text").format(sql.Identifier("t", n)) for n in schema.key))
 
 
-def bucket_hashes(table: TableId, schema: TableSchema, bucket_count: int) -> sql.Composed:
-    """For each bucket its number, how many rows it has, and the sum of their hashes."""
+def bucket_hashes(rows: sql.Composed, schema: TableSchema, bucket_count: int) -> sql.Composed:
+    """Select each bucket's number, its number of rows, and the sum of their hashes."""
     return sql.SQL("SELECT {}, count(*), sum(" + _NUMBER + ")::text\nFROM {} AS t GROUP BY 1").format(
-        _bucket(schema, bucket_count), _text(schema.column_names), sql.Identifier(*table)
+        _bucket(schema, bucket_count), _text(schema.column_names), rows
     )
 
 
-def bucket_rows(table: TableId, schema: TableSchema, bucket_count: int, buckets: Sequence[int]) -> sql.Composed:
-    """The key and the hash of each row in these buckets."""
+def bucket_rows(rows: sql.Composed, schema: TableSchema, bucket_count: int, buckets: Sequence[int]) -> sql.Composed:
+    """Select the key and the hash of each row in these buckets."""
     return sql.SQL("SELECT {}, md5({})\nFROM {} AS t WHERE {} = ANY ({}::bigint[])").format(
         _key(schema),
         _text(schema.column_names),
-        sql.Identifier(*table),
+        rows,
         _bucket(schema, bucket_count),
         sql.Literal(list(buckets)),
     )
 
 
-def rows_of_keys(table: TableId, schema: TableSchema, keys: Iterable[Key], *, lock: bool = False) -> sql.Composed:
-    """The key and the hash of each row with these keys."""
+def rows_of_keys(rows: sql.Composed, schema: TableSchema, keys: Iterable[Key], *, lock: bool = False) -> sql.Composed:
+    """Select the key and the hash of each row with these keys."""
     end = sql.SQL("\nFOR UPDATE OF t" if lock else "")
     return sql.SQL("SELECT {}, md5({})\nFROM {}{}").format(
-        _key(schema), _text(schema.column_names), _joined(table, schema, keys), end
+        _key(schema), _text(schema.column_names), _joined(rows, schema, keys), end
     )
 
 
-def copy_keys(table: TableId, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
-    """The rows with these keys in COPY's text format."""
-    return sql.SQL("COPY (SELECT {}\nFROM {}) TO STDOUT").format(_columns(schema.column_names), _joined(table, schema, keys))
+def copy_keys(rows: sql.Composed, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
+    """Copy the rows with these keys out in COPY's text format."""
+    return sql.SQL("COPY (SELECT {}\nFROM {}) TO STDOUT").format(_columns(schema.column_names), _joined(rows, schema, keys))
 
 
-def delete_keys(table: TableId, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
-    return sql.SQL("DELETE FROM {} AS t USING {} WHERE {}").format(
-        sql.Identifier(*table), _wanted(schema, keys), _same_key(schema)
-    )
+def delete_keys(rows: sql.Composed, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
+    return sql.SQL("DELETE FROM {} AS t USING {} WHERE {}").format(rows, _wanted(schema, keys), _same_key(schema))
 
 
-def create_staging(table: TableId, schema: TableSchema) -> sql.Composed:
-    """An empty table of the same columns, which goes with the transaction."""
+def create_staging(rows: sql.Composed, schema: TableSchema) -> sql.Composed:
+    """Create an empty table of the same columns, which is dropped at the end of the transaction."""
     return sql.SQL("CREATE TEMPORARY TABLE rosetta_repair ON COMMIT DROP AS SELECT {} FROM {} AS t WITH NO DATA").format(
-        _columns(schema.column_names), sql.Identifier(*table)
+        _columns(schema.column_names), rows
     )
 
 
@@ -87,19 +90,19 @@ def copy_into_staging() -> sql.SQL:
 
 
 def insert_staged(table: TableId, schema: TableSchema) -> sql.Composed:
-    """Insert the staged rows that are not there."""
+    """Insert the staged rows that are missing."""
     names = _COMMA.join(map(sql.Identifier, schema.column_names))
     return sql.SQL(
         "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM pg_temp.rosetta_repair ON CONFLICT DO NOTHING"
     ).format(sql.Identifier(*table), names=names)
 
 
-def _joined(table: TableId, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
-    return sql.SQL("{} AS t JOIN {} ON {}").format(sql.Identifier(*table), _wanted(schema, keys), _same_key(schema))
+def _joined(rows: sql.Composed, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
+    return sql.SQL("{} AS t JOIN {} ON {}").format(rows, _wanted(schema, keys), _same_key(schema))
 
 
 def _wanted(schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
-    """The keys as a table, turned: a list for each column of the key."""
+    """Return the keys as a table, from one array for each column of the key."""
     rows = list(keys)
     lists = _COMMA.join(
         sql.SQL("{}::text[]").format(sql.Literal([key[index] for key in rows])) for index in range(len(schema.key))

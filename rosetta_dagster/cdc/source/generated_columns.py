@@ -15,7 +15,9 @@ _TABLES = """
 SELECT want.namespace, want.name
 FROM unnest(%s::text[], %s::text[]) AS want (namespace, name)
 WHERE EXISTS (SELECT FROM pg_publication WHERE pubname = %s AND to_jsonb(pg_publication) ->> 'pubgencols' = 's')
-  AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(format('%%I.%%I', want.namespace, want.name))
+  AND EXISTS (SELECT FROM pg_attribute JOIN pg_class AS class ON class.oid = attrelid
+              JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+              WHERE namespace.nspname = want.namespace AND class.relname = want.name
               AND attgenerated = 's' AND NOT attisdropped)
 ORDER BY 1, 2
 """

@@ -1,4 +1,4 @@
-"""Decides how the configuration database is reached, and what its errors mean."""
+"""Decides how to connect to the configuration database, and what its errors mean."""
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo

@@ -1,8 +1,8 @@
-"""Reads and writes the configuration database, and decides who runs a pipeline."""
+"""Reads and writes the configuration database."""
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString, Self, TypeAlias
 
@@ -90,29 +90,29 @@ class Store:
         return applied
 
     def shapes(self) -> list[PipelineShape]:
-        """Every pipeline as it looks in Dagster, by name."""
+        """Return every pipeline as Dagster shows it, by name."""
         return [_shape(row) for row in self._rows(queries.SHAPES, {"name": None, "shown": _shown_names()})]
 
     def shape(self, name: str) -> PipelineShape:
-        """A pipeline as it looks in Dagster. `PipelineNotFound` when there is none of that name."""
+        """Return a pipeline as Dagster shows it. `PipelineNotFound` when none has that name."""
         rows = self._rows(queries.SHAPES, {"name": name, "shown": _shown_names()})
         if not rows:
             raise _not_found("pipeline", name)
         return _shape(rows[0])
 
     def states(self) -> list[PipelineState]:
-        """How every pipeline is, by name."""
+        """Return the state of every pipeline, by name."""
         return self._states(None)
 
     def state(self, name: str) -> PipelineState:
-        """How a pipeline is. `PipelineNotFound` when there is none of that name."""
+        """Return the state of a pipeline. `PipelineNotFound` when none has that name."""
         found = self._states(name)
         if not found:
             raise _not_found("pipeline", name)
         return found[0]
 
     def tables(self, name: str) -> list[TableRecord]:
-        """How the tables of a pipeline are."""
+        """Return the state of each table of a pipeline."""
         return [
             TableRecord(
                 id=TableId(row[0], row[1]),
@@ -126,7 +126,7 @@ class Store:
         ]
 
     def pipeline(self, name: str) -> PipelineConfig:
-        """A pipeline with all that it needs to run, secrets too; those that stand in clear are encrypted first."""
+        """Return a pipeline with everything that it needs to run, secrets included. Secrets in clear are encrypted first."""
         rows = self._rows(queries.PIPELINE, [name])
         if not rows:
             raise _not_found("pipeline", name)
@@ -145,7 +145,7 @@ class Store:
         return config
 
     def table_configs(self, pipeline_id: int) -> tuple[TableConfig, ...]:
-        """The tables of a pipeline, by name."""
+        """Return the tables of a pipeline, by name."""
         return tuple(
             TableConfig(**row[5], id=TableId(row[0], row[1]), target_namespace=row[2], target_name=row[3], resync=row[4])
             for row in self._rows(queries.PIPELINE_TABLES, [pipeline_id])
@@ -157,35 +157,35 @@ class Store:
         return PipelineOptions(**rows[0][0]) if rows else None
 
     def ask_resync(self, name: str, table: TableId) -> None:
-        """Let the pipeline copy the table anew. `PipelineNotFound` when it has no such table."""
+        """Ask for a new copy of the table. `PipelineNotFound` when the pipeline has no such table."""
         if not self._execute(queries.ASK_RESYNC, [name, *table]):
-            raise PipelineNotFound(f"There is no pipeline {name} with a table {table}.", "Look at pipeline_tables.")
+            raise PipelineNotFound(f"There is no pipeline {name} with a table {table}.", "Look it up in pipeline_tables.")
 
     def resync_begun(self, pipeline_id: int, table: TableId) -> None:
-        """The next run copies the table anew."""
+        """Record that the copy of the table begins, which ends the request for it."""
         self._execute(queries.RESYNC_BEGUN, [pipeline_id, *table])
 
     def source(self, name: str) -> SourceConfig:
-        """A source, its password too."""
+        """Return a source, password included."""
         rows = self._rows(queries.SOURCE_BY_NAME, [name])
         if not rows:
             raise _not_found("source", name)
         return self._source(rows[0][0])
 
     def destination(self, name: str) -> DestinationConfig:
-        """A destination, its secrets too."""
+        """Return a destination, secrets included."""
         rows = self._rows(queries.DESTINATION_BY_NAME, [name])
         if not rows:
             raise _not_found("destination", name)
         return self._destination(rows[0])
 
     def status(self, name: str) -> Status | None:
-        """What is wanted of a pipeline; None when there is none of that name."""
+        """Return the wanted status of a pipeline; None when none has that name."""
         rows = self._rows(queries.STATUS, [name])
         return Status(rows[0][0]) if rows else None
 
     def set_status(self, name: str, status: Status, *, only_from: Status | None = None) -> bool:
-        """Write what is wanted; whether a row was changed. With `only_from`, just when that is what is wanted now."""
+        """Set the wanted status. With `only_from`, only if that is the status now. Return whether a row was changed."""
         changed = self._execute(queries.SET_STATUS, {"name": name, "status": status, "only_from": only_from})
         if not changed and only_from is None:
             raise _not_found("pipeline", name)
@@ -193,7 +193,7 @@ class Store:
 
     @contextmanager
     def lease(self, pipeline_id: int) -> Iterator[Lease]:
-        """The right to run the pipeline, for as long as the block lasts. `LeaseHeld` when another run has it."""
+        """Hold the right to run the pipeline while the block lasts. `LeaseHeld` when another run has it."""
         lease = Lease(self._connect, pipeline_id)
         try:
             lease.check()
@@ -205,7 +205,7 @@ class Store:
         self._execute(queries.STARTED, [run_id, pipeline_id])
 
     def report_progress(self, pipeline_id: int, run_id: str, progress: Progress) -> None:
-        """Add what a run did since it last told. Nothing is written when another run has taken over."""
+        """Add what a run did since its last report. Nothing is written when another run has taken over."""
         with self.connected() as connection, connection.transaction():
             cursor = connection.execute(
                 queries.PROGRESS,
@@ -224,28 +224,32 @@ class Store:
                 self._add_to_tables(connection, pipeline_id, progress)
 
     def report_failure(self, pipeline_id: int, run_id: str | None, message: str, *, transient: bool) -> None:
-        """Note why a run ended, and when the next may start."""
+        """Record why a run failed, and when the next may start."""
         self._execute(
             queries.FAILED,
             {"pipeline_id": pipeline_id, "run_id": run_id, "message": message, "transient": transient},
         )
 
+    def retry_failed(self, names: Collection[str]) -> None:
+        """End the wait of those of these pipelines that failed with a terminal error."""
+        self._execute(queries.RETRY_FAILED, [list(names)])
+
     def report_stopped(self, pipeline_id: int, run_id: str) -> None:
-        """Note that a run has ended as it should."""
+        """Record that a run ended without an error."""
         self._execute(queries.STOPPED, [pipeline_id, run_id])
 
     def thresholds(self, name: str) -> dict[str, Any]:
-        """From where on the checks of a pipeline warn and fail, as far as its row says."""
+        """Return the thresholds that the row of a pipeline names."""
         rows = self._rows(queries.THRESHOLDS, [name])
         return dict(rows[0][0]) if rows else {}
 
     def wal_sample(self, pipeline_id: int) -> WalSample:
-        """What `report_slot` noted last."""
+        """Return what `report_slot` recorded last."""
         rows = self._rows(queries.WAL_SAMPLE, [pipeline_id])
         return WalSample(retained_bytes=rows[0][0], age=rows[0][1]) if rows else WalSample(retained_bytes=None, age=None)
 
     def report_slot(self, pipeline_id: int, slot_name: str, slot: SlotReading | None) -> None:
-        """Note how the pipeline's slot is; None when there is none."""
+        """Record the state of the pipeline's slot; None when it does not exist."""
         self._execute(
             queries.SLOT,
             {
@@ -265,12 +269,12 @@ class Store:
         self._execute(queries.HEALTH, [health, pipeline_id])
 
     def secret_box(self) -> SecretBox:
-        """What encrypts the secrets. `ConfigurationError` when there is no SECRET_KEY."""
+        """Return the box that encrypts secrets. `ConfigurationError` when SECRET_KEY is not set."""
         return SecretBox(self._secret_key)
 
     @contextmanager
     def connected(self) -> Iterator["psycopg.Connection[Any]"]:
-        """The connection, for as long as the block lasts; psycopg's errors within are translated."""
+        """Lend the connection while the block lasts. psycopg's errors in the block are translated."""
         with self._lock, translated(TRANSLATION):
             if self._connection is None or self._connection.broken:
                 self._connection = self._connect()
@@ -300,7 +304,7 @@ class Store:
         return text
 
     def clear_config(self, destination_id: int, config: dict[str, Any]) -> dict[str, Any]:
-        """The config with its secrets in clear; those that stand in clear in the database are encrypted there."""
+        """Return the config with its secrets in clear. Secrets that are in clear in the database are encrypted there."""
         cleared = dict(config)
         for field in all_secret_names():
             text = config.get(field)
@@ -385,4 +389,4 @@ def _state(row: dict[str, Any]) -> PipelineState:
 
 
 def _not_found(kind: str, name: str) -> PipelineNotFound:
-    return PipelineNotFound(f"There is no {kind} {name}.", "Look at the names in the configuration database.")
+    return PipelineNotFound(f"There is no {kind} {name}.", "Look up the names in the configuration database.")

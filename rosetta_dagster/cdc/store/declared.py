@@ -1,4 +1,4 @@
-"""Adds sources, destinations and pipelines to the configuration database, and replaces those that are there."""
+"""Adds sources, destinations and pipelines to the configuration database, or replaces those that exist."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from rosetta_dagster.cdc.table_id import TableId
 
 
 class DeclaredSource(SourceOptions):
-    """A row of `sources` as it is to be."""
+    """A wanted row of `sources`."""
 
     name: str
     connection: PostgresConnection
@@ -32,7 +32,7 @@ class DeclaredSource(SourceOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredDestination:
-    """A row of `destinations` as it is to be."""
+    """A wanted row of `destinations`."""
 
     name: str
     type: str
@@ -40,20 +40,20 @@ class DeclaredDestination:
 
 
 class Target(NamedTuple):
-    """What a table is called at the destinations; None: as `pipeline_tables` says of NULL."""
+    """The name of a table at the destinations; None means the same as NULL in `pipeline_tables`."""
 
     namespace: str | None = None
     name: str | None = None
 
 
 class DeclaredPipeline(PipelineOptions):
-    """A row of `pipelines` as it is to be, with its destinations and tables."""
+    """A wanted row of `pipelines`, with its destinations and tables."""
 
     name: str
     source: str
     destinations: tuple[str, ...]
     tables: tuple[TableId, ...]
-    #: The tables that are called something else at the destinations.
+    #: The tables whose names differ at the destinations.
     targets: Mapping[TableId, Target] = {}
     #: The tables with options that differ from the defaults.
     table_options: Mapping[TableId, TableOptions] = {}
@@ -64,7 +64,7 @@ class DeclaredPipeline(PipelineOptions):
 
 
 def put_source(store: Store, source: DeclaredSource) -> None:
-    """Add or replace a source, its password encrypted. A row that is as wanted already is not touched."""
+    """Add or replace a source, its password encrypted. A row that is already as wanted is not touched."""
     try:
         known = store.source(source.name)
     except PipelineNotFound:
@@ -83,7 +83,7 @@ def put_source(store: Store, source: DeclaredSource) -> None:
 
 
 def put_destination(store: Store, destination: DeclaredDestination) -> None:
-    """Add or replace a destination, its secrets encrypted. A row that is as wanted already is not touched.
+    """Add or replace a destination, its secrets encrypted. A row that is already as wanted is not touched.
 
     `ConfigurationError` when the type is unknown.
     """
@@ -103,7 +103,7 @@ def put_destination(store: Store, destination: DeclaredDestination) -> None:
 
 
 def put_pipeline(store: Store, pipeline: DeclaredPipeline) -> None:
-    """Add a pipeline, or bring it in line. `PipelineNotFound` when its source or a destination does not exist."""
+    """Add a pipeline, or change it to what is wanted. `PipelineNotFound` when its source or a destination does not exist."""
     with store.connected() as connection, connection.transaction():
         pipeline_id = _put_pipeline_row(connection, pipeline)
         connection.execute(queries.DROP_OTHER_DESTINATIONS, [pipeline_id, list(pipeline.destinations)])
@@ -129,13 +129,13 @@ def add_table(store: Store, pipeline: str, table: TableId, target: Target, optio
 
 
 def delete_pipeline(store: Store, name: str) -> None:
-    """Delete a pipeline's row, and with it those of its tables. Its source and destinations stay."""
+    """Delete a pipeline's row and those of its tables. Its source and destinations stay."""
     with store.connected() as connection:
         connection.execute(queries.DELETE_PIPELINE, [name])
 
 
 def refuse_existing(store: Store, kind: Literal["source", "destination", "pipeline"], name: str) -> None:
-    """`ConfigurationError` when there is a row of that name already."""
+    """Raise `ConfigurationError` when a row of that name exists."""
     exists: dict[str, Query] = {
         "source": queries.SOURCE_BY_NAME,
         "destination": queries.DESTINATION_BY_NAME,

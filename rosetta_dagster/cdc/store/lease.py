@@ -1,4 +1,4 @@
-"""Decides who runs a pipeline: whoever holds its lease."""
+"""Decides which run may run a pipeline: the one that holds its lease."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from rosetta_dagster.cdc.store.connection import TRANSLATION
 #: First key of the advisory locks that are leases; the second is the pipeline's id.
 _LEASE_CLASS = 1_919_906_675
 
-#: The server gives up a lease whose holder is silently gone within half a minute, not after two hours.
+#: The server releases the lease of a silent holder within half a minute. The default is two hours.
 _KEEPALIVES = """
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '30s';
 """
 
 
 class Lease:
-    """The right to run one pipeline: an advisory lock, which the server gives up by itself when this process dies."""
+    """The right to run one pipeline: an advisory lock, which the server releases when this process dies."""
 
     def __init__(self, connect: Any, pipeline_id: int) -> None:
         self._connect = connect
@@ -26,9 +26,9 @@ class Lease:
         self._connection: psycopg.Connection[Any] | None = None
 
     def check(self) -> None:
-        """Make sure that the lease is ours, and take it again when the connection broke.
+        """Verify that the lease is ours, and take it again after the connection broke.
 
-        `LeaseHeld` when another run has it, `StoreUnavailable` when nobody can tell.
+        `LeaseHeld` when another run has it, `StoreUnavailable` when the configuration database cannot be reached.
         """
         with translated(TRANSLATION):
             if self._connection is not None and not self._connection.broken:

@@ -1,4 +1,4 @@
-"""Applies the files of `migrations/` to the configuration database: in order, each once, and never a changed one."""
+"""Applies the files of `migrations/` to the configuration database: in order, each once, and never after a change."""
 
 import hashlib
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Migration:
 
 
 def read_migrations(directory: Path | None = None) -> list[Migration]:
-    """The files in order: those of the installed package, or of the checkout that the package is in."""
+    """Return the files in order: those of the installed package, or of the checkout that holds the package."""
     directory = directory or _directory()
     return [Migration(name=path.name, text=path.read_text()) for path in sorted(directory.glob("*.sql"))]
 
@@ -50,7 +50,7 @@ def read_migrations(directory: Path | None = None) -> list[Migration]:
 def migrate(
     connection: "psycopg.Connection[Any]", migrations: Sequence[Migration], *, seed: bool = False
 ) -> tuple[str, ...]:
-    """Apply what is missing, the names of what was applied. `MigrationRefused` when an applied file has changed."""
+    """Apply the missing migrations. Return their names. `MigrationRefused` when an applied file has changed."""
     wanted = [migration for migration in migrations if seed or not migration.is_seed]
     if _applied(connection).keys() >= {migration.name for migration in wanted}:
         _verify(wanted, _applied(connection))

@@ -1,4 +1,4 @@
-"""Decides what the pipelines that code declares would change in the configuration database. It changes nothing itself."""
+"""Decides how the rows of the configuration database differ from what code declares, and brings them in line."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from rosetta_dagster.cdc.table_id import TableId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declarations:
-    """All that the code of one code location declares."""
+    """Everything that the code of one code location declares."""
 
     sources: tuple[DeclaredSource, ...] = ()
     destinations: tuple[DeclaredDestination, ...] = ()
@@ -40,12 +40,12 @@ class Declarations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One row that is not as the code declares it."""
+    """One row that differs from the code."""
 
     kind: Literal["source", "destination", "pipeline"]
     name: str
     action: Literal["add", "change", "pause"]
-    #: What differs, a line for each. Of a secret it says no more than that it differs.
+    #: A line for each setting that differs. The line of a secret does not show its value.
     details: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -53,18 +53,18 @@ class Difference:
 
 
 def plan(store: Store, declarations: Declarations, *, location: str | None = None) -> list[Difference]:
-    """What differs from the code, in the order in which it is brought in line.
+    """Return what differs from the code, in the order in which it is changed.
 
-    Pipelines that the code location declared before and does not declare any more are to be paused. Without `location` it is
-    the one that declared these pipelines last.
+    Pipelines that the code location no longer declares are to be paused. Without `location` it is the one that declared
+    these pipelines last.
     """
     return [*_changes(store, declarations), *_removed(store, declarations.pipelines, location)]
 
 
 def declare(store: Store, declarations: Declarations) -> list[Difference]:
-    """Bring the rows in line with the code; what has been changed. Rows that are as declared are not touched.
+    """Bring the rows in line with the code. Return what was changed. Rows that are as declared are not touched.
 
-    The status of a pipeline that exists is the operator's. What the code does not declare any more is left to
+    The status of a pipeline that exists belongs to the operator. What the code no longer declares is left to
     `release_removed`, which has to know the code location.
     """
     changes = _changes(store, declarations)
@@ -82,9 +82,9 @@ def declare(store: Store, declarations: Declarations) -> list[Difference]:
 
 
 def release_removed(store: Store, location: str, declared: Sequence[str]) -> list[str]:
-    """Note what this code location declares, and pause what it does not declare any more; the names of these.
+    """Record what this code location declares, and pause what it no longer declares. Return the names of the paused.
 
-    Each is paused once. From then on its row is the operator's, who may start it again or drop it.
+    Each is paused once. From then on its row belongs to the operator, who may start it again or drop it.
     """
     with store.connected() as connection, connection.transaction():
         connection.execute(queries.NOTE_LOCATION, {"location": location, "declared": list(declared)})

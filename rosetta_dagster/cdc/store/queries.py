@@ -30,7 +30,8 @@ SELECT pipelines.id, pipelines.name, sources.name AS source,
        metadata.lag_bytes, metadata.lag_seconds, metadata.last_success_time, metadata.last_error, metadata.failure_count,
        metadata.rows_copied, metadata.rows_applied, metadata.run_id,
        extract(epoch FROM clock_timestamp() - metadata.heartbeat_at)::float8 AS heartbeat_age,
-       COALESCE(metadata.next_attempt_at <= clock_timestamp(), true) AS is_due
+       COALESCE(metadata.next_attempt_at <= clock_timestamp(), true) AS is_due,
+       extract(epoch FROM metadata.next_attempt_at - clock_timestamp())::float8 AS seconds_until_due
 FROM pipelines
 JOIN sources ON sources.id = pipelines.source_id
 JOIN pipeline_metadata AS metadata ON metadata.pipeline_id = pipelines.id
@@ -94,7 +95,7 @@ UPDATE pipeline_tables SET resync = true FROM pipelines
 WHERE pipelines.id = pipeline_id AND pipelines.name = %s AND (table_schema, table_name) = (%s, %s)
 """
 
-#: Asked for again meanwhile, it is done again.
+#: A request that comes after this one is kept.
 RESYNC_BEGUN = """
 UPDATE pipeline_tables SET resync = false, state = 'PENDING', error = NULL
 WHERE pipeline_id = %s AND (table_schema, table_name) = (%s, %s)
@@ -119,8 +120,8 @@ SET status = %(run_status)s::text, heartbeat_at = clock_timestamp(),
     lag_seconds = COALESCE(%(lag_seconds)s::float8, lag_seconds),
     last_success_time = COALESCE(clock_timestamp() - make_interval(secs => %(success_age)s::float8), last_success_time),
     rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
-    health_status = CASE WHEN %(run_status)s::text = 'STREAMING' AND health_status = 'ERROR'
-                         THEN 'HEALTHY' ELSE health_status END,
+    reported_health = CASE WHEN %(run_status)s::text = 'STREAMING' AND reported_health = 'ERROR'
+                           THEN 'HEALTHY' ELSE reported_health END,
     last_error = CASE WHEN %(run_status)s::text = 'STREAMING' THEN NULL ELSE last_error END,
     failure_count = CASE WHEN %(run_status)s::text = 'STREAMING' AND started_at < clock_timestamp() - interval '60 seconds'
                          THEN 0 ELSE failure_count END
@@ -134,16 +135,16 @@ SET state = %(state)s, error = %(error)s, rows_copied = rows_copied + %(copied)s
 WHERE pipeline_id = %(pipeline_id)s AND table_schema = %(namespace)s AND table_name = %(name)s
 """
 
-#: What time mends is tried again after 5 seconds, then twice as long each time, at most 5 minutes; each time less up to a
-#: quarter, by chance, so that pipelines which failed together do not all come back at once. The rest waits for an operator:
-#: triggers reset the time when a row is changed.
+#: Transient failures are retried after 5 seconds, then twice as long each time, at most 5 minutes. Each wait is shortened by
+#: up to a quarter at random, so that pipelines that failed together do not all come back at once. Other failures are retried
+#: after 10 minutes, since a mended grant or setting changes no row. Triggers end the wait when a row is changed.
 FAILED = """
 UPDATE pipeline_metadata
-SET status = 'FAILED', health_status = 'ERROR', last_error = %(message)s, last_error_at = clock_timestamp(),
+SET status = 'FAILED', reported_health = 'ERROR', last_error = %(message)s, last_error_at = clock_timestamp(),
     failure_count = failure_count + 1,
     next_attempt_at = CASE WHEN %(transient)s
         THEN clock_timestamp() + make_interval(secs => least(300, 5 * 2 ^ least(failure_count, 10)) * (1 - random() / 4))
-        ELSE 'infinity' END
+        ELSE clock_timestamp() + interval '10 minutes' * (1 + random() / 10) END
 WHERE pipeline_id = %(pipeline_id)s AND (run_id = %(run_id)s::text OR %(run_id)s::text IS NULL)
 """
 
@@ -166,7 +167,14 @@ SELECT wal_size, extract(epoch FROM clock_timestamp() - wal_size_at)::float8 FRO
 
 THRESHOLDS = "SELECT thresholds FROM pipelines WHERE name = %s"
 
-HEALTH = "UPDATE pipeline_metadata SET health_status = %s WHERE pipeline_id = %s"
+HEALTH = "UPDATE pipeline_metadata SET reported_health = %s WHERE pipeline_id = %s"
+
+#: What made these pipelines fail may have been mended since. Those that wait longer than 5 minutes wait for a person.
+RETRY_FAILED = """
+UPDATE pipeline_metadata SET next_attempt_at = NULL
+FROM pipelines WHERE pipelines.id = pipeline_id AND name = ANY (%s) AND pipeline_metadata.status = 'FAILED'
+  AND next_attempt_at - last_error_at > interval '5 minutes'
+"""
 
 #: The password follows by itself: its encrypted form depends on the row's id.
 PUT_SOURCE = SQL("""

@@ -1,4 +1,4 @@
-"""What the configuration database tells of pipelines: how they are shaped, and how they are."""
+"""Read models of the configuration database: each pipeline's definition and current state."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.table_id import TableId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableShape:
-    """A table of a pipeline, and where it goes."""
+    """A table of a pipeline, and its target."""
 
     id: TableId
     target_namespace: str | None = None
@@ -24,13 +24,13 @@ class DestinationShape:
 
     name: str
     type: str
-    #: Where all its tables go, when the destination says so.
+    #: Schema of all its tables, when the destination names one.
     namespace: str | None = None
-    #: What its config says of the connection, without secrets.
+    #: The settings of its config that everybody may see.
     connection: dict[str, Any] = field(default_factory=dict)
 
     def target_of(self, table: TableShape) -> TableId:
-        """The name that the table has at this destination."""
+        """Return the name of the table at this destination."""
         namespace = table.target_namespace or self.namespace or table.id.namespace
         return TableId(namespace, table.target_name or table.id.name)
 
@@ -48,7 +48,7 @@ class SourceShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineShape:
-    """What decides how a pipeline looks in Dagster. It holds no secret and nothing that changes while it runs."""
+    """Everything that Dagster shows of a pipeline's definition. It holds no secret, and no state of a run."""
 
     name: str
     engine: Engine
@@ -59,7 +59,7 @@ class PipelineShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRecord:
-    """How one table of a pipeline is."""
+    """The state of one table of a pipeline."""
 
     id: TableId
     state: TableState
@@ -72,7 +72,7 @@ class TableRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineState:
-    """How a pipeline is: what is wanted of it and what was last seen."""
+    """The state of a pipeline: the wanted status, and what was last observed."""
 
     id: int
     name: str
@@ -82,7 +82,7 @@ class PipelineState:
     #: The tables that are set aside, each with the reason.
     table_errors: tuple[str, ...]
     status: Status
-    #: What the last run said of itself: STARTING, SNAPSHOT, STREAMING, STOPPED or FAILED.
+    #: The phase that the last run reported: STARTING, SNAPSHOT, STREAMING, STOPPED or FAILED.
     run_status: str
     health: Health
     wal_size: int | None
@@ -94,17 +94,19 @@ class PipelineState:
     rows_copied: int
     rows_applied: int
     run_id: str | None
-    #: Seconds since a run last said that it streams or copies.
+    #: Seconds since a run last reported that it streams or copies.
     heartbeat_age: float | None
     #: Whether a run may start now; False while it waits after a failure.
     is_due: bool
+    #: Seconds until the next attempt after a failure; None when none is planned, negative when it is due.
+    seconds_until_due: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalSample:
-    """The last look at the WAL that a pipeline's slot retains."""
+    """The last measurement of the WAL that a pipeline's slot retains."""
 
-    #: None when there was no slot, or no look yet.
+    #: None when there was no slot, or no measurement yet.
     retained_bytes: int | None
     #: Seconds since then.
     age: float | None
@@ -112,7 +114,7 @@ class WalSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableProgress:
-    """What a run has done to a table since it last told."""
+    """What a run has done to a table since its last report."""
 
     state: TableState
     #: Why it was set aside.
@@ -124,7 +126,7 @@ class TableProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What a run has done since it last told."""
+    """What a run has done since its last report."""
 
     run_status: str
     applied_lsn: Lsn | None

@@ -44,20 +44,20 @@ class SecretBox:
         return "SecretBox()"
 
     def encrypt(self, secret: str, place: str) -> str:
-        """The encrypted form of a secret that will stand at this place, as `sources/1/pg_password`."""
+        """Return the encrypted form of a secret for this place, as `sources/1/pg_password`."""
         nonce = os.urandom(_NONCE_LENGTH)
         sealed = nonce + self._cipher.encrypt(nonce, secret.encode(), place.encode())
         return PREFIX + base64.urlsafe_b64encode(sealed).decode()
 
     def decrypt(self, text: str, place: str) -> str:
-        """The secret. `SecretUnreadable` when it was encrypted under another key or for another place."""
+        """Return the secret. `SecretUnreadable` when it was encrypted under another key or for another place."""
         try:
             sealed = base64.urlsafe_b64decode(text.removeprefix(PREFIX))
             return self._cipher.decrypt(sealed[:_NONCE_LENGTH], sealed[_NONCE_LENGTH:], place.encode()).decode()
         except (InvalidTag, ValueError):
             raise SecretUnreadable(
                 f"The secret {place} cannot be decrypted.",
-                "Start Rosetta with the SECRET_KEY that it was encrypted under, or write the secret anew in clear text.",
+                "Start Rosetta with the SECRET_KEY that it was encrypted under, or write the secret again in clear text.",
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""What the emulator can be told to do wrong, as values: the tests write them, the emulator's process plays them."""
+"""Faults that the emulator can inject, as values: the tests write them and the emulator's process injects them."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -6,35 +6,35 @@ from typing import Any, Self
 
 
 class FaultKind(StrEnum):
-    """Each meets one request, before the statement runs unless it says otherwise."""
+    """Each affects one request, before the statement runs unless stated otherwise."""
 
-    #: 390112: the session's token has expired. The connector renews it by itself and asks again; the transaction lives on.
+    #: 390112: the session's token has expired. The connector renews it and repeats the request; the transaction stays open.
     SESSION_EXPIRED = "session_expired"
-    #: 390114: the session is over, with its transaction, and only a new login helps.
+    #: 390114: the session and its transaction have ended. The connector has to log in again.
     SESSION_GONE = "session_gone"
-    #: 000606: no warehouse runs.
+    #: 000606: no warehouse is running.
     WAREHOUSE_SUSPENDED = "warehouse_suspended"
     #: 000625: another transaction holds the table's lock, and too many wait for it.
     LOCKED = "locked"
-    #: HTTP 503, for every request that is not the control's own, or for statements only when `matching` is given.
+    #: HTTP 503 for every request except those of the control; with `matching`, for statements only.
     UNAVAILABLE = "unavailable"
-    #: The statement runs to its end, and then the connection breaks; so it does whenever the same request is repeated.
+    #: The statement runs to its end, then the connection breaks, also each time that the request is repeated.
     ANSWER_LOST = "answer_lost"
-    #: The statement runs, and HTTP 503 takes the place of its answer; who asks again gets the answer of that one run.
+    #: The statement runs, and HTTP 503 replaces its answer. A repeated request gets the answer of that run.
     ANSWER_DELAYED = "answer_delayed"
-    #: The statement waits for `seconds` before it runs. It ends sooner when it is cancelled or its timeout passes.
+    #: The statement waits for `seconds` before it runs, unless it is cancelled or times out first.
     STALL = "stall"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong, for the next `count` requests that it fits."""
+    """One fault, for the next `count` requests that match it."""
 
     kind: FaultKind
-    #: Part of a statement's text, as a regular expression in any case; every statement when empty.
+    #: A case-insensitive regular expression that is searched in the statement. Empty: every statement.
     matching: str = ""
     count: int = 1
-    #: How long a `STALL` takes.
+    #: Duration of a `STALL`.
     seconds: float = 0.0
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A key pair as a Snowflake user has it: the private key encrypted in PKCS#8, the public key for RSA_PUBLIC_KEY."""
+"""The key pair of a Snowflake user: an encrypted PKCS#8 private key, and the public key for RSA_PUBLIC_KEY."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ class KeyPair:
 
     @classmethod
     def generate(cls, passphrase: str | None = None) -> Self:
-        """A new pair; with a passphrase of its own when none is given."""
+        """Generate a pair, with a random passphrase unless one is given."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
         word = passphrase or secrets.token_urlsafe(24)
         private = key.private_bytes(
@@ -36,7 +36,7 @@ class KeyPair:
 
 
 def load_public_key(text: str) -> rsa.RSAPublicKey:
-    """A public key from PEM text or from its base64 body alone, which is what ALTER USER takes."""
+    """Load a public key from PEM text, or from its base64 body, which is the form that ALTER USER takes."""
     body = "".join(line for line in text.strip().splitlines() if not line.startswith("-----"))
     key = serialization.load_der_public_key(base64.b64decode(body))
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size < BITS:
@@ -45,6 +45,6 @@ def load_public_key(text: str) -> rsa.RSAPublicKey:
 
 
 def fingerprint(key: rsa.RSAPublicKey) -> str:
-    """What Snowflake shows as RSA_PUBLIC_KEY_FP."""
+    """Return the fingerprint as Snowflake shows it in RSA_PUBLIC_KEY_FP."""
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return "SHA256:" + base64.b64encode(hashlib.sha256(der).digest()).decode()

@@ -1,4 +1,4 @@
-"""The emulator seen from outside: a process to start, control and stop. Needs nothing of what the emulator is made of."""
+"""Starts, controls and stops the emulator's process. Imports none of the emulator's dependencies."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from rosetta_dagster.embedded.snowflake.fault import Fault
 from rosetta_dagster.embedded.snowflake.key_pair import load_public_key
 from rosetta_dagster.embedded.snowflake.setup import ROLES, AccountSetup
 
-#: How long the emulator may take to start, in seconds.
+#: Seconds that the emulator may take to start.
 START_TIMEOUT = 60.0
 
 _HOST = "127.0.0.1"
@@ -31,25 +31,25 @@ _EMULATOR = "rosetta_dagster.embedded.snowflake.emulator"
 
 
 class SnowflakeServerError(RuntimeError):
-    """The emulator did not start, or did not understand its control; the message says why."""
+    """The emulator did not start, or refused a control request; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """A statement that the emulator was asked to run."""
+    """A statement that a client sent to the emulator."""
 
     text: str
     user: str
     query_tag: str
-    #: Snowflake's error code, of six digits; empty when the statement was run.
+    #: Snowflake's error code, of six digits; empty when the statement succeeded.
     error_code: str
 
 
 class SnowflakeServer:
     """A Snowflake account on a port of the loopback, over HTTP, for the unmodified connector.
 
-    Owns the emulator's process, and a temporary directory for its log. The account's data is in `directory`, which is
-    made when it is missing, and outlives the server; without one the data is in memory, and gone with the process.
+    Owns the emulator's process and a temporary directory for its log. The account's data is in `directory`, which is
+    created if missing and outlives the server. Without a directory, the data is in memory and ends with the process.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class SnowflakeServer:
         port: int | None = None,
         detached_timeout: float = 300.0,
     ) -> None:
-        """Name what the account holds; nothing runs yet.
+        """Define the account's contents. Nothing runs yet.
 
-        `users` maps a name to its public keys, of which there is one or are two. `detached_timeout` is how many seconds
-        a transaction may idle before one that waits for its locks may end it.
+        `users` maps a name to its one or two public keys. A transaction that has been idle for `detached_timeout` seconds
+        is ended by another one that waits for its locks.
         """
         self.port = port or free_port()
         self.account = account
@@ -92,7 +92,7 @@ class SnowflakeServer:
 
     @property
     def address(self) -> dict[str, Any]:
-        """The connector's arguments that say where the account is."""
+        """The connector's arguments that locate the account."""
         return {"account": self.account, "host": _HOST, "port": self.port, "protocol": "http"}
 
     @property
@@ -101,10 +101,10 @@ class SnowflakeServer:
         return self._process.pid if self._process is not None else None
 
     def start(self) -> None:
-        """Start the emulator, over what its directory holds, and wait until it answers.
+        """Start the emulator over its directory's contents, and wait until it answers.
 
         Raises:
-            SnowflakeServerError: with the end of its log; nothing is left of it then.
+            SnowflakeServerError: with the end of its log. Its process and files are gone then.
 
         """
         if find_spec("fakesnow") is None:
@@ -125,7 +125,7 @@ class SnowflakeServer:
             unless_ready.pop_all()
 
     def stop(self) -> None:
-        """End the emulator. What its directory holds stays."""
+        """End the emulator. Its directory stays."""
         if self._process is not None:
             self._process.stop()
             self._process = None
@@ -144,35 +144,35 @@ class SnowflakeServer:
         self.start()
 
     def inject(self, *faults: Fault) -> None:
-        """Let these go wrong, after those that wait already."""
+        """Queue these faults after those that are pending."""
         self._control("POST", "faults", [fault.to_json() for fault in faults])
 
     def clear_faults(self) -> None:
-        """Forget what has not gone wrong yet; a statement that stalls goes on."""
+        """Discard the pending faults. A statement that stalls continues to."""
         self._control("DELETE", "faults")
 
     def pending_faults(self) -> list[Fault]:
-        """Those that have not met all their requests yet."""
+        """Return the faults that have not affected all their requests yet."""
         return [Fault.from_json(content) for content in self._control("GET", "faults")]
 
     def abort_transactions(self) -> int:
-        """Roll back every open transaction, as Snowflake does with abandoned ones; how many there were."""
+        """Roll back every open transaction, as Snowflake does with abandoned ones. Return their number."""
         return int(self._control("POST", "abort"))
 
     def statements(self, matching: str = "") -> list[Statement]:
-        """The latest statements, oldest first, whose text has a match of this regular expression."""
+        """Return the latest statements that this regular expression matches, oldest first."""
         return [Statement(**content) for content in self._control("POST", "statements", matching)]
 
     def forget_statements(self) -> None:
-        """Show only statements that come from now on."""
+        """Discard the recorded statements."""
         self._control("DELETE", "statements")
 
     def login_failure(self, message: str) -> str:
-        """Why a login was refused: the detail code for the identifier that the error's message holds in brackets."""
+        """Return why a login was refused: the detail code for the identifier in brackets in the error's message."""
         return str(self._control("POST", "login-failure", message))
 
     def set_public_keys(self, user: str, *keys: str) -> None:
-        """Replace a user's keys, as ALTER USER would; no key at all is allowed here. Open sessions stay open."""
+        """Replace a user's keys, as ALTER USER would; here also by none. Open sessions stay open."""
         self._register(user, keys)
         self._control("POST", "keys", {user: keys})
 
@@ -229,5 +229,5 @@ class SnowflakeServer:
             raise SnowflakeServerError(f"The Snowflake emulator does not answer on port {self.port}.") from error
 
 
-# A proxy of the environment is not asked for the loopback.
+# Connections to the loopback bypass a proxy of the environment.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))

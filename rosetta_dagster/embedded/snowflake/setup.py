@@ -1,4 +1,4 @@
-"""What an emulated account holds from the start, as a value that travels to the emulator's process."""
+"""The initial contents of an emulated account, as a value that is passed to the emulator's process."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,21 @@ ROLES = ("ACCOUNTADMIN", "SYSADMIN", "PUBLIC")
 
 @dataclass(frozen=True, kw_only=True)
 class AccountSetup:
-    """The account's name, users, warehouses, roles and databases, and where it is served and kept."""
+    """The account's name, users, warehouses, roles and databases, its port and its directory."""
 
     #: As `organization-account`, without a region.
     account: str
-    #: The public keys of each user, as PEM: RSA_PUBLIC_KEY, and RSA_PUBLIC_KEY_2 when there are two.
+    #: The public keys of each user, as PEM: RSA_PUBLIC_KEY, and RSA_PUBLIC_KEY_2 if there are two.
     users: Mapping[str, Sequence[str]]
     databases: Sequence[str]
     warehouses: Sequence[str]
     roles: Sequence[str]
     port: int
-    #: A directory that exists; in memory when there is none.
+    #: A directory that exists; None: the data is in memory.
     directory: str | None
-    #: What a transaction may idle, in seconds, before one that waits for its lock ends it.
+    #: Seconds that a transaction may be idle before another one that waits for its lock ends it.
     detached_timeout: float
-    #: Who knows it may control the emulator.
+    #: The bearer token of control requests.
     control_token: str = field(repr=False)
 
     def to_json(self) -> str:

@@ -205,7 +205,7 @@ def test_what_is_dropped_is_shown_first_and_goes_only_when_confirmed(
     assert store.status(name) is Status.PAUSE
 
     store.set_status(name, Status.START)
-    assert "is not paused, but START. Pause it" in failure(instance, "drop_pipeline", pipeline=name, confirm=True)
+    assert "is not paused: its status is START. Pause it" in failure(instance, "drop_pipeline", pipeline=name, confirm=True)
     store.set_status(name, Status.PAUSE)
     with store.lease(store.state(name).id):
         assert "Another run has this pipeline" in failure(instance, "drop_pipeline", pipeline=name, confirm=True)

@@ -238,3 +238,52 @@ def test_a_resource_connects_with_the_password_of_its_row(
     for key, database in (("source_shop_db", source), ("destination_shop_dw", destination)):
         with resources[key].connect() as connection:
             assert (database.connection.database,) == connection.execute("SELECT current_database()::text").fetchone()
+
+
+def test_a_terminal_failure_is_tried_again_when_the_code_location_loads(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, source: Database, destination: Database
+) -> None:
+    add_pipeline(store, "shop", source, destination, "orders")
+    store.set_status("shop", Status.START)
+    pipeline_id = store.state("shop").id
+    store.report_failure(pipeline_id, None, "SECRET_KEY is not set.", transient=False)
+    loaded = build(store.shapes(), settings)
+    assert ["rosetta_shop"] == requested_jobs(loaded, instance)
+    store.report_failure(pipeline_id, None, "SECRET_KEY is not set.", transient=False)
+    assert [] == requested_jobs(loaded, instance)
+    assert ["rosetta_shop"] == requested_jobs(build(store.shapes(), settings), instance)
+
+
+def test_the_control_sensor_says_which_pipelines_wait_and_why(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, source: Database, destination: Database
+) -> None:
+    for name in ("shop", "quiet"):
+        add_pipeline(store, name, source, destination, "orders")
+    store.set_status("shop", Status.START)
+    definitions = build(store.shapes(), settings)
+    sensor = definitions.resolve_sensor_def("rosetta_control_sensor")
+    context = dg.build_sensor_context(instance=instance, repository_def=definitions.get_repository_def())
+    sensor.evaluate_tick(context)
+    store.report_failure(store.state("shop").id, None, "Role app may not replicate.", transient=False)
+    message = sensor.evaluate_tick(context).skip_message or ""
+    assert message.startswith("shop waits: Role app may not replicate. Next attempt in 10 min ")
+    assert "quiet" not in message
+    store.set_status("shop", Status.PAUSE)
+    assert "Every pipeline does what its status says." == sensor.evaluate_tick(context).skip_message
+
+
+def test_other_assets_of_the_code_location_keep_their_executor(
+    store: Store, settings: Settings, source: Database, destination: Database
+) -> None:
+    add_pipeline(store, "shop", source, destination, "orders")
+
+    @dg.asset
+    def own() -> None: ...
+
+    merged = dg.Definitions.merge(
+        build(store.shapes(), settings),
+        dg.Definitions(assets=[own], jobs=[dg.define_asset_job("mine", [own])], executor=dg.multiprocess_executor),
+    )
+    assert "multiprocess" == merged.resolve_job_def("mine").executor_def.name
+    assert "in_process" == merged.resolve_job_def("rosetta_shop").executor_def.name
+    assert build(store.shapes(), settings).executor is None

@@ -1,4 +1,4 @@
-"""Reconciliation: a million rows compared and mended while they are written, and nothing said of rows in flight."""
+"""Reconciliation: rows are compared and repaired while they are written; rows in flight and of children are left alone."""
 
 import random
 import threading
@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 import psycopg
 import pytest
 
-from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.errors import ConfigurationError, StreamStalled
 from rosetta_dagster.cdc.reconcile import comparison, progress, repair
@@ -161,8 +161,8 @@ def test_a_row_that_the_stream_has_written_since_is_not_replaced(source: Databas
         stale = Difference(key=("1",), kind=Kind.CHANGED, found="the hash of what was found wrong")
         gone = Difference(key=("1",), kind=Kind.MISSING, found=None)
         current = Difference(key=("2",), kind=Kind.CHANGED, found=present)
-        repair._mend(sides[0], sides[1], [stale, current])
-        repair._mend(sides[0], sides[1], [gone])
+        repair._repair_part(sides[0], sides[1], [stale, current])
+        repair._repair_part(sides[0], sides[1], [gone])
     assert [(1, "newer, by the stream"), (2, "older")] == destination.rows("SELECT * FROM items ORDER BY id")
 
 
@@ -175,6 +175,47 @@ def test_a_repair_gives_way_to_the_stream(source: Database, destination: Databas
         wrong = Difference(key=("1",), kind=Kind.EXTRA, found=sides[1].rows_of([("1",)])[("1",)])
         with stream.transaction():
             stream.execute("SELECT FROM items FOR UPDATE")
-            repair._mend(sides[0], sides[1], [wrong])
+            repair._repair_part(sides[0], sides[1], [wrong])
         assert [(1,)] == destination.rows("SELECT * FROM items")
-        repair._mend(sides[0], sides[1], [wrong])
+        repair._repair_part(sides[0], sides[1], [wrong])
+
+
+#: The table with rows 1 to 3 of its own; where it is partitioned, its own rows are those of the partition.
+INHERITED = (
+    "CREATE TABLE base (id int PRIMARY KEY, v text)",
+    "CREATE TABLE child () INHERITS (base)",
+    "INSERT INTO base SELECT n, 'own' FROM generate_series(1, 3) AS n",
+    "INSERT INTO child SELECT n, 'of the child of ' || current_database() FROM generate_series(2, 12) AS n",
+)
+PARTITIONED = (
+    "CREATE TABLE base (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
+    "CREATE TABLE part PARTITION OF base DEFAULT",
+    "INSERT INTO base SELECT n, 'own' FROM generate_series(1, 3) AS n",
+)
+
+
+@pytest.mark.parametrize("at_destination", [INHERITED, PARTITIONED], ids=["child", "partition"])
+@pytest.mark.parametrize("at_source", [INHERITED, PARTITIONED], ids=["child", "partition"])
+def test_rows_of_partitions_are_the_tables_own_those_of_children_are_not(
+    source: Database, destination: Database, at_source: tuple[str, ...], at_destination: tuple[str, ...]
+) -> None:
+    source.run(*at_source)
+    destination.run(*at_destination)
+    own = "base" if at_destination is PARTITIONED else "ONLY base"
+    with source.connect() as here, destination.connect() as there:
+        schema = read_schemas(here, [TableId("public", "base")])[TableId("public", "base")]
+        first, second = (Side(each, schema.id, schema, nullcontext) for each in (here, there))
+
+        def differences() -> list[tuple[tuple[str, ...], Kind]]:
+            return [(each.key, each.kind) for each in comparison.compare(first, second, lambda: Lsn(0)).differences]
+
+        assert [] == differences()
+        destination.run(f"UPDATE {own} SET v = 'wrong' WHERE id = 2", f"DELETE FROM {own} WHERE id = 3")
+        assert [(("2",), Kind.CHANGED), (("3",), Kind.MISSING)] == differences()
+        found = comparison.compare(first, second, lambda: Lsn(0))
+        assert 3 == found.row_count
+        assert () == repair.repair(first, second, found.differences, lambda: Lsn(0))
+        assert [] == differences()
+    assert [(1, "own"), (2, "own"), (3, "own")] == destination.rows(f"SELECT * FROM {own} ORDER BY id")
+    if at_destination is INHERITED:
+        assert [(11,)] == destination.rows("SELECT count(*) FROM child")

@@ -3,7 +3,6 @@
 import json
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -303,7 +302,9 @@ def test_a_pipeline_of_a_missing_source_or_destination_is_refused_and_leaves_no_
     with pytest.raises(PipelineNotFound, match="There is no source nowhere"):
         declare(store, Declarations(sources=(source,), destinations=(destination,), pipelines=(missing,)))
     with pytest.raises(PipelineNotFound, match="There is no destination nowhere"):
-        declare(store, Declarations(pipelines=(replace(missing, source="declared", destinations=("nowhere",)),)))
+        declare(
+            store, Declarations(pipelines=(missing.model_copy(update={"source": "declared", "destinations": ("nowhere",)}),))
+        )
     assert [(0,)] == config_database.rows("SELECT count(*) FROM pipelines")
 
 

@@ -90,7 +90,7 @@ def touched(store: Store) -> Sequence[Any]:
         return connection.execute(
             "SELECT xmin::text FROM sources UNION ALL SELECT xmin::text FROM destinations"
             " UNION ALL SELECT xmin::text FROM pipelines UNION ALL SELECT xmin::text FROM pipeline_tables"
-            " UNION ALL SELECT xmin::text FROM pipeline_metadata"
+            " UNION ALL SELECT xmin::text FROM pipeline_progress"
         ).fetchall()
 
 

@@ -8,7 +8,8 @@ from pydantic import SecretStr
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.config.pipeline import Health, Status
 from rosetta_dagster.cdc.config.thresholds import Thresholds
-from rosetta_dagster.cdc.operate.health import HEARTBEAT_LIMIT_SECONDS, Observation, observe
+from rosetta_dagster.cdc.operate.health import Observation, observe
+from rosetta_dagster.cdc.operate.waiting import HEARTBEAT_LIMIT_SECONDS
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store.database import Store
 from tests.support.database import Database

@@ -52,7 +52,7 @@ def test_an_empty_database_gets_its_tables_and_a_second_time_nothing(config_data
         first, second = store.migrate(), store.migrate()
     assert first == SCHEMA
     assert () == second
-    assert {"sources", "destinations", "pipelines", "pipeline_destinations", "pipeline_tables", "pipeline_metadata"} < (
+    assert {"sources", "destinations", "pipelines", "pipeline_destinations", "pipeline_tables", "pipeline_progress"} < (
         names_of_tables(config_database)
     )
     assert [(0,)] == config_database.rows("SELECT count(*) FROM pipelines")
@@ -159,7 +159,7 @@ def test_files_are_read_in_the_order_of_their_names_and_others_left_out(tmp_path
         ("UPDATE destinations SET config = '[1]'", "destination_config_is_an_object"),
         ("UPDATE pipeline_tables SET state = 'LOST'", "table_state_is_known"),
         ("UPDATE pipeline_metadata SET status = 'GONE'", "metadata_status_is_known"),
-        ("UPDATE pipeline_metadata SET health_status = 'SICK'", "health_is_healthy_warning_or_error"),
+        ("UPDATE pipeline_metadata SET reported_health = 'SICK'", "health_is_healthy_warning_or_error"),
     ],
 )
 def test_a_wrong_value_is_refused_with_a_constraint_whose_name_says_why(

@@ -23,6 +23,7 @@ from rosetta_dagster.cdc.errors import (
 from rosetta_dagster.cdc.postgres.errors import Translation, translate
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.migrate import migrate, read_migrations
 from rosetta_dagster.cdc.store.records import Progress, TableProgress
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database, end_connections
@@ -172,11 +173,13 @@ def test_pipelines_that_failed_together_do_not_come_back_at_once(store: Store, a
     assert max(waits)[0] - min(waits)[0] > 0.1
 
 
-def test_a_terminal_failure_waits_for_an_operator(store: Store, add: Add, config_database: Database) -> None:
+def test_a_terminal_failure_waits_for_an_operator_or_ten_minutes(store: Store, add: Add, config_database: Database) -> None:
     pipeline_id = add("shop")
     store.report_failure(pipeline_id, None, "wrong row", transient=False)
-    columns = "status, health_status, last_error, next_attempt_at = 'infinity'"
-    assert ("FAILED", "ERROR", "wrong row", True) == metadata(config_database, columns)
+    columns = "status, health_status, last_error, extract(epoch FROM next_attempt_at - last_error_at)::float8"
+    *noted, wait = metadata(config_database, columns)
+    assert ["FAILED", "ERROR", "wrong row"] == noted
+    assert 600 <= wait <= 660.1
     assert not store.state("shop").is_due
     store.set_status("shop", Status.START)
     assert (0, True) == (store.state("shop").failure_count, store.state("shop").is_due)
@@ -347,3 +350,65 @@ def test_a_config_that_is_not_of_a_kind_that_can_be_shown_does_not_hide_the_othe
     config_database.run("INSERT INTO pipeline_destinations SELECT p.id, d.id FROM pipelines p, destinations d")
     (shape,) = store.shapes()
     assert {"host": ["odd"]} == shape.destinations[0].connection
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("START", "59 seconds", "HEALTHY"),
+        ("START", "61 seconds", "ERROR"),
+        ("REFRESH", "61 seconds", "ERROR"),
+        ("PAUSE", "1 day", "HEALTHY"),
+    ],
+)
+def test_a_dead_pipeline_is_never_shown_as_healthy(
+    store: Store, add: Add, config_database: Database, case: tuple[str, str, str]
+) -> None:
+    status, silence, health = case
+    pipeline_id = add("shop")
+    store.set_status("shop", Status(status))
+    store.report_started(pipeline_id, "a-run")
+    store.report_progress(pipeline_id, "a-run", progress("STREAMING"))
+    store.report_health(pipeline_id, Health.HEALTHY)
+    # Its processes are killed: nothing writes any more.
+    config_database.run(
+        f"UPDATE pipeline_metadata SET heartbeat_at = clock_timestamp() - interval '{silence}'",
+        "ALTER TABLE pipelines DISABLE TRIGGER touch",
+        f"UPDATE pipelines SET updated_at = clock_timestamp() - interval '{silence}'",
+    )
+    documented = "SELECT pm.health_status FROM pipelines p JOIN pipeline_metadata pm ON p.id = pm.pipeline_id"
+    assert [(health,)] == config_database.rows(documented)
+    assert health == store.state("shop").health
+
+
+def test_a_pipeline_that_was_just_started_has_a_minute_to_run(store: Store, add: Add, config_database: Database) -> None:
+    add("shop")
+    config_database.run("UPDATE pipeline_metadata SET heartbeat_at = now() - interval '1 day'")
+    store.set_status("shop", Status.START)
+    assert Health.HEALTHY is store.state("shop").health
+
+
+def test_roles_keep_what_they_may_do_with_the_metadata(config_database: Database) -> None:
+    migrations = read_migrations()
+    before = [migration for migration in migrations if migration.name < "010"]
+    role = f"reader_{config_database.connection.database}"
+    with config_database.connect() as connection:
+        migrate(connection, before)
+    config_database.run(f"CREATE ROLE {role}", f"GRANT SELECT, UPDATE ON pipeline_metadata TO {role}")
+    try:
+        with config_database.connect() as connection:
+            migrate(connection, migrations)
+        may = f"has_table_privilege('{role}', 'pipeline_metadata', '%s')"
+        assert [(True, True, False)] == config_database.rows(f"SELECT {may % 'SELECT'}, {may % 'UPDATE'}, {may % 'DELETE'}")
+    finally:
+        config_database.run(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_only_failed_pipelines_are_retried_and_only_those_that_are_named(
+    store: Store, add: Add, config_database: Database
+) -> None:
+    for name in ("one", "two"):
+        store.report_failure(add(name), None, "no privilege", transient=False)
+    store.retry_failed(["one"])
+    assert (True, False) == (store.state("one").is_due, store.state("two").is_due)
+    assert 590 < (store.state("two").seconds_until_due or 0) < 661

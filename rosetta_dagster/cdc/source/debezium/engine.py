@@ -106,5 +106,5 @@ def ended(failure: str | None) -> RosettaError:
     if reason.startswith(_MISCONFIGURED):
         return ConfigurationError(f"Debezium refuses its configuration: {reason}.", "Set pipelines.engine to PGOUTPUT.")
     return StreamEnded(
-        f"Debezium ended: {reason}.", "The run restarts by itself. If it ends again, look at the source's server log."
+        f"Debezium ended: {reason}.", "The run restarts by itself. If it ends again, check the source's server log."
     )

@@ -22,8 +22,12 @@ SELECT domain.oid::regtype::text FROM pg_type AS domain JOIN pg_type AS base ON 
 WHERE domain.typtype = 'd' AND base.typtype = 'e' ORDER BY 1
 """
 
+#: These queries avoid `to_regclass`, which fails where the role may not use the namespace: that is a finding of its own.
 _HAS_PRIMARY_KEY = """
-SELECT FROM pg_index WHERE indrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND indisprimary
+SELECT FROM pg_index AS index
+JOIN pg_class AS class ON class.oid = index.indrelid
+JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE namespace.nspname = %s AND class.relname = %s AND index.indisprimary
 """
 
 #: The unique indexes of a table in the order of Debezium's driver: for each column the text that the driver has for it, and
@@ -35,7 +39,9 @@ SELECT ARRAY(SELECT trim(BOTH '"' FROM pg_get_indexdef(index.indexrelid, number,
 FROM pg_index AS index
 JOIN pg_class AS class ON class.oid = index.indexrelid
 JOIN pg_am AS method ON method.oid = class.relam
-WHERE index.indrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND index.indisunique
+JOIN pg_class AS indexed ON indexed.oid = index.indrelid
+JOIN pg_namespace AS namespace ON namespace.oid = indexed.relnamespace
+WHERE namespace.nspname = %s AND indexed.relname = %s AND index.indisunique
 ORDER BY NOT index.indisclustered, method.amname <> 'hash', class.relname COLLATE "C"
 """
 

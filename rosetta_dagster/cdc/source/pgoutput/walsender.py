@@ -190,5 +190,5 @@ def _start(connection: "psycopg.Connection[Any]", slot_name: str, publication_na
 
 def _ended() -> StreamEnded:
     return StreamEnded(
-        "The server ended the stream.", "The run restarts by itself. If it ends again, look at the source's server log."
+        "The server ended the stream.", "The run restarts by itself. If it ends again, check the source's server log."
     )

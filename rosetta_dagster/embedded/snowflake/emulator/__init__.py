@@ -1,9 +1,9 @@
-"""The emulator's own process: fakesnow behind a protocol layer of ours. Nothing but `server` starts it.
+"""The emulator's own process: fakesnow behind a protocol layer. Only `server` starts it.
 
-It reaches into fakesnow 0.12.1, which is therefore pinned to the digit.
+It uses internals of fakesnow 0.12.1, which is therefore pinned to that version.
 """
 
 from rosetta_dagster.embedded.snowflake.emulator.connector_modules import provide_connector_modules
 
-# Before the first import of fakesnow, which needs them.
+# fakesnow needs them, so they come before its first import.
 provide_connector_modules()

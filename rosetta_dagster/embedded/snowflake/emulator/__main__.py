@@ -16,9 +16,9 @@ from rosetta_dagster.embedded.snowflake.setup import AccountSetup
 def main(setup_file: str) -> None:
     """Serve the account that a file describes, on a port of the loopback."""
     setup = AccountSetup.from_json(Path(setup_file).read_text())
-    # sqlglot warns of each statement that it does not know; the client is told anyway.
+    # sqlglot warns about each unknown statement, and the client gets an error too.
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
-    # DuckDB's of how fakesnow fetches.
+    # DuckDB warns about how fakesnow fetches rows.
     warnings.simplefilter("ignore")
     patches.apply()
     application = Application(Account(setup), setup.control_token)

@@ -1,4 +1,4 @@
-"""What all sessions of the account share: users, roles, warehouses, the databases' engine, and the locks of tables."""
+"""What the sessions of an account share: users, roles, warehouses, the storage engine, and the locks of tables."""
 
 import threading
 
@@ -9,7 +9,7 @@ from rosetta_dagster.embedded.snowflake.setup import AccountSetup
 
 
 class Account:
-    """One account. Owns the storage, from its making until `close`."""
+    """One account. Owns the storage until `close`."""
 
     def __init__(self, setup: AccountSetup) -> None:
         self.name = setup.account.upper().replace(".", "-")
@@ -17,7 +17,7 @@ class Account:
         for user, keys in setup.users.items():
             self.authentication.register(user, keys)
         self.roles = {role.upper() for role in setup.roles}
-        #: Whether each runs.
+        #: The warehouses; True for those that run.
         self.warehouses = {name.upper(): True for name in setup.warehouses}
         self.storage = Storage(setup.directory, setup.databases)
         self.locks = TableLocks(setup.detached_timeout)

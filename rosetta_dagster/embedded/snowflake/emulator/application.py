@@ -1,4 +1,4 @@
-"""The ASGI application: Snowflake's paths and the emulator's own, and which part answers each."""
+"""The ASGI application: routes Snowflake's paths and the emulator's own to their handlers."""
 
 import asyncio
 import contextlib
@@ -27,21 +27,21 @@ from rosetta_dagster.embedded.snowflake.fault import Fault
 _CONTROL_PATH = "/_emulator/"
 _TOKEN = re.compile(r'Snowflake Token="([^"]*)"')
 
-#: How long tokens are said to live, in seconds.
+#: Lifetime of tokens that answers state, in seconds.
 _TOKEN_LIFE, _MASTER_TOKEN_LIFE = 3600, 14400
 
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
 class LostAnswer(Response):
-    """Begins an answer and breaks the connection, which is what the server does to one that is not finished."""
+    """Starts an answer and does not finish it, so that the server breaks the connection."""
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
 
 
 class Application:
-    """The account over HTTP. Owns its sessions and their threads while it is served."""
+    """Serves the account over HTTP. Owns its sessions and their threads meanwhile."""
 
     def __init__(self, account: Account, control_token: str) -> None:
         self._account = account
@@ -51,7 +51,7 @@ class Application:
         self._queries = Queries(self._sessions, self._faults)
 
     def asgi(self) -> Starlette:
-        """To be served once."""
+        """Create the application. It can be served once."""
         post, uploads = ["POST"], UPLOAD_PATH + "{path:path}"
         return Starlette(
             routes=[
@@ -76,7 +76,7 @@ class Application:
         self._account.close()
 
     def _snowflake(self, handler: _Handler) -> _Handler:
-        """A handler of Snowflake's protocol, whose errors are answers with HTTP 200, and which faults may meet."""
+        """Wrap a handler of Snowflake's protocol: its errors are answers with HTTP 200, and faults affect it."""
 
         async def handled(request: Request) -> Response:
             if self._faults.of_request() is not None:
@@ -183,7 +183,7 @@ def _answer(data: dict[str, Any] | None) -> Response:
 
 
 def _session_facts(session: Session) -> dict[str, Any]:
-    """What a login is told."""
+    """Return the answer to a login."""
     connection = session.connection
     return {
         "token": session.token,
@@ -197,7 +197,7 @@ def _session_facts(session: Session) -> dict[str, Any]:
         "parameters": [
             {"name": "AUTOCOMMIT", "value": session.autocommits},
             {"name": "CLIENT_SESSION_KEEP_ALIVE_HEARTBEAT_FREQUENCY", "value": 3600},
-            # Lists of bindings come with their statement, and not as a file.
+            # Lists of bindings come with their statement, not as a file.
             {"name": "CLIENT_STAGE_ARRAY_BINDING_THRESHOLD", "value": 0},
         ],
         "sessionInfo": {
@@ -214,7 +214,7 @@ async def _ignore(_: Request) -> Response:
 
 
 async def _store(request: Request) -> Response:
-    """Take a file of a PUT. With OVERWRITE=FALSE the client asks that one that is there be kept."""
+    """Store a file of a PUT. With OVERWRITE=FALSE an existing file is kept."""
     target = upload_target(request.path_params["path"])
     if target is None:
         return Response(status_code=400)

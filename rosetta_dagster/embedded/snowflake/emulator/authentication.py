@@ -13,37 +13,37 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from rosetta_dagster.embedded.snowflake.key_pair import fingerprint, load_public_key
 
-#: What the clocks of client and server may differ, and what a token lives at most, in seconds.
+#: The largest difference of the clocks of client and server, and the longest lifetime of a token, in seconds.
 CLOCK_SKEW = 60
 LONGEST_LIFE = 3600
 
 
 class LoginRefused(Exception):
-    """The token does not hold; the text is the code that SYSTEM$GET_LOGIN_FAILURE_DETAILS gives."""
+    """The token is not valid. The text is the code that SYSTEM$GET_LOGIN_FAILURE_DETAILS returns."""
 
 
 class KeyPairAuthentication:
-    """The users of one account and their keys, and why logins were refused."""
+    """The users of an account, their keys, and the reasons of refused logins."""
 
     def __init__(self, account: str, *, now: Callable[[], float] = time.time) -> None:
         self._account = account.upper().replace(".", "-")
         self._keys: dict[str, dict[str, rsa.RSAPublicKey]] = {}
         self._now = now
-        #: The code of each refusal, under the identifier that the client is given.
+        #: The code of each refusal, by the identifier that the client gets.
         self.failures: dict[str, str] = {}
 
     def register(self, user: str, keys: Sequence[str]) -> None:
-        """Replace a user's keys, which are PEM text."""
+        """Replace a user's keys, given as PEM text."""
         loaded = [load_public_key(key) for key in keys]
         self._keys[user.upper()] = {fingerprint(key): key for key in loaded}
 
     def fingerprints(self, user: str) -> list[str] | None:
-        """Those of a user's keys; None when there is no such user."""
+        """Return the fingerprints of a user's keys; None for an unknown user."""
         keys = self._keys.get(user.upper())
         return None if keys is None else list(keys)
 
     def verify(self, login_name: str, token: str) -> str:
-        """The user whom the token speaks for.
+        """Return the user that the token authenticates.
 
         Raises:
             LoginRefused: with Snowflake's code.
@@ -58,7 +58,7 @@ class KeyPairAuthentication:
         return user
 
     def refuse(self, reason: LoginRefused) -> str:
-        """Keep the reason; the identifier that the client is given instead of it."""
+        """Record the reason, and return the identifier that the client gets in its place."""
         identifier = str(uuid.uuid4())
         self.failures[identifier] = str(reason)
         return identifier
@@ -81,13 +81,13 @@ class KeyPairAuthentication:
         now = self._now()
         if not isinstance(issued, int | float) or issued > now + CLOCK_SKEW:
             raise LoginRefused("JWT_TOKEN_INVALID_ISSUE_TIME")
-        # However far ahead the token says that it expires.
+        # Also when the token's own expiry is later.
         if not isinstance(expires, int | float) or min(expires, issued + LONGEST_LIFE) < now - CLOCK_SKEW:
             raise LoginRefused("JWT_TOKEN_INVALID_EXPIRATION_TIME")
 
 
 def _parts(token: str) -> tuple[bytes, bytes, dict[str, Any], dict[str, Any]]:
-    """What was signed, the signature, the header and the claims."""
+    """Return the signed bytes, the signature, the header and the claims."""
     try:
         head, claims, signature = token.split(".")
         decoded = json.loads(_decode(head)), json.loads(_decode(claims))

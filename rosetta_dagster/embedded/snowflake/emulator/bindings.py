@@ -1,4 +1,4 @@
-"""The values bound to a statement, from the text forms in which the connector sends them."""
+"""Converts the values bound to a statement from the text forms that the connector sends."""
 
 import decimal
 import re
@@ -14,24 +14,27 @@ _INTEGER = re.compile(r"-?\d+")
 
 
 def single(bindings: Mapping[str, Any]) -> list[Any]:
-    """The values of the placeholders, in their order."""
+    """Return the values of the placeholders, in order."""
     return [_value(bindings[str(position)]) for position in range(1, len(bindings) + 1)]
 
 
 def is_batch(bindings: Mapping[str, Any]) -> bool:
-    """Whether each placeholder has a list of values, one for each row."""
+    """Report whether each placeholder has a list of values, one for each row."""
     return any(isinstance(binding["value"], list) for binding in bindings.values())
 
 
 def batch(bindings: Mapping[str, Any]) -> list[list[Any]]:
-    """Rows of values."""
+    """Return the rows of values."""
     columns = [bindings[str(position)] for position in range(1, len(bindings) + 1)]
     values = [[_value({**column, "value": value}) for value in column["value"]] for column in columns]
     return [list(row) for row in zip(*values, strict=True)]
 
 
 def _value(binding: Mapping[str, Any]) -> Any:
-    """Mended: fakesnow 0.12.1 takes every FIXED for an integer, expects no NULL in a list, and rounds times as floats."""
+    """Convert one value.
+
+    Repaired: fakesnow 0.12.1 treats every FIXED as an integer, expects no NULL in a list, and rounds times as floats.
+    """
     value = binding["value"]
     convert = _CONVERTED.get(binding["type"])
     if value is None or convert is None:
@@ -44,7 +47,7 @@ def _fixed(text: str) -> int | decimal.Decimal:
 
 
 def _timestamp(text: str) -> datetime:
-    """From nanoseconds since 1970; what is finer than a microsecond is cut."""
+    """Convert nanoseconds since 1970. Fractions of a microsecond are cut off."""
     return _EPOCH + timedelta(microseconds=int(text) // 1000)
 
 
@@ -53,7 +56,7 @@ def _time(text: str) -> time:
 
 
 def _timestamp_tz(text: str) -> datetime:
-    """From nanoseconds since 1970 and, after a space, the offset from UTC in minutes and 1440."""
+    """Convert nanoseconds since 1970 and, after a space, 1440 plus the offset from UTC in minutes."""
     nanoseconds, _, minutes = text.partition(" ")
     offset = timedelta(minutes=int(minutes or _UTC) - _UTC)
     return (_timestamp(nanoseconds) + offset).replace(tzinfo=timezone(offset))

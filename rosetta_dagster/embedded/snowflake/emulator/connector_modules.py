@@ -1,21 +1,21 @@
-"""The two modules of the Snowflake connector 4 that fakesnow imports and that the connector 5 no longer has."""
+"""Stand-ins for two modules of the Snowflake connector 4 that fakesnow imports and connector 5 no longer has."""
 
 import sys
 from types import ModuleType
 
 
 class SnowflakeConverter:
-    """Binds on the client's side, which fakesnow does in its patched mode only."""
+    """Binds values at the client, which fakesnow does in its patched mode only."""
 
 
 class SnowflakeFileUtil:
-    """Compresses files for a PUT within one process, which a server never sees."""
+    """Compresses files for a PUT at the client, which a server never does."""
 
 
 def provide_connector_modules() -> None:
-    """What fakesnow 0.12.1 imports, `snowflake.connector.converter` and `.file_util`, connector 5 is without.
+    """Add `snowflake.connector.converter` and `.file_util`, which fakesnow 0.12.1 imports.
 
-    The modules are attributes of the package too: fakesnow asks for them in both ways.
+    They become attributes of the package too: fakesnow uses both ways.
     """
     import snowflake.connector
 

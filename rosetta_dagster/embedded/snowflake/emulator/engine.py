@@ -1,4 +1,4 @@
-"""Runs one statement of a session: decides what is ours, what DuckDB runs as it is, and what fakesnow translates."""
+"""Runs one statement of a session: decides whether the emulator, DuckDB or fakesnow executes it."""
 
 import re
 import threading
@@ -27,16 +27,16 @@ from rosetta_dagster.embedded.snowflake.emulator.stage_files import upload
 _DDL = (exp.Create, exp.Alter, exp.Drop, exp.TruncateTable, exp.Comment)
 _DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Copy)
 _LOCKING = (exp.Update, exp.Delete, exp.Merge)
-#: Held while something is made, changed or dropped: of two that make the same thing at once, DuckDB refuses one.
+#: Held while an object is created, altered or dropped: of two sessions that create it together, DuckDB refuses one.
 _CATALOG = threading.Lock()
 _START = re.compile(r"\s*START\s+TRANSACTION\s*;?\s*$", re.IGNORECASE)
 
 
 def run(session: Session, text: str, bindings: Mapping[str, Any], host: str) -> Result:
-    """The result of a statement. `host` is what the client calls this server.
+    """Return the result of a statement. `host` is the client's name of this server.
 
     Raises:
-        SnowflakeError: as Snowflake would put it, or 009999 for what the emulator cannot do.
+        SnowflakeError: the error that Snowflake would raise, or 009999 for what the emulator cannot do.
 
     """
     with session.statement():
@@ -48,10 +48,10 @@ def run(session: Session, text: str, bindings: Mapping[str, Any], host: str) -> 
 
 
 def describe(session: Session, text: str) -> Result:
-    """What a statement would answer, without its rows: a client asks before it sends many rows of bindings.
+    """Describe a statement's result without its rows: clients ask for it before they send many rows of bindings.
 
     Raises:
-        SnowflakeError: 009999 for a statement that could be described only by running it.
+        SnowflakeError: 009999 for a statement that only running it could describe.
 
     """
     with session.statement():
@@ -102,11 +102,11 @@ def _end_or_begin(session: Session, statement: Expr) -> Result:
 
 
 def _prepare(session: Session, statement: Expr) -> None:
-    """The warehouse, transaction and lock that the statement needs."""
+    """Provide the warehouse, transaction and lock that the statement needs."""
     if _needs_warehouse(statement) and not session.account.warehouses.get(session.warehouse or ""):
         raise no_warehouse()
     if isinstance(statement, _DDL):
-        # It commits what is open, and stands alone.
+        # It commits the open transaction, and runs outside of one.
         session.transaction.commit(aborts_on_error=True)
     elif isinstance(statement, _DML) and not session.autocommits:
         session.transaction.begin()
@@ -132,7 +132,7 @@ def _execute(cursor: FakeSnowflakeCursor, statement: Expr, params: list[Any] | N
         comment_on_column(cursor, statement)
         return
     escape_comment(statement)
-    # fakesnow's own MERGE comes in several parts; ours is one.
+    # fakesnow executes a MERGE in several parts; here it is one statement.
     parts = [statement] if isinstance(statement, exp.Merge) else cursor._transform_explode(statement)
     for part in parts:
         transformed = cursor._transform(part, params)
@@ -143,7 +143,7 @@ def _execute(cursor: FakeSnowflakeCursor, statement: Expr, params: list[Any] | N
 
 
 def _truncate_if_exists(cursor: FakeSnowflakeCursor, statement: Expr) -> None:
-    # DuckDB does not know IF EXISTS here.
+    # DuckDB has no IF EXISTS here.
     statement.args["exists"] = False
     try:
         _execute(cursor, statement, None)
@@ -154,7 +154,10 @@ def _truncate_if_exists(cursor: FakeSnowflakeCursor, statement: Expr) -> None:
 
 
 def _run_batch(cursor: FakeSnowflakeCursor, statement: Expr, rows: Sequence[list[Any]], type_id: int) -> Result:
-    """Mended: fakesnow 0.12.1 translates the statement anew for each row: once is enough. DuckDB takes the rows together."""
+    """Run a statement for rows of bindings.
+
+    Repaired: fakesnow 0.12.1 translates the statement for each row. Here it is translated once, and DuckDB gets all rows.
+    """
     if not isinstance(statement, exp.Insert):
         raise unsupported("rows of bindings for anything but INSERT")
     sql = cursor._transform(statement, list(rows[0])).sql(dialect="duckdb")

@@ -1,19 +1,19 @@
-"""Snowflake's errors, and which of them an error of DuckDB or fakesnow stands for."""
+"""Snowflake's errors, and the translation of errors of DuckDB and fakesnow to them."""
 
 import re
 
 import duckdb
 from snowflake.connector.errors import Error as ConnectorError
 
-#: The emulator cannot do it, Snowflake perhaps can.
+#: The emulator cannot do it; Snowflake may.
 UNSUPPORTED = 9999
 
-#: An object that a statement names is not there.
+#: An object that a statement names does not exist.
 MISSING = "002003"
 
 
 class SnowflakeError(Exception):
-    """A statement or a login failed, with Snowflake's code."""
+    """A statement or a login failed; holds Snowflake's code."""
 
     def __init__(self, code: int, message: str, sqlstate: str) -> None:
         super().__init__(f"{code:06d} ({sqlstate}): {message}")
@@ -23,7 +23,7 @@ class SnowflakeError(Exception):
 
 
 def missing(kind: str, name: str) -> SnowflakeError:
-    """An object is not there, or the role may not see it: Snowflake does not tell which."""
+    """An object does not exist or is not visible to the role. Snowflake does not distinguish them."""
     state = "42S02" if kind == "Object" else "02000"
     return SnowflakeError(2003, f"SQL compilation error:\n{kind} '{name}' does not exist or not authorized.", state)
 
@@ -33,7 +33,7 @@ def exists(name: str) -> SnowflakeError:
 
 
 def unusable() -> SnowflakeError:
-    """A USE of something that is not there."""
+    """A USE of an object that does not exist."""
     return SnowflakeError(2043, "SQL compilation error:\nObject does not exist, or operation cannot be performed.", "02000")
 
 
@@ -68,7 +68,7 @@ def unsupported(what: str) -> SnowflakeError:
     return SnowflakeError(UNSUPPORTED, f"The emulator cannot do this: {what}", "99999")
 
 
-#: DuckDB's words for something that is not there, and what Snowflake calls it. The first that fits, counts.
+#: DuckDB's and Snowflake's words for a missing object. The first match counts.
 _MISSING = (
     (re.compile(r'because schema "([^"]+)" does not exist'), "Schema"),
     (re.compile(r'Catalog "([^"]+)" does not exist'), "Database"),
@@ -79,20 +79,20 @@ _NO_COLUMN = re.compile(r'(?:Referenced (?:update )?column|column with name|colu
 
 
 def translated(error: Exception) -> SnowflakeError:
-    """The error that Snowflake would have given."""
+    """Return the error that Snowflake would raise."""
     if isinstance(error, SnowflakeError):
         return error
     origin = error.__cause__ if isinstance(error.__cause__, duckdb.Error) else error
     if isinstance(origin, duckdb.Error):
         return _of_duckdb(origin)
     if isinstance(error, ConnectorError):
-        # The message without the code, which the connector puts before it again.
+        # Without the code: the connector adds it again.
         message = re.sub(r"^\d{6} \(\w{5}\): ", "", str(error.msg))
         return SnowflakeError(error.errno or UNSUPPORTED, message, error.sqlstate or "99999")
     return unsupported(f"{type(error).__name__} {error}")
 
 
-#: DuckDB's class, a part of its message, and Snowflake's code, state and message; DuckDB's own message when None.
+#: DuckDB's class, a part of its message, and Snowflake's code, state and message (None: DuckDB's message).
 _OF_DUCKDB: tuple[tuple[type[duckdb.Error], str, int, str, str | None], ...] = (
     (duckdb.TransactionException, "onflict", 625, "57014", "Statement was aborted: another transaction changed its rows."),
     (duckdb.InterruptException, "", 604, "57014", "SQL execution canceled"),

@@ -1,4 +1,4 @@
-"""Which requests go wrong next: the faults that wait, first come first served."""
+"""Decides which requests fail next: a queue of pending faults."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ from rosetta_dagster.embedded.snowflake.fault import Fault, FaultKind
 
 
 class Faults:
-    """The faults that have not met all their requests yet. Used by the event loop only."""
+    """The pending faults. Used by the event loop only."""
 
     def __init__(self) -> None:
         self._pending: list[Fault] = []
@@ -24,11 +24,11 @@ class Faults:
         self._pending.clear()
 
     def of_request(self) -> Fault | None:
-        """What meets any request, whatever it asks."""
+        """Return the fault that affects any request."""
         return self._take(lambda fault: fault.kind is FaultKind.UNAVAILABLE and not fault.matching)
 
     def of_statement(self, text: str) -> Fault | None:
-        """What meets a request to run this statement."""
+        """Return the fault that affects this statement."""
         return self._take(lambda fault: re.search(fault.matching, text, re.IGNORECASE) is not None)
 
     def _take(self, fits: Callable[[Fault], bool]) -> Fault | None:

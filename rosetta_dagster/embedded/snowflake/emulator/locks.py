@@ -1,7 +1,7 @@
 """The locks that UPDATE, DELETE and MERGE take on whole tables until their transaction ends, as in Snowflake.
 
-DuckDB would let the second writer of a row fail at once; in Snowflake it waits. What DuckDB still refuses, because the
-transaction saw the table before it had the lock, is told as a conflict of locks, too.
+In DuckDB the second writer of a row fails at once; in Snowflake it waits. DuckDB also refuses a transaction that read the
+table before it got the lock. That is reported as a lock conflict too.
 """
 
 import threading
@@ -12,17 +12,17 @@ from rosetta_dagster.embedded.snowflake.emulator.errors import cancelled, locked
 
 
 class LockOwner(Protocol):
-    """A session, as the others that wait for it see it."""
+    """A session, as seen by the sessions that wait for it."""
 
     def idle_seconds(self) -> float:
-        """Since its last statement ended; 0 while one runs."""
+        """Seconds since its last statement ended; 0 while one runs."""
 
     def abandon(self) -> None:
-        """Roll its transaction back, which gives its locks back."""
+        """Roll its transaction back, which releases its locks."""
 
 
 class TableLocks:
-    """Who holds which table."""
+    """Which session holds which table."""
 
     def __init__(self, detached_timeout: float) -> None:
         self._detached_timeout = detached_timeout
@@ -30,10 +30,10 @@ class TableLocks:
         self._changed = threading.Condition()
 
     def acquire(self, owner: LockOwner, table: str, timeout: float, is_cancelled: threading.Event) -> None:
-        """Wait for a table, `timeout` seconds at most, and end a holder that was abandoned.
+        """Wait for a table, `timeout` seconds at most. End the transaction of a holder that was abandoned.
 
         Raises:
-            SnowflakeError: 000625 when the wait was too long, 000604 when it was cancelled.
+            SnowflakeError: 000625 after the timeout, 000604 when the statement is cancelled.
 
         """
         deadline = time.monotonic() + timeout
@@ -49,7 +49,7 @@ class TableLocks:
                     self._changed.wait(0.05)
 
     def release(self, owner: LockOwner) -> None:
-        """Give back all that it holds."""
+        """Release all its locks."""
         with self._changed:
             self._holders = {table: holder for table, holder in self._holders.items() if holder is not owner}
             self._changed.notify_all()

@@ -1,7 +1,7 @@
-"""MERGE as DuckDB's own statement.
+"""Translates MERGE to DuckDB's MERGE.
 
 fakesnow 0.12.1 emulates it by an auxiliary table in a second database, which fails in a transaction, loses source
-columns that appear within expressions only, and takes one of several matching source rows where Snowflake says 100090.
+columns that appear within expressions only, and uses one of several matching source rows where Snowflake raises 100090.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ _COUNTED_AS = {"INSERT": "inserted", "UPDATE": "updated", "DELETE": "deleted"}
 
 
 def merge_sql(merge: Expr) -> str:
-    """DuckDB's text for a MERGE of fakesnow's dialect."""
+    """Return DuckDB's text for a MERGE."""
     statement = merge.copy()
     for when in _clauses(statement):
         action = when.args.get("then")
@@ -24,7 +24,7 @@ def merge_sql(merge: Expr) -> str:
 
 
 def run_merge(connection: "duckdb.DuckDBPyConnection", merge: Expr, params: list[object] | None) -> Expr:
-    """Run it; a SELECT of the counts that Snowflake answers, in its order, of the clauses that the statement has."""
+    """Run it, and return a SELECT of Snowflake's counts, in Snowflake's order, for the clauses of the statement."""
     rows: Any = connection.execute(merge_sql(merge), params).to_arrow_table()
     actions = rows["merge_action"].value_counts().to_pylist()
     counts = Counter({_COUNTED_AS[action["values"]]: action["counts"] for action in actions})
@@ -34,7 +34,7 @@ def run_merge(connection: "duckdb.DuckDBPyConnection", merge: Expr, params: list
             for operation in _operations(merge)
         )
     )
-    # fakesnow's own mark: the number of rows is the sum of the counts.
+    # A mark of fakesnow: the number of rows is the sum of the counts.
     select.args["merge_counts"] = True
     return select
 
@@ -45,7 +45,7 @@ def _clauses(merge: Expr) -> list[Expr]:
 
 
 def _unqualify(update: exp.Update) -> None:
-    # DuckDB wants the bare name of a column that is set.
+    # DuckDB requires the bare name of a column that is set.
     for assignment in update.expressions:
         if isinstance(assignment.this, exp.Column):
             assignment.set("this", exp.Column(this=assignment.this.this))

@@ -1,4 +1,4 @@
-"""What is changed inside fakesnow 0.12.1, in this process only. `apply` is called once, before the first statement."""
+"""Patches of fakesnow 0.12.1, for this process only. `apply` is called once, before the first statement."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,7 +7,7 @@ from fakesnow import transforms as fakesnow_transforms
 from fakesnow.transforms import stage
 from sqlglot import Expr, exp
 
-#: Snowflake writes an offset from UTC as minutes on top of this.
+#: Snowflake encodes an offset from UTC as this number plus the minutes.
 _UTC = 1440
 
 _INTEGERS = {
@@ -23,7 +23,7 @@ def apply() -> None:
 
 
 def find_named_files_of_a_stage() -> None:
-    """Mended: fakesnow 0.12.1 takes FILES of a COPY for parts of a URL, and an internal stage for none."""
+    """Repaired: fakesnow 0.12.1 reads FILES of a COPY as parts of a URL, and ignores internal stages."""
     of_url = copy_into._source_urls
 
     def source_urls(source: str, files: list[str]) -> list[str]:
@@ -35,16 +35,16 @@ def find_named_files_of_a_stage() -> None:
 
 
 def mask_absent_timestamps() -> None:
-    """Mended: fakesnow 0.12.1 answers NULL timestamps in structs that are declared to hold none, and connector 5 refuses."""
+    """Repaired: fakesnow 0.12.1 returns NULL timestamps in structs declared as not nullable, which connector 5 refuses."""
     vars(arrow)["timestamp_to_sf_struct"] = _timestamps
 
 
 def _timestamps(values: "pa.Array | pa.ChunkedArray") -> pa.Array:
-    """Snowflake's form of timestamps: seconds, nanoseconds and, with a time zone, the offset of UTC."""
+    """Return Snowflake's form of timestamps: seconds, nanoseconds and, with a time zone, the offset from UTC."""
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     moments = pc.fill_null(array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64()), 0).cast(pa.timestamp("us"))
     micros = moments.cast(pa.int64())
-    # Rounded as a time, which is exact, also before 1970.
+    # Rounded as a time, which is exact also before 1970.
     seconds = pc.divide(pc.floor_temporal(moments, unit="second").cast(pa.int64()), 1_000_000)
     nanos = pc.multiply(pc.subtract(micros, pc.multiply(seconds, 1_000_000)), 1000).cast(pa.int32())
     parts = {"epoch": seconds, "fraction": nanos}
@@ -55,7 +55,7 @@ def _timestamps(values: "pa.Array | pa.ChunkedArray") -> pa.Array:
 
 
 def keep_38_digits() -> None:
-    """Mended: fakesnow 0.12.1 makes a BIGINT of NUMBER(38,0), which overflows at 2**63: it is DECIMAL(38,0)."""
+    """Repaired: fakesnow 0.12.1 maps NUMBER(38,0) to BIGINT, which overflows at 2**63. Map it to DECIMAL(38,0)."""
     fakesnow_transforms.integer_precision = _integer_precision
 
 
@@ -70,7 +70,7 @@ def _integer_precision(expression: Expr) -> Expr:
 
 
 def tell_precision_of_times() -> None:
-    """Mended: fakesnow 0.12.1 leaves DATETIME_PRECISION out of INFORMATION_SCHEMA.COLUMNS. DuckDB keeps microseconds."""
+    """Repaired: fakesnow 0.12.1 has no DATETIME_PRECISION in INFORMATION_SCHEMA.COLUMNS. DuckDB keeps microseconds."""
     name = "SQL_CREATE_GLOBAL_INFORMATION_SCHEMA_COLUMNS_VIEW"
     last = "null::VARCHAR as DATA_TYPE_ALIAS"
     precision = "case when columns.data_type LIKE 'TIME%' then 6 end as DATETIME_PRECISION"

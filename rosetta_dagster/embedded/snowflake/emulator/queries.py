@@ -1,4 +1,4 @@
-"""What a request to run a statement comes to: its faults, one run however often it is repeated, and its answer."""
+"""Answers requests to run a statement: applies faults, and runs a repeated request only once."""
 
 import asyncio
 import uuid
@@ -24,16 +24,16 @@ from rosetta_dagster.embedded.snowflake.emulator.session import Session
 from rosetta_dagster.embedded.snowflake.emulator.sessions import Sessions
 from rosetta_dagster.embedded.snowflake.fault import Fault, FaultKind
 
-#: How many answers are kept for a request that is repeated, and how many statements for the control to show.
+#: Answers that are kept for repeated requests, and statements that are kept for the control.
 _ANSWERS_KEPT = 64
 _STATEMENTS_KEPT = 10_000
 
-#: The JSON that the client is sent.
+#: The JSON of an answer.
 Answer = bytes
 
 
 class AnswerLost(Exception):
-    """The connection breaks in place of the answer."""
+    """The connection breaks instead of an answer."""
 
 
 class Unavailable(Exception):
@@ -45,27 +45,27 @@ class _Request:
     session: Session
     answer: "asyncio.Task[Answer] | None" = None
     is_cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    #: Whether the connection breaks in place of the answer, however often it is asked for.
+    #: The connection breaks instead of the answer, each time.
     loses_answer: bool = False
-    #: Whether the service is unavailable in place of the answer, the first time.
+    #: HTTP 503 replaces the answer, the first time.
     delays_answer: bool = False
 
 
 class Queries:
-    """The statements of all sessions. Owns the threads in which they run, until `close`."""
+    """The statements of all sessions. Owns the threads that run them, until `close`."""
 
     def __init__(self, sessions: Sessions, faults: Faults) -> None:
         self._sessions, self._faults = sessions, faults
         self._requests: dict[str, _Request] = {}
-        # A session that waits for a lock keeps one.
+        # A session that waits for a lock occupies a thread.
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="statement")
         self.statements: deque[dict[str, str]] = deque(maxlen=_STATEMENTS_KEPT)
 
     async def run(self, token: str, identifier: str, content: Mapping[str, Any], host: str) -> Answer:
-        """The answer to a request. A repeated one meets the first, and is not run again: that is Snowflake's care, too.
+        """Answer a request. A repeated request gets the answer of the first and does not run again, as in Snowflake.
 
         Raises:
-            AnswerLost, Unavailable: by a fault.
+            AnswerLost, Unavailable: caused by a fault.
 
         """
         request = self._requests.get(identifier)
@@ -88,7 +88,7 @@ class Queries:
         return answer
 
     def cancel(self, identifier: str) -> None:
-        """End a statement that runs, waits or stalls."""
+        """Cancel a statement that runs, waits or stalls."""
         request = self._requests.get(identifier)
         if request is not None and request.answer is not None and not request.answer.done():
             request.is_cancelled.set()
@@ -98,14 +98,14 @@ class Queries:
         self._threads.shutdown(cancel_futures=True)
 
     def _forget_answers(self, session: Session) -> None:
-        """A client that asks something new has got its last answer; and of those who do not, some are gone."""
+        """Discard answers: a client that sends a new request has received its last answer, and some clients are gone."""
         done = [key for key, request in self._requests.items() if request.answer and request.answer.done()]
         own = [key for key in done if self._requests[key].session is session]
         for key in {*own, *done[:-_ANSWERS_KEPT]}:
             del self._requests[key]
 
     def _refuse(self, session: Session, fault: Fault | None) -> None:
-        """Faults that concern the request, and not the statement: it may be repeated."""
+        """Apply the faults of the request, not of the statement: the request may be repeated."""
         kind = fault.kind if fault is not None else None
         if kind is FaultKind.UNAVAILABLE:
             raise Unavailable
@@ -140,7 +140,7 @@ def _run(session: Session, content: Mapping[str, Any], host: str, query: str) ->
 
 
 async def _play(request: _Request, fault: Fault | None) -> None:
-    """Faults of the statement itself."""
+    """Apply the faults of the statement."""
     if fault is None:
         return
     if fault.kind is FaultKind.WAREHOUSE_SUSPENDED:
@@ -163,7 +163,7 @@ async def _stall(request: _Request, seconds: float) -> None:
 
 
 def failure(error: SnowflakeError, query: str | None = None) -> dict[str, Any]:
-    """The answer that carries an error."""
+    """Return the answer for an error."""
     data = {"errorCode": error.code, "sqlState": error.sqlstate, "queryId": query} if query else None
     return {"data": data, "code": error.code, "message": error.message, "success": False, "headers": None}
 

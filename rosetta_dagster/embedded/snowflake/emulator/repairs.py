@@ -1,4 +1,4 @@
-"""What is mended in a statement before fakesnow sees it. Pure functions from one expression to the next."""
+"""Repairs statements before fakesnow gets them. Pure functions from one expression to another."""
 
 from collections.abc import Mapping
 
@@ -25,12 +25,12 @@ _CONTEXT_FUNCTIONS: Mapping[type[Expr], str] = {
 
 
 def repaired(expression: Expr, context: Mapping[str, str | None]) -> Expr:
-    """The statement with everything mended. `context` gives the values of the session's functions."""
+    """Return the repaired statement. `context` has the values of the session's functions."""
     return _answer_context(_keep_false_of_force(_drop_constraints(_quote_reserved(expression))), context)
 
 
 def _quote_reserved(expression: Expr) -> Expr:
-    """Mended: fakesnow 0.12.1 hands on names without quotes, and more words are reserved in DuckDB than in Snowflake."""
+    """Quote names. fakesnow 0.12.1 passes them unquoted, and DuckDB reserves more words than Snowflake."""
     for name in expression.find_all(exp.Identifier):
         if not name.quoted and name.name.lower() in _RESERVED:
             name.set("this", name.name.upper())
@@ -39,7 +39,7 @@ def _quote_reserved(expression: Expr) -> Expr:
 
 
 def _drop_constraints(expression: Expr) -> Expr:
-    """Mended: fakesnow 0.12.1 lets DuckDB enforce PRIMARY KEY, UNIQUE and FOREIGN KEY; Snowflake does not: declare none."""
+    """Remove PRIMARY KEY, UNIQUE and FOREIGN KEY. With fakesnow 0.12.1 DuckDB enforces them; Snowflake does not."""
     if not (isinstance(expression, exp.Create) and expression.args.get("kind") == "TABLE"):
         return expression
     for column in list(expression.find_all(exp.ColumnConstraint)):
@@ -51,7 +51,7 @@ def _drop_constraints(expression: Expr) -> Expr:
 
 
 def _keep_false_of_force(expression: Expr) -> Expr:
-    """Mended: fakesnow 0.12.1 takes FORCE and PURGE of a COPY as true whatever they are set to: leave out what is false."""
+    """Remove FORCE and PURGE of a COPY when they are false. fakesnow 0.12.1 reads them as true whatever their value."""
     if isinstance(expression, exp.Copy):
         kept = [parameter for parameter in expression.args.get("params") or () if not _is_false(parameter)]
         expression.set("params", kept)
@@ -64,7 +64,7 @@ def _is_false(parameter: Expr) -> bool:
 
 
 def _answer_context(expression: Expr, context: Mapping[str, str | None]) -> Expr:
-    """Mended: fakesnow 0.12.1 knows no role, warehouse or user: put the session's in their functions' place."""
+    """Replace the functions of role, warehouse and user by the session's values, which fakesnow 0.12.1 does not have."""
     for node in list(expression.find_all(*_CONTEXT_FUNCTIONS)):
         name = _CONTEXT_FUNCTIONS[type(node)]
         value = context[name]

@@ -1,4 +1,4 @@
-"""A statement's result, and the form in which the connector reads it."""
+"""A statement's result, and its form for the connector."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from fakesnow import statement_type
 from fakesnow.arrow import to_ipc, to_sf
 from fakesnow.rowtype import ColumnInfo
 
-#: Answered in JSON: the connector reads the number of rows from them.
+#: Answered in JSON, since the connector reads the number of rows from them.
 _COUNTED = statement_type.DML_TYPE_IDS
 
 SUCCESS = "Statement executed successfully."
@@ -24,13 +24,13 @@ class Result:
     rows: pa.Table | None
     rowtype: Sequence[ColumnInfo]
     type_id: int = statement_type.UNKNOWN
-    #: How many placeholders a described statement has.
+    #: The number of placeholders of a described statement.
     binding_count: int | None = None
-    #: How the client is to send the files of a PUT.
+    #: How the client sends the files of a PUT.
     upload: Mapping[str, Any] | None = field(default=None)
 
     def to_json(self) -> dict[str, Any]:
-        """The part of the answer that speaks of rows."""
+        """Return the part of the answer that holds the rows."""
         count = 0 if self.rows is None else self.rows.num_rows
         about = {"rowtype": list(self.rowtype), "total": count, "returned": count, "statementTypeId": self.type_id}
         return {**about, **(self._description() if self.rows is None else self._content(self.rows))}
@@ -52,7 +52,7 @@ class Result:
 
 
 def texts(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> Result:
-    """Rows of texts, which is what statements that are no query answer."""
+    """Return rows of texts: the result of a statement that is not a query."""
     arrays = [pa.array([row[at] for row in rows], pa.string()) for at in range(len(columns))]
     return Result(rows=pa.Table.from_arrays(arrays, names=list(columns)), rowtype=[_text(name) for name in columns])
 

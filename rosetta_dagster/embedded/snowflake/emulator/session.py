@@ -45,31 +45,31 @@ class Session:
 
     @property
     def lock_timeout(self) -> float:
-        """How long a statement waits for a table, in seconds."""
+        """Seconds that a statement waits for a table."""
         return float(self.parameters.get("LOCK_TIMEOUT", _LOCK_TIMEOUT))
 
     def is_on(self, parameter: str, *, default: str = "false") -> bool:
         return self.parameters.get(parameter, default).lower() == "true"
 
     def use_schema(self, database: str, schema: str) -> None:
-        """Make a schema that exists the current one."""
+        """Make an existing schema the current one."""
         self.duckdb.execute(f'SET schema = \'"{database}"."{schema}"\'')
         self.connection.database, self.connection._schema = database, schema
         self.connection.database_set = self.connection.schema_set = True
 
     def use_no_schema(self) -> None:
-        """Names have to be qualified from now on."""
+        """Unset the current schema: names have to be qualified."""
         self.duckdb.execute("SET schema = 'memory.main'")
         self.connection.database = self.connection._schema = None
         self.connection.database_set = self.connection.schema_set = False
 
     def renew(self) -> None:
-        """A new token for the same session."""
+        """Return a new token for the same session."""
         self.token = secrets.token_urlsafe(32)
 
     @contextlib.contextmanager
     def statement(self) -> Iterator[None]:
-        """The session is busy; its locks are given back unless a transaction is open at the end."""
+        """Mark the session as busy. At the end, release its locks unless a transaction is open."""
         with self._mutex:
             self._idle_since = None
             self.is_cancelled.clear()
@@ -81,7 +81,7 @@ class Session:
                     self.account.locks.release(self)
 
     def cancel(self) -> None:
-        """End the statement that runs, if one does."""
+        """Cancel the running statement, if any."""
         self.is_cancelled.set()
         if self._idle_since is None:
             self.duckdb.interrupt()
@@ -91,11 +91,11 @@ class Session:
         return 0.0 if since is None else time.monotonic() - since
 
     def abandon(self) -> None:
-        """Roll back what is open, and give the locks back."""
+        """Roll back the open transaction and release the locks."""
         with self.statement():
             self.transaction.rollback()
 
     def close(self) -> None:
-        """End the transaction and the connection."""
+        """End the transaction and close the connection."""
         self.abandon()
         self.duckdb.close()

@@ -15,7 +15,7 @@ _SETTING = re.compile(r"(\w+)\s*=\s*('(?:[^']|'')*'|[^\s,;]+)")
 
 
 def answered(session: Session, text: str) -> Result | None:
-    """The result of such a statement, carried out; None when it is another one."""
+    """Run a statement about the session or the account; None for any other statement."""
     for pattern, answer in _ANSWERS:
         if match := pattern.match(text.strip().rstrip(";")):
             return answer(session, match)
@@ -23,7 +23,7 @@ def answered(session: Session, text: str) -> Result | None:
 
 
 def identifier(text: str) -> str:
-    """The name that is meant: as it is in quotes, in capitals without them."""
+    """Return the name: as written if quoted, else in capitals."""
     return text[1:-1] if text.startswith('"') else text.upper()
 
 

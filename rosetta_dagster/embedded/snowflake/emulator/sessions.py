@@ -1,4 +1,4 @@
-"""The sessions that are logged in: how a login becomes one, and which one a token speaks for."""
+"""The sessions of an account: opens one for each login, and finds them by token."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ _REFUSED = "08001"
 
 
 class Sessions:
-    """All sessions of an account. Owns them, until `close`."""
+    """All sessions of an account. Owns them until `close`."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -23,7 +23,7 @@ class Sessions:
         self._expired: set[str] = set()
 
     def log_in(self, data: Mapping[str, Any], defaults: Mapping[str, str]) -> Session:
-        """A new session. `defaults` are what the login's address names: databaseName, schemaName, warehouse, roleName.
+        """Open a session. `defaults` come from the login's address: databaseName, schemaName, warehouse, roleName.
 
         Raises:
             SnowflakeError: 390144, 390100, 390189 or 390201.
@@ -43,10 +43,10 @@ class Sessions:
         return session
 
     def of_token(self, token: str) -> Session:
-        """The session of a token.
+        """Return the session of a token.
 
         Raises:
-            SnowflakeError: 390112 for a token that has expired, 390114 for one of no session.
+            SnowflakeError: 390112 for an expired token, 390114 for an unknown one.
 
         """
         if token in self._expired:
@@ -54,10 +54,10 @@ class Sessions:
         return _found(self._by_token, token)
 
     def renewed(self, master_token: str) -> Session:
-        """The session of a master token, with a new token.
+        """Return the session of a master token, with a new token.
 
         Raises:
-            SnowflakeError: 390114 for a master token of no session.
+            SnowflakeError: 390114 for an unknown master token.
 
         """
         session = _found(self._by_master_token, master_token)
@@ -67,25 +67,25 @@ class Sessions:
         return session
 
     def expire(self, session: Session) -> None:
-        """Its token holds no longer; its master token does."""
+        """Invalidate the session's token; its master token stays valid."""
         self._expired.add(session.token)
         self._by_token.pop(session.token, None)
 
     def end(self, session: Session) -> None:
-        """Neither token holds any longer, and what was open is rolled back."""
+        """Invalidate both tokens and roll back the open transaction."""
         self._by_token.pop(session.token, None)
         if self._by_master_token.pop(session.master_token, None):
             session.close()
 
     def abort_transactions(self) -> int:
-        """Roll back what is open anywhere; how many transactions that were."""
+        """Roll back every open transaction. Return their number."""
         open_ones = [session for session in self._by_master_token.values() if session.transaction.is_open]
         for session in open_ones:
             session.abandon()
         return len(open_ones)
 
     def close(self) -> None:
-        """End them all, and what they run."""
+        """End all sessions and their statements."""
         for session in list(self._by_master_token.values()):
             session.cancel()
             self.end(session)

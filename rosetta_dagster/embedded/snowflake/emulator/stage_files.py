@@ -1,4 +1,4 @@
-"""The files of internal stages: where a PUT sends them, and LIST and REMOVE over them."""
+"""The files of internal stages: the address for a PUT, and LIST and REMOVE."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from rosetta_dagster.embedded.snowflake.emulator.errors import SnowflakeError
 
 UPLOAD_PATH = "/stage/"
 
-# The connector sends these with a file, and only to an address that says that they are signed.
+# The connector sends these headers with a file only if the address declares them as signed.
 _SIGNED_HEADERS = (
     "host", "content-type", "x-goog-if-generation-match", "x-goog-meta-sfc-digest", "x-goog-meta-encryptiondata",
     "x-goog-meta-matdesc",
@@ -24,9 +24,9 @@ _SIGNED_HEADERS = (
 
 
 def upload(put: Expr, located: Mapping[str, Any], stage_name: str, host: str) -> dict[str, Any]:
-    """How the client is to send a file: by HTTP to a signed address of this server, as to Google's storage.
+    """Return how the client sends a file: by HTTP to a signed address of this server, as to Google's storage.
 
-    fakesnow 0.12.1 leaves out the region and the signed headers that connector 5 wants, and ignores OVERWRITE.
+    fakesnow 0.12.1 omits the region and the signed headers that connector 5 requires, and ignores OVERWRITE.
     """
     options = parse_options(put.args.get("properties") or [])
     directory = located["stageInfo"]["location"]
@@ -52,17 +52,17 @@ def upload(put: Expr, located: Mapping[str, Any], stage_name: str, host: str) ->
 
 
 def upload_target(path: str) -> Path | None:
-    """The file for a path of an upload's address; None when it would leave the stages."""
+    """Return the file for the path of an upload; None for a path outside of the stages."""
     root = Path(stage.LOCAL_BUCKET_PATH).resolve()
     target = (root / path).resolve()
     return target if target.is_relative_to(root) and target != root else None
 
 
 def staged(reference: str, connection: FakeSnowflakeConnection) -> list[Path]:
-    """The files whose path begins as `@stage/path` says.
+    """Return the files whose path begins with `@stage/path`.
 
     Raises:
-        SnowflakeError: 002003 when there is no such stage.
+        SnowflakeError: 002003 when the stage does not exist.
 
     """
     name, _, prefix = reference.strip("'").removeprefix("@").partition("/")
@@ -72,7 +72,7 @@ def staged(reference: str, connection: FakeSnowflakeConnection) -> list[Path]:
 
 
 def shown(file: Path) -> list[str | None]:
-    """One row of LIST: name, size, md5, last_modified."""
+    """Return one row of LIST: name, size, md5, last_modified."""
     content = file.read_bytes()
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     return [stage.internal_file_name(str(file)), str(len(content)), digest, str(file.stat().st_mtime)]

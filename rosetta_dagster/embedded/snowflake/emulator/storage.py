@@ -1,4 +1,4 @@
-"""Where the account's data lives: one DuckDB file for each database below a directory, or memory."""
+"""The account's storage: a DuckDB file for each database in a directory, or memory."""
 
 import shutil
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from fakesnow.transforms import show, stage
 
 _SUFFIX = ".db"
 
-#: For what fakesnow keeps of a database outside of it.
+#: The file for what fakesnow keeps outside of a database.
 _FORGET_DATABASE = (
     "DELETE FROM _fs_global._fs_information_schema._fs_stages WHERE database_name = ?",
     "DELETE FROM _fs_global._fs_information_schema._fs_file_formats WHERE database_name = ?",
@@ -24,7 +24,7 @@ class Storage:
     """Fakesnow's engine over a directory. Owns its DuckDB instance until `close`."""
 
     def __init__(self, directory: str | None, databases: Iterable[str]) -> None:
-        """Open what the directory holds, and make the databases that are missing, each with a schema PUBLIC."""
+        """Open the directory's databases, and create the missing ones, each with a schema PUBLIC."""
         home = Path(directory) if directory else None
         path = home / "databases" if home else None
         self._fakesnow = FakeSnow(db_path=path, create_database_on_connect=False, create_schema_on_connect=False)
@@ -33,18 +33,18 @@ class Storage:
             keep_catalog(self._fakesnow, home / "catalog")
             keep_stages(home / "stages")
             self._attach(path)
-        # It is of one machine's memory, and the client, the source and the worker want some too.
+        # The client, the source and the worker share this machine's memory.
         self._fakesnow.duck_conn.execute("SET GLOBAL memory_limit = '2GB'")
-        # Few changes at a time go to the databases' files; what is not there yet is in the log beside them.
+        # Checkpoints are rare; changes since the last one are in the log.
         self._fakesnow.duck_conn.execute("SET GLOBAL checkpoint_threshold = '256MB'")
-        # Half the time of a large load was spent on making files smaller that live as long as a demo.
+        # Compression took half the time of a large load, and the files live as long as a demo.
         self._fakesnow.duck_conn.execute("SET GLOBAL force_compression = 'uncompressed'")
         for name in databases:
             if name.upper() not in self.databases():
                 self.create_database(name.upper())
 
     def connect(self, database: str | None, schema: str | None) -> FakeSnowflakeConnection:
-        """A connection of one session; database and schema are current when they exist."""
+        """Open a connection for one session. Database and schema become current if they exist."""
         return self._fakesnow.connect(database, schema)
 
     def databases(self) -> set[str]:
@@ -52,7 +52,10 @@ class Storage:
         return {str(name) for (name,) in rows.fetchall()} - {GLOBAL_DATABASE_NAME, "memory"}
 
     def create_database(self, name: str) -> None:
-        """Make one, with a schema PUBLIC, which fakesnow 0.12.1 leaves out; it also takes no quote in a path."""
+        """Create a database with a schema PUBLIC.
+
+        fakesnow 0.12.1 does not create the schema, and fails for a path with a quote.
+        """
         path = self._fakesnow.db_path
         file = "':memory:'" if path is None else f"'{_literal(Path(path) / (name + _SUFFIX))}'"
         connection = self._fakesnow.duck_conn.cursor()
@@ -62,7 +65,7 @@ class Storage:
         connection.execute(f'CREATE SCHEMA "{name}".PUBLIC')
 
     def drop_database(self, name: str) -> None:
-        """Remove a database with its stages: fakesnow 0.12.1 hands DROP DATABASE to DuckDB, which does not know it."""
+        """Delete a database with its stages. fakesnow 0.12.1 passes DROP DATABASE to DuckDB, which does not have it."""
         connection = self._fakesnow.duck_conn.cursor()
         connection.execute(f'DETACH "{name}"')
         for statement in _FORGET_DATABASE:
@@ -73,7 +76,7 @@ class Storage:
                 file.unlink()
 
     def close(self) -> None:
-        """Write everything to its files."""
+        """Write all data to the files."""
         self._fakesnow.duck_conn.close()
 
     def _attach(self, path: Path) -> None:
@@ -82,7 +85,7 @@ class Storage:
 
 
 def keep_catalog(fakesnow: FakeSnow, file: Path) -> None:
-    """Mended: fakesnow 0.12.1 has the names of stages, comments and lengths of texts in memory only: a file keeps them."""
+    """Keep names of stages, comments and lengths of texts in a file. fakesnow 0.12.1 has them in memory only."""
     connection = fakesnow.duck_conn
     connection.execute(f"DETACH {GLOBAL_DATABASE_NAME}")
     connection.execute(f"ATTACH '{_literal(file)}' AS {GLOBAL_DATABASE_NAME}")
@@ -91,7 +94,7 @@ def keep_catalog(fakesnow: FakeSnow, file: Path) -> None:
 
 
 def keep_stages(directory: Path) -> None:
-    """Mended: fakesnow 0.12.1 has staged files in a temporary directory: they are kept beside the databases."""
+    """Keep staged files beside the databases. fakesnow 0.12.1 has them in a temporary directory."""
     directory.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(stage.LOCAL_BUCKET_PATH, ignore_errors=True)
     stage.LOCAL_BUCKET_PATH = str(directory)

@@ -1,4 +1,4 @@
-"""A session's transaction by Snowflake's rules, over DuckDB's: when one begins, and which statements end it."""
+"""A session's transaction by Snowflake's rules, on top of DuckDB's: when it begins, and which statements end it."""
 
 import duckdb
 
@@ -14,16 +14,16 @@ class Transaction:
         self._has_failed = False
 
     def begin(self) -> None:
-        """Begin one; inside another it does nothing, as in Snowflake."""
+        """Begin a transaction. Inside another one it does nothing, as in Snowflake."""
         if not self.is_open:
             self._connection.begin()
             self.is_open, self._has_failed = True, False
 
     def commit(self, *, aborts_on_error: bool) -> None:
-        """Keep what it did; nothing when no transaction is open.
+        """Commit. Does nothing when no transaction is open.
 
-        After a statement that failed, Snowflake keeps the others unless TRANSACTION_ABORT_ON_ERROR is set. DuckDB has
-        lost them all, so that is an error here, where a silent success would be a lie.
+        After a failed statement, Snowflake keeps the others unless TRANSACTION_ABORT_ON_ERROR is set. DuckDB has lost
+        them all, so that committing is an error here.
         """
         if not self.is_open:
             return
@@ -43,5 +43,5 @@ class Transaction:
             self._connection.rollback()
 
     def fail(self) -> None:
-        """A statement of it failed."""
+        """Note that one of its statements failed."""
         self._has_failed = self.is_open

@@ -1,0 +1,69 @@
+"""`rosetta table`: adds tables to a pipeline, takes them out, and copies them again."""
+
+from typing import Annotated
+
+import typer
+
+from rosetta_dagster.cdc.config.pipeline import Status
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.declared import Target, add_table
+from rosetta_dagster.cdc.store.inventory import remove_table
+from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.cli.output import print_json
+from rosetta_dagster.settings import open_store
+
+table = typer.Typer(no_args_is_help=True, help="Tables of a pipeline.")
+
+Pipeline = Annotated[str, typer.Argument(help="Name of the pipeline.")]
+Tables = Annotated[list[str], typer.Argument(help="Tables, as namespace.name; a name alone is of public.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+@table.command(name="add")
+def add(
+    pipeline: Pipeline,
+    tables: Tables,
+    *,
+    target_schema: Annotated[str | None, typer.Option(help="Schema at the destinations; as usual unless given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Add tables. A running pipeline copies them at once, a paused one when it starts."""
+    with open_store() as store:
+        for each in _parsed(tables):
+            add_table(store, pipeline, each, Target(target_schema, None))
+        _report(store, pipeline, "added", tables, f"copied {_when(store, pipeline)}", as_json=as_json)
+
+
+@table.command(name="rm")
+def remove(pipeline: Pipeline, tables: Tables, *, as_json: Json = False) -> None:
+    """Take tables out of a pipeline. Their replicas stay, and are no longer updated."""
+    with open_store() as store:
+        for each in _parsed(tables):
+            remove_table(store, pipeline, each)
+        _report(store, pipeline, "removed", tables, "the replicas stay", as_json=as_json)
+
+
+@table.command(name="resync")
+def resync(pipeline: Pipeline, tables: Tables, *, as_json: Json = False) -> None:
+    """Copy tables again, while the others of the pipeline go on."""
+    with open_store() as store:
+        for each in _parsed(tables):
+            store.ask_resync(pipeline, each)
+        _report(store, pipeline, "to resync", tables, f"copied again {_when(store, pipeline)}", as_json=as_json)
+
+
+def _parsed(tables: list[str]) -> list[TableId]:
+    return [TableId.parse(text) for text in tables]
+
+
+def _when(store: Store, pipeline: str) -> str:
+    return f"when it starts: rosetta start {pipeline}" if store.status(pipeline) is Status.PAUSE else "now"
+
+
+def _report(store: Store, pipeline: str, action: str, tables: list[str], outcome: str, *, as_json: bool) -> None:
+    names = [str(each) for each in _parsed(tables)]
+    if as_json:
+        status = store.status(pipeline)
+        print_json({"pipeline": pipeline, "action": action, "tables": names, "status": status})
+        return
+    typer.echo("\n".join(f"{action} {name} of {pipeline}: {outcome}" for name in names))
