@@ -116,10 +116,15 @@ class DirectWriter:
         known, held = self._statements.get(table.id), self._state.schemas.get(table.id)
         if known is not None and known.table is table and known.held is held:
             return True
-        if not table.key or held is None or held != table or any(self._targets.unassignable(self._connection, table.id)):
+        if not table.key or held is None or held != table or not self._is_assignable(table):
             return False
         self._statements[table.id] = _Statements(self._targets.of(table.id), table, held)
         return True
+
+    def _is_assignable(self, table: TableSchema) -> bool:
+        """Return whether a statement may assign to every column. A conflict assigns to none of the key."""
+        fixed = self._targets.unassignable(self._connection, table.id)
+        return not fixed.generated and fixed.identity <= set(table.key)
 
     def _execute(self, texts: Sequence[bytes]) -> bool:
         try:
