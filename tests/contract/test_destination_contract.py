@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.change.batch import compact
 from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Row
 from rosetta_dagster.cdc.change.pages import CopiedRange, PageRange, Relation
 from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.change.schema import Column, Filling, Identity, TableSchema
+from rosetta_dagster.cdc.change.schema import Column, OldRowValues, Identity, TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.errors import (
@@ -847,7 +847,7 @@ class TestTablesAndColumns:
     def test_rows_from_before_a_column_hold_what_it_was_added_with(self, begin: Open) -> None:
         begin(ITEMS).apply(insert(ITEMS, "1", "a", "x"))
         wide = table("id", "name", "size", "colour")
-        colour = replace(wide.columns[3], filling=Filling.CONSTANT, fill_value="it's \\ red")
+        colour = replace(wide.columns[3], filling=OldRowValues.CONSTANT, fill_value="it's \\ red")
         wide = replace(wide, columns=(*wide.columns[:3], colour))
         replica = begin(wide)
         replica.apply(insert(wide, "2", "b", "y", None), update(wide, "1", "A", UNCHANGED, UNCHANGED))
@@ -857,7 +857,7 @@ class TestTablesAndColumns:
         replica = begin(NOTES)
         replica.apply(insert(NOTES, "x", "y"))
         wide = keyless("text", "more", "colour")
-        colour = replace(wide.columns[2], filling=Filling.CONSTANT, fill_value="red")
+        colour = replace(wide.columns[2], filling=OldRowValues.CONSTANT, fill_value="red")
         wide = replace(wide, columns=(*wide.columns[:2], colour))
         same = row("x", "y", "red")
         replica.apply(update(wide, "x", "y", "red", old=same))

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 
 from rosetta_dagster.cdc.change.pages import Relation
-from rosetta_dagster.cdc.change.schema import Column, Filling, Identity, TableSchema
+from rosetta_dagster.cdc.change.schema import Column, OldRowValues, Identity, TableSchema
 from rosetta_dagster.cdc.table_id import TableId
 
 #: One row for each column of the tables. A generated column is left out: its values are not logged.
@@ -164,6 +164,6 @@ def _column(row: tuple[Any, ...], types: dict[int, tuple[int, int]], elements: d
         not_null=row[7],
         comment=row[8],
         number=row[10],
-        filling=Filling(row[12]),
+        filling=OldRowValues(row[12]),
         fill_value=row[13],
     )

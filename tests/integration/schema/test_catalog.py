@@ -10,7 +10,7 @@ import pytest
 from psycopg.pq.abc import PGconn
 
 from rosetta_dagster.cdc.change.position import Lsn
-from rosetta_dagster.cdc.change.schema import Filling, Identity, TableSchema
+from rosetta_dagster.cdc.change.schema import OldRowValues, Identity, TableSchema
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError, SlotInvalid, SourceUnavailable
 from rosetta_dagster.cdc.source import slots
@@ -228,7 +228,7 @@ def test_what_older_rows_hold_in_a_column_is_told_as_it_is_printed(source: Datab
         "INSERT INTO t VALUES (1)",
         f"ALTER TABLE t ADD COLUMN added {type_} DEFAULT '{text}'",
     )
-    assert (Filling.CONSTANT, value) == (schema.columns[1].filling, schema.columns[1].fill_value)
+    assert (OldRowValues.CONSTANT, value) == (schema.columns[1].filling, schema.columns[1].fill_value)
     assert [(value,)] == source.rows("SELECT added::text FROM t")
 
 

@@ -92,7 +92,7 @@ class PostgresDestination:
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
         self._follow_types(tables)
         with translated(self._translation), self._live.transaction():
-            # Before the state tables are read: a pipeline that begins at the same time may hold the lock of creation and wait
+            # Before the state tables are read: a pipeline that begins at the same time may hold the creation lock, and wait
             # for those tables.
             created = set()
             for table in tables:

@@ -1,4 +1,4 @@
-"""Makes a PostgreSQL destination from its row and the pipeline's tables."""
+"""Creates a PostgreSQL destination from its row and the pipeline's tables."""
 
 from rosetta_dagster.cdc.config.pipeline import (
     DestinationConfig,
@@ -12,7 +12,7 @@ from rosetta_dagster.cdc.table_id import TableId
 
 
 def make(config: DestinationConfig, pipeline: PipelineConfig) -> PostgresDestination:
-    """The destination of the pipeline, not connected yet. `ConfigurationError` when its row is not complete."""
+    """Return the destination, not connected yet. Raise `ConfigurationError` when its row is not complete."""
     connection = checked(PostgresDestinationConfig, config.config, f"The config of destination {config.name}")
     targets = {table.id: target_of(table, connection.namespace) for table in pipeline.tables}
     return PostgresDestination(
@@ -21,5 +21,5 @@ def make(config: DestinationConfig, pipeline: PipelineConfig) -> PostgresDestina
 
 
 def target_of(table: TableConfig, namespace: str | None) -> TableId:
-    """The table's own target, else the destination's namespace, else as at the source."""
+    """Return the table's own target, else one in the destination's namespace, else one named as at the source."""
     return TableId(table.target_namespace or namespace or table.id.namespace, table.target_name or table.id.name)

@@ -1,4 +1,4 @@
-"""What a Snowflake destination is told: where the account is, who connects to it, and how changes are written there."""
+"""Defines a Snowflake destination's configuration: the account, the user, and how changes are written."""
 
 import re
 from enum import StrEnum
@@ -17,16 +17,16 @@ _ACCOUNT = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
 
 
 class Deletes(StrEnum):
-    """What becomes of a row that is deleted at the source."""
+    """How a row that is deleted at the source is treated."""
 
     #: It is deleted.
     HARD = "hard"
-    #: It stays, with the time in the column `deleted_at_column`.
+    #: It stays, with the time of its deletion in `deleted_at_column`.
     SOFT = "soft"
 
 
 class Substitute(StrEnum):
-    """What is written for a value that Snowflake cannot hold."""
+    """What is written in place of a value that Snowflake cannot hold."""
 
     NULL = "null"
     #: The nearest that it can hold.
@@ -36,11 +36,11 @@ class Substitute(StrEnum):
 
 
 class Oversized(StrEnum):
-    """What is written for a value that is longer than `value_limit_bytes`."""
+    """What is written in place of a value that is longer than `value_limit_bytes`."""
 
     ERROR = "error"
     NULL = "null"
-    #: As much of it as there is room for. JSON, which cannot be cut, becomes NULL.
+    #: Its beginning. JSON cannot be cut and becomes NULL.
     TRUNCATE = "truncate"
 
 
@@ -55,7 +55,7 @@ NumberTarget = Annotated[str, AfterValidator(_number_target)]
 
 
 class ValuePolicy(BaseModel):
-    """What is done with values that Snowflake has no place for. Keys are never substituted: there it is always an error."""
+    """How values are treated that Snowflake cannot hold. In a key such a value is always an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,7 +71,7 @@ class ValuePolicy(BaseModel):
 
 
 class SnowflakeConnection(BaseModel):
-    """Where an account is, and who connects to it. The key is given in exactly one of three ways."""
+    """An account and the user who connects to it. Exactly one of three settings provides the key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -102,7 +102,7 @@ class SnowflakeConnection(BaseModel):
         return self
 
     def describe(self) -> str:
-        """The connection in a message: everything but the key."""
+        """Return the connection for messages, without the key."""
         return f"{self.user}@{self.account}/{self.database}"
 
 
