@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rosetta_dagster.cdc.change.event import UNCHANGED
-from rosetta_dagster.cdc.change.schema import Column, Filling, Identity, TableSchema
+from rosetta_dagster.cdc.change.schema import Column, Identity, OldRowValues, TableSchema
 from rosetta_dagster.cdc.destination.base import BegunCopy, StreamIdentity
 from rosetta_dagster.cdc.errors import BrokenTable, DestinationRejected, SchemaChangeRefused, TableNotOurs
 from rosetta_dagster.cdc.table_id import TableId
@@ -96,7 +96,7 @@ class TestTablesAndColumns:
     def test_rows_from_before_a_column_hold_what_it_was_added_with(self, begin: Open) -> None:
         begin(ITEMS).apply(insert(ITEMS, "1", "a", "x"))
         wide = table("id", "name", "size", "colour")
-        colour = replace(wide.columns[3], filling=Filling.CONSTANT, fill_value="it's \\ red")
+        colour = replace(wide.columns[3], filling=OldRowValues.CONSTANT, fill_value="it's \\ red")
         wide = replace(wide, columns=(*wide.columns[:3], colour))
         replica = begin(wide)
         replica.apply(insert(wide, "2", "b", "y", None), update(wide, "1", "A", UNCHANGED, UNCHANGED))
@@ -106,7 +106,7 @@ class TestTablesAndColumns:
         replica = begin(NOTES)
         replica.apply(insert(NOTES, "x", "y"))
         wide = keyless("text", "more", "colour")
-        colour = replace(wide.columns[2], filling=Filling.CONSTANT, fill_value="red")
+        colour = replace(wide.columns[2], filling=OldRowValues.CONSTANT, fill_value="red")
         wide = replace(wide, columns=(*wide.columns[:2], colour))
         same = row("x", "y", "red")
         replica.apply(update(wide, "x", "y", "red", old=same))

@@ -20,15 +20,15 @@ class Identity(StrEnum):
     NOTHING = "NOTHING"
 
 
-class Filling(StrEnum):
-    """What the rows that a table had already hold in a column that was added to it."""
+class OldRowValues(StrEnum):
+    """The values that a column added to a table has in the rows from before it."""
 
-    #: NULL.
+    #: NULL in every row.
     NOTHING = "NOTHING"
-    #: One value in all: the column was added with a constant default.
+    #: The same value in every row: the column was added with a constant default.
     CONSTANT = "CONSTANT"
-    #: Maybe a value of its own in each, which is in no stream: the column has a default that was worked out row by row,
-    #: or one that was given to it later; the catalog does not tell these apart.
+    #: Possibly a different value in each row, which no stream carries: the column has a default that was computed for each
+    #: row, or one that it was given later. The catalog does not distinguish these.
     UNKNOWN = "UNKNOWN"
 
 
@@ -52,8 +52,8 @@ class Column:
     #: The column's number in its table (`attnum`): renaming keeps it, and no later column gets it. 0 when it is not known,
     #: as for a column that was added and dropped before its changes were read.
     number: int = 0
-    #: What rows from before the column hold in it.
-    filling: Filling = Filling.NOTHING
+    #: The column's values in rows from before it. The name is part of the state that destinations store.
+    filling: OldRowValues = OldRowValues.NOTHING
     #: The text of that value when it is the same in every row.
     fill_value: str | None = None
 

@@ -1,4 +1,4 @@
-"""Decides what the columns of a destination need when those of the source have changed, and what cannot be followed."""
+"""Decides which column changes of a source a destination can follow, and describes those that it cannot."""
 
 import re
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rosetta_dagster.cdc.change.fingerprint import is_filled_with_null
-from rosetta_dagster.cdc.change.schema import Column, Filling, TableSchema
+from rosetta_dagster.cdc.change.schema import Column, OldRowValues, TableSchema
 from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
 from rosetta_dagster.cdc.errors import ColumnValuesUnknown, SchemaChangeRefused
 
 
 @dataclass(frozen=True, slots=True)
 class AddColumn:
-    """The source has a column more."""
+    """The source has added a column."""
 
     column: Column
 
@@ -23,7 +23,7 @@ class AddColumn:
 
 @dataclass(frozen=True, slots=True)
 class RenameColumn:
-    """A column has another name."""
+    """The source has renamed a column."""
 
     old: str
     new: str
@@ -34,7 +34,7 @@ class RenameColumn:
 
 @dataclass(frozen=True, slots=True)
 class DropColumn:
-    """The source has a column less. A destination keeps it, with the values it holds, and lets it be NULL."""
+    """The source has dropped a column. The destination keeps it with its values, and makes it nullable."""
 
     name: str
 
@@ -44,7 +44,7 @@ class DropColumn:
 
 @dataclass(frozen=True, slots=True)
 class ChangeType:
-    """A column has another type."""
+    """The source has changed the type of a column."""
 
     column: Column
     old_type: str
@@ -55,7 +55,7 @@ class ChangeType:
 
 @dataclass(frozen=True, slots=True)
 class DropNotNull:
-    """A column may be NULL now."""
+    """The source has made a column nullable."""
 
     name: str
 
@@ -67,9 +67,9 @@ SchemaChange: TypeAlias = AddColumn | RenameColumn | DropColumn | ChangeType | D
 
 
 def schema_changes(before: TableSchema, now: TableSchema) -> tuple[SchemaChange, ...]:
-    """What happened to the columns from one schema to the next. Columns are the same when their numbers are.
+    """Return the column changes from one schema to the next. A column is identified by its number.
 
-    Renames come first: a column may take the name of one that got another.
+    Renames come first, since a column may take a name that a renamed one had.
     """
     old = {column.number: column for column in before.columns}
     new = {column.number: column for column in now.columns}
@@ -84,7 +84,7 @@ def schema_changes(before: TableSchema, now: TableSchema) -> tuple[SchemaChange,
 
 
 def raise_refused(changes: Iterable[SchemaChange], before: TableSchema, now: TableSchema, policy: SchemaPolicy) -> None:
-    """`SchemaChangeRefused` when one of the changes cannot be followed, or when the policy is to follow none."""
+    """Raise `SchemaChangeRefused` when one of the changes cannot be followed, or when the policy is to follow none."""
     changes = list(changes)
     unknown = [
         f"{change}, and the values that it has in older rows are not in the stream"
@@ -93,7 +93,7 @@ def raise_refused(changes: Iterable[SchemaChange], before: TableSchema, now: Tab
     ]
     reasons = [reason for change in changes if (reason := _reason(change, before, now)) is not None]
     if policy is SchemaPolicy.STOP_TABLE:
-        # What makes a column accept more changes nothing that a reader sees.
+        # A column that accepts more values looks the same to its readers.
         reasons += [str(change) for change in changes if not isinstance(change, DropNotNull)]
     if any(not column.number for column in now.columns):
         reasons.append("a column was changed again before its changes were read")
@@ -106,13 +106,13 @@ def raise_refused(changes: Iterable[SchemaChange], before: TableSchema, now: Tab
 
 def _is_known(column: Column, before: TableSchema, now: TableSchema) -> bool:
     """Return whether it is certain what rows from before the column was added hold in it."""
-    if column.filling is not Filling.NOTHING or before.fingerprint is None or now.fingerprint is None:
-        return column.filling is not Filling.UNKNOWN
+    if column.filling is not OldRowValues.NOTHING or before.fingerprint is None or now.fingerprint is None:
+        return column.filling is not OldRowValues.UNKNOWN
     return not column.not_null and is_filled_with_null(column.number, before.fingerprint, now.fingerprint)
 
 
 def _reason(change: SchemaChange, before: TableSchema, now: TableSchema) -> str | None:
-    """Why a change cannot be followed; None when it can."""
+    """Return why a change cannot be followed; None when it can."""
     match change:
         case AddColumn(column) if column.name in before.column_names and column.name in _dropped(before, now):
             return f"{change} after one of this name was dropped"
@@ -130,15 +130,15 @@ def _dropped(before: TableSchema, now: TableSchema) -> set[str]:
 _INTEGERS = ("smallint", "integer", "bigint")
 _TEXTS = ("text", "character varying")
 
-#: Types whose values have one text form, whatever the settings of a session are. `boolean` has two: `t` becomes `true`.
+#: Types whose values have one text form under all session settings. `boolean` has two: `t` becomes `true`.
 _PLAIN = (*_INTEGERS, *_TEXTS, "numeric", "uuid")
 
 
 def widens(old: str, new: str) -> bool:
-    """Whether every value of the old type is one of the new, so that the server's own conversion changes none.
+    """Return whether every value of the old type keeps its meaning in the new type. Types as SQL spells them.
 
-    Nor does reading the old value's text as the new type: changes from before the column was altered still have it. A `real`
-    is no `double precision` therefore. Types as SQL spells them.
+    That holds for the server's conversion and for reading the old value's text as the new type, since changes from before
+    the column was altered still have that text. So `real` does not widen to `double precision`.
 
     >>> widens("integer", "bigint"), widens("character varying(10)", "text"), widens("numeric(8,2)", "numeric(8,3)")
     (True, True, False)
@@ -154,14 +154,14 @@ def widens(old: str, new: str) -> bool:
 
 
 def _widens_limits(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
-    """`(10,2)` to `(12,2)`, or to no limit. Another scale would round."""
+    """Return whether limits widen, as `(10,2)` to `(12,2)` or to none. Another scale would round."""
     if not new:
         return True
     return len(old) == len(new) and old[0] <= new[0] and old[1:] == new[1:]
 
 
 def _parts(sql_type: str) -> tuple[str, tuple[int, ...]]:
-    """The type's name and the limits in its parentheses."""
+    """Return the type's name and the limits in its parentheses."""
     found = re.fullmatch(r"(.*?)\(([\d, ]+)\)(.*)", sql_type)
     if found is None:
         return sql_type, ()

@@ -47,8 +47,8 @@ def verify_timeline(held: Held, timelines: Timelines) -> None:
             f"The source was promoted to timeline {timelines.current} without everything that its predecessor had written: "
             f"the destination holds changes up to {lsn}, and the source has its predecessor's up to "
             f"{timelines.end_of(known)}.",
-            "The destination has rows that the source does not have. Decide which are right, then pause the pipeline and run "
-            "rosetta resync: it copies all tables again.",
+            "The destination has rows that the source does not have. To give up these, pause the pipeline and run rosetta "
+            "resync: it copies all tables again.",
         )
 
 

@@ -7,7 +7,7 @@ import psycopg
 
 from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.change.pages import Relation
-from rosetta_dagster.cdc.change.schema import Column, Filling, Identity, TableSchema
+from rosetta_dagster.cdc.change.schema import Column, Identity, OldRowValues, TableSchema
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -192,6 +192,6 @@ def _column(row: tuple[Any, ...], types: dict[int, tuple[int, int]], elements: d
         not_null=row[7],
         comment=row[8],
         number=row[10],
-        filling=Filling(row[12]),
+        filling=OldRowValues(row[12]),
         fill_value=row[13],
     )

@@ -354,7 +354,8 @@ def test_a_value_that_a_narrower_column_cannot_hold_is_refused_and_not_cut(
 RAISING = """
     CREATE FUNCTION check_name() RETURNS trigger LANGUAGE plpgsql AS
         $$BEGIN IF NEW.name = 'bad' THEN RAISE 'no %', NEW.name; END IF; RETURN NEW; END$$;
-    CREATE TRIGGER checked BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION check_name()
+    CREATE TRIGGER checked BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION check_name();
+    ALTER TABLE notes ENABLE ALWAYS TRIGGER checked
 """
 LARGE = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 1000) AS n)"
 
@@ -367,7 +368,7 @@ LARGE = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 1000) AS n
         ("ALTER TABLE notes ADD CHECK (name <> 'bad')", "bad", "table notes, constraint notes_name_check"),
         ("ALTER TABLE notes DROP CONSTRAINT notes_pkey, ADD PRIMARY KEY (id) DEFERRABLE", "a", "55000"),
         ("DROP TABLE notes", "a", "is gone"),
-        ("ALTER TABLE notes DROP COLUMN name", "a", "lacks columns of public.notes: name"),
+        ("ALTER TABLE notes DROP COLUMN name", "a", "is missing columns of public.notes: name"),
     ],
     ids=["trigger", "index", "check", "deferrable", "dropped", "column"],
 )
@@ -398,6 +399,8 @@ def test_tables_beside_one_whose_statement_fails_are_written_once(
         " $$BEGIN INSERT INTO seen (what) VALUES (TG_OP || ' ' || TG_TABLE_NAME); RETURN NEW; END$$",
         "CREATE TRIGGER noted AFTER INSERT OR UPDATE ON items FOR EACH ROW EXECUTE FUNCTION note()",
         "CREATE TRIGGER noted AFTER INSERT OR UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION note()",
+        "ALTER TABLE items ENABLE ALWAYS TRIGGER noted",
+        "ALTER TABLE notes ENABLE ALWAYS TRIGGER noted",
     )
     replica.apply(update(ITEMS, "1", "b"), insert(ITEMS, "2", "c"), delete(classes, "pg_class"), insert(NOTES, "1", "n"))
     assert [True, False] == outcomes

@@ -60,6 +60,7 @@ def make_gate(destination: Database, last: int) -> None:
         "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$ BEGIN PERFORM pg_advisory_xact_lock_shared({GATE}); RETURN NEW; END $$",
         f"CREATE TRIGGER gate BEFORE INSERT ON notes FOR EACH ROW WHEN (NEW.n = {last}) EXECUTE FUNCTION gate()",
+        "ALTER TABLE notes ENABLE ALWAYS TRIGGER gate",
     )
 
 

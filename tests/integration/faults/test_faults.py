@@ -154,6 +154,7 @@ def gated_copy(source: Database, destination: Database, row_count: int) -> None:
         "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$ BEGIN PERFORM pg_advisory_xact_lock_shared({GATE}); RETURN NEW; END $$",
         "CREATE TRIGGER gate BEFORE INSERT ON items FOR EACH ROW WHEN (NEW.id = 400) EXECUTE FUNCTION gate()",
+        "ALTER TABLE items ENABLE ALWAYS TRIGGER gate",
     )
 
 

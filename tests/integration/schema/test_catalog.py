@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from rosetta_dagster.cdc.change.schema import Filling, Identity, TableSchema
+from rosetta_dagster.cdc.change.schema import Identity, OldRowValues, TableSchema
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.source.catalog import read_schemas, snapshot_relations
@@ -199,7 +199,7 @@ def test_what_older_rows_hold_in_a_column_is_told_as_it_is_printed(source: Datab
         "INSERT INTO t VALUES (1)",
         f"ALTER TABLE t ADD COLUMN added {type_} DEFAULT '{text}'",
     )
-    assert (Filling.CONSTANT, value) == (schema.columns[1].filling, schema.columns[1].fill_value)
+    assert (OldRowValues.CONSTANT, value) == (schema.columns[1].filling, schema.columns[1].fill_value)
     assert [(value,)] == source.rows("SELECT added::text FROM t")
 
 

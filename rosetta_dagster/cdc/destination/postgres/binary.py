@@ -1,7 +1,7 @@
-"""Decides of which types values are copied in binary form.
+"""Decides which types are copied in binary form.
 
-Those whose form is the same in every version of the server and holds no number of a catalog, as that of `regclass` does.
-An interval is not among them: since version 17 there are infinite ones, and an older server reads them as finite.
+Their binary form is the same in every server version and contains no OID, as that of `regclass` does. `interval` is left
+out: version 17 introduced infinite intervals, which an older server reads as finite.
 """
 
 from typing import Final

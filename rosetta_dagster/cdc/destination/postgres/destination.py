@@ -94,12 +94,14 @@ class PostgresDestination:
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
         self._follow_types(tables)
         with translated(self._translation), self._live.transaction():
-            ours = set(self._stream.begun_copies())
-            # First what is missing: to create something takes a lock that pipelines which begin together wait for.
+            # Before the state tables are read: a pipeline that begins at the same time may hold the creation lock, and wait
+            # for those tables.
+            created = set()
             for table in tables:
                 with self._about(table.id):
                     if self._targets.create_if_missing(self._live, table):
-                        ours.add(table.id)
+                        created.add(table.id)
+            ours = created | self._stream.begun_copies()
             for table in tables:
                 with self._about(table.id):
                     self._targets.empty(self._live, table.id, ours=table.id in ours)

@@ -1,6 +1,6 @@
-"""Decides which batches are written without a staging table, and how: by statements that hold their rows, in one message.
+"""Decides which batches are written without a staging table, and writes them: as literals in statements, in one message.
 
-To make a staging table, to fill it over COPY and to empty it at the commit costs as much as a few hundred rows. When many
+Creating a staging table, filling it by COPY and emptying it at the commit costs as much as a few hundred rows. When many
 tables change, or one row at a time, that is most of the work.
 """
 
@@ -21,11 +21,11 @@ from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.postgres.errors import is_passing
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Rows and deleted keys of a step, beyond which a staging table costs less once it is there.
+#: Rows and deleted keys of a step. With more, an existing staging table costs less.
 ROW_LIMIT: Final = 1_000
 
-#: Keys of several columns that one statement deletes. They are alternatives to the planner, which weighs each for each
-#: partition: 200 of them in 200 partitions take it a third of a second, 4 at a time a hundredth.
+#: Keys of several columns that one statement deletes. The planner considers each key for each partition: planning 200 keys
+#: in 200 partitions took a third of a second, 4 at a time a hundredth.
 COMPOSITE_KEYS: Final = 4
 
 #: Bytes of a message.
@@ -38,11 +38,11 @@ _ROLLBACK: Final = b"ROLLBACK TO rosetta_direct"
 
 @dataclass(frozen=True)
 class _Statements:
-    """The statements of one table, around their rows; each is made when it is first needed."""
+    """The statements of one table, up to and after their rows. Each is built at first use."""
 
     target: TableId
     table: TableSchema
-    #: The same as the destination remembers it: what it remembers is another object when the table was altered meanwhile.
+    #: The equal schema in the stream's state. After the table is altered, the state has another object.
     held: TableSchema
 
     @cached_property
@@ -58,7 +58,7 @@ class _Statements:
         return merge_sql.on_conflict(self.table).as_bytes()
 
     def text(self, steps: Iterable[Merge]) -> bytes:
-        """The steps in order."""
+        """Return the statements of the steps, in order."""
         return b";\n".join([text for step in steps for text in self._step(step)])
 
     def _step(self, step: Merge) -> Iterable[bytes]:
@@ -70,7 +70,7 @@ class _Statements:
 
 
 class DirectWriter:
-    """Writes small batches over a connection that others use as well. The caller owns the transaction."""
+    """Writes small batches over a shared connection. The caller owns the transaction."""
 
     def __init__(
         self,
@@ -84,9 +84,10 @@ class DirectWriter:
         self._statements: dict[TableId, _Statements] = {}
 
     def write(self, batches: Sequence[TableBatch]) -> Sequence[TableBatch]:
-        """Write those batches that are small; the others, which are still to be done.
+        """Write the small batches. Return those that are still to be written.
 
-        When a statement fails nothing was done, and all are: a staging table says better what is wrong with a row.
+        When a statement fails, nothing is written and all batches are returned: with a staging table the error says more
+        precisely what is wrong with a row.
         """
         texts = self._texts(batches) if self._takes_any_text() else {}
         if texts and self._execute(list(texts.values())):
@@ -94,11 +95,11 @@ class DirectWriter:
         return batches
 
     def _takes_any_text(self) -> bool:
-        """Whether the database has every character: a message with one that it lacks is refused before its savepoint."""
+        """Return whether the database can encode every character. If not, a message may fail before its savepoint is set."""
         return self._connection.info.parameter_status("server_encoding") == "UTF8"
 
     def _texts(self, batches: Sequence[TableBatch]) -> dict[TableId, bytes]:
-        """The statements of the small ones; a table with several batches is altered between them."""
+        """Return the statements of the small batches. Tables that are altered between two batches are left out."""
         appearances = Counter(batch.table.id for batch in batches)
         texts: dict[TableId, bytes] = {}
         size = 0
@@ -112,14 +113,19 @@ class DirectWriter:
         return texts
 
     def _is_known(self, table: TableSchema) -> bool:
-        """Whether the destination's table follows this schema already; then its statements are made."""
+        """Return whether the destination's table has this schema already, and build its statements then."""
         known, held = self._statements.get(table.id), self._state.schemas.get(table.id)
         if known is not None and known.table is table and known.held is held:
             return True
-        if not table.key or held is None or held != table or any(self._targets.unassignable(self._connection, table.id)):
+        if not table.key or held is None or held != table or not self._is_assignable(table):
             return False
         self._statements[table.id] = _Statements(self._targets.of(table.id), table, held)
         return True
+
+    def _is_assignable(self, table: TableSchema) -> bool:
+        """Return whether a statement may assign to every column. A conflict assigns to none of the key."""
+        fixed = self._targets.unassignable(self._connection, table.id)
+        return not fixed.generated and fixed.identity <= set(table.key)
 
     def _execute(self, texts: Sequence[bytes]) -> bool:
         try:
@@ -133,7 +139,7 @@ class DirectWriter:
 
 
 def _are_small(steps: Sequence[Step]) -> TypeGuard[Sequence[Merge]]:
-    """Whether they are merges of few rows, each of them sent whole."""
+    """Return whether the steps are merges of few rows that were all sent whole."""
     return all(
         isinstance(step, Merge)
         and len(step.rows) + len(step.deleted) <= ROW_LIMIT
@@ -143,9 +149,9 @@ def _are_small(steps: Sequence[Step]) -> TypeGuard[Sequence[Merge]]:
 
 
 def _listed(rows: Sequence[Row] | Sequence[Key]) -> bytes:
-    """The rows as a list of SQL; the server reads each value as the type of its column.
+    """Return the rows as SQL literals. The server reads each value as its column's type.
 
-    Most rows hold neither NULL nor quotes, and are joined at once.
+    Most rows contain neither NULL nor quotes, and are joined at once.
     """
     try:
         text = b"'), ('".join(map(b"', '".join, cast("Sequence[tuple[bytes, ...]]", rows)))
@@ -157,11 +163,11 @@ def _listed(rows: Sequence[Row] | Sequence[Key]) -> bytes:
 
 
 def _tuple(row: Row | Key) -> bytes:
-    """The row's literals in brackets."""
+    """Return the row's literals in parentheses."""
     return b"(%b)" % b", ".join(map(_literal, row))
 
 
 def _literal(value: Value) -> bytes:
-    """A value's text in quotes. The session has `standard_conforming_strings` on, so that a backslash is nothing else."""
+    """Return a value's text in quotes. With `standard_conforming_strings` on, a backslash has no special meaning."""
     assert value is not UNCHANGED, "rows are sent whole"
     return b"NULL" if value is None else b"'%b'" % value.replace(b"'", b"''")

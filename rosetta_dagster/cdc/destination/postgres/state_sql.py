@@ -2,8 +2,8 @@
 
 NAMESPACE = "rosetta"
 
-#: Held until the transaction ends: `IF NOT EXISTS` fails when another pipeline makes the same thing in the same moment.
-#: The server may remember that the thing was missing; it hears of what others made when it opens a table.
+#: Held until the transaction ends: `IF NOT EXISTS` fails when another pipeline creates the same object at the same moment.
+#: The session may have cached that the object is missing; opening a table makes it process invalidations.
 LOCK_CREATION = """
 SELECT pg_advisory_xact_lock(hashtext('rosetta: what is made when it is missing'));
 SELECT FROM pg_namespace LIMIT 0
@@ -40,10 +40,10 @@ ALTER TABLE rosetta.copies
     ADD COLUMN IF NOT EXISTS target_schema text,
     ADD COLUMN IF NOT EXISTS target_name text;
 COMMENT ON TABLE rosetta.copies IS
-    'The tables that Rosetta copied here, and the point of the source''s stream that each copy stands for.';
-COMMENT ON COLUMN rosetta.copies.source_columns IS 'What the table looked like when its last change was applied here.';
-COMMENT ON COLUMN rosetta.copies.target_name IS 'The table here, in target_schema; another one would hold nothing yet.';
-COMMENT ON COLUMN rosetta.copies.set_aside_at IS 'Since when changes of the table are left out, until it is copied anew.';
+    'The tables that Rosetta copied here, and the point of the source''s stream that each copy is consistent with.';
+COMMENT ON COLUMN rosetta.copies.source_columns IS 'The schema of the source table as of its last change applied here.';
+COMMENT ON COLUMN rosetta.copies.target_name IS 'The table here, in target_schema, that the copy went into.';
+COMMENT ON COLUMN rosetta.copies.set_aside_at IS 'Since when changes of the table are left out, until it is copied again.';
 CREATE TABLE IF NOT EXISTS rosetta.copied_ranges (
     pipeline         text NOT NULL,
     table_schema     text NOT NULL,
@@ -60,7 +60,7 @@ CREATE TABLE IF NOT EXISTS rosetta.copied_ranges (
 COMMENT ON TABLE rosetta.copied_ranges IS 'The pages of the source''s tables that unfinished copies hold already.';
 """
 
-#: The column that was added last.
+#: True when the column exists that was added last.
 HAS_TARGETS = """
 SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'rosetta.copies'::regclass AND attname = 'target_name')
 """
@@ -80,7 +80,7 @@ SELECT table_schema, table_name, lsn::text, snapshot, finished_at IS NOT NULL, s
 FROM rosetta.copies WHERE pipeline = %s
 """
 
-#: Copies from before targets were noted are of the target that the table has now.
+#: Copies from before targets were recorded are of the target that the table has now.
 NOTE_TARGET = """
 UPDATE rosetta.copies SET target_schema = %s, target_name = %s
 WHERE pipeline = %s AND table_schema = %s AND table_name = %s AND target_name IS NULL
@@ -107,7 +107,7 @@ UPDATE rosetta.copies SET lsn = %s::pg_lsn, snapshot = %s WHERE pipeline = %s AN
 
 FORGET_RANGES = "DELETE FROM rosetta.copied_ranges WHERE pipeline = %s AND table_schema = %s AND table_name = %s"
 
-#: A range of which some rows are copied again is noted already.
+#: A range of which some rows are copied again is recorded already.
 ADD_RANGE = "INSERT INTO rosetta.copied_ranges VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 
 FINISH_COPY = """
@@ -123,7 +123,7 @@ UPDATE rosetta.copies SET set_aside_at = now(), set_aside_reason = %s
 WHERE pipeline = %s AND table_schema = %s AND table_name = %s AND finished_at IS NOT NULL
 """
 
-#: Moves the watermark only from the one that this run knows: two runs can never both write.
+#: Moves the watermark only from the value that this run knows, so that two runs can never both write.
 MOVE_WATERMARK = """
 UPDATE rosetta.streams
 SET engine = %s, transaction_lsn = %s::pg_lsn, lsn = %s::pg_lsn, ordinal = %s, xid = %s, updated_at = now()
@@ -131,10 +131,10 @@ WHERE pipeline = %s AND (transaction_lsn, lsn, ordinal) IS NOT DISTINCT FROM (%s
 """
 
 
-#: Up to where the slot may move; written before it does.
+#: The LSN up to which the slot may be confirmed; written before it is.
 NOTE = "UPDATE rosetta.streams SET noted_lsn = greatest(noted_lsn, %s::pg_lsn) WHERE pipeline = %s"
 
-#: The source may be another cluster by now, after a failover or a restore.
+#: The next source may be another cluster, after a failover or a restore.
 FORGET_WATERMARK = """
 UPDATE rosetta.streams
 SET system_identifier = '', slot_name = '', noted_lsn = NULL,
@@ -150,7 +150,7 @@ FORGET_COPY = f"{FORGET_COPIES} AND table_schema = %s AND table_name = %s"
 
 FORGET_ALL_RANGES = "DELETE FROM rosetta.copied_ranges WHERE pipeline = %s"
 
-#: Sessions of this name that are at work, or within a transaction.
+#: Ends sessions of this name that are active or in a transaction.
 END_LEFTOVERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE application_name = %s AND state <> 'idle' AND pid <> pg_backend_pid()

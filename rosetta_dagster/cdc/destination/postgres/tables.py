@@ -258,5 +258,5 @@ def _is_of_before(key: PrimaryKey, schema: TableSchema, before: TableSchema) -> 
 
 def _missing(target: TableId, schema: TableSchema) -> DestinationRejected:
     return DestinationRejected(
-        f"Table {target} of the destination is missing, and with it the rows of {schema.id}.", "Resync the table."
+        f"Table {target} of the destination is gone, and with it the rows of {schema.id}.", "Resync the table."
     )

@@ -1,4 +1,4 @@
-"""What the columns of a table at Snowflake are, and whether one can hold what is wanted of it."""
+"""Reads a Snowflake table's columns, and decides whether a column can hold a type or become it."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ _WITH_FRACTION = ("TIME", "TIMESTAMP_NTZ", "TIMESTAMP_TZ", "TIMESTAMP_LTZ")
 
 
 class PresentColumn(NamedTuple):
-    """A column of a table at Snowflake."""
+    """A column of a Snowflake table."""
 
     name: str
     #: As SQL spells it: `NUMBER(10,0)`, `VARCHAR`.
@@ -27,25 +27,25 @@ class PresentColumn(NamedTuple):
     has_default: bool = False
 
     def holds(self, target: Target) -> bool:
-        """Whether it takes what a column of this type takes."""
+        """Return whether the column holds every value of this type."""
         digits = _digits(target)
         if digits is None or not self.precision:
             return self.type == target.type
         return self.scale == digits[1] and self.precision >= digits[0]
 
     def can_become(self, target: Target) -> bool:
-        """Whether Snowflake changes the type in place: it adds digits before the point, and nothing else that is needed."""
+        """Return whether Snowflake can change the type in place. It can add digits before the point."""
         digits = _digits(target)
         return digits is not None and bool(self.precision) and self.scale == digits[1] and self.precision < digits[0]
 
     @property
     def limits(self) -> bool:
-        """Whether it is a text with a length."""
+        """Return whether it is a text with a length limit."""
         return self.type.startswith("VARCHAR(")
 
 
 def read_columns(session: Session, target: TableId) -> dict[str, PresentColumn]:
-    """The columns of a table in their order, by name; none when there is no such table."""
+    """Return the columns of a table in order, by name; none when the table is missing."""
     return {column.name: column for column in map(_column, session.execute(sql.PRESENT_COLUMNS, [*target]))}
 
 
@@ -71,7 +71,7 @@ def _spelled(kind: str, precision: Any, scale: Any, fraction: Any, length: Any) 
 
 
 def _digits(target: Target) -> tuple[int, int] | None:
-    """Precision and scale of a NUMBER; None for another type."""
+    """Return precision and scale of a NUMBER; None for another type."""
     name, _, limits = target.type.rstrip(")").partition("(")
     if name != "NUMBER":
         return None
@@ -80,9 +80,9 @@ def _digits(target: Target) -> tuple[int, int] | None:
 
 
 def renames(wanted: Mapping[str, str], present: Iterable[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The renames that are still to be done, in an order in which each name is free, and the old names that are stuck.
+    """Return the pending renames, ordered so that each new name is free, and the old names that cannot be renamed.
 
-    `wanted` maps old names to new ones. What was done already, as before a crash, is left out.
+    `wanted` maps old names to new ones. Renames that were made already, as before a crash, are left out.
 
     >>> renames({"A": "B", "B": "C"}, ["A", "B"])
     ([('B', 'C'), ('A', 'B')], [])
@@ -90,7 +90,7 @@ def renames(wanted: Mapping[str, str], present: Iterable[str]) -> tuple[list[tup
     ([], ['A', 'B'])
     """
     names, done = set(present), []
-    # A name that is there since another column took it is no column that waits for its own.
+    # This name exists because another column took it; its own column was renamed already.
     taken = {new for old, new in wanted.items() if old not in names and new in names}
     left = {old: new for old, new in wanted.items() if old in names and old not in taken and old != new}
     while free := next(((old, new) for old, new in left.items() if new not in names), None):

@@ -18,16 +18,16 @@ _ACCOUNT = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
 
 
 class Deletes(StrEnum):
-    """What becomes of a row that is deleted at the source."""
+    """How a row that is deleted at the source is treated."""
 
     #: It is deleted.
     HARD = "hard"
-    #: It stays, with the time in the column `deleted_at_column`.
+    #: It stays, with the time of its deletion in `deleted_at_column`.
     SOFT = "soft"
 
 
 class Substitute(StrEnum):
-    """What is written for a value that Snowflake cannot hold."""
+    """What is written in place of a value that Snowflake cannot hold."""
 
     NULL = "null"
     #: The nearest that it can hold.
@@ -37,11 +37,11 @@ class Substitute(StrEnum):
 
 
 class Oversized(StrEnum):
-    """What is written for a value that is longer than `value_limit_bytes`."""
+    """What is written in place of a value that is longer than `value_limit_bytes`."""
 
     ERROR = "error"
     NULL = "null"
-    #: As much of it as there is room for. JSON, which cannot be cut, becomes NULL.
+    #: Its beginning. JSON cannot be cut and becomes NULL.
     TRUNCATE = "truncate"
 
 
@@ -56,7 +56,7 @@ NumberTarget = Annotated[str, AfterValidator(_number_target)]
 
 
 class ValuePolicy(BaseModel):
-    """What is done with values that Snowflake has no place for. Keys are never substituted: there it is always an error."""
+    """How values are treated that Snowflake cannot hold. In a key such a value is always an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,7 +72,7 @@ class ValuePolicy(BaseModel):
 
 
 class SnowflakeConnection(BaseModel):
-    """Where an account is, and who connects to it. The key is given in exactly one of three ways."""
+    """An account and the user who connects to it. Exactly one of three settings provides the key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

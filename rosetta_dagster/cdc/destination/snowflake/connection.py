@@ -1,4 +1,4 @@
-"""Connects to Snowflake, and runs one statement at a time over the connection."""
+"""Connects to Snowflake and runs one statement at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,8 +25,8 @@ CONNECT_TIMEOUT = 15
 class Session:
     """One connection to Snowflake, in autocommit mode outside of `transaction`. Used by one thread at a time.
 
-    Every error is one of ours. No statement is sent twice: what became of one whose answer was lost is for the watermark
-    to tell, after a restart.
+    Every error is a `RosettaError`. No statement is sent twice. When an answer is lost, the watermark shows after a restart
+    whether the transaction was committed.
     """
 
     def __init__(self, connection: Any, translation: Translation, is_unwanted: Callable[[], bool] = bool) -> None:
@@ -41,20 +41,20 @@ class Session:
         self.close()
 
     def execute(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> list[tuple[Any, ...]]:
-        """Run a statement; its rows. A `?` stands for a parameter when there are any."""
+        """Run a statement and return its rows. With parameters, each `?` stands for one."""
         return self._run(statement, parameters, place)[0]
 
     def change(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> int:
-        """Run a statement that writes rows; how many."""
+        """Run a statement that writes rows and return their number."""
         return self._run(statement, parameters, place)[1]
 
     def put(self, file: Path, stage_path: str) -> None:
-        """Upload a file, replacing one of its name."""
+        """Upload a file. It replaces one of the same name."""
         self.execute(f"PUT 'file://{file}' @{stage_path} AUTO_COMPRESS=FALSE OVERWRITE=TRUE PARALLEL=4")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What the block does becomes durable with its end, or none of it."""
+        """Run the block in a transaction that commits at its end."""
         self.execute("BEGIN")
         with ExitStack() as unless_done:
             unless_done.callback(self._roll_back)
@@ -88,7 +88,7 @@ class Session:
 def connect(
     config: SnowflakeDestinationConfig, key: KeyPair, *, who: str, tag: str, is_unwanted: Callable[[], bool] = bool
 ) -> Session:
-    """A session; `ConfigurationError` when the row or the key is wrong, `DestinationUnavailable` when nobody answers."""
+    """Open a session. Raise `ConfigurationError` for a wrong row or key, `DestinationUnavailable` when nobody answers."""
     translation = Translation(who=f"{who} ({config.describe()})", fingerprint=key.fingerprint)
     with translated(translation), _argument_errors(translation):
         connection = snowflake.connector.connect(**_address(config), **_settings(config, key, tag))
@@ -97,7 +97,7 @@ def connect(
 
 @contextmanager
 def _argument_errors(translation: Translation) -> Iterator[None]:
-    """The connector refuses arguments that it cannot use with Python's own errors."""
+    """Turn Python's own errors, which the connector raises for unusable arguments, into ours."""
     try:
         yield
     except (ValueError, TypeError) as error:

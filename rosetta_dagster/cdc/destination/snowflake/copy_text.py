@@ -28,7 +28,7 @@ _ESCAPES = (
 
 
 def tables(blocks: Iterable[bytes], names: Sequence[str], piece_size: int) -> Iterator[Any]:
-    """Tables of strings with these columns, each of a piece of the text; blocks may end anywhere."""
+    """Yield tables of strings with these columns, one for each piece of text. Blocks may end anywhere."""
     pending: list[bytes] = []
     size = 0
     for block in blocks:
@@ -45,8 +45,8 @@ def tables(blocks: Iterable[bytes], names: Sequence[str], piece_size: int) -> It
 
 
 def parse(text: bytes, names: Sequence[str]) -> Any:
-    """A table of whole lines."""
-    # When each backslash is followed by N, all of them are NULLs: an escaped one would count twice.
+    """Return a table of complete lines."""
+    # If every backslash is followed by N, all are NULLs: an escaped backslash would count twice.
     is_escaped = text.count(b"\\") != text.count(b"\\N")
     if not is_escaped:
         return _split(text, names)
@@ -67,7 +67,7 @@ def _unescaped(column: Any, escapes: Sequence[tuple[bytes, bytes, str]]) -> Any:
 
 
 def _split(text: bytes, names: Sequence[str]) -> Any:
-    # Columns are numbered: a name may stand twice, or be one that means something to the parser.
+    # Columns are numbered: a name may be repeated, or have a meaning to the parser.
     numbered = [str(number) for number in range(len(names))]
     return pyarrow.csv.read_csv(
         pa.BufferReader(text),

@@ -1,7 +1,7 @@
 """Applies changes to a Snowflake database: files into staging tables, then one transaction of merges and watermark."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from rosetta_dagster.cdc.change.batch import Batch
@@ -36,7 +36,7 @@ class SnowflakeDestination:
     """A Snowflake database that changes are applied to. Keeps the contract of `Destination`.
 
     Owns one session from `open` to `close`, used by the thread that replicates; a loader owns one more while it lives.
-    Nothing but data wakes the warehouse: `note` is answered without one.
+    Only data needs the warehouse; `note` does not.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class SnowflakeDestination:
         self._state.lose(lost)
         held = held.without_copies(lost)
         drop_left_staging(self._session, self._pipeline)
-        # What a run that broke off has left in the stage costs its storage and nothing else.
+        # Files that an interrupted run left in the stage cost storage, nothing else.
         with suppress(DestinationRejected):
             self._session.execute(f"REMOVE @{sql.SCHEMA}.STAGE/{pipeline_token(self._pipeline)}/")
         return held
@@ -84,12 +84,11 @@ class SnowflakeDestination:
     def prepare(self, tables: Sequence[TableSchema]) -> None:
         for table in tables:
             before = self._stream.schemas.get(table.id)
-            # A table that cannot be made tells of the whole destination, as a rule: of a privilege that is missing.
-            with nullcontext() if before is None else breaking(table.id, self.name):
+            with breaking(table.id, self.name):
                 self._targets.prepare(self._live, table, before, self._stream.names.get(table.id, {}))
 
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        """Three steps, since DDL is in no transaction: what a crash leaves between them is a copy that was not begun."""
+        """Three steps, since DDL is not transactional. After a crash between them the copy has not begun."""
         with self._live.transaction():
             begun = self._stream.begun_copies()
             for table in tables:
@@ -172,7 +171,7 @@ class SnowflakeDestination:
 
     @cached_property
     def _key(self) -> KeyPair:
-        # A passphrase is made slow to try, and every loader connects.
+        # Deriving a key from a passphrase is slow on purpose, and every loader connects.
         return key_of(self._config)
 
     def _connect(self) -> Session:

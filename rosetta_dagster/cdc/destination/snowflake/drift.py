@@ -1,4 +1,4 @@
-"""How a table of Snowflake differs from the source's, and the statement that would end each difference."""
+"""Decides how a Snowflake table differs from the source's, and which statement ends each difference."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.destination.snowflake.types import Target
 
 
 def drift_of(schema: TableSchema, layout: Layout, present: Mapping[str, PresentColumn]) -> Iterator[Drift]:
-    """The differences of one table, the destination's first column first."""
+    """Return the differences of one table, in the order of the destination's columns."""
     if not present:
         yield _drift(schema, layout, f"Table {layout.id} is missing.", sql.create_table(layout))
         return

@@ -1,4 +1,4 @@
-"""Decides, for every error of Snowflake and of its connector, which of ours it is: time mends it, or a person has to.
+"""Decides which Rosetta error stands for each error of Snowflake and of its connector: transient or terminal.
 
 Messages are written from codes and from our own names. Snowflake's text of a data error quotes the value, so it is left out.
 """
@@ -74,7 +74,7 @@ _TELLS_NAMES = frozenset({1003, 1757, 2003, 2043, 3001, 606, 904, 90105, 90106})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translation:
-    """Who an error is of."""
+    """Whose errors are translated."""
 
     #: The account in a message, as `destination dw (rosetta@myorg-dw/ANALYTICS)`.
     who: str
@@ -84,7 +84,7 @@ class Translation:
 
 @contextmanager
 def translated(translation: Translation, place: str = "") -> Iterator[None]:
-    """Turn the connector's errors into ours. The place, as `table public.orders`, is told with what is refused."""
+    """Turn the connector's errors into ours. A refusal names the place, such as `table public.orders`."""
     try:
         yield
     except Error as error:
@@ -92,7 +92,7 @@ def translated(translation: Translation, place: str = "") -> Iterator[None]:
 
 
 def translate(error: Error, translation: Translation, place: str = "") -> RosettaError:
-    """The error of ours that an error of the connector stands for."""
+    """Return the Rosetta error for an error of the connector."""
     number, state, text = error.errno or -1, error.sqlstate or "", _first_line(error)
     who = translation.who[:1].upper() + translation.who[1:]
     at = f" at {place}" if place else ""
@@ -113,7 +113,7 @@ def translate(error: Error, translation: Translation, place: str = "") -> Rosett
 def _is_transient(number: int, state: str, text: str) -> bool:
     if number in _TRANSIENT or 0 < number < _CONNECTORS_OWN or state.startswith(_TRANSIENT_STATES):
         return True
-    # A lock that was not given in time comes with the code of any failed statement.
+    # A lock timeout has the same code as any failed statement.
     return not _quotes_values(number) and _LOCKED.search(text) is not None and number not in _TELLS_NAMES
 
 
@@ -130,7 +130,7 @@ def _refused_key(who: str, text: str, translation: Translation) -> Configuration
 
 
 def _first_line(error: Error) -> str:
-    """What the server said, without the codes that the connector puts around it."""
+    """Return the server's message without the codes that the connector adds."""
     text = (str(error.msg or error).strip().splitlines() or ["no reason given"])[0]
     text = re.sub(r"^(\d{6} \([0-9A-Z]{5}\): |\d{6}: )+", "", text)
     return re.sub(r"\s*\(request_id=[0-9a-f-]+\)", "", text).strip().rstrip(".") or "no reason given"

@@ -1,4 +1,4 @@
-"""Reads the private key of a Snowflake user, and says of each key that will not do what is wrong with it."""
+"""Reads the private key of a Snowflake user, and decides what is wrong with one that cannot be used."""
 
 import base64
 import hashlib
@@ -34,7 +34,7 @@ class KeyRefused(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A private key that was read, and what may be shown of it."""
+    """A private key, and its parts that may be shown."""
 
     private: RSAPrivateKey
 
@@ -53,16 +53,16 @@ class KeyPair:
 
     @property
     def fingerprint(self) -> str:
-        """As Snowflake shows it in DESC USER, RSA_PUBLIC_KEY_FP."""
+        """Return the fingerprint that DESC USER shows as RSA_PUBLIC_KEY_FP."""
         return "SHA256:" + base64.b64encode(hashlib.sha256(self.public_der).digest()).decode()
 
     @property
     def public_text(self) -> str:
-        """The public key as ALTER USER takes it: base64 without the lines that begin and end a PEM file."""
+        """Return the public key as ALTER USER expects it: base64 without the first and last line of a PEM file."""
         return base64.b64encode(self.public_der).decode()
 
     def pem(self, passphrase: SecretStr) -> bytes:
-        """PKCS#8, encrypted under the passphrase."""
+        """Return the key as PKCS#8, encrypted with the passphrase."""
         encryption = serialization.BestAvailableEncryption(passphrase.get_secret_value().encode())
         return self.private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
@@ -72,18 +72,18 @@ def generate_key() -> KeyPair:
 
 
 def alter_user(user: str, key: KeyPair, *, second: bool = False) -> str:
-    """The statement that registers the key; `second` beside a first one, for a change of keys without a pause."""
+    """Return the statement that registers the key; with `second`, beside the first, to rotate keys without a pause."""
     name = '"' + user.upper().replace('"', '""') + '"'
     return f"ALTER USER {name} SET RSA_PUBLIC_KEY{'_2' if second else ''}='{key.public_text}';"
 
 
 def key_of(connection: SnowflakeConnection) -> KeyPair:
-    """The key that the destination's row names. `KeyRefused` when it cannot be used."""
+    """Return the key that the destination's row names. Raise `KeyRefused` when it cannot be used."""
     return load_key(_pem_of(connection), _passphrase_of(connection))
 
 
 def load_key(pem: bytes, passphrase: SecretStr | None) -> KeyPair:
-    """Read an encrypted PKCS#8 key. `KeyRefused` says which of the many ways of being wrong it is."""
+    """Read an encrypted PKCS#8 key. Raise `KeyRefused`, which names the problem, when it cannot be used."""
     encrypted = _verify_label(pem)
     if not encrypted:
         raise KeyRefused("unencrypted", "The private key is not encrypted.", f"Encrypt it: {CONVERT}")
@@ -95,7 +95,7 @@ def load_key(pem: bytes, passphrase: SecretStr | None) -> KeyPair:
 
 
 def _verify_label(pem: bytes) -> bool:
-    """Whether the key is encrypted, by the first line of the file."""
+    """Return whether the key is encrypted, judged by the first line of the file."""
     found = re.search(rb"-----BEGIN ([A-Z0-9 ]+)-----", pem)
     label = found[1].decode() if found else ""
     if not found:
@@ -155,7 +155,7 @@ def _passphrase_of(connection: SnowflakeConnection) -> SecretStr | None:
 
 
 def read_key(path: str) -> bytes:
-    """The file's bytes; `KeyRefused` when there are none to be read."""
+    """Return the file's bytes. Raise `KeyRefused` when it cannot be read."""
     try:
         return Path(path).expanduser().read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How one table of the source looks at Snowflake: its name, and the name and type of each column."""
+"""Decides the Snowflake form of a source table: its name, and the name and type of each column."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -27,16 +27,16 @@ class Layout:
 
     @property
     def others(self) -> tuple[int, ...]:
-        """Where the columns stand that are not of the key."""
+        """Return the positions of the columns outside the key."""
         return tuple(index for index in range(len(self.columns)) if index not in self.key)
 
 
 def layout_of(
     schema: TableSchema, target: TableId, config: SnowflakeDestinationConfig, renamed: Mapping[int, str] | None = None
 ) -> Layout:
-    """The table as the destination's config wants it; `renamed` are names that columns have by now, by their numbers.
+    """Return the table's form under this configuration. `renamed` holds names that columns have already, by column number.
 
-    `DestinationRejected` when two columns would have one name.
+    Raise `DestinationRejected` when two columns would have the same name.
     """
     names, by_now = Names(config.preserve_case), renamed or {}
     is_soft = config.deletes is Deletes.SOFT
@@ -56,7 +56,7 @@ def layout_of(
 def converters(
     schema: TableSchema, layout: Layout, policy: ValuePolicy, touched: Counter[Touched]
 ) -> tuple[ColumnConverter, ...]:
-    """A converter for each column; what they substitute is added to the count."""
+    """Return a converter for each column. They count substituted values in `touched`."""
     return tuple(
         ColumnConverter(
             place=f"table {schema.id}, column {column.name}",

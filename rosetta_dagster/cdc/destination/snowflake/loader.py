@@ -25,8 +25,8 @@ from rosetta_dagster.cdc.errors import RosettaError
 class SnowflakeLoader:
     """Loads copied rows over a connection of its own. Keeps the contract of `Loader`.
 
-    A load is there whole or not at all, and with it that its range is copied: when the answer to its COMMIT is lost, the
-    next run finds either both or neither. No file is ever loaded twice.
+    A load and the record of its range are committed together: when the answer to the COMMIT is lost, the next run finds both
+    or neither. No file is ever loaded twice.
     """
 
     def __init__(self, session: Session, targets: Targets, policy: ValuePolicy, *, pipeline: str) -> None:
@@ -74,12 +74,12 @@ class SnowflakeLoader:
                 upload.add(_converted(texts, keys, [f"C{index}" for index in layout.key]))
             upload.finish()
             with self._staged(upload, sql.create_key_staging, layout, place) as staging:
-                # Without a single key, no row is to stay.
+                # Without any key no row stays.
                 statement = sql.delete_others(layout, staging) if upload.row_count else sql.empty(layout.id)
                 self._session.execute(statement, place=place)
 
     def complete(self, table: TableSchema) -> None:
-        """Nothing: tables have no index here."""
+        """Do nothing: Snowflake tables have no index."""
 
     def _write(self, layout: Layout, upload: Upload, staging: str | None, place: str, *, replacing: bool) -> None:
         if staging is None:
@@ -92,7 +92,7 @@ class SnowflakeLoader:
 
     @contextmanager
     def _staged(self, upload: Upload, create: Callable[[str, Layout], str], layout: Layout, place: str) -> Iterator[str]:
-        """A staging table with what is uploaded, until the block ends; none when nothing is."""
+        """Create a staging table with the uploaded rows for the block. Yield an empty name when there are none."""
         if not upload.row_count:
             yield ""
             return
@@ -107,9 +107,9 @@ class SnowflakeLoader:
 
 
 def is_direct(layout: Layout) -> bool:
-    """Whether files can be loaded into the table itself: no value has to be parsed, and names tell columns apart.
+    """Return whether files can be loaded into the table itself: no value has to be parsed, and column names are distinct.
 
-    COPY matches the names of columns whatever their case.
+    COPY ignores the case of column names.
     """
     plain = all(map(is_plain, (*layout.id, *layout.columns)))
     distinct = len({name.upper() for name in layout.columns}) == len(layout.columns)
@@ -117,7 +117,7 @@ def is_direct(layout: Layout) -> bool:
 
 
 def _as_upserts(values: Any) -> Any:
-    """The rows as the staging table of a merge has them."""
+    """Return the rows in the form of a merge's staging table."""
     count = values.num_rows
     return values.append_column("STEP", pa.array([0] * count, pa.int64())).append_column("OP", pa.array(["u"] * count))
 

@@ -1,4 +1,4 @@
-"""Merges a batch: first every table's changes are staged, then all of them are written in the caller's transaction."""
+"""Merges a batch: stages every table's changes, then writes all of them in one transaction."""
 
 import uuid
 from collections import Counter
@@ -43,17 +43,17 @@ class Merger:
         self._policy = policy
         self._pipeline = pipeline
         self._destination = destination
-        # A run that was given up for dead may still write. It must not stage into the tables of the one that goes on.
+        # A run that was presumed dead may still write. It must not share staging tables with its successor.
         self._prefix = f"{sql.staging_prefix(pipeline_token(pipeline))}{uuid.uuid4().hex[:12].upper()}"
-        #: For each table of a batch, by the number of times that it stood there before, its staging table.
+        #: The staging table of each table in a batch, by the number of its earlier appearances in the batch.
         self._names: dict[tuple[TableId, int], str] = {}
-        #: For each staging table the schema that it was made for.
+        #: The schema that each staging table was created for.
         self._staging: dict[str, TableSchema] = {}
-        #: Tables whose columns have the names that were announced; each is looked at once.
+        #: Tables whose columns have the announced names; each is checked once.
         self._settled: set[TableId] = set()
 
     def merge(self, batch: Batch, watermark: Watermark) -> None:
-        """Stage the batch, then write it and the watermark in one transaction. What is staged may be staged again."""
+        """Stage the batch, then write it and the watermark in one transaction. Staging may be repeated."""
         touched: Counter[Touched] = Counter()
         seen: Counter[TableId] = Counter()
         shapes = self._shape(batch)
@@ -76,12 +76,12 @@ class Merger:
                         self._session.execute(statement, place=f"table {part.table.id}")
             self._remember(batch, shapes)
             add_substitutions(self._session, self._pipeline, touched)
-            # It comes last: it shows whether another run has written meanwhile.
+            # Last, since it shows whether another run has written in the meantime.
             self._state.move(watermark)
         self._state.moved(watermark)
 
     def _shape(self, batch: Batch) -> dict[TableId, Shape]:
-        """Give the tables the columns that the batch needs; what is refused is refused before anything is done."""
+        """Give the tables the columns that the batch needs. Changes that cannot be followed are refused first."""
         chains: dict[TableId, list[TableSchema]] = {}
         for part in batch.tables:
             chains.setdefault(part.table.id, []).append(part.table)
@@ -112,7 +112,7 @@ class Merger:
                 self._state.remember(table, shapes[id_].names if id_ in shapes else {})
 
     def close(self) -> None:
-        """Drop the staging tables. What is left when that fails goes with a later run."""
+        """Drop the staging tables. If that fails, a later run drops them."""
         with suppress(RosettaError):
             for staging in self._staging:
                 self._session.execute(sql.drop_staging(staging))
@@ -139,7 +139,7 @@ class Merger:
         )
 
     def _make_staging(self, staging: str, table: TableSchema, layout: Layout) -> None:
-        """The staging table, empty: made at first use, and anew when the columns changed."""
+        """Create the staging table at first use and when its columns have changed; otherwise empty it."""
         if self._staging.get(staging) is table:
             self._session.execute(sql.empty_staging(staging))
             return
@@ -147,7 +147,7 @@ class Merger:
         self._staging[staging] = table
 
     def _staging_name(self, batch: TableBatch, number: int) -> str:
-        """A table stands in a batch once for each schema that it had, and each needs a staging table of its own."""
+        """Return the name for one schema of a table: a batch has a part, and a staging table, for each schema."""
         return self._names.setdefault((batch.table.id, number), f"{self._prefix}_{len(self._names)}")
 
 

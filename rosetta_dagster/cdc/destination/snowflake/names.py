@@ -1,4 +1,4 @@
-"""How a name of the source is spelled at Snowflake."""
+"""Decides how a source's names are spelled at Snowflake."""
 
 import re
 from collections import Counter
@@ -28,7 +28,7 @@ class Names:
         return TableId(self.of(table.namespace), self.of(table.name))
 
     def distinct(self, names: Iterable[str], place: str) -> list[str]:
-        """The names as they are spelled; `DestinationRejected` when two of them would be the same."""
+        """Return the names as they are spelled. Raise `DestinationRejected` when two of them would be the same."""
         spelled = [self.of(name) for name in names]
         twice = [name for name, count in Counter(spelled).items() if count > 1]
         if twice:
@@ -40,12 +40,12 @@ class Names:
 
 
 def is_plain(name: str) -> bool:
-    """Whether SQL may write the name without quotes."""
+    """Return whether SQL can write the name without quotes."""
     return _PLAIN.fullmatch(name) is not None
 
 
 def quoted(*parts: str) -> str:
-    """A name in SQL, always quoted, so that no word is reserved.
+    """Return a name in SQL, always quoted, so that no word is reserved.
 
     >>> quoted("SHOP", 'quo"te')
     '"SHOP"."quo""te"'

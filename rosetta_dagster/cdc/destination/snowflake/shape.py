@@ -1,15 +1,15 @@
-"""Decides what a table at Snowflake needs so that changes of one schema after the other can be written in one transaction.
+"""Decides which DDL a Snowflake table needs so that a batch with several of its schemas fits into one transaction.
 
-DDL is in no transaction there. So a table is given all that the schemas of a batch need before the batch is written: rows of
-an older schema are then written under the names that columns have by the end of it. What a crash leaves between the DDL and
-the data is found again: each statement is left out when it has been done, and names that run ahead of the data are noted.
+DDL is not transactional in Snowflake. So a table gets everything that the schemas of a batch need before the batch is
+written, and rows of an older schema are written under the column names of the last one. A crash between DDL and data is
+recoverable: statements that were run already are left out, and names that run ahead of the data are recorded.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from rosetta_dagster.cdc.change.schema import Column, Filling, TableSchema
+from rosetta_dagster.cdc.change.schema import Column, OldRowValues, TableSchema
 from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
 from rosetta_dagster.cdc.destination.evolution import raise_refused, schema_changes
 from rosetta_dagster.cdc.destination.snowflake import sql
@@ -20,19 +20,19 @@ from rosetta_dagster.cdc.errors import SchemaChangeRefused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What is to be done to a table before changes of some schemas are written."""
+    """The changes to a table that come before the changes of a batch."""
 
-    #: By its number, the name of the source that each column has once the statements are run.
+    #: The source name that each column has after the statements, by column number.
     names: Mapping[int, str] = field(default_factory=dict)
-    #: Whether columns get other names.
+    #: Whether columns are renamed.
     renames: bool = False
     statements: tuple[str, ...] = ()
-    #: The columns that have to be filled when they come, by number.
+    #: The added columns whose older rows have to be filled, by number.
     fills: frozenset[int] = frozenset()
 
 
 def names_after(schemas: Sequence[TableSchema], ahead: Mapping[int, str]) -> dict[int, str]:
-    """The name of each column after the last schema; those that run ahead keep theirs until the schemas have passed it."""
+    """Return each column's name after the last schema. A name that runs ahead stays until a schema has reached it."""
     names: dict[int, str] = {}
     passed: dict[int, set[str]] = {}
     for schema in schemas:
@@ -50,10 +50,10 @@ def shape_of(  # noqa: PLR0917 - what a table was, is, and is to be
     present: Mapping[str, PresentColumn],
     names: Mapping[int, str],
 ) -> Shape:
-    """What takes a table from the first schema to the last.
+    """Return what takes a table from the first schema to the last.
 
-    `layout` is of the columns of all schemas, in ascending order of their numbers; `spelled` are their names at Snowflake,
-    `before` those of the first schema's columns by now. `SchemaChangeRefused` for what Snowflake cannot do in place.
+    `layout` has the columns of all schemas in the order of their numbers. `spelled` are their names at Snowflake, `before`
+    the current names of the first schema's columns. Raise `SchemaChangeRefused` for what Snowflake cannot do in place.
     """
     done, stuck = renames({before[number]: spelled[number] for number in before}, present)
     if stuck:
@@ -74,19 +74,19 @@ def shape_of(  # noqa: PLR0917 - what a table was, is, and is to be
                 if not found.can_become(target):
                     raise _refused(schemas[-1], f"{name} is {found.type} at Snowflake and cannot become {target.type}")
                 statements.append(sql.change_type(layout.id, name, target.type))
-        if number not in before and (found is not None or column.filling is Filling.CONSTANT):
+        if number not in before and (found is not None or column.filling is OldRowValues.CONSTANT):
             fills.add(number)
     return Shape(names=names, renames=bool(done), statements=tuple(statements), fills=frozenset(fills))
 
 
 def every_column(schemas: Sequence[TableSchema]) -> list[Column]:
-    """The columns of all schemas as the last one had them, in ascending order of their numbers."""
+    """Return the columns of all schemas in their latest form, in the order of their numbers."""
     columns = {column.number: column for schema in schemas for column in schema.columns}
     return [columns[number] for number in sorted(columns)]
 
 
 def verify(schemas: Sequence[TableSchema], policy: SchemaPolicy, names: Mapping[int, str]) -> None:
-    """`SchemaChangeRefused` when a change from one schema to the next cannot be followed."""
+    """Raise `SchemaChangeRefused` when a change from one schema to the next cannot be followed."""
     for before, now in pairwise(schemas):
         raise_refused(schema_changes(before, now), before, now, policy)
     twice = {name for name in names.values() if list(names.values()).count(name) > 1}
@@ -95,7 +95,7 @@ def verify(schemas: Sequence[TableSchema], policy: SchemaPolicy, names: Mapping[
 
 
 def after_renames(present: Mapping[str, PresentColumn], done: Sequence[tuple[str, str]]) -> dict[str, PresentColumn]:
-    """The columns of a table by the names that they have then."""
+    """Return the columns of a table by their names after these renames."""
     columns = dict(present)
     for old, new in done:
         columns[new] = columns.pop(old)
@@ -103,7 +103,7 @@ def after_renames(present: Mapping[str, PresentColumn], done: Sequence[tuple[str
 
 
 def _may_be_null(number: int, schemas: Sequence[TableSchema]) -> bool:
-    """Whether some schema lets the column be NULL that was not, or does not have it any more."""
+    """Return whether a NOT NULL column of the first schema is nullable or missing in a later one."""
     states = [next((column.not_null for column in schema.columns if column.number == number), False) for schema in schemas]
     return states[0] and not all(states)
 
@@ -115,5 +115,5 @@ def _has_new_type(number: int, schemas: Sequence[TableSchema]) -> bool:
 def _refused(table: TableSchema, reason: str) -> SchemaChangeRefused:
     return SchemaChangeRefused(
         f"The columns of table {table.id} have changed at the source: {reason}.",
-        "Resync the table: its columns are changed at the destination and its rows copied anew.",
+        "Resync the table: its columns are changed at the destination and its rows copied again.",
     )

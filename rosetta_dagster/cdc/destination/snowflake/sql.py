@@ -1,4 +1,4 @@
-"""The statements that a Snowflake destination runs, as pure functions.
+"""Builds the statements that a Snowflake destination runs. Pure functions.
 
 A batch goes through a staging table whose columns are C0, C1, … in the order of the source's columns, so that no column of
 the user can clash with one of ours. STEP is the number of the step within the batch; OP is `u` to upsert, `p` to update in
@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 from rosetta_dagster.cdc.destination.snowflake.names import quoted
 from rosetta_dagster.cdc.table_id import TableId
 
-#: What Rosetta keeps for itself stands in this schema of the destination's database.
+#: The schema with Rosetta's own tables in the destination's database.
 SCHEMA = "ROSETTA"
 
 NOW = "CURRENT_TIMESTAMP()::TIMESTAMP_TZ(6)"
@@ -29,7 +29,7 @@ def create_namespace(namespace: str) -> str:
 
 
 def create_table(layout: Layout) -> str:
-    """The table as the source has it: columns, types and the key, which Snowflake notes and does not enforce."""
+    """Create a table with the source's columns, types and key. Snowflake records the key and does not enforce it."""
     parts = [
         f"{quoted(name)} {target.type}{' NOT NULL' if index in layout.key else ''}"
         for index, (name, target) in enumerate(zip(layout.columns, layout.types, strict=True))
@@ -57,7 +57,7 @@ def _text(text: str) -> str:
 
 
 def add_column(table: TableId, name: str, type_: str) -> str:
-    """A column that the source has got meanwhile. What older rows hold in it is written with the changes."""
+    """Add a column that the source has added. Its values in older rows are written with the changes."""
     return f"ALTER TABLE {quoted(*table)} ADD COLUMN IF NOT EXISTS {quoted(name)} {type_}"
 
 
@@ -66,7 +66,7 @@ def rename_column(table: TableId, old: str, new: str) -> str:
 
 
 def change_type(table: TableId, name: str, type_: str) -> str:
-    """Snowflake does this for more digits before the point, and for longer texts."""
+    """Change a type in place. Snowflake supports more digits before the point, and longer texts."""
     return f"ALTER TABLE {quoted(*table)} ALTER COLUMN {quoted(name)} SET DATA TYPE {type_}"
 
 
@@ -95,17 +95,17 @@ def any_row(table: TableId) -> str:
 
 
 def count_rows(table: TableId, deleted_at: str | None) -> str:
-    """Both counts are answered from what Snowflake knows of its partitions, without reading them."""
+    """Count rows. Snowflake answers from its partitions' metadata, without reading them."""
     marked = f" - COUNT({quoted(deleted_at)})" if deleted_at else ""
     return f"SELECT COUNT(*){marked} FROM {quoted(*table)}"
 
 
 def staging_prefix(token: str) -> str:
-    """What the names of a pipeline's staging tables begin with."""
+    """Return the prefix of a pipeline's staging tables."""
     return f"{SCHEMA}.STAGED_{token}_"
 
 
-#: Staging tables that runs have left behind: no run is a day older than the one that follows it.
+#: Staging tables that earlier runs left behind: no run overlaps with a successor for a day.
 LEFT_STAGING = """
 SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES
 WHERE TABLE_SCHEMA = ? AND STARTSWITH(TABLE_NAME, ?) AND CREATED < DATEADD(DAY, -1, CURRENT_TIMESTAMP())
@@ -113,7 +113,7 @@ WHERE TABLE_SCHEMA = ? AND STARTSWITH(TABLE_NAME, ?) AND CREATED < DATEADD(DAY, 
 
 
 def create_staging(staging: str, layout: Layout) -> str:
-    """The staging table, empty; one of another shape is replaced."""
+    """Create an empty staging table. It replaces one with other columns."""
     parts = ["STEP NUMBER(10,0)", "OP VARCHAR", "UNCHANGED VARCHAR", "COPIES NUMBER(19,0)"]
     parts += [f"C{index} {target.staged_type}" for index, target in enumerate(layout.types)]
     parts += [f"K{number} {layout.types[index].staged_type}" for number, index in enumerate(layout.key)]
@@ -137,13 +137,13 @@ def copy_into(table: str, path: str) -> str:
 
 
 def create_key_staging(staging: str, layout: Layout) -> str:
-    """A staging table for the columns of the key alone."""
+    """Create a staging table for the key columns."""
     parts = [f"C{index} {layout.types[index].staged_type}" for index in layout.key]
     return f"CREATE OR REPLACE TRANSIENT TABLE {staging} (\n    {_lines(parts)}\n) DATA_RETENTION_TIME_IN_DAYS = 0"
 
 
 def delete_others(layout: Layout, staging: str) -> str:
-    """Delete all rows but those with a staged key."""
+    """Delete all rows except those with a staged key."""
     table = quoted(*layout.id)
     keys = ", ".join(f"T.{quoted(layout.columns[index])}" for index in layout.key)
     same = " AND ".join(
@@ -158,7 +158,7 @@ def delete_others(layout: Layout, staging: str) -> str:
 
 
 def fill(layout: Layout, staging: str, columns: Iterable[int]) -> str:
-    """Give all rows the values that were staged for columns which the source has got."""
+    """Give all rows the values that are staged for added columns."""
     assignments = ", ".join(f"{quoted(layout.columns[index])} = {_cell(layout, index)}" for index in columns)
     return f"UPDATE {quoted(*layout.id)} AS T SET {assignments}\nFROM {staging} AS S\nWHERE S.OP = 'f'"
 
@@ -187,7 +187,7 @@ def merge(layout: Layout, staging: str, step: int, unsent: Collection[int], *, i
 
 
 def _when_matched(assignments: list[str], mark: str) -> str:
-    """A row that was deleted and comes again is not deleted any more."""
+    """Clear the deletion mark of a row that is inserted again."""
     every = [*assignments, f"{mark} = NULL"] if mark else assignments
     return f"WHEN MATCHED AND S.OP = 'u' THEN UPDATE SET {', '.join(every)}" if every else ""
 
@@ -201,7 +201,7 @@ def move(layout: Layout, staging: str, step: int, unsent: Collection[int]) -> li
         return [f"UPDATE {table} AS T SET {assignments}\nFROM {staging} AS S\nWHERE {at}"]
     mark = quoted(layout.deleted_at)
     return [
-        # The key that is taken may be that of a row that was deleted.
+        # The new key may be that of a row that is marked as deleted.
         f"DELETE FROM {table} AS T USING {staging} AS S\nWHERE S.STEP = {step} AND {_same_key(layout)}",
         (
             f"INSERT INTO {table} ({_listed(layout.columns)})\nSELECT {', '.join(values)}\n"
@@ -212,7 +212,7 @@ def move(layout: Layout, staging: str, step: int, unsent: Collection[int]) -> li
 
 
 def keep_copies(layout: Layout, staging: str, step: int) -> str:
-    """Of rows without a key that are to be deleted, stage those of their equals that stay.
+    """Stage the rows that stay among the equals of deleted rows, for a table without a key.
 
     Snowflake has no name for one of several equal rows, so all of them are deleted and the others inserted again.
     """
@@ -240,7 +240,7 @@ def keep_copies(layout: Layout, staging: str, step: int) -> str:
 
 
 def delete_copies(layout: Layout, staging: str, step: int) -> str:
-    """Delete every row that equals one that is to be deleted."""
+    """Delete every row that equals a deleted one."""
     same = " AND ".join(
         f"EQUAL_NULL({target.comparable(f'T.{quoted(name)}')}, {target.comparable(target.read(f'S.C{index}'))})"
         for index, (name, target) in enumerate(zip(layout.columns, layout.types, strict=True))
@@ -274,14 +274,14 @@ def _cells(layout: Layout) -> str:
 
 
 def _masked(layout: Layout, index: int, unsent: Collection[int]) -> str:
-    """The new value, or the old one where none was sent. NULL is a value, so COALESCE would not do."""
+    """Return the new value, or the old one where none was sent. NULL is a value, so COALESCE does not serve."""
     if index not in unsent:
         return _cell(layout, index)
     return f"IFF(SUBSTR(S.UNCHANGED, {index + 1}, 1) = '1', T.{quoted(layout.columns[index])}, {_cell(layout, index)})"
 
 
 def _same_key(layout: Layout, prefix: str = "C") -> str:
-    """The condition that a row has the staged key; with `K`, the one from before a move."""
+    """Return the condition that a row has the staged key; with `K`, the key before a move."""
     return " AND ".join(
         _equal(layout, index, f"S.C{index}" if prefix == "C" else f"S.K{number}") for number, index in enumerate(layout.key)
     )

@@ -1,4 +1,4 @@
-"""Brings tables of values to Snowflake: as Parquet files in the internal stage, and from there into a table."""
+"""Uploads tables of values to Snowflake's internal stage as Parquet files, and loads them into a table."""
 
 import uuid
 from pathlib import Path
@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.errors import DestinationRejected
 
-#: Files are ended at about this many bytes before compression: Snowflake loads several of such a size at once.
+#: Bytes of a file before compression, about: Snowflake loads several files of this size in parallel.
 FILE_SIZE = 200 * 1024 * 1024
 
 _COMPRESSION_LEVEL = 3
@@ -41,7 +41,7 @@ class Upload:
         self._directory.cleanup()
 
     def add(self, table: Any) -> None:
-        """Write a table of Arrow; a file that is large enough is uploaded."""
+        """Write an Arrow table. Upload the file once it is large enough."""
         if self._writer is None:
             self._writer = pyarrow.parquet.ParquetWriter(
                 self._file, table.schema, compression="zstd", compression_level=_COMPRESSION_LEVEL
@@ -53,7 +53,7 @@ class Upload:
             self.finish()
 
     def finish(self) -> None:
-        """Upload what is written so far."""
+        """Upload the rows written so far."""
         if self._writer is None:
             return
         self._writer.close()
@@ -63,7 +63,7 @@ class Upload:
         self._count += 1
 
     def copy_into(self, table: str, place: str) -> None:
-        """Load the files into a table. `DestinationRejected` when Snowflake loads another number of rows."""
+        """Load the files into a table. Raise `DestinationRejected` when Snowflake loads another number of rows."""
         rows = self._session.execute(sql.copy_into(table, self.path), place=place)
         # One row for each file: its name, its status, rows parsed, rows loaded.
         loaded = sum(int(row[3]) for row in rows if len(row) > 3)

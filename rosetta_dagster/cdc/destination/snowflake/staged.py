@@ -1,4 +1,4 @@
-"""Writes the steps of a table's batch as one table of values, to be staged at once."""
+"""Writes the steps of a table's batch as one table of values, which is staged at once."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter
 
 
 class Moves(NamedTuple):
-    """Moves that do not touch each other's keys, so that their order makes no difference."""
+    """Moves with distinct keys, whose order makes no difference."""
 
     moves: list[Move]
 
@@ -29,7 +29,7 @@ class StagedRow(NamedTuple):
 
 
 def grouped(steps: Iterable[Step], layout: Layout) -> list[Step | Moves]:
-    """The steps in order, with moves put together as far as they are independent: each is a statement."""
+    """Return the steps in order. Consecutive independent moves are joined, since each step is a statement."""
     result: list[Step | Moves] = []
     keys: set[Key] = set()
     for step in steps:
@@ -47,12 +47,12 @@ def grouped(steps: Iterable[Step], layout: Layout) -> list[Step | Moves]:
     return result
 
 
-#: The step of what fills the columns that have come; any other is numbered.
+#: The step that fills added columns; the others are numbered.
 FILL = -1
 
 
 def fill_row(schema: TableSchema, columns: Collection[int]) -> StagedRow:
-    """The row with the values that all rows are to hold in these columns, which stand there in the schema."""
+    """Return the row with the old rows' values of the columns at these indexes."""
     values = [
         column.fill_value.encode() if index in columns and column.fill_value is not None else None
         for index, column in enumerate(schema.columns)
@@ -61,7 +61,7 @@ def fill_row(schema: TableSchema, columns: Collection[int]) -> StagedRow:
 
 
 def staged_rows(number: int, step: Step | Moves, layout: Layout) -> list[StagedRow]:
-    """The rows that a step needs."""
+    """Return the rows that a step needs."""
     match step:
         case Merge():
             rows = [StagedRow(number, "p" if UNCHANGED in row else "u", row) for row in step.rows]
@@ -69,7 +69,7 @@ def staged_rows(number: int, step: Step | Moves, layout: Layout) -> list[StagedR
         case Moves():
             return [StagedRow(number, "m", move.row, None, move.old_key) for move in step.moves]
         case Recount():
-            # An inserted row stands as often as it is to be inserted.
+            # A row is staged once for each time that it is inserted.
             rows = [StagedRow(number, "u", row) for row, copies in step.inserted for _ in range(copies)]
             return rows + [StagedRow(number, "d", row, copies) for row, copies in step.deleted]
         case _:
@@ -82,14 +82,14 @@ def _row_of_key(layout: Layout, key: Key) -> Row:
 
 
 def to_table(rows: Sequence[StagedRow], layout: Layout, columns: Sequence[ColumnConverter]) -> Any:
-    """The rows as a table of Arrow. `DestinationRejected` for a value that cannot be held, or a NULL in a key."""
+    """Return the rows as an Arrow table. Raise `DestinationRejected` for a value that cannot be held, or a NULL in a key."""
     cells = [
         column.convert(_strings(values))
         for column, values in zip(columns, zip(*(row.row for row in rows), strict=True), strict=True)
     ]
     fill_count = sum(row.op == "f" for row in rows)
     for index in layout.key:
-        # What fills new columns comes first, and has no key.
+        # The row that fills added columns comes first, and has no key.
         if cells[index].slice(fill_count).null_count:
             columns[index].refuse("23502", "A row has no value for a column of its key.")
     old_keys = [_strings([row.old_key and row.old_key[number] for row in rows]) for number in range(len(layout.key))]
@@ -115,5 +115,5 @@ def _mask(row: Row) -> str | None:
 
 
 def unsent(rows: Iterable[Row]) -> frozenset[int]:
-    """Where values stand that were not sent, in any of the rows."""
+    """Return the positions of values that were not sent in any of the rows."""
     return frozenset(index for row in rows if UNCHANGED in row for index, value in enumerate(row) if value is UNCHANGED)

@@ -1,11 +1,11 @@
-"""The statements that read and write what a Snowflake destination remembers, in its schema ROSETTA."""
+"""Builds the statements that read and write a Snowflake destination's state, in its schema ROSETTA."""
 
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.destination.snowflake import sql
 
 
 def create_stream(stream: str) -> str:
-    """The one row of a pipeline. It has a table of its own, since a transaction that writes a row locks its whole table."""
+    """Create the table of a pipeline's one row: a transaction that writes a row locks its whole table."""
     return f"""CREATE TABLE IF NOT EXISTS {stream} (
     PIPELINE VARCHAR NOT NULL,
     SYSTEM_IDENTIFIER VARCHAR NOT NULL,
@@ -19,7 +19,7 @@ def create_stream(stream: str) -> str:
 ) COMMENT = 'The last change that Rosetta applied here. Written in the transaction of the data. Do not change.'"""
 
 
-#: What of this exists: the pipeline's own table, the table that is made last, and the column that was added last.
+#: Finds the pipeline's own table, the table that is created last, and the column that was added last.
 STATE_TABLES = """
 SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, 'COPIED_RANGES')
 UNION ALL
@@ -27,7 +27,7 @@ SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS
 WHERE TABLE_SCHEMA = ? AND TABLE_NAME = 'COPIES' AND COLUMN_NAME = 'TARGET_NAME'
 """
 
-#: What of it tells that every state table has every column that is read.
+#: Found when every state table has every column that this version reads.
 CURRENT = frozenset({"COPIED_RANGES", "TARGET_NAME"})
 
 CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIES (
@@ -45,7 +45,7 @@ CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIES (
     TARGET_NAME VARCHAR
 ) COMMENT = 'The tables that Rosetta copied here, and the point of the stream that each copy stands for.'"""
 
-#: Columns of COPIES that an older version left out.
+#: Columns of COPIES that older versions did not create.
 LATER_COLUMNS = {
     "SOURCE_COLUMNS": "VARCHAR",
     "COLUMN_NAMES": "VARCHAR",
@@ -87,7 +87,7 @@ def add_stream(stream: str) -> str:
 
 
 def move_watermark(stream: str) -> str:
-    """Moves the watermark only from the one that this run knows: two runs can never both write."""
+    """Move the watermark only from the value that this run knows, so that two runs can never both write."""
     return (
         f"UPDATE {stream} SET ENGINE = ?, TRANSACTION_LSN = CAST(? AS NUMBER(20,0)), LSN = CAST(? AS NUMBER(20,0)), "
         f"ORDINAL = CAST(? AS NUMBER(19,0)), XID = CAST(? AS NUMBER(10,0)), UPDATED_AT = {sql.NOW}\n"
@@ -101,7 +101,7 @@ def identify_stream(stream: str) -> str:
 
 
 def forget_watermark(stream: str) -> str:
-    """The source may be another cluster by now, after a failover or a restore."""
+    """Forget the watermark and the source: the next one may be another cluster, after a failover or a restore."""
     return (
         f"UPDATE {stream} SET SYSTEM_IDENTIFIER = '', SLOT_NAME = '', ENGINE = NULL, TRANSACTION_LSN = NULL, LSN = NULL, "
         "ORDINAL = NULL, XID = NULL"
@@ -109,7 +109,7 @@ def forget_watermark(stream: str) -> str:
 
 
 def note(view: str, lsn: Lsn | None) -> str:
-    """Up to where the slot may move. A view, since making one needs no warehouse, and an idle pipeline must wake none."""
+    """Store the LSN up to which the slot may be confirmed, in a view: creating one needs no warehouse."""
     value = "NULL" if lsn is None else str(int(lsn))
     return f"CREATE OR REPLACE VIEW {view} AS SELECT {value}::NUMBER(20,0) AS LSN"
 
@@ -124,7 +124,7 @@ READ_COPIES = (
     f"FROM {sql.SCHEMA}.COPIES WHERE PIPELINE = ?"
 )
 
-#: A range of which some rows were copied again was noted again: an INSERT, unlike what looks for it first, locks nothing.
+#: A range of which some rows were copied again is stored twice: an INSERT locks nothing, unlike a MERGE.
 READ_RANGES = (
     "SELECT TABLE_SCHEMA, TABLE_NAME, RELATION_SCHEMA, RELATION_NAME, FILENODE, FIRST_PAGE, END_PAGE, MIN(XMIN_SEEN) "
     f"FROM {sql.SCHEMA}.COPIED_RANGES WHERE PIPELINE = ? GROUP BY 1, 2, 3, 4, 5, 6, 7"
@@ -142,10 +142,10 @@ FINISH_COPY = f"UPDATE {sql.SCHEMA}.COPIES SET FINISHED_AT = {sql.NOW} {_OF_TABL
 ADD_RANGE = f"INSERT INTO {sql.SCHEMA}.COPIED_RANGES SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?"
 FORGET_RANGES = f"DELETE FROM {sql.SCHEMA}.COPIED_RANGES {_OF_TABLE}"
 FORGET_ALL_RANGES = f"DELETE FROM {sql.SCHEMA}.COPIED_RANGES WHERE PIPELINE = ?"
-#: Copies from before targets were noted are of the target that the table has now.
+#: Copies from before targets were recorded are of the target that the table has now.
 NOTE_TARGET = f"UPDATE {sql.SCHEMA}.COPIES SET TARGET_SCHEMA = ?, TARGET_NAME = ? {_OF_TABLE} AND TARGET_NAME IS NULL"
 REMEMBER_COLUMNS = f"UPDATE {sql.SCHEMA}.COPIES SET SOURCE_COLUMNS = ?, COLUMN_NAMES = ? {_OF_TABLE}"
-#: Written before columns are renamed: DDL is in no transaction, and changes from before it may come again.
+#: Written before columns are renamed: DDL is not transactional, and changes from before it may be delivered again.
 ANNOUNCE_NAMES = f"UPDATE {sql.SCHEMA}.COPIES SET COLUMN_NAMES = ? {_OF_TABLE}"
 SET_ASIDE = (
     f"UPDATE {sql.SCHEMA}.COPIES SET SET_ASIDE_AT = {sql.NOW}, SET_ASIDE_REASON = ? {_OF_TABLE} AND FINISHED_AT IS NOT NULL"

@@ -1,4 +1,4 @@
-"""Which table of Snowflake stands for which table of the source, and how it is made, changed and emptied."""
+"""Decides which Snowflake table stands for which source table, and creates, alters and empties it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -37,25 +37,25 @@ class Targets:
         self._policy = policy
 
     def of(self, source: TableId) -> TableId:
-        """As Snowflake spells it."""
+        """Return the target of a source table, as Snowflake spells it."""
         return self._names.table(self._targets[source])
 
     def by_source(self) -> dict[TableId, TableId]:
-        """Every target as Snowflake spells it, by the source's table."""
+        """Return every target by its source table, as Snowflake spells it."""
         return {source: self.of(source) for source in self._targets}
 
     def layout(self, schema: TableSchema, names: Mapping[int, str] | None = None) -> Layout:
         return layout_of(schema, self._targets[schema.id], self._config, names)
 
     def exists(self, session: Session, source: TableId) -> bool:
-        """Whether the table is there; true for one that the pipeline has no more, of which nothing is asked."""
+        """Return whether the table exists. Tables that have left the pipeline are not checked, and count as existing."""
         return source not in self._targets or bool(read_columns(session, self.of(source)))
 
     def prepare(self, session: Session, schema: TableSchema, before: TableSchema | None, ahead: Mapping[int, str]) -> None:
-        """Make the table when nothing of it was copied yet; else let its columns take what the source may hold by now.
+        """Create a table that was never copied. In a copied one, widen types and drop NOT NULL where the source has done so.
 
-        `before` is the table as its last applied change had it; `ahead` are names that run ahead of it. Everything but
-        wider types and NULL waits for the change that comes with it.
+        `before` is the table's schema as of its last applied change; `ahead` are column names that run ahead of it. Every
+        other difference waits for the changes that come with it.
         """
         layout, place = self.layout(schema), f"table {schema.id}"
         present = read_columns(session, layout.id)
@@ -71,9 +71,9 @@ class Targets:
                 session.execute(statement, place=place)
 
     def shape(self, session: Session, schemas: Sequence[TableSchema], ahead: Mapping[int, str]) -> Shape:
-        """What the table needs for changes of these schemas, in their order; the first is of the last applied change.
+        """Return what the table needs for changes of these schemas, the first of which is that of the last applied change.
 
-        `SchemaChangeRefused` when a change cannot be followed.
+        Raise `SchemaChangeRefused` when a change cannot be followed.
         """
         names = names_after(schemas, ahead)
         verify(schemas, self._policy, names)
@@ -89,10 +89,10 @@ class Targets:
         return shape_of(schemas, whole, spelled, first, present, names)
 
     def reshape(self, session: Session, schema: TableSchema, before: TableSchema | None) -> None:
-        """Give a table without rows the columns of the source. Columns that the source has no more stay, as NULL.
+        """Give an empty table the source's columns. Columns that the source has dropped stay, and become nullable.
 
-        Types that differ from the source's since somebody made the table so are left: only what changed at the source is
-        changed here. A column that has its name only since then may have found one of that name that was dropped.
+        Only columns that have changed at the source are changed: a table that somebody created with other types keeps
+        them. A changed column that cannot hold the new type is dropped and added again.
         """
         layout, place = self.layout(schema), f"table {schema.id}"
         present = read_columns(session, layout.id)
@@ -117,7 +117,7 @@ class Targets:
                 session.execute(statement, place=place)
 
     def empty(self, session: Session, source: TableId, *, ours: bool) -> None:
-        """Make sure that a copy starts with an empty table. `TableNotOurs` when it holds rows of somebody else."""
+        """Empty a table of ours before a copy. Raise `TableNotOurs` when another table holds rows."""
         target = self.of(source)
         if ours:
             session.execute(sql.empty(target))
@@ -128,7 +128,7 @@ class Targets:
             )
 
     def row_count(self, session: Session, source: TableId) -> int:
-        """How many rows the table holds, without those marked as deleted; 0 when it does not exist yet."""
+        """Return the number of rows, without those marked as deleted; 0 for a table that is missing."""
         target = self.of(source)
         if not session.execute(sql.TABLE_EXISTS, [*target]):
             return 0
@@ -153,5 +153,5 @@ class Targets:
 
 
 def _passed(number: int, ahead: Mapping[int, str], names: Mapping[int, str]) -> str | None:
-    """The name that a column may have since an earlier try, when it is to have yet another."""
+    """Return the name that a column may have from an earlier attempt, when it has to get yet another one."""
     return ahead[number] if number in ahead and ahead[number] != names[number] else None

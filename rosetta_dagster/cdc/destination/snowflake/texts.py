@@ -26,7 +26,7 @@ _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
 def iso_interval(text: str) -> str:
-    """An interval as `intervalstyle = iso_8601` prints it, from the style `postgres`. An infinite one stays as it is.
+    """Return an interval as `intervalstyle = iso_8601` prints it, from the style `postgres`. `infinity` stays.
 
     >>> iso_interval("1 year -2 mons +3 days -04:05:06.5")
     'P1Y-2M3DT-4H-5M-6.5S'
@@ -42,7 +42,7 @@ def iso_interval(text: str) -> str:
 
 
 def _plain(amount: str) -> str:
-    """The number without zeros before it.
+    """Return the number without leading zeros.
 
     >>> _plain("00"), _plain("06.50"), _plain("00.5")
     ('0', '6.50', '0.5')
@@ -52,7 +52,7 @@ def _plain(amount: str) -> str:
 
 
 def json_array(text: str, target: Target) -> str:
-    """An array as JSON; of its lower bounds nothing is left.
+    """Return an array as JSON, without its lower bounds.
 
     >>> json_array('[2:3]={NULL,"a,b"}', Target(type="VARIANT", form=Form.ARRAY))
     '[null,"a,b"]'
@@ -72,7 +72,7 @@ def _array_token(token: "re.Match[str]", element: Target | None) -> str:
 
 
 def json_element(text: str, element: Target | None) -> str:
-    """An element in JSON: numbers, truth values and documents as such, anything else as a text."""
+    """Return an element as JSON: numbers, booleans and documents as such, anything else as text."""
     form = element.form if element else Form.TEXT
     if form in (Form.JSON, Form.JSON_TEXT):
         return text
@@ -90,7 +90,7 @@ def json_element(text: str, element: Target | None) -> str:
 
 
 def json_object(text: str) -> str:
-    """An hstore as a JSON object.
+    """Return an hstore as a JSON object.
 
     >>> json_object('"a"=>"1", "b"=>NULL')
     '{"a": "1", "b": null}'

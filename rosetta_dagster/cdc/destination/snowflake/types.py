@@ -1,4 +1,4 @@
-"""Decides for each type of PostgreSQL which type of Snowflake holds its values, and in which form they travel there."""
+"""Decides which Snowflake type holds each PostgreSQL type, and the form in which its values are loaded."""
 
 import re
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Form(Enum):
     VECTOR = auto()
 
 
-#: Forms that are staged as a text of JSON and parsed by the statement that writes the table.
+#: Forms that are staged as JSON text and parsed by the statement that writes the table.
 _PARSED = {
     Form.JSON: "PARSE_JSON({})",
     Form.JSON_TEXT: "PARSE_JSON({}, 'd')",
@@ -49,7 +49,7 @@ _PARSED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The type of a column at Snowflake."""
+    """A column's type at Snowflake."""
 
     #: As SQL spells it.
     type: str
@@ -58,7 +58,7 @@ class Target:
     scale: int = 0
     #: The form of an array's elements, with their own precision and scale.
     element: "Target | None" = None
-    #: What stands between an array's elements; a box has commas of its own.
+    #: The separator of an array's elements; a box contains commas of its own.
     delimiter: str = ","
 
     @property
@@ -67,15 +67,15 @@ class Target:
 
     @property
     def staged_type(self) -> str:
-        """The type of the column that it is staged in."""
+        """Return the type that values are staged in."""
         return "VARCHAR" if self.is_parsed else self.type
 
     def read(self, cell: str) -> str:
-        """The value in SQL, from the expression of its staged form."""
+        """Return the SQL expression of a value, from that of its staged form."""
         return _PARSED.get(self.form, "{}").format(cell)
 
     def comparable(self, value: str) -> str:
-        """The staged form in SQL, from the expression of the value: equal for equal values."""
+        """Return the SQL expression of the staged form, from that of the value. Equal for equal values."""
         return f"TO_JSON({value})" if self.is_parsed else value
 
 
@@ -90,7 +90,7 @@ def _integer(digits: int) -> Target:
 _TEXT = Target(type="VARCHAR", form=Form.TEXT)
 _FLOAT = Target(type="FLOAT", form=Form.FLOAT)
 
-#: By the OID of the type; any other type is held as its text.
+#: By type OID; any other type is stored as its text.
 _TARGETS = {
     16: Target(type="BOOLEAN", form=Form.BOOLEAN),
     17: Target(type="BINARY", form=Form.BINARY),
@@ -110,7 +110,7 @@ _TARGETS = {
     3802: Target(type="VARIANT", form=Form.JSON),
 }
 
-#: Types of extensions have OIDs of their own in each database, so they are known by their name.
+#: Types of extensions have different OIDs in each database, so they are identified by name.
 _BY_NAME = {
     "hstore": Target(type="VARIANT", form=Form.HSTORE),
     "vector": Target(type="ARRAY", form=Form.VECTOR),
@@ -121,7 +121,7 @@ _BOX = 603
 
 
 def target_of(column: Column, number: str | None = None) -> Target:
-    """The type that holds the column. `number` is what the destination's config wants of a `numeric`."""
+    """Return the type for a column. `number` is the type that the destination's config gives a `numeric`."""
     if column.element_oid:
         element = _scalar(column.element_oid, column.type.removesuffix("[]"), None)
         delimiter = ";" if column.element_oid == _BOX else ","
@@ -136,7 +136,7 @@ def _scalar(oid: int, name: str, number: str | None) -> Target:
 
 
 def _plain_name(name: str) -> str:
-    """A type's name without its namespace and modifier."""
+    """Return a type's name without namespace and modifier."""
     return name.rpartition(".")[2].partition("(")[0].strip('"')
 
 
@@ -148,7 +148,7 @@ def _wanted(number: str) -> Target:
 
 
 def _numeric(name: str) -> Target:
-    """A `numeric` whose digits are known and fit is a NUMBER; any other is held as its text, without loss."""
+    """Return NUMBER for a `numeric` whose precision is known and fits; text, without loss, for any other."""
     found = re.search(r"\((\d+),(-?\d+)\)", name)
     if not found:
         return _TEXT

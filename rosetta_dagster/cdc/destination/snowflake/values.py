@@ -18,7 +18,7 @@ from rosetta_dagster.cdc.errors import DestinationRejected
 
 
 class Touched(NamedTuple):
-    """What a policy has been applied to."""
+    """A column and the reason why a policy was applied to some of its values."""
 
     #: `table public.orders, column paid_at`
     place: str
@@ -37,7 +37,7 @@ class ColumnConverter:
     touched: Counter[Touched] = field(default_factory=Counter, compare=False)
 
     def convert(self, texts: Any) -> Any:
-        """An Arrow array of the column's type, from one of strings. `DestinationRejected` for what cannot be held."""
+        """Convert an Arrow array of strings to the column's type. Raise `DestinationRejected` for a value that cannot be held."""
         try:
             values = _CONVERSIONS[self.target.form](self, texts)
         except pa.ArrowInvalid:
@@ -45,7 +45,7 @@ class ColumnConverter:
         return self._limited(values)
 
     def substitute(self, values: Any, odd: Any, wanted: Substitute, clamped: Callable[[Any], Any], reason: str) -> Any:
-        """The values with something else in the place of those where `odd` is true."""
+        """Replace the values where `odd` is true, as the policy says."""
         count = pc.sum(odd).as_py() or 0
         if not count:
             return values
@@ -55,7 +55,7 @@ class ColumnConverter:
         return pc.if_else(odd, clamped(values) if wanted is Substitute.CLAMP else pa.scalar(None, values.type), values)
 
     def refuse(self, code: str, problem: str) -> NoReturn:
-        """Say what is wrong, with the SQLSTATE that PostgreSQL has for it."""
+        """Raise `DestinationRejected` with the SQLSTATE that PostgreSQL uses for the problem."""
         place = self.place[:1].upper() + self.place[1:]
         raise DestinationRejected(
             f"{place}: {problem[:1].lower()}{problem[1:-1]} ({code}).",
@@ -81,14 +81,14 @@ class ColumnConverter:
 
 
 def _shortened(value: Any, limit: int) -> Any:
-    """The value cut to so many bytes, at the end of a character."""
+    """Return the value cut to this many bytes, at a character boundary."""
     if isinstance(value, str):
         return value.encode()[:limit].decode(errors="ignore")
     return value if value is None else value[:limit]
 
 
 def _valid(mask: Any) -> Any:
-    """The mask with false for NULL."""
+    """Return the mask with NULL as false."""
     return pc.fill_null(mask, fill_value=False)
 
 
@@ -132,7 +132,7 @@ def _binary(column: ColumnConverter, texts: Any) -> Any:
     return pa.array(values, pa.binary())
 
 
-#: What has no place among Snowflake's dates: infinity, and years before 1 or after 9999.
+#: Dates that Snowflake cannot hold: infinity, and years before 1 or after 9999.
 _OUT_OF_RANGE = r"^(-?infinity|\d{5,}-.*|.* BC)$"
 _LOW = r"^(-infinity|.* BC)$"
 
