@@ -65,7 +65,7 @@ def shop(store: Store, settings: Settings, source: Database, destination: Databa
 
 
 def reached(database: Database) -> dict[str, Any]:
-    return {**database.connection.model_dump(exclude={"password"}), "password_env": "PLANTED"}
+    return {**database.connection.model_dump(exclude={"password"}, exclude_none=True), "password_env": "PLANTED"}
 
 
 def test_a_pipeline_is_made_from_nothing_and_no_secret_reaches_dagster(
