@@ -41,7 +41,9 @@ def test_a_port_is_free_again_when_its_server_has_ended(taken_port: int) -> None
     assert not is_port_taken(port)
 
 
-@pytest.mark.parametrize(("pid", "is_kept"), [(os.getppid(), True), (os.getpid(), False), (2**22 + 1, False)])
+@pytest.mark.parametrize(
+    ("pid", "is_kept"), [(os.getppid(), True), (os.getpid(), False), (2**22 + 1, False)], ids=["parent", "own", "ended"]
+)
 def test_a_second_demo_leaves_the_announcement_of_the_first(
     pid: int, is_kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
