@@ -143,6 +143,8 @@ def test_without_a_webhook_there_is_no_sensor_and_a_wrong_one_is_refused(
     assert set() == names(settings)
     assert {"rosetta_run_alert_sensor", "rosetta_check_alert_sensor"} == names(alerting)
     monkeypatch.setenv("ROSETTA_ALERT_WEBHOOK", "file:///etc/a-planted-token")
-    with pytest.raises(ConfigurationError, match="ROSETTA_ALERT_WEBHOOK: value error, should be a url that begins with http") as caught:
+    with pytest.raises(
+        ConfigurationError, match="ROSETTA_ALERT_WEBHOOK: value error, should be a url that begins with http"
+    ) as caught:
         read_settings()
     assert "planted" not in str(caught.value)
