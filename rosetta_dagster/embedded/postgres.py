@@ -36,6 +36,9 @@ NEWEST: Final = 18
 #: Seconds that a server may take to start. After a crash it replays its log first.
 START_TIMEOUT = 60.0
 
+#: The line of `postmaster.pid` that holds the server's status.
+_STATUS_LINE = 8
+
 #: What libpq reports while the server is starting. Any other failure to connect is final.
 _STARTING = ("Connection refused", "starting up", "not yet accepting connections", "timeout expired", "recovery mode")
 
@@ -190,9 +193,18 @@ class EmbeddedPostgres:
         while (refusal := self._refusal()) is not None:
             if self._server is None or not self._server.is_running:
                 raise EmbeddedPostgresError(f"The embedded PostgreSQL did not start: {self._log_end()}")
-            if not any(text in refusal for text in _STARTING) or time.monotonic() > deadline:
+            is_final = self._is_ready() and not any(text in refusal for text in _STARTING)
+            if is_final or time.monotonic() > deadline:
                 raise EmbeddedPostgresError(f"The embedded PostgreSQL runs, but a connection fails: {refusal}")
             time.sleep(0.05)
+
+    def _is_ready(self) -> bool:
+        """Report whether the server accepts connections, by its lock file. Another server may have taken its port."""
+        try:
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) >= _STATUS_LINE and lines[_STATUS_LINE - 1].strip() == "ready"
 
     def _refusal(self) -> str | None:
         """Return why the server cannot be connected to; None when it can."""
