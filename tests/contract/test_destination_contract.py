@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.change.batch import compact
 from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Row
 from rosetta_dagster.cdc.change.pages import CopiedRange, PageRange, Relation
 from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
-from rosetta_dagster.cdc.change.schema import Column, OldRowValues, Identity, TableSchema
+from rosetta_dagster.cdc.change.schema import Column, Identity, OldRowValues, TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.errors import (

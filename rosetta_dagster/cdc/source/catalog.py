@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 
 from rosetta_dagster.cdc.change.pages import Relation
-from rosetta_dagster.cdc.change.schema import Column, OldRowValues, Identity, TableSchema
+from rosetta_dagster.cdc.change.schema import Column, Identity, OldRowValues, TableSchema
 from rosetta_dagster.cdc.table_id import TableId
 
 #: One row for each column of the tables. A generated column is left out: its values are not logged.

@@ -627,7 +627,7 @@ class TestSchemaChanges:
         source.run(statement, "INSERT INTO orders VALUES (-1, 1)")
         with running(both) as worker:
             wait_until(worker, lambda: state_of(worker, ORDERS) is TableState.ERROR)
-            assert "holds a column body already" in str(worker.report().states[ORDERS][1])
+            assert "already has a column body" in str(worker.report().states[ORDERS][1])
         forget(both, ORDERS)
         with running(both) as worker:
             wait_until_same(worker, source, destination, ORDERS)

@@ -10,7 +10,7 @@ import pytest
 from psycopg.pq.abc import PGconn
 
 from rosetta_dagster.cdc.change.position import Lsn
-from rosetta_dagster.cdc.change.schema import OldRowValues, Identity, TableSchema
+from rosetta_dagster.cdc.change.schema import Identity, OldRowValues, TableSchema
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError, SlotInvalid, SourceUnavailable
 from rosetta_dagster.cdc.source import slots

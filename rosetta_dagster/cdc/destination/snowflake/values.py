@@ -37,7 +37,7 @@ class ColumnConverter:
     touched: Counter[Touched] = field(default_factory=Counter, compare=False)
 
     def convert(self, texts: Any) -> Any:
-        """Convert an Arrow array of strings to the column's type. Raise `DestinationRejected` for a value that cannot be held."""
+        """Convert an Arrow array of strings to the column's type. Raise `DestinationRejected` for what it cannot hold."""
         try:
             values = _CONVERSIONS[self.target.form](self, texts)
         except pa.ArrowInvalid:
