@@ -23,6 +23,8 @@ class StreamIdentity:
     #: `system_identifier` of the source's cluster.
     system_identifier: str
     slot_name: str
+    #: OID of the source's database in its cluster; 0 when it is not known.
+    database_oid: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from rosetta_dagster.cdc.change.position import Engine, Lsn, Position, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
 from rosetta_dagster.cdc.destination.base import BegunCopy, Held, StreamIdentity
-from rosetta_dagster.cdc.errors import SlotInvalid, WatermarkMoved
+from rosetta_dagster.cdc.errors import SlotInvalid, TableNotOurs, WatermarkMoved
 from rosetta_dagster.cdc.table_id import TableId
 
 _SCHEMA = TypeAdapter(TableSchema)
@@ -96,6 +96,15 @@ def verify_stream(identity: StreamIdentity, system_identifier: str, slot_name: s
         f"The destination continues pipeline {identity.pipeline} from slot {slot_name} of the cluster {system_identifier}, "
         f"but the source is slot {identity.slot_name} of the cluster {identity.system_identifier}.",
         "Point the pipeline back at that source, or give it another name so that it starts with a new copy.",
+    )
+
+
+def target_taken(table: TableId, target: TableId, writer: str) -> TableNotOurs:
+    """Return the error for a target that another pipeline writes."""
+    return TableNotOurs(
+        f"Table {target} of the destination, the target of {table}, is written by pipeline {writer}.",
+        "Give the table another target (pipeline_tables.target_schema, target_name), or take it out of pipeline "
+        f"{writer} and resync that pipeline once.",
     )
 
 

@@ -121,7 +121,10 @@ class Attempt:
             wanted = [table for table in tables if not self.broken.is_everywhere(table)]
             return _PreparedSource(
                 identity=StreamIdentity(
-                    pipeline=config.name, system_identifier=identity.system_identifier, slot_name=config.slot_name
+                    pipeline=config.name,
+                    system_identifier=identity.system_identifier,
+                    slot_name=config.slot_name,
+                    database_oid=identity.database_oid,
                 ),
                 schemas={
                     table: schema.on_timeline(timelines.current)

@@ -75,15 +75,19 @@ class ConsistentPoint(NamedTuple):
 
 
 class SourceIdentity(NamedTuple):
-    """Which cluster a source is."""
+    """Which database of which cluster a source is."""
 
     system_identifier: str
+    database_oid: int
 
 
 def source_identity(connection: "psycopg.Connection[Any]") -> SourceIdentity:
-    row = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+    row = connection.execute(
+        "SELECT system_identifier::text, (SELECT oid::bigint FROM pg_database WHERE datname = current_database())"
+        " FROM pg_control_system()"
+    ).fetchone()
     assert row is not None, "the function returns one row"
-    return SourceIdentity(row[0])
+    return SourceIdentity(*row)
 
 
 def read_slot(connection: "psycopg.Connection[Any]", name: str) -> SlotState | None:

@@ -7,12 +7,14 @@ import pytest
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import GapPolicy, PartitionDropPolicy, TableState
+from rosetta_dagster.cdc.destination.registry import make_destination
+from rosetta_dagster.cdc.errors import ConfigurationError, TableNotOurs
 from rosetta_dagster.cdc.run import source_watch
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source import slots
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database
-from tests.support.pipelines import is_streaming, pipeline, running, wait_until, wait_until_equal
+from tests.support.pipelines import failure, is_streaming, pipeline, running, wait_until, wait_until_equal
 
 both_engines = pytest.mark.parametrize("engine", list(Engine))
 
@@ -204,3 +206,28 @@ def test_a_publication_that_was_dropped_while_it_streams_is_a_gap(
     shop.run(f"DROP PUBLICATION {config.publication_name}", "INSERT INTO items VALUES (3, 'unseen')")
     with running(config) as worker:
         wait_until_equal(worker, shop, destination, "items")
+
+
+@both_engines
+def test_a_table_is_never_replicated_into_itself(engine: Engine, shop: Database) -> None:
+    config = pipeline(engine, shop, [shop], "items")
+    with pytest.raises(ConfigurationError, match=r"Source and destination are the same table.*public\.items") as caught:
+        failure(config)
+    assert "TRUNCATE" not in str(caught.value)
+    assert [(1, "a")] == shop.rows("SELECT * FROM items")
+
+
+def test_two_pipelines_never_write_one_table(shop: Database, destination: Database) -> None:
+    shop.run("CREATE TABLE empty (id int PRIMARY KEY)")
+    first = pipeline(Engine.PGOUTPUT, shop, [destination], "empty")
+    other = first.model_copy(update={"name": f"{first.name}_other"})
+    with running(first) as worker:
+        wait_until_equal(worker, shop, destination, "empty")
+        wait_until(worker, lambda: is_streaming(worker))
+    with pytest.raises(TableNotOurs, match=rf"is written by pipeline {first.name}\. Give the table another target"):
+        failure(other)
+    # A pipeline that is to start over leaves the table to others.
+    for row in first.destinations:
+        make_destination(row, first).forget()
+    with running(other) as worker:
+        wait_until_equal(worker, shop, destination, "empty")

@@ -19,7 +19,7 @@ from rosetta_dagster.cdc.destination.postgres.catalog import Connection
 from rosetta_dagster.cdc.destination.postgres.drift import read_drift
 from rosetta_dagster.cdc.destination.postgres.loader import PostgresLoader
 from rosetta_dagster.cdc.destination.postgres.merge import BatchFailed, Merger
-from rosetta_dagster.cdc.destination.postgres.privileges import remedy_for, verify_temporary_tables
+from rosetta_dagster.cdc.destination.postgres.privileges import remedy_for, verify_not_the_source, verify_temporary_tables
 from rosetta_dagster.cdc.destination.postgres.state import StreamState, forget_copies, forget_stream, set_aside
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.destination.postgres.types import Types
@@ -72,6 +72,7 @@ class PostgresDestination:
             self._connection = self._connect()
             self._end_leftovers(self._connection)
             verify_temporary_tables(self._connection)
+            verify_not_the_source(self._connection, identity, self._targets.by_source)
             self._state = StreamState(self._connection, identity, self._targets.by_source)
             self._merger = Merger(self._connection, self._targets, self._state, self._translation)
             self._types = Types(self._connection, read_types, self._type_policy)
@@ -104,6 +105,7 @@ class PostgresDestination:
             ours = created | self._stream.begun_copies()
             for table in tables:
                 with self._about(table.id):
+                    self._stream.verify_target(table.id)
                     self._targets.empty(self._live, table.id, ours=table.id in ours)
                     before = self._stream.schemas.get(table.id)
                     self._targets.reshape(self._live, table, before, ours=table.id in ours)

@@ -19,6 +19,7 @@ from rosetta_dagster.cdc.destination.state import (
     retargeting,
     schema_from_json,
     schema_to_json,
+    target_taken,
     verify_stream,
     watermark_moved,
     watermark_of,
@@ -68,6 +69,14 @@ class StreamState:
     def begun_copies(self) -> frozenset[TableId]:
         """Return the tables whose copy has started, complete or not: Rosetta wrote their rows."""
         return frozenset(copy.table for copy in self._copies())
+
+    def verify_target(self, table: TableId) -> None:
+        """Raise `TableNotOurs` when another pipeline writes the table's target. Others wait until the transaction ends."""
+        target = self._targets[table]
+        self._connection.execute(state_sql.LOCK_TARGET, target)
+        writer = self._connection.execute(state_sql.READ_WRITER, [*target, self._identity.pipeline]).fetchone()
+        if writer is not None:
+            raise target_taken(table, target, str(writer[0]))
 
     def start_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
         pipeline = self._identity.pipeline

@@ -91,6 +91,15 @@ SELECT table_schema, table_name, relation_schema, relation_name, filenode, first
 FROM rosetta.copied_ranges WHERE pipeline = %s
 """
 
+#: Held until the transaction ends: two pipelines that begin to copy into one table do so one after the other.
+LOCK_TARGET = "SELECT pg_advisory_xact_lock(hashtextextended(format('%%I.%%I', %s::text, %s::text), 0))"
+
+#: Another pipeline that writes the target. One that was dropped, or is to be resynced, has no cluster.
+READ_WRITER = """
+SELECT copy.pipeline FROM rosetta.copies AS copy JOIN rosetta.streams AS stream USING (pipeline)
+WHERE copy.target_schema = %s AND copy.target_name = %s AND copy.pipeline <> %s AND stream.system_identifier <> '' LIMIT 1
+"""
+
 START_COPY = """
 INSERT INTO rosetta.copies
     (pipeline, table_schema, table_name, lsn, snapshot, source_columns, target_schema, target_name)

@@ -75,7 +75,7 @@ class Session:
         if self._is_unwanted():
             # The connector waits for an answer as long as it takes.
             raise DestinationUnavailable(
-                f"{self._translation.who}: the run is told to stop.", "It goes on with the next run."
+                f"{self._translation.who}: the run was asked to stop.", "It goes on with the next run."
             )
         with translated(self._translation, place), self._connection.cursor() as cursor:
             if parameters:

@@ -22,7 +22,7 @@ class Layout:
     types: tuple[Target, ...]
     #: Where the key's columns stand, in the key's order.
     key: tuple[int, ...]
-    #: The column that tells when a row was deleted; None when deleted rows are gone.
+    #: The column with the time when a row was deleted; None when deleted rows are removed.
     deleted_at: str | None = None
 
     @property
