@@ -104,5 +104,9 @@ def is_filled_with_null(number: int, before: Fingerprint, now: Fingerprint) -> b
     Certain while no row was rewritten since `before`, and the column's number was given since: a column that was generated
     has values although it looks new.
     """
-    is_rewritten = any(now.storage.get(oid, filenode) != filenode for oid, filenode in before.storage.items())
-    return number > before.column_count and not is_rewritten
+    return number > before.column_count and not is_rewritten(before, now)
+
+
+def is_rewritten(before: Fingerprint, now: Fingerprint) -> bool:
+    """Report whether rows may have been rewritten without row changes, as by an `ALTER` that computes values."""
+    return any(now.storage.get(oid, filenode) != filenode for oid, filenode in before.storage.items())

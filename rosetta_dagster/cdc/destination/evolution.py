@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rosetta_dagster.cdc.change.fingerprint import is_filled_with_null
+from rosetta_dagster.cdc.change.fingerprint import is_filled_with_null, is_rewritten
 from rosetta_dagster.cdc.change.schema import Column, OldRowValues, TableSchema
 from rosetta_dagster.cdc.config.pipeline import SchemaPolicy
 from rosetta_dagster.cdc.errors import ColumnValuesUnknown, SchemaChangeRefused
@@ -86,11 +86,7 @@ def schema_changes(before: TableSchema, now: TableSchema) -> tuple[SchemaChange,
 def raise_refused(changes: Iterable[SchemaChange], before: TableSchema, now: TableSchema, policy: SchemaPolicy) -> None:
     """Raise `SchemaChangeRefused` when one of the changes cannot be followed, or when the policy is to follow none."""
     changes = list(changes)
-    unknown = [
-        f"{change}, and the values that it has in older rows are not in the stream"
-        for change in changes
-        if isinstance(change, AddColumn) and not _is_known(change.column, before, now)
-    ]
+    unknown = [f"{change}, {why}" for change in changes if (why := _unknown_values(change, before, now))]
     reasons = [reason for change in changes if (reason := _reason(change, before, now)) is not None]
     if policy is SchemaPolicy.STOP_TABLE:
         # A column that accepts more values looks the same to its readers.
@@ -104,11 +100,20 @@ def raise_refused(changes: Iterable[SchemaChange], before: TableSchema, now: Tab
         )
 
 
-def _is_known(column: Column, before: TableSchema, now: TableSchema) -> bool:
-    """Return whether it is certain what rows from before the column was added hold in it."""
-    if column.filling is not OldRowValues.NOTHING or before.fingerprint is None or now.fingerprint is None:
-        return column.filling is not OldRowValues.UNKNOWN
-    return not column.not_null and is_filled_with_null(column.number, before.fingerprint, now.fingerprint)
+def _unknown_values(change: SchemaChange, before: TableSchema, now: TableSchema) -> str | None:
+    """Return why a copy of the table alone knows what older rows hold in the column; None when it is certain."""
+    then, current = before.fingerprint, now.fingerprint
+    match change:
+        case AddColumn(column) if column.filling is OldRowValues.NOTHING and then is not None and current is not None:
+            is_known = not column.not_null and is_filled_with_null(column.number, then, current)
+        case AddColumn(column):
+            is_known = column.filling is not OldRowValues.UNKNOWN
+        case ChangeType():
+            # A rewrite may have been for the new type only, or for values that USING computed.
+            is_known = then is None or current is None or not is_rewritten(then, current)
+        case _:
+            is_known = True
+    return None if is_known else "and the values that it has in older rows are not in the stream"
 
 
 def _reason(change: SchemaChange, before: TableSchema, now: TableSchema) -> str | None:

@@ -123,6 +123,10 @@ GAPS: dict[str, tuple[list[str], list[str]]] = {
             "INSERT INTO random VALUES (7, 'x', 3)",
         ],
     ),
+    "computed": (
+        ["CREATE TABLE computed (id int PRIMARY KEY, v text, n int)", "INSERT INTO computed VALUES (1, 'a', 5)"],
+        ["ALTER TABLE computed ALTER n TYPE bigint USING n * 2", "INSERT INTO computed VALUES (7, 'x', 3)"],
+    ),
     "generated": (
         ["CREATE TABLE generated (id int PRIMARY KEY, v text, g int GENERATED ALWAYS AS (id * 2) STORED)"],
         ["ALTER TABLE generated ALTER g DROP EXPRESSION", "INSERT INTO generated VALUES (7, 'x', 1)"],
