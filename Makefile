@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN = .venv/bin/python -m
 PIP = $(RUN) pip install --quiet --disable-pip-version-check
 # Each worker has servers and a JVM of its own; tests of one file stay together.
-SIDE_BY_SIDE = --numprocesses $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE = --numprocesses $(or $(WORKERS),2)
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
 .PHONY: demo demo-check unit test test-long test-versions fuzz screenshots check docs bench bench-quick bridge format clean

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 from pydantic import SecretStr
+from xdist.scheduler import LoadScopeScheduling
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.store.database import Store
@@ -29,7 +31,8 @@ _NUMBERS = count(1)
 _MEMORY, _NEEDED_BYTES = Path("/dev/shm"), 4 << 30
 
 #: What takes longest comes first, so that no worker is left alone with it at the end.
-_LONGEST_FIRST = ("tests/acceptance/", "tests/fuzz/", "tests/integration/", "tests/contract/", "tests/unit/")
+_ACCEPTANCE = "tests/acceptance/"
+_LONGEST_FIRST = (_ACCEPTANCE, "tests/fuzz/", "tests/integration/", "tests/contract/", "tests/unit/")
 
 
 def pytest_configure() -> None:
@@ -47,14 +50,21 @@ def _write_to_memory() -> None:
         tempfile.tempdir = None
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share servers stay together when they run side by side: those of a file, and all acceptance tests."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("acceptance" if file.startswith(_LONGEST_FIRST[0]) else file))
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: next((n for n, each in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(each)), 9))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False
+    return _SharedServers(config, log)
+
+
+class _SharedServers(LoadScopeScheduling):  # type: ignore[misc]  # it carries no types
+    """Tests that share servers stay on one worker: those of a file, and all acceptance tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _ACCEPTANCE if nodeid.startswith(_ACCEPTANCE) else nodeid.partition("::")[0]
 
 
 @pytest.fixture(params=list(Engine))

@@ -35,7 +35,7 @@ def _run(version: int) -> str:
         return f"not run: {error}"
     print(f"PostgreSQL {version}: {server}", flush=True)
     begun = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "--numprocesses", "2", "--dist", "loadgroup", *TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "--numprocesses", "2", *TESTS]
     code = subprocess.run(command, env={**os.environ, VARIABLE: str(server)}, check=False).returncode
     return f"{'FAILED' if code else 'passed'} in {time.monotonic() - begun:.0f} s"
 
