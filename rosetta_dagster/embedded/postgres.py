@@ -101,8 +101,7 @@ class EmbeddedPostgres:
         drop_libpq_variables()
         if self._home is None:
             self._make_home()
-            self._run("initdb", "-D", str(self._data), "-U", USER, "-E", "UTF8", "--locale=C", "-A", "scram-sha-256",
-                      "--no-sync", f"--pwfile={self._directory / 'password'}")  # fmt: skip
+            self._initialize()
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command = [
             str(self._program("postgres")),
@@ -179,6 +178,11 @@ class EmbeddedPostgres:
         if self._owner is not None:
             for path in (home, home / "password"):
                 os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
+
+    def _initialize(self) -> None:
+        """Create the database directory."""
+        self._run("initdb", "-D", str(self._data), "-U", USER, "-E", "UTF8", "--locale=C", "-A", "scram-sha-256",
+                  "--no-sync", f"--pwfile={self._directory / 'password'}")  # fmt: skip
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

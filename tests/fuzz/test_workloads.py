@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from rosetta_dagster.cdc.change import pages
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.copy import spool
-from rosetta_dagster.cdc.source import heartbeat
-from rosetta_dagster.cdc.source.debezium import stream as debezium
-from rosetta_dagster.cdc.source.pgoutput import reader
+from rosetta_dagster.cdc.source import heartbeat, transactions
+from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
 from rosetta_dagster.cdc.stream import replicate as pipeline
 from rosetta_dagster.cdc.table_id import TableId
@@ -43,9 +42,9 @@ def tally() -> Tally:
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a workload sets is undone."""
     for module, name in (
-        (reader, "CHANGE_LIMIT"), (debezium, "CHANGE_LIMIT"), (pages, "PAGES_PER_RANGE"), (spool, "MEMORY_LIMIT"),
+        (transactions, "CHANGE_LIMIT"), (pages, "PAGES_PER_RANGE"), (spool, "MEMORY_LIMIT"),
         (pipeline, "COMMIT_INTERVAL"), (pipeline, "DELIVERY_WAIT"), (heartbeat, "BEAT_INTERVAL"),
-        (PgoutputStream, "commit"), (debezium.DebeziumStream, "commit"),
+        (PgoutputStream, "commit"), (DebeziumStream, "commit"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, getattr(module, name))
 

@@ -17,6 +17,9 @@ from rosetta_dagster.cdc.source.connections import connect, connect_for_replicat
 #: How long the walsender of a run that was killed may take to notice, in seconds.
 RELEASE_TIMEOUT = 20.0
 
+#: Before this version the options of a new slot stand without parentheses.
+OPTIONS_VERSION = 150_000
+
 #: From this version on a standby can take over a slot with the role of the primary.
 FAILOVER_VERSION = 170_000
 
@@ -147,12 +150,15 @@ def drop_slot(connection: "psycopg.Connection[Any]", name: str) -> None:
 
 
 def create_slot(name: str, *, temporary: bool, server_version: int) -> sql.Composed:
-    """The replication command. A slot that is to stay is carried over to the standbys, where the server can do that."""
+    """Return the replication command. A slot that is to stay is carried over to standbys, where the server can do that."""
     kind = sql.SQL(" TEMPORARY" if temporary else "")
-    failover = sql.SQL(", FAILOVER" if server_version >= FAILOVER_VERSION and not temporary else "")
-    return sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput (SNAPSHOT 'export'{})").format(
-        sql.Identifier(name), kind, failover
-    )
+    if server_version < OPTIONS_VERSION:
+        options = "EXPORT_SNAPSHOT"
+    elif server_version >= FAILOVER_VERSION and not temporary:
+        options = "(SNAPSHOT 'export', FAILOVER)"
+    else:
+        options = "(SNAPSHOT 'export')"
+    return sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput {}").format(sql.Identifier(name), kind, sql.SQL(options))
 
 
 @contextmanager
