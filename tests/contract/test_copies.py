@@ -1,7 +1,10 @@
 """Copies are loaded by range, continued, and replaced."""
 
+from dataclasses import replace
+
 import pytest
 
+from rosetta_dagster.cdc.change.fingerprint import Fingerprint, Leaf
 from rosetta_dagster.cdc.change.pages import CopiedRange, PageRange, Relation
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
@@ -10,7 +13,7 @@ from rosetta_dagster.cdc.errors import DestinationRejected, TableNotOurs
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.changes import insert
 from tests.support.destinations import DestinationKind, make
-from tests.support.replica import BEGINNING, ITEMS, NOTES, Open, copy, finish, pages, typed
+from tests.support.replica import BEGINNING, ITEMS, NOTES, Open, copy, finish, pages, typed, with_columns
 
 
 class TestCopies:
@@ -46,6 +49,17 @@ class TestCopies:
         replica.destination.start_copy([ITEMS, NOTES], point)
         finish(replica.destination, ITEMS)
         assert {ITEMS.id: point} == begin(ITEMS, NOTES, copied=False).held.copied
+
+    def test_a_fingerprint_is_recorded_only_with_the_columns_that_it_was_read_with(self, begin: Open) -> None:
+        now = Fingerprint(
+            oid=1, is_partitioned=False, row_type="7", column_count=3, leaves=(Leaf(oid=1, filenode=2),), membership="1 5"
+        )
+        replica = begin(ITEMS, NOTES)
+        replica.destination.record_fingerprints(
+            [replace(ITEMS, fingerprint=now), replace(with_columns(NOTES, more="less"), fingerprint=now)]
+        )
+        held = begin(ITEMS, NOTES).held
+        assert {ITEMS.id: now, NOTES.id: None} == {table: each.fingerprint for table, each in held.schemas.items()}
 
     def test_a_copy_that_is_started_again_is_not_held_until_it_is_finished_again(self, begin: Open) -> None:
         replica = begin(ITEMS, NOTES, copied=False)

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from rosetta_dagster.cdc.change.position import Engine
-from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected
+from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, PreflightFailed
 from rosetta_dagster.cdc.postgres import connections
 from rosetta_dagster.cdc.run import run
 from rosetta_dagster.cdc.run.worker import Worker
@@ -107,6 +107,6 @@ def test_a_standby_as_the_source_is_told_by_what_it_refuses(
     source.run("CREATE TABLE items (id int PRIMARY KEY)")
     become_standby(server)
     config = pipeline(Engine.PGOUTPUT, source, [destination], "items")
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(PreflightFailed, match="The source is a standby") as caught:
         failure(config)
-    assert "primary" in str(caught.value)
+    assert "Point the source at the primary." in str(caught.value)

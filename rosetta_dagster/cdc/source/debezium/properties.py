@@ -83,6 +83,10 @@ def unsupported_settings(connection: PostgresConnection, publication_name: str) 
         )
 
 
+#: Debezium reads every table of the database when it is given no pattern. This one matches nothing.
+_NO_TABLE: Final = "(?!)"
+
+
 def connector_properties(
     connection: PostgresConnection,
     *,
@@ -103,7 +107,7 @@ def connector_properties(
         "topic.prefix": slot_name,
         "slot.name": slot_name,
         "publication.name": publication_name,
-        "table.include.list": ",".join(_pattern(table) for table in tables),
+        "table.include.list": ",".join(map(_pattern, tables)) or _NO_TABLE,
         "message.prefix.include.list": _escaped(f"{MESSAGE_PREFIX}{slot_name}"),
         "unavailable.value.placeholder": placeholder,
         "database.hostname": connection.host,
