@@ -1,16 +1,14 @@
 """Removes a pipeline with its slot and publication at the source, and lists beforehand what goes."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import psycopg
 from psycopg import sql
 
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig, Status, default_name
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, Status
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.source.connections import connect, source_errors
-from rosetta_dagster.cdc.source.publications import read_publication
+from rosetta_dagster.cdc.source.publications import own_publications
 from rosetta_dagster.cdc.source.slot_reading import SlotReading, slot_reading
 from rosetta_dagster.cdc.source.slots import drop_slot, release_slot
 from rosetta_dagster.cdc.store.database import Store
@@ -24,8 +22,8 @@ class Removal:
     config: PipelineConfig
     #: None when there is no slot.
     slot: SlotReading | None
-    #: The publication that Rosetta made for this pipeline; None when there is none, or when the operator named one.
-    publication_name: str | None
+    #: The publications that Rosetta made for this pipeline; none when the operator named one.
+    publication_names: tuple[str, ...]
 
     def lines(self) -> list[str]:
         """Return a line for each part."""
@@ -35,9 +33,7 @@ class Removal:
         if self.slot is not None:
             retained = f"{self.slot.retained_bytes:,} bytes of WAL retained"
             lines.append(f"replication slot {config.slot_name} at source {config.source.name} ({retained})")
-        if self.publication_name is not None:
-            lines.append(f"publication {self.publication_name} at source {config.source.name}")
-        return lines
+        return lines + [f"publication {name} at source {config.source.name}" for name in self.publication_names]
 
 
 def removal(store: Store, name: str) -> Removal:
@@ -48,7 +44,7 @@ def removal(store: Store, name: str) -> Removal:
         return Removal(
             config=config,
             slot=slot_reading(connection, config.slot_name),
-            publication_name=_own_publication(connection, config),
+            publication_names=own_publications(connection, config),
         )
 
 
@@ -77,16 +73,9 @@ def _clear_source(found: Removal) -> None:
     with source_errors(source), connect(source) as connection:
         release_slot(connection, slot_name)
         drop_slot(connection, slot_name)
-        if found.publication_name is not None:
-            connection.execute(drop_publication(found.publication_name))
+        for name in found.publication_names:
+            connection.execute(drop_publication(name))
 
 
 def drop_publication(name: str) -> sql.Composed:
     return sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(name))
-
-
-def _own_publication(connection: "psycopg.Connection[Any]", config: PipelineConfig) -> str | None:
-    """Return the pipeline's publication if Rosetta named it: one that an operator named may serve others too."""
-    name = config.publication_name
-    is_own = name == default_name(config.name) and read_publication(connection, name) is not None
-    return name if is_own else None

@@ -25,7 +25,8 @@ ALL_CHANGES = "insert, update, delete, truncate"
 INSERTS = "insert, truncate"
 
 _READ = """
-SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot FROM pg_publication WHERE pubname = %s
+SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot, pg_has_role(pubowner, 'USAGE')
+FROM pg_publication WHERE pubname = %s
 """
 
 #: The tables that are listed, and those that come with a namespace or with all tables. A list of columns is there for those
@@ -80,6 +81,8 @@ class Publication:
     listed: frozenset[TableId]
     #: Whether inserts, updates, deletes and truncates are all published.
     is_whole: bool
+    #: Whether the role may alter it.
+    is_owned: bool
     #: Tables of which only some rows or columns are published.
     cut_tables: frozenset[TableId]
     #: Partitioned tables that are published as their partitions, under the names of these.
@@ -117,6 +120,19 @@ def is_own(config: PipelineConfig) -> bool:
     return config.publication_name == default_name(config.name)
 
 
+def may_split(config: PipelineConfig, publication: Publication | None) -> bool:
+    """Report whether tables without a replica identity are published apart: only by publications that Rosetta may alter."""
+    return is_own(config) and (publication is None or publication.is_owned)
+
+
+def own_publications(connection: "psycopg.Connection[Any]", config: PipelineConfig) -> tuple[str, ...]:
+    """Return the publications that exist for this pipeline alone. One that an operator named may serve others, too."""
+    if not is_own(config):
+        return ()
+    names = [*publications_of(config), debezium_publication(publications_of(config))]
+    return tuple(name for name in names if read_publication(connection, name) is not None)
+
+
 def inserts_publication(pipeline: str) -> str:
     """Return the name of the publication for tables whose rows cannot be identified.
 
@@ -130,12 +146,13 @@ def read_publication(connection: "psycopg.Connection[Any]", name: str) -> Public
     row = connection.execute(_READ, [name]).fetchone()
     if row is None:
         return None
-    is_whole, via_root = row
+    is_whole, via_root, is_owned = row
     members = [(TableId(*member[:2]), *member[2:]) for member in connection.execute(_TABLES, {"name": name})]
     return Publication(
         tables=frozenset(table for table, *_ in members),
         listed=frozenset(table for table, _, _, is_listed in members if is_listed),
         is_whole=is_whole,
+        is_owned=is_owned,
         cut_tables=frozenset(table for table, is_cut, _, _ in members if is_cut),
         split_tables=frozenset(table for table, _, is_partitioned, _ in members if is_partitioned and not via_root),
     )
@@ -155,7 +172,7 @@ def ensure_publications(
     Tables are added to others of Rosetta's prefix. All others are not touched.
     """
     tables = [schema.id for schema in schemas]
-    if not is_own(config):
+    if not may_split(config, read_publication(connection, config.publication_name)):
         ensure_publication(connection, config.publication_name, tables, is_own=False)
         return
     unidentified = unidentified_tables(connection, tables)

@@ -18,7 +18,7 @@ from rosetta_dagster.cdc.source.preflight.finding import Finding, problem
 from rosetta_dagster.cdc.source.preflight.publication import about_new_publication, about_publication
 from rosetta_dagster.cdc.source.preflight.server import about_server, read_server
 from rosetta_dagster.cdc.source.preflight.tables import Rights, about_rights, about_tables, read_rights
-from rosetta_dagster.cdc.source.publications import is_own, read_publication, unidentified_tables
+from rosetta_dagster.cdc.source.publications import Publication, may_split, read_publication, unidentified_tables
 
 
 def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
@@ -39,7 +39,9 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
         if publication is None:
             findings += about_new_publication(config.publication_name, server, rights)
         else:
-            findings += about_publication(config.publication_name, publication, _published(connection, config, rights))
+            findings += about_publication(
+                config.publication_name, publication, _published(connection, config, publication, rights)
+            )
             generated = published_generated_columns(connection, config.publication_name, tables)
             findings += [problem("publication", error.message, error.remedy) for error in generated]
     return tuple(sorted(findings, key=lambda finding: not finding.is_error))
@@ -52,9 +54,11 @@ def raise_findings(findings: Sequence[Finding]) -> None:
         raise PreflightFailed(" ".join(map(str, errors)), "")
 
 
-def _published(connection: "psycopg.Connection[Any]", config: PipelineConfig, rights: Sequence[Rights]) -> list[Rights]:
+def _published(
+    connection: "psycopg.Connection[Any]", config: PipelineConfig, publication: Publication, rights: Sequence[Rights]
+) -> list[Rights]:
     """Return the tables that the publication of all kinds of changes has to hold."""
-    if not is_own(config):
+    if not may_split(config, publication):
         return list(rights)
     unidentified = unidentified_tables(connection, [right.table for right in rights])
     return [right for right in rights if right.table not in unidentified]
