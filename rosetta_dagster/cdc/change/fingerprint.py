@@ -5,7 +5,7 @@ leaves traces in the catalog: OIDs are never given to another table, a file is r
 messages, and `xmin` of a catalog row changes with every ALTER, also with one that is taken back. Freezing leaves it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +35,17 @@ class Fingerprint:
     membership: str | None
     #: Whether it is a member by its own row: then a rename or a move does not end the membership.
     is_listed: bool = True
+    #: `pg_class.relpersistence`: changes of an unlogged table are not in the log.
+    persistence: str = "p"
     #: Updates and deletes that the server has counted in a table of which it publishes none; None for other tables.
     unpublished_writes: int | None = None
     #: The timeline of the source's log that the table's changes were read from; 0 when that is not known.
     timeline: int = field(default=0, compare=False)
+
+    @property
+    def definition(self) -> "Fingerprint":
+        """The same without what the table's own rows change."""
+        return replace(self, leaves=(), unpublished_writes=None)
 
     @property
     def storage(self) -> dict[int, int]:

@@ -78,8 +78,10 @@ class SourceWatch:
     def _is_other(self, table: TableId, now: Fingerprint | None) -> bool:
         """Whether the table came, went, or may have had changes that the stream did not carry."""
         before = self._known.get(table)
-        if before is None or now is None or table in self._refused:
-            return before != now
+        if before is None or now is None:
+            return before is not now
+        if table in self._refused:
+            return before.definition != now.definition
         return gap(before, now, follows_oid=self._follows_oid) is not None or bool(
             leaf_changes(before, now, keeps_gone=self._keeps_gone)
         )

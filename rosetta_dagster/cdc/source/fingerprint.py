@@ -35,7 +35,7 @@ _MEMBERS_BY_SCHEMA = """
 _READ = """
 WITH RECURSIVE wanted AS (
     SELECT class.oid, class.xmin, class.relname, class.relnamespace, class.relkind, class.relnatts, class.relfilenode,
-           class.reltype, class.relreplident, namespace.nspname
+           class.reltype, class.relpersistence, namespace.nspname
     FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
     WHERE (class.oid = ANY (%(oids)s::bigint[]::oid[])
            OR (namespace.nspname, class.relname) IN (SELECT * FROM unnest(%(namespaces)s::text[], %(names)s::text[])))
@@ -59,6 +59,7 @@ SELECT wanted.oid::bigint, wanted.nspname::text, wanted.relname::text, wanted.re
         FROM tree WHERE tree.root = wanted.oid AND tree.relkind <> 'p'),
        (SELECT string_agg(mark, ', ' ORDER BY pubname, is_listed, mark) FROM member WHERE member.root = wanted.oid),
        COALESCE((SELECT bool_or(is_listed) FROM member WHERE member.root = wanted.oid), false),
+       wanted.relpersistence::text,
        CASE WHEN NOT EXISTS (SELECT FROM member JOIN publication USING (pubname)
                              WHERE member.root = wanted.oid AND (pubupdate OR pubdelete))
             THEN (SELECT sum(pg_stat_get_tuples_updated(part) + pg_stat_get_tuples_deleted(part))::bigint
@@ -90,7 +91,7 @@ def read_fingerprints(
 
 
 def _found(row: tuple[Any, ...]) -> Found:
-    oid, namespace, name, is_partitioned, row_type, column_count, leaves, membership, is_listed, writes = row
+    oid, namespace, name, is_partitioned, row_type, column_count, leaves, membership, is_listed, persistence, writes = row
     fingerprint = Fingerprint(
         oid=oid,
         is_partitioned=is_partitioned,
@@ -99,6 +100,7 @@ def _found(row: tuple[Any, ...]) -> Found:
         leaves=tuple(Leaf(oid=leaf, filenode=filenode, place=place) for leaf, filenode, place in leaves or ()),
         membership=membership,
         is_listed=is_listed,
+        persistence=persistence,
         unpublished_writes=writes,
     )
     return Found(TableId(namespace, name), fingerprint)

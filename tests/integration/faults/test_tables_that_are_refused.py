@@ -68,6 +68,8 @@ def test_tables_that_cannot_be_replicated_are_left_out_and_the_others_go_on(
             assert message in reason(worker, table)
         shop.run("INSERT INTO items VALUES (2, 'b')", "INSERT INTO root VALUES (7)")
         wait_until_equal(worker, shop, destination, "items", "root")
+        shop.run("ALTER TABLE unlogged SET LOGGED", "INSERT INTO unlogged VALUES (1)")
+        wait_until_equal(worker, shop, destination, "unlogged")
 
 
 @both_engines
