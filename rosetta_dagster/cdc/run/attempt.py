@@ -87,7 +87,7 @@ class Attempt:
         Every connection and thread has ended on return. Raise the first error.
         """
         findings = preflight(self.config)
-        raise_findings(findings)
+        raise_findings(findings, [table.id for table in self.config.tables])
         source = self._prepare_source(findings)
         with ExitStack() as stack:
             replicas = [self._open_destination(row, source, stack) for row in self.config.destinations]

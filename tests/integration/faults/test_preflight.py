@@ -147,7 +147,9 @@ def test_what_cannot_be_replicated_is_not_called_missing(shop: Database, create:
     findings = preflight(pipeline(shop.connection, T, TableId("public", "odd")))
     assert message in only(findings, "tables")
     assert TableId("public", "odd") == findings[0].table
-    raise_findings(findings)
+    raise_findings(findings, [T, TableId("public", "odd")])
+    with pytest.raises(PreflightFailed):
+        raise_findings(findings, [TableId("public", "odd")])
 
 
 @pytest.mark.parametrize("name", ["cusomers", "Customers", "customer"])
@@ -304,7 +306,7 @@ def test_a_table_without_a_replica_identity_is_a_warning_and_the_remedy_works(sh
     config = pipeline(shop.connection, TableId("public", "keyless"))
     text = only(preflight(config), "replica_identity", warning=True)
     assert "Table public.keyless has no replica identity: its inserts and truncates are replicated" in text
-    raise_findings(preflight(config))
+    raise_findings(preflight(config), [table.id for table in config.tables])
     shop.run(text.partition("or run ")[2].removesuffix(" at the source."))
     assert () == preflight(config)
 
@@ -341,7 +343,7 @@ def test_errors_come_before_warnings_and_are_all_in_the_failure(shop: Database) 
     findings = preflight(pipeline(shop.connection, *tables, destinations=()))
     assert ["ERROR", "ERROR", "ERROR", "WARNING"] == [finding.severity for finding in findings]
     with pytest.raises(PreflightFailed) as caught:
-        raise_findings(findings)
+        raise_findings(findings, [T])
     for part in ("no destination", "public.ghost", "public.phantom"):
         assert part in str(caught.value)
     assert "keyless" not in str(caught.value)

@@ -1,6 +1,6 @@
 """Decides what is wrong with the source of a pipeline: with the row, the server, each table and the publication."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import psycopg
@@ -19,6 +19,7 @@ from rosetta_dagster.cdc.source.preflight.publication import about_new_publicati
 from rosetta_dagster.cdc.source.preflight.server import about_server, read_server
 from rosetta_dagster.cdc.source.preflight.tables import Rights, about_rights, about_tables, read_rights
 from rosetta_dagster.cdc.source.publications import Publication, may_split, read_publication, unidentified_tables
+from rosetta_dagster.cdc.table_id import TableId
 
 
 def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
@@ -47,10 +48,11 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: not finding.is_error))
 
 
-def raise_findings(findings: Sequence[Finding]) -> None:
-    """Raise `PreflightFailed` when the pipeline as a whole cannot run, or none of its tables can; it lists all errors."""
+def raise_findings(findings: Sequence[Finding], tables: Collection[TableId]) -> None:
+    """Raise `PreflightFailed` with all errors if one concerns the whole pipeline, or if each of its tables has one."""
     errors = [finding for finding in findings if finding.is_error]
-    if any(finding.table is None for finding in errors):
+    concerned = {finding.table for finding in errors}
+    if errors and (None in concerned or concerned.issuperset(tables)):
         raise PreflightFailed(" ".join(map(str, errors)), "")
 
 
