@@ -78,7 +78,8 @@ def test_a_staging_table_has_columns_of_its_own_and_json_as_text() -> None:
 def test_files_are_loaded_by_name_and_once() -> None:
     expected = (
         "COPY INTO ROSETTA.S FROM @ROSETTA.STAGE/P/1/\n"
-        "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE BINARY_AS_TEXT = FALSE)\n"
+        "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE BINARY_AS_TEXT = FALSE "
+        "NULL_IF = ())\n"
         "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT PURGE = TRUE"
     )
     assert expected == sql.copy_into("ROSETTA.S", "ROSETTA.STAGE/P/1/")
@@ -237,6 +238,23 @@ WHO = Translation(who="destination dw (r@a/D)", fingerprint="SHA256:abc")
         (OperationalError(msg="connection refused", errno=250001), DestinationUnavailable, "connection refused"),
         (ProgrammingError(msg="Session gone", errno=390111), DestinationUnavailable, "restarts by itself"),
         (ProgrammingError(msg="too many waiters", errno=625, sqlstate="57014"), DestinationUnavailable, "625"),
+        (DatabaseError(msg="JWT token is invalid.", errno=394304, sqlstate="08001"), ConfigurationError, "SHA256:abc"),
+        (DatabaseError(msg="JWT token is invalid.", errno=394302, sqlstate="08001"), ConfigurationError, "60 seconds"),
+        (DatabaseError(msg="JWT token is invalid.", errno=394300, sqlstate="08001"), ConfigurationError, "LOGIN_NAME"),
+        (
+            DatabaseError(msg="Authentication attempt rejected", errno=390202, sqlstate="08001"),
+            ConfigurationError,
+            "KEYPAIR",
+        ),
+        (DatabaseError(msg="Network policy is required.", errno=390432, sqlstate="08001"), ConfigurationError, "network"),
+        (DatabaseError(msg="Not allowed", errno=390913, sqlstate="08001"), ConfigurationError, "policies"),
+        (ProgrammingError(msg="aborted by error 300010", errno=603, sqlstate="XX000"), DestinationUnavailable, "300010"),
+        (ProgrammingError(msg="Internal error", errno=200001, sqlstate="22000"), DestinationUnavailable, "200001"),
+        (ProgrammingError(msg="Failure using stage area", errno=91003, sqlstate="22000"), DestinationUnavailable, "91003"),
+        (ProgrammingError(msg="Remote file not found", errno=91016, sqlstate="22000"), DestinationUnavailable, "91016"),
+        (ProgrammingError(msg="'a secret'", errno=370001, sqlstate="XX000"), DestinationUnavailable, "370001"),
+        (ProgrammingError(msg="'a secret' is too long", errno=100078), DestinationRejected, "100078"),
+        (ProgrammingError(msg="Object 'T' does not exist", errno=2003), DestinationRejected, "'T'"),
         (ProgrammingError(msg="Insufficient privileges", errno=3001, sqlstate="42501"), DestinationRejected, "Grant"),
         (ProgrammingError(msg="Object 'T' does not exist", errno=2003, sqlstate="42S02"), DestinationRejected, "'T'"),
         (ProgrammingError(msg="'a secret' is too long", errno=100078, sqlstate="22000"), DestinationRejected, "100078"),

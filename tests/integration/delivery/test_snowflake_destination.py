@@ -18,6 +18,7 @@ from rosetta_dagster.cdc.errors import (
     ConfigurationError,
     DestinationRejected,
     DestinationUnavailable,
+    RosettaError,
     SchemaChangeRefused,
     TableAltered,
     WatermarkMoved,
@@ -126,6 +127,17 @@ def _compact(value: Any) -> Any:
     return value.replace(" ", "").replace("\n", "") if isinstance(value, str) and value.startswith("{") else value
 
 
+@pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "streamed"])
+def test_a_text_that_looks_like_null_stays_a_text(
+    begin: Open, snowflake_database: SnowflakeDatabase, is_copied: bool
+) -> None:
+    destination = begin(ITEMS, copied=False)
+    copy(destination, [ITEMS], rb"\\N	\\N	\N" + b"\n" if is_copied else b"")
+    if not is_copied:
+        apply(destination, 1, insert(ITEMS, r"\N", r"\N", None))
+    assert [(r"\N", r"\N", None)] == items(snowflake_database)
+
+
 def test_what_a_policy_touched_is_counted_with_the_data(begin: Open, snowflake_database: SnowflakeDatabase) -> None:
     days = TableSchema(id=TableId("public", "days"), columns=(ITEMS.columns[0], _day()), key=("id",), identity=Identity.KEY)
     destination = begin(days, copied=False)
@@ -171,13 +183,18 @@ class TestLostAnswers:
         assert [("1", "b", None)] == items(snowflake_database)
         assert [("x",), ("x",)] == snowflake_database.rows('SELECT TEXT FROM "PUBLIC".NOTES')
 
-    def test_no_statement_is_sent_again(self, begin: Open, snowflake_database: SnowflakeDatabase) -> None:
-        destination, server = begin(ITEMS), snowflake_database.server
+    @pytest.mark.parametrize("kind", [FaultKind.UNAVAILABLE, FaultKind.ANSWER_DELAYED])
+    def test_a_request_that_fails_is_repeated_and_runs_once(
+        self, begin: Open, snowflake_database: SnowflakeDatabase, kind: FaultKind
+    ) -> None:
+        destination, server = begin(NOTES), snowflake_database.server
         assert server is not None
-        server.inject(Fault(kind=FaultKind.UNAVAILABLE, matching="^MERGE", count=3))
-        with pytest.raises(DestinationUnavailable):
-            apply(destination, 1, insert(ITEMS, "1", "a", None))
-        assert 2 == sum(fault.count for fault in server.pending_faults())
+        server.forget_statements()
+        server.inject(Fault(kind=kind, matching='^INSERT INTO "PUBLIC"'), Fault(kind=kind, matching="^COMMIT"))
+        apply(destination, 1, insert(NOTES, "once", None))
+        assert [] == server.pending_faults()
+        assert 1 == len(server.statements('^INSERT INTO "PUBLIC"'))
+        assert [("once",)] == snowflake_database.rows('SELECT TEXT FROM "PUBLIC".NOTES')
 
     def test_a_copy_whose_answer_is_lost_is_done_again_and_nothing_doubled(
         self, begin: Open, snowflake_database: SnowflakeDatabase
@@ -205,9 +222,10 @@ class TestColumns:
         first, server = begin(ITEMS), snowflake_database.server
         assert server is not None
         before, after = insert(ITEMS, "1", "a", "x"), insert(self.RENAMED, "2", "b", "y")
-        server.inject(Fault(kind=FaultKind.UNAVAILABLE, matching=broken))
+        server.inject(Fault(kind=FaultKind.UNAVAILABLE, matching=broken, count=50))
         with pytest.raises(DestinationUnavailable):
             apply(first, 1, before, after)
+        server.clear_faults()
         first.close()
         second = make(SnowflakeKind(snowflake_database), [ITEMS])
         assert {ITEMS.id: ITEMS} == second.open(IDENTITY).schemas
@@ -335,6 +353,8 @@ def test_two_runs_stage_into_tables_of_their_own_and_leave_none(begin: Open, sno
         (FaultKind.SESSION_GONE, DestinationUnavailable),
         (FaultKind.LOCKED, DestinationUnavailable),
         (FaultKind.UNAVAILABLE, DestinationUnavailable),
+        (FaultKind.INTERNAL_ERROR, DestinationUnavailable),
+        (FaultKind.STAGE_UNREACHABLE, DestinationUnavailable),
         (FaultKind.WAREHOUSE_SUSPENDED, ConfigurationError),
     ],
 )
@@ -343,9 +363,12 @@ def test_what_snowflake_says_is_an_error_of_ours(
 ) -> None:
     destination, server = begin(ITEMS), snowflake_database.server
     assert server is not None
-    server.inject(Fault(kind=kind, matching="^MERGE"))
-    with pytest.raises(expected):
+    server.inject(Fault(kind=kind, matching="^MERGE", count=50))
+    with pytest.raises(expected) as raised:
         apply(destination, 1, insert(ITEMS, "1", "a", None))
+    assert isinstance(raised.value, RosettaError)
+    assert raised.value.broken is None
+    server.clear_faults()
     destination.close()
     destination = make(SnowflakeKind(snowflake_database), [ITEMS])
     assert Held(copied={ITEMS.id: BEGINNING}, schemas={ITEMS.id: ITEMS}) == destination.open(IDENTITY)

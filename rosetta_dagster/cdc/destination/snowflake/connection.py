@@ -9,7 +9,7 @@ import snowflake.connector
 from snowflake.connector.errors import Error
 
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
-from rosetta_dagster.cdc.destination.snowflake.errors import Translation, translated
+from rosetta_dagster.cdc.destination.snowflake.errors import KEY_REFUSED, Translation, translated
 from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationUnavailable
 
@@ -25,8 +25,8 @@ CONNECT_TIMEOUT = 15
 class Session:
     """One connection to Snowflake, in autocommit mode outside of `transaction`. Used by one thread at a time.
 
-    Every error is a `RosettaError`. No statement is sent twice. When an answer is lost, the watermark shows after a restart
-    whether the transaction was committed.
+    Every error is a `RosettaError`. The connector repeats a request under the same identifier, which Snowflake runs once.
+    When no answer comes, the watermark shows after a restart whether the transaction was committed.
     """
 
     def __init__(self, connection: Any, translation: Translation, is_unwanted: Callable[[], bool] = bool) -> None:
@@ -90,8 +90,15 @@ def connect(
 ) -> Session:
     """Open a session. Raise `ConfigurationError` for a wrong row or key, `DestinationUnavailable` when nobody answers."""
     translation = Translation(who=f"{who} ({config.describe()})", fingerprint=key.fingerprint)
+    arguments = {**_address(config), **_settings(config, key, tag)}
     with translated(translation), _argument_errors(translation):
-        connection = snowflake.connector.connect(**_address(config), **_settings(config, key, tag))
+        try:
+            connection = snowflake.connector.connect(**arguments)
+        except Error as error:
+            if error.errno not in KEY_REFUSED:
+                raise
+            # A token that was held up on its way is refused like a wrong key. Another try issues another token.
+            connection = snowflake.connector.connect(**arguments)
     return Session(connection, translation, is_unwanted)
 
 
@@ -127,8 +134,6 @@ def _settings(config: SnowflakeDestinationConfig, key: KeyPair, tag: str) -> dic
         "autocommit": True,
         "login_timeout": LOGIN_TIMEOUT,
         "connect_timeout": CONNECT_TIMEOUT,
-        # A statement whose answer is lost may have been done. Runs are restarted, statements are not repeated.
-        "retry_max_attempts": 1,
         # An idle pipeline keeps its session without waking the warehouse.
         "client_session_keep_alive": True,
         "enable_server_session_keep_alive_auto_detection": False,
@@ -138,6 +143,11 @@ def _settings(config: SnowflakeDestinationConfig, key: KeyPair, tag: str) -> dic
             "TIMESTAMP_TYPE_MAPPING": "TIMESTAMP_NTZ",
             "TRANSACTION_ABORT_ON_ERROR": True,
             "ABORT_DETACHED_QUERY": True,
+            # Of several source rows for one target row Snowflake would take any.
+            "ERROR_ON_NONDETERMINISTIC_MERGE": True,
+            "ERROR_ON_NONDETERMINISTIC_UPDATE": True,
+            # An account may set it to TRUE, and "orders" would be ORDERS then.
+            "QUOTED_IDENTIFIERS_IGNORE_CASE": False,
             "LOCK_TIMEOUT": LOCK_TIMEOUT,
             "STATEMENT_TIMEOUT_IN_SECONDS": config.statement_timeout,
         },

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +14,10 @@ from rosetta_dagster.embedded.snowflake.emulator import engine
 from rosetta_dagster.embedded.snowflake.emulator.errors import (
     SnowflakeError,
     cancelled,
+    internal,
     locked,
     no_warehouse,
+    stage_unreachable,
     timed_out,
 )
 from rosetta_dagster.embedded.snowflake.emulator.faults import Faults
@@ -139,14 +141,20 @@ def _run(session: Session, content: Mapping[str, Any], host: str, query: str) ->
     return orjson.dumps(_success(session, result, query))
 
 
+_REFUSALS: Mapping[FaultKind, Callable[[], SnowflakeError]] = {
+    FaultKind.WAREHOUSE_SUSPENDED: no_warehouse,
+    FaultKind.LOCKED: lambda: locked("unknown"),
+    FaultKind.INTERNAL_ERROR: internal,
+    FaultKind.STAGE_UNREACHABLE: stage_unreachable,
+}
+
+
 async def _play(request: _Request, fault: Fault | None) -> None:
     """Apply the faults of the statement."""
     if fault is None:
         return
-    if fault.kind is FaultKind.WAREHOUSE_SUSPENDED:
-        raise no_warehouse()
-    if fault.kind is FaultKind.LOCKED:
-        raise locked("unknown")
+    if refusal := _REFUSALS.get(fault.kind):
+        raise refusal()
     if fault.kind is FaultKind.STALL:
         await _stall(request, fault.seconds)
 
