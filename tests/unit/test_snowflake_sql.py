@@ -68,9 +68,9 @@ def test_a_table_is_made_with_its_key_and_reserved_words_are_quoted() -> None:
 
 def test_a_staging_table_has_columns_of_its_own_and_json_as_text() -> None:
     expected = (
-        "CREATE OR REPLACE TRANSIENT TABLE ROSETTA.S (\n    STEP NUMBER(10,0),\n    OP VARCHAR,\n    UNCHANGED VARCHAR,\n"
-        "    COPIES NUMBER(19,0),\n    C0 NUMBER(10,0),\n    C1 VARCHAR,\n    C2 VARCHAR,\n    K0 NUMBER(10,0)\n"
-        ") DATA_RETENTION_TIME_IN_DAYS = 0"
+        "CREATE OR REPLACE TRANSIENT TABLE ROSETTA.S (\n    STEP NUMBER(10,0),\n    OP VARCHAR COLLATE '',\n"
+        "    UNCHANGED VARCHAR,\n    COPIES NUMBER(19,0),\n    C0 NUMBER(10,0),\n    C1 VARCHAR,\n    C2 VARCHAR,\n"
+        "    K0 NUMBER(10,0)\n) DATA_RETENTION_TIME_IN_DAYS = 0"
     )
     assert expected == sql.create_staging("ROSETTA.S", ORDERS)
 

@@ -1,6 +1,8 @@
 """What only Snowflake has: its options, its types, answers that get lost, and a warehouse that is to be left asleep."""
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -25,7 +27,7 @@ from rosetta_dagster.cdc.errors import (
 )
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.table_id import TableId
-from rosetta_dagster.embedded.snowflake import Fault, FaultKind
+from rosetta_dagster.embedded.snowflake import Fault, FaultKind, SnowflakeServer
 from tests.support.changes import column, delete, delete_whole, insert, rekey, truncate, update
 from tests.support.database import Database
 from tests.support.destinations import SnowflakeKind, make
@@ -331,6 +333,43 @@ def test_names_keep_their_case_when_the_config_says_so(begin: Open, snowflake_da
     assert [("1", "b", "kept")] == snowflake_database.rows('SELECT "id", "name", "size" FROM "Shop"."Order"')
 
 
+@pytest.fixture
+def account_defaults(snowflake_database: SnowflakeDatabase) -> Iterator[None]:
+    """Parameters that an account may set, and that a session inherits."""
+    snowflake_database.rows("ALTER ACCOUNT SET QUOTED_IDENTIFIERS_IGNORE_CASE = TRUE, DEFAULT_DDL_COLLATION = 'en-ci'")
+    yield
+    snowflake_database.rows("ALTER ACCOUNT UNSET QUOTED_IDENTIFIERS_IGNORE_CASE, DEFAULT_DDL_COLLATION")
+
+
+@pytest.mark.usefixtures("account_defaults")
+class TestAccountDefaults:
+    def test_names_keep_their_case(self, begin: Open, snowflake_database: SnowflakeDatabase) -> None:
+        test_names_keep_their_case_when_the_config_says_so(begin, snowflake_database)
+
+    def test_keys_that_differ_in_case_are_two(self, begin: Open, snowflake_database: SnowflakeDatabase) -> None:
+        destination = begin(ITEMS, NOTES)
+        apply(destination, 1, insert(ITEMS, "a", "x", None), insert(ITEMS, "A", "y", None), insert(NOTES, "n", None))
+        apply(destination, 2, delete(ITEMS, "A"), insert(NOTES, "N", None))
+        apply(destination, 3, delete_whole(NOTES, "N", None))
+        assert [("a", "x", None)] == items(snowflake_database)
+        assert [("n",)] == snowflake_database.rows('SELECT TEXT FROM "PUBLIC".NOTES')
+
+    def test_two_pipelines_that_differ_in_case_have_states_of_their_own(
+        self, begin: Open, snowflake_database: SnowflakeDatabase
+    ) -> None:
+        begin(ITEMS)
+        other = make(SnowflakeKind(snowflake_database), [ITEMS])
+        other._pipeline = "SHOP"  # type: ignore[attr-defined]
+        held = other.open(replace(IDENTITY, pipeline="SHOP"))
+        other.close()
+        assert {} == held.copied
+
+
+def test_tables_with_times_have_no_drift(begin: Open) -> None:
+    found = [drift.problem for drift in begin(FACTS).drift([FACTS])]
+    assert ["Column ID is NOT NULL here only."] == found, "the table of the test says nothing of NOT NULL"
+
+
 STAGED = "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE STARTSWITH(TABLE_NAME, 'STAGED_')"
 
 
@@ -345,6 +384,58 @@ def test_two_runs_stage_into_tables_of_their_own_and_leave_none(begin: Open, sno
     other.close()
     assert [] == snowflake_database.rows(STAGED)
     assert [("1", "of one", None), ("3", "of one", None)] == items(snowflake_database)
+
+
+@pytest.fixture
+def play(snowflake_database: SnowflakeDatabase) -> Iterator[Callable[[str], object]]:
+    """Sets parameters by which the emulator plays what Snowflake's documentation leaves open."""
+    names = ["EMULATOR_STALE_UPDATES", "EMULATOR_STALE_READS"]
+    yield lambda name: snowflake_database.rows(f"ALTER ACCOUNT SET {name} = TRUE")
+    snowflake_database.rows(f"ALTER ACCOUNT UNSET {', '.join(names)}")
+
+
+@pytest.mark.parametrize("is_stale", [False, True], ids=["the row is read again", "the row is not read again"])
+def test_a_run_that_waits_for_another_one_writes_nothing(
+    begin: Open, snowflake_database: SnowflakeDatabase, play: Callable[[str], object], is_stale: bool
+) -> None:
+    one, other, server = begin(ITEMS, NOTES), begin(ITEMS, NOTES), snowflake_database.server
+    assert server is not None
+    if is_stale:
+        play("EMULATOR_STALE_UPDATES")
+    server.forget_statements()
+    server.inject(Fault(kind=FaultKind.STALL, matching="^COMMIT", seconds=10))
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(apply, one, 1, insert(ITEMS, "1", "of one", None))
+        _await_statement(server, "^COMMIT")
+        with pytest.raises(WatermarkMoved):
+            apply(other, 1, insert(NOTES, "of the other", None))
+        first.result()
+    assert 2 == len(server.statements("^UPDATE ROSETTA.FENCE"))
+    assert [] == server.statements('^INSERT INTO "PUBLIC"')
+    assert [("1", "of one", None)] == items(snowflake_database)
+    assert [] == snowflake_database.rows('SELECT TEXT FROM "PUBLIC".NOTES')
+    apply(one, 2, insert(NOTES, "of one", None))
+
+
+def _await_statement(server: SnowflakeServer, matching: str) -> None:
+    deadline = time.monotonic() + 60
+    while not server.statements(matching):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_changes_are_merged_by_a_session_that_sees_the_copy(
+    begin: Open, snowflake_database: SnowflakeDatabase, play: Callable[[str], object]
+) -> None:
+    destination = begin(ITEMS, copied=False)
+    play("EMULATOR_STALE_READS")
+    destination.start_copy([ITEMS], BEGINNING)
+    with destination.loader() as loader:
+        loader.load(ITEMS, pages(), [b"1\ta\tx\n"])
+    destination.finish_copy(ITEMS)
+    apply(destination, 1, update(ITEMS, "1", "b", "y"))
+    snowflake_database.rows("ALTER ACCOUNT UNSET EMULATOR_STALE_READS")
+    assert [("1", "b", "y")] == items(snowflake_database)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import snowflake.connector
 from snowflake.connector.errors import Error
 
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
-from rosetta_dagster.cdc.destination.snowflake.errors import KEY_REFUSED, Translation, translated
+from rosetta_dagster.cdc.destination.snowflake.errors import KEY_REFUSED, MISSING, Translation, translated
 from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationUnavailable
 
@@ -29,8 +29,9 @@ class Session:
     When no answer comes, the watermark shows after a restart whether the transaction was committed.
     """
 
-    def __init__(self, connection: Any, translation: Translation, is_unwanted: Callable[[], bool] = bool) -> None:
-        self._connection = connection
+    def __init__(self, connect: Callable[[], Any], translation: Translation, is_unwanted: Callable[[], bool] = bool) -> None:
+        self._connect = connect
+        self._connection = connect()
         self._translation = translation
         self._is_unwanted = is_unwanted
 
@@ -43,6 +44,10 @@ class Session:
     def execute(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> list[tuple[Any, ...]]:
         """Run a statement and return its rows. With parameters, each `?` stands for one."""
         return self._run(statement, parameters, place)[0]
+
+    def describe(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement that describes an object. Return no rows when the object is missing."""
+        return self._run(statement, (), "", may_be_missing=True)[0]
 
     def change(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> int:
         """Run a statement that writes rows and return their number."""
@@ -67,21 +72,30 @@ class Session:
         with suppress(Error):
             self._connection.cursor().execute("ROLLBACK")
 
+    def renew(self) -> None:
+        """Continue over another connection. It sees everything that was committed before."""
+        self.close()
+        self._connection = self._connect()
+
     def close(self) -> None:
         with suppress(Error):
             self._connection.close()
 
-    def _run(self, statement: str, parameters: Sequence[Any], place: str) -> tuple[list[tuple[Any, ...]], int]:
+    def _run(
+        self, statement: str, parameters: Sequence[Any], place: str, *, may_be_missing: bool = False
+    ) -> tuple[list[tuple[Any, ...]], int]:
         if self._is_unwanted():
             # The connector waits for an answer as long as it takes.
             raise DestinationUnavailable(
                 f"{self._translation.who}: the run is told to stop.", "It goes on with the next run."
             )
         with translated(self._translation, place), self._connection.cursor() as cursor:
-            if parameters:
-                cursor.execute(statement, tuple(parameters))
-            else:
-                cursor.execute(statement)
+            try:
+                cursor.execute(statement, *([tuple(parameters)] if parameters else []))
+            except Error as error:
+                if may_be_missing and error.errno in MISSING:
+                    return [], 0
+                raise
             return cursor.fetchall(), cursor.rowcount or 0
 
 
@@ -91,15 +105,18 @@ def connect(
     """Open a session. Raise `ConfigurationError` for a wrong row or key, `DestinationUnavailable` when nobody answers."""
     translation = Translation(who=f"{who} ({config.describe()})", fingerprint=key.fingerprint)
     arguments = {**_address(config), **_settings(config, key, tag)}
+    return Session(lambda: _opened(arguments, translation), translation, is_unwanted)
+
+
+def _opened(arguments: dict[str, Any], translation: Translation) -> Any:
     with translated(translation), _argument_errors(translation):
         try:
-            connection = snowflake.connector.connect(**arguments)
+            return snowflake.connector.connect(**arguments)
         except Error as error:
             if error.errno not in KEY_REFUSED:
                 raise
             # A token that was held up on its way is refused like a wrong key. Another try issues another token.
-            connection = snowflake.connector.connect(**arguments)
-    return Session(connection, translation, is_unwanted)
+            return snowflake.connector.connect(**arguments)
 
 
 @contextmanager

@@ -85,6 +85,9 @@ _REMEDIES = {
     100090: "Two keys of the source are one at Snowflake: look at the collation and the type of the key's columns.",
 }
 
+#: Codes of an object that is missing, or that the role may not see.
+MISSING = frozenset({2003, 2043})
+
 #: SQL errors whose text holds names and SQL of ours, and no value of a row.
 _TELLS_NAMES = frozenset({1003, 1757, 2003, 2043, 3001, 606, 904, 90105, 90106})
 
@@ -115,10 +118,9 @@ def translate(error: Error, translation: Translation, place: str = "") -> Rosett
     at = f" at {place}" if place else ""
     if number in KEY_REFUSED:
         return _refused_key(who, text, number, translation)
-    if number in _WRONG_ROW:
-        return ConfigurationError(f"{who} refuses the connection: {text} ({number}).", _WRONG_ROW[number])
-    if number in _LOGIN_CODES and number not in _TRANSIENT:
-        return ConfigurationError(f"{who} refuses the connection: {text} ({number}).", _POLICIES)
+    if number in _WRONG_ROW or (number in _LOGIN_CODES and number not in _TRANSIENT):
+        remedy = _WRONG_ROW.get(number, _POLICIES)
+        return ConfigurationError(f"{who} refuses the connection: {text} ({number}).", remedy)
     if _is_transient(number, state, text):
         return DestinationUnavailable(f"{who} cannot go on: {text} ({number}).", "The run restarts by itself.")
     if number == -1:

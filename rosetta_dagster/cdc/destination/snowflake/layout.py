@@ -25,6 +25,10 @@ class Layout:
     #: The column that tells when a row was deleted; None when deleted rows are gone.
     deleted_at: str | None = None
 
+    def is_compared(self, index: int) -> bool:
+        """Return whether rows are found by this column: one of the key, or any of a table without a key."""
+        return index in self.key or not self.key
+
     @property
     def others(self) -> tuple[int, ...]:
         """Return the positions of the columns outside the key."""

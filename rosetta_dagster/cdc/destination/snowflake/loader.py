@@ -29,11 +29,15 @@ class SnowflakeLoader:
     or neither. No file is ever loaded twice.
     """
 
-    def __init__(self, session: Session, targets: Targets, policy: ValuePolicy, *, pipeline: str) -> None:
+    def __init__(
+        self, session: Session, targets: Targets, policy: ValuePolicy, *, pipeline: str, on_commit: Callable[[], None]
+    ) -> None:
+        """`on_commit` is called after each commit of rows."""
         self._session = session
         self._targets = targets
         self._policy = policy
         self._pipeline = pipeline
+        self._on_commit = on_commit
 
     def takes_binary(self, table: TableSchema) -> bool:  # noqa: ARG002 - no table's
         return False
@@ -63,6 +67,7 @@ class SnowflakeLoader:
                     self._write(layout, upload, staging, f"table {table.id}", replacing=replacing)
                 add_substitutions(self._session, self._pipeline, touched)
                 add_range(self._session, self._pipeline, table.id, copied)
+            self._on_commit()
             return upload.row_count
 
     def keep(self, table: TableSchema, blocks: Iterable[bytes]) -> None:
@@ -77,6 +82,7 @@ class SnowflakeLoader:
                 # Without any key no row stays.
                 statement = sql.delete_others(layout, staging) if upload.row_count else sql.empty(layout.id)
                 self._session.execute(statement, place=place)
+        self._on_commit()
 
     def complete(self, table: TableSchema) -> None:
         """Do nothing: Snowflake tables have no index."""

@@ -70,14 +70,15 @@ class Merger:
                 filled[table.table.id] = filled.get(table.table.id, frozenset()) | come
                 staged.append(self._stage(table, staging, shape, come, touched))
         with self._session.transaction():
+            # First, so that a run that has lost its turn writes nothing and waits while it holds nothing.
+            self._state.move(watermark)
             for part in staged:
                 with breaking(part.table.id, self._destination):
                     for statement in part.statements:
                         self._session.execute(statement, place=f"table {part.table.id}")
             self._remember(batch, shapes)
             add_substitutions(self._session, self._pipeline, touched)
-            # Last, since it shows whether another run has written in the meantime.
-            self._state.move(watermark)
+            self._state.verify_moved(watermark)
         self._state.moved(watermark)
 
     def _shape(self, batch: Batch) -> dict[TableId, Shape]:

@@ -7,10 +7,10 @@ from rosetta_dagster.cdc.destination.snowflake import sql
 def create_stream(stream: str) -> str:
     """Create the table of a pipeline's one row: a transaction that writes a row locks its whole table."""
     return f"""CREATE TABLE IF NOT EXISTS {stream} (
-    PIPELINE VARCHAR NOT NULL,
-    SYSTEM_IDENTIFIER VARCHAR NOT NULL,
-    SLOT_NAME VARCHAR NOT NULL,
-    ENGINE VARCHAR,
+    PIPELINE VARCHAR NOT NULL COLLATE '',
+    SYSTEM_IDENTIFIER VARCHAR NOT NULL COLLATE '',
+    SLOT_NAME VARCHAR NOT NULL COLLATE '',
+    ENGINE VARCHAR COLLATE '',
     TRANSACTION_LSN NUMBER(20,0),
     LSN NUMBER(20,0),
     ORDINAL NUMBER(19,0),
@@ -19,9 +19,23 @@ def create_stream(stream: str) -> str:
 ) COMMENT = 'The last change that Rosetta applied here. Written in the transaction of the data. Do not change.'"""
 
 
-#: Finds the pipeline's own table, the table that is created last, and the column that was added last.
+def create_fence(fence: str) -> str:
+    """Create the table of one row that a run locks before it reads the watermark.
+
+    The lock is of a table of its own: an UPDATE of the watermark that waits for its lock may decide by the old watermark.
+    """
+    comment = "Locked by the run that writes. Do not change."
+    return f"CREATE TABLE IF NOT EXISTS {fence} COMMENT = '{comment}' AS SELECT 0::NUMBER(19,0) AS TURNS"
+
+
+def take_fence(fence: str) -> str:
+    """Wait for the pipeline's other runs. The next statement sees what they have committed."""
+    return f"UPDATE {fence} SET TURNS = TURNS + 1"
+
+
+#: Finds the pipeline's own tables, the table that is created last, and the column that was added last.
 STATE_TABLES = """
-SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, 'COPIED_RANGES')
+SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, ?, 'COPIED_RANGES')
 UNION ALL
 SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS
 WHERE TABLE_SCHEMA = ? AND TABLE_NAME = 'COPIES' AND COLUMN_NAME = 'TARGET_NAME'
@@ -31,11 +45,11 @@ WHERE TABLE_SCHEMA = ? AND TABLE_NAME = 'COPIES' AND COLUMN_NAME = 'TARGET_NAME'
 CURRENT = frozenset({"COPIED_RANGES", "TARGET_NAME"})
 
 CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIES (
-    PIPELINE VARCHAR NOT NULL,
-    TABLE_SCHEMA VARCHAR NOT NULL,
-    TABLE_NAME VARCHAR NOT NULL,
+    PIPELINE VARCHAR NOT NULL COLLATE '',
+    TABLE_SCHEMA VARCHAR NOT NULL COLLATE '',
+    TABLE_NAME VARCHAR NOT NULL COLLATE '',
     LSN NUMBER(20,0) NOT NULL,
-    SNAPSHOT VARCHAR NOT NULL,
+    SNAPSHOT VARCHAR NOT NULL COLLATE '',
     FINISHED_AT TIMESTAMP_TZ(6),
     SOURCE_COLUMNS VARCHAR,
     COLUMN_NAMES VARCHAR,
@@ -56,11 +70,11 @@ LATER_COLUMNS = {
 }
 
 CREATE_COPIED_RANGES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIED_RANGES (
-    PIPELINE VARCHAR NOT NULL,
-    TABLE_SCHEMA VARCHAR NOT NULL,
-    TABLE_NAME VARCHAR NOT NULL,
-    RELATION_SCHEMA VARCHAR NOT NULL,
-    RELATION_NAME VARCHAR NOT NULL,
+    PIPELINE VARCHAR NOT NULL COLLATE '',
+    TABLE_SCHEMA VARCHAR NOT NULL COLLATE '',
+    TABLE_NAME VARCHAR NOT NULL COLLATE '',
+    RELATION_SCHEMA VARCHAR NOT NULL COLLATE '',
+    RELATION_NAME VARCHAR NOT NULL COLLATE '',
     FILENODE NUMBER(19,0) NOT NULL,
     FIRST_PAGE NUMBER(19,0) NOT NULL,
     END_PAGE NUMBER(19,0),
@@ -68,9 +82,9 @@ CREATE_COPIED_RANGES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIED_RANGES
 ) COMMENT = 'The pages of the source that unfinished copies hold already.'"""
 
 CREATE_SUBSTITUTIONS = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.SUBSTITUTIONS (
-    PIPELINE VARCHAR NOT NULL,
-    PLACE VARCHAR NOT NULL,
-    REASON VARCHAR NOT NULL,
+    PIPELINE VARCHAR NOT NULL COLLATE '',
+    PLACE VARCHAR NOT NULL COLLATE '',
+    REASON VARCHAR NOT NULL COLLATE '',
     VALUE_COUNT NUMBER(19,0) NOT NULL,
     WRITTEN_AT TIMESTAMP_TZ(6) NOT NULL
 ) COMMENT = 'How many values Snowflake could not hold. What is written instead is a policy of the destination.'"""

@@ -22,7 +22,7 @@ def apply() -> None:
     find_named_files_of_a_stage()
     mask_absent_timestamps()
     keep_38_digits()
-    tell_precision_of_times()
+    leave_precision_of_times_out()
     load_null_if_of_parquet()
 
 
@@ -73,11 +73,11 @@ def _integer_precision(expression: Expr) -> Expr:
     return exp.DataType(this=exp.DataType.Type.DECIMAL, expressions=size, nested=False)
 
 
-def tell_precision_of_times() -> None:
-    """Repaired: fakesnow 0.12.1 has no DATETIME_PRECISION in INFORMATION_SCHEMA.COLUMNS. DuckDB keeps microseconds."""
+def leave_precision_of_times_out() -> None:
+    """Repaired: fakesnow 0.12.1 has no DATETIME_PRECISION in INFORMATION_SCHEMA.COLUMNS. Snowflake's is always NULL."""
     name = "SQL_CREATE_GLOBAL_INFORMATION_SCHEMA_COLUMNS_VIEW"
     last = "null::VARCHAR as DATA_TYPE_ALIAS"
-    precision = "case when columns.data_type LIKE 'TIME%' then 6 end as DATETIME_PRECISION"
+    precision = "null::INTEGER as DATETIME_PRECISION"
     setattr(info_schema, name, getattr(info_schema, name).replace(last, f"{precision}, {last}"))
 
 

@@ -161,6 +161,7 @@ async def _play(request: _Request, fault: Fault | None) -> None:
 
 async def _stall(request: _Request, seconds: float) -> None:
     limit = float(request.session.parameters.get("STATEMENT_TIMEOUT_IN_SECONDS", 0)) or seconds
+    request.session.is_stalled = True
     try:
         await asyncio.wait_for(request.is_cancelled.wait(), min(seconds, limit))
     except TimeoutError:
@@ -168,6 +169,8 @@ async def _stall(request: _Request, seconds: float) -> None:
             raise timed_out(limit) from None
     else:
         raise cancelled()
+    finally:
+        request.session.is_stalled = False
 
 
 def failure(error: SnowflakeError, query: str | None = None) -> dict[str, Any]:
