@@ -365,6 +365,64 @@ class TestAccountDefaults:
         assert {} == held.copied
 
 
+@pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "streamed"])
+def test_a_document_that_snowflake_cannot_parse_is_null_and_counted(
+    begin: Open, snowflake_database: SnowflakeDatabase, is_copied: bool
+) -> None:
+    table = TableSchema(
+        id=TableId("public", "documents"),
+        columns=(ITEMS.columns[0], column("document", "json", oid=114)),
+        key=("id",),
+        identity=Identity.KEY,
+    )
+    destination, broken = begin(table, copied=False), r'{"a": "\u0000"}'
+    copy(destination, [table], b'1\t{"a": "\\\\u0000"}\n2\tnull\n' if is_copied else b"")
+    if not is_copied:
+        apply(destination, 1, insert(table, "1", broken), insert(table, "2", "null"))
+    assert [("1", True), ("2", False)] == snowflake_database.rows(
+        'SELECT ID, DOCUMENT IS NULL FROM "PUBLIC".DOCUMENTS ORDER BY ID'
+    )
+    counted = snowflake_database.rows("SELECT PLACE, REASON, VALUE_COUNT FROM ROSETTA.SUBSTITUTIONS")
+    assert [("table public.documents, column document", "not valid JSON", 1)] == counted
+
+
+def test_columns_whose_names_snowflake_reserves_are_in_lower_case(
+    begin: Open, snowflake_database: SnowflakeDatabase
+) -> None:
+    table = with_columns(ITEMS, name="current_user", size="localtime")
+    destination = begin(table, copied=False)
+    copy(destination, [table], b"1\ta\tx\n")
+    apply(destination, 1, update(table, "1", "b", UNCHANGED))
+    assert [("1", "b", "x")] == items(snowflake_database, 'ID, "current_user", "localtime"')
+    assert [] == [drift for drift in destination.drift([table]) if "NOT NULL" not in drift.problem]
+
+
+def test_schemas_that_exist_need_no_privilege_to_create_schemas(begin: Open, snowflake_database: SnowflakeDatabase) -> None:
+    begin(ITEMS).close()
+    database = snowflake_database.config["database"]
+    snowflake_database.rows(f"REVOKE CREATE SCHEMA ON DATABASE {database} FROM ROLE PUBLIC")
+    apply(begin(ITEMS, NOTES), 1, insert(NOTES, "a", None))
+    missing = TableSchema(id=TableId("other", "items"), columns=ITEMS.columns, key=ITEMS.key, identity=Identity.KEY)
+    with pytest.raises(DestinationRejected, match="Insufficient privileges"):
+        begin(missing)
+
+
+def test_a_note_of_an_older_version_is_read(begin: Open, snowflake_database: SnowflakeDatabase) -> None:
+    begin(ITEMS).close()
+    ((view,),) = snowflake_database.rows("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.VIEWS WHERE TABLE_SCHEMA = 'ROSETTA'")
+    snowflake_database.rows(f"CREATE OR REPLACE VIEW ROSETTA.{view} AS SELECT 4711::NUMBER(20,0) AS LSN")
+    destination = make(SnowflakeKind(snowflake_database), [ITEMS])
+    assert Lsn(4711) == destination.open(IDENTITY).noted
+    destination.note(Lsn(4712))
+    destination.close()
+    again = make(SnowflakeKind(snowflake_database), [ITEMS])
+    assert Lsn(4712) == again.open(IDENTITY).noted
+    again.close()
+    again.forget()
+    assert again.open(IDENTITY).noted is None
+    again.close()
+
+
 def test_tables_with_times_have_no_drift(begin: Open) -> None:
     found = [drift.problem for drift in begin(FACTS).drift([FACTS])]
     assert ["Column ID is NOT NULL here only."] == found, "the table of the test says nothing of NOT NULL"
@@ -488,7 +546,7 @@ def test_a_note_asks_for_no_warehouse_and_is_made_once(begin: Open, snowflake_da
         destination.note(Lsn(lsn))
     made = [statement.text for statement in server.statements()]
     assert 2 == len(made)
-    assert all(text.startswith("CREATE OR REPLACE VIEW") for text in made)
+    assert all(text.startswith("COMMENT ON VIEW") for text in made)
 
 
 def test_each_statement_carries_the_tag_of_its_pipeline(begin: Open, snowflake_database: SnowflakeDatabase) -> None:

@@ -137,7 +137,12 @@ def _is_transient(number: int, state: str, text: str) -> bool:
     if number in _TRANSIENT or 0 < number < _CONNECTORS_OWN or state.startswith(_TRANSIENT_STATES):
         return True
     # A lock timeout has the same code as any failed statement.
-    return not _quotes_values(number) and _LOCKED.search(text) is not None and number not in _TELLS_NAMES
+    return (
+        not _quotes_values(number)
+        and not state.startswith("42")
+        and _LOCKED.search(text) is not None
+        and number not in _TELLS_NAMES
+    )
 
 
 def _is_refused(number: int, state: str) -> bool:
@@ -159,6 +164,8 @@ def _refused_key(who: str, text: str, number: int, translation: Translation) -> 
 
 def _first_line(error: Error) -> str:
     """Return the server's message without the codes that the connector adds."""
-    text = (str(error.msg or error).strip().splitlines() or ["no reason given"])[0]
+    lines = str(error.msg or error).strip().splitlines() or ["no reason given"]
+    # The first of two lines is no more than `SQL compilation error:`.
+    text = " ".join(lines[:2]) if lines[0].endswith("error:") else lines[0]
     text = re.sub(r"^(\d{6} \([0-9A-Z]{5}\): |\d{6}: )+", "", text)
     return re.sub(r"\s*\(request_id=[0-9a-f-]+\)", "", text).strip().rstrip(".") or "no reason given"

@@ -13,10 +13,11 @@ from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.snowflake import copy_text, sql
 from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
-from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters
+from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters, places
 from rosetta_dagster.cdc.destination.snowflake.names import is_plain, quoted
 from rosetta_dagster.cdc.destination.snowflake.stage import Upload
 from rosetta_dagster.cdc.destination.snowflake.state import add_range, add_substitutions, pipeline_token
+from rosetta_dagster.cdc.destination.snowflake.state_sql import add_unparsed
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter, Touched
 from rosetta_dagster.cdc.errors import RosettaError
@@ -65,6 +66,8 @@ class SnowflakeLoader:
             with staged as staging, self._session.transaction():
                 if upload.row_count:
                     self._write(layout, upload, staging, f"table {table.id}", replacing=replacing)
+                    if staging and (count := add_unparsed(self._pipeline, layout, staging, places(table))):
+                        self._session.execute(count)
                 add_substitutions(self._session, self._pipeline, touched)
                 add_range(self._session, self._pipeline, table.id, copied)
             self._on_commit()

@@ -62,13 +62,13 @@ def _staged_type(layout: Layout, index: int) -> str:
 def comments(layout: Layout, table: str | None, columns: Sequence[str | None]) -> Iterator[str]:
     """The comments that the source has. Where it has none, that of the destination stays."""
     if table is not None:
-        yield f"COMMENT ON TABLE {quoted(*layout.id)} IS {_text(table)}"
+        yield f"COMMENT ON TABLE {quoted(*layout.id)} IS {constant(table)}"
     for name, comment in zip(layout.columns, columns, strict=True):
         if comment is not None:
-            yield f"COMMENT ON COLUMN {quoted(*layout.id, name)} IS {_text(comment)}"
+            yield f"COMMENT ON COLUMN {quoted(*layout.id, name)} IS {constant(comment)}"
 
 
-def _text(text: str) -> str:
+def constant(text: str) -> str:
     """A string constant: Snowflake reads a backslash in it as an escape."""
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"'{escaped}'"
@@ -323,5 +323,7 @@ def describe_table(table: TableId) -> str:
     """Describe a table's columns. INFORMATION_SCHEMA leaves out the precision of times, and needs a warehouse."""
     return f"DESC TABLE {quoted(*table)}"
 
+
+SCHEMA_EXISTS = "SELECT 1 FROM INFORMATION_SCHEMA.SCHEMATA WHERE SCHEMA_NAME = ?"
 
 TABLE_EXISTS = "SELECT 1 FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?"

@@ -82,7 +82,8 @@ class StreamState:
         """Return what the destination holds of the stream. Creates the state tables that are missing."""
         self._create()
         self._watermark = self._read_stream()
-        ((noted,),) = self._session.execute(state_sql.read_note(self._note))
+        ((row, comment),) = self._session.execute(state_sql.read_note(self._note), self._note.split("."))
+        noted = int(comment) if comment else row
         self._noted = None if noted is None else Lsn(noted)
         self._note_targets()
         copies = self._copies()
@@ -185,7 +186,7 @@ class StreamState:
         if self._fence.removeprefix(f"{sql.SCHEMA}.") not in found:
             self._session.execute(state_sql.create_fence(self._fence))
         if self._stream.removeprefix(f"{sql.SCHEMA}.") not in found:
-            self._session.execute(state_sql.note(self._note, None))
+            self._session.execute(state_sql.create_note(self._note))
             self._session.execute(state_sql.create_stream(self._stream))
 
     def _read_stream(self) -> Watermark | None:
@@ -251,7 +252,9 @@ def forget_stream(session: Session, pipeline: str) -> None:
         session.execute(state_sql.forget_watermark(f"{sql.SCHEMA}.STREAM_{token}"))
         session.execute(state_sql.FORGET_COPIES, [pipeline])
         session.execute(state_sql.FORGET_ALL_RANGES, [pipeline])
-    session.execute(state_sql.note(f"{sql.SCHEMA}.NOTED_{token}", None))
+    view = f"{sql.SCHEMA}.NOTED_{token}"
+    for statement in (state_sql.create_note(view), state_sql.note(view, None)):
+        session.execute(statement)
 
 
 def forget_copies(session: Session, pipeline: str, tables: Iterable[TableId]) -> None:
@@ -276,7 +279,9 @@ def _has_state(session: Session, pipeline: str) -> bool:
 
 
 def _extend(session: Session) -> None:
-    for statement in (sql.CREATE_SCHEMA, sql.CREATE_STAGE, state_sql.CREATE_COPIES, state_sql.CREATE_SUBSTITUTIONS):
+    if not session.execute(sql.SCHEMA_EXISTS, [sql.SCHEMA]):
+        session.execute(sql.CREATE_SCHEMA)
+    for statement in (sql.CREATE_STAGE, state_sql.CREATE_COPIES, state_sql.CREATE_SUBSTITUTIONS):
         session.execute(statement)
     copies = TableId(sql.SCHEMA, "COPIES")
     present = read_columns(session, copies)

@@ -1,7 +1,10 @@
 """Builds the statements that read and write a Snowflake destination's state, in its schema ROSETTA."""
 
+from collections.abc import Sequence
+
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.destination.snowflake import sql
+from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 
 
 def create_stream(stream: str) -> str:
@@ -92,6 +95,23 @@ CREATE_SUBSTITUTIONS = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.SUBSTITUTIONS
 ADD_SUBSTITUTION = f"INSERT INTO {sql.SCHEMA}.SUBSTITUTIONS SELECT ?, ?, ?, ?, {sql.NOW}"
 
 
+def add_unparsed(pipeline: str, layout: Layout, staging: str, places: Sequence[str]) -> str | None:
+    """Count the staged documents that Snowflake cannot parse, which become NULL. None for a table without documents."""
+    counts = [
+        f"SELECT {sql.constant(places[index])} AS PLACE, "
+        f"COUNT_IF(C{index} IS NOT NULL AND {target.read(f'C{index}')} IS NULL) AS VALUE_COUNT FROM {staging}"
+        for index, target in enumerate(layout.types)
+        if target.is_parsed and not target.must_parse
+    ]
+    if not counts:
+        return None
+    return (
+        f"INSERT INTO {sql.SCHEMA}.SUBSTITUTIONS\n"
+        f"SELECT {sql.constant(pipeline)}, PLACE, 'not valid JSON', VALUE_COUNT, {sql.NOW}\n"
+        f"FROM ({' UNION ALL '.join(counts)}) AS COUNTED WHERE VALUE_COUNT > 0"
+    )
+
+
 def read_stream(stream: str) -> str:
     return f"SELECT SYSTEM_IDENTIFIER, SLOT_NAME, ENGINE, TRANSACTION_LSN, LSN, ORDINAL, XID FROM {stream}"
 
@@ -122,14 +142,21 @@ def forget_watermark(stream: str) -> str:
     )
 
 
+def create_note(view: str) -> str:
+    """Create the view whose comment is the LSN up to which the slot may be confirmed; older versions have it as its row."""
+    return f"CREATE OR REPLACE VIEW {view} AS SELECT NULL::NUMBER(20,0) AS LSN"
+
+
 def note(view: str, lsn: Lsn | None) -> str:
-    """Store the LSN up to which the slot may be confirmed, in a view: creating one needs no warehouse."""
-    value = "NULL" if lsn is None else str(int(lsn))
-    return f"CREATE OR REPLACE VIEW {view} AS SELECT {value}::NUMBER(20,0) AS LSN"
+    """Store the LSN in the comment of a view: it needs no warehouse, keeps the view's grants, and creates no object."""
+    return f"COMMENT ON VIEW {view} IS '{'' if lsn is None else int(lsn)}'"
 
 
 def read_note(view: str) -> str:
-    return f"SELECT LSN FROM {view}"
+    return (
+        f"SELECT LSN, (SELECT MAX(COMMENT) FROM INFORMATION_SCHEMA.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?) "
+        f"FROM {view}"
+    )
 
 
 READ_COPIES = (

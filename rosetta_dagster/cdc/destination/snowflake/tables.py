@@ -64,7 +64,9 @@ class Targets:
                 f"Table {layout.id} of the destination is gone, and with it the rows of {schema.id}.", "Resync the table."
             )
         if not present:
-            session.execute(sql.create_namespace(layout.id.namespace), place=place)
+            # Without CREATE SCHEMA on the database the statement is refused also where the schema exists.
+            if not session.execute(sql.SCHEMA_EXISTS, [layout.id.namespace]):
+                session.execute(sql.create_namespace(layout.id.namespace), place=place)
             session.execute(sql.create_table(layout), place=place)
         elif before is not None and before.columns != schema.columns and not ahead:
             for statement in self._wider(schema, before, present):

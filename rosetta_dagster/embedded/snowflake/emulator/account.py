@@ -22,6 +22,8 @@ class Account:
         self.warehouses = {name.upper(): True for name in setup.warehouses}
         #: Parameters that ALTER ACCOUNT has set: the defaults of all sessions.
         self.parameters: dict[str, str] = {}
+        #: Roles, each with a database, of which CREATE SCHEMA was revoked. Every other privilege is granted.
+        self.without_create_schema: set[tuple[str, str]] = set()
         self.storage = Storage(setup.directory, setup.databases)
         self.locks = TableLocks(setup.detached_timeout)
         self.commits = CommitTimes()

@@ -21,6 +21,11 @@ from rosetta_dagster.embedded.snowflake.emulator.comments import comment_on_colu
 from rosetta_dagster.embedded.snowflake.emulator.doubts import counts_now, is_conditional, read_tables, without_condition
 from rosetta_dagster.embedded.snowflake.emulator.errors import MISSING, no_warehouse, translated, unsupported
 from rosetta_dagster.embedded.snowflake.emulator.merge import run_merge
+from rosetta_dagster.embedded.snowflake.emulator.refusals import (
+    creates_schema,
+    may_not_create_schema,
+    verify_column_names,
+)
 from rosetta_dagster.embedded.snowflake.emulator.repairs import repaired
 from rosetta_dagster.embedded.snowflake.emulator.results import SUCCESS, Result, success, texts
 from rosetta_dagster.embedded.snowflake.emulator.session import Session
@@ -79,6 +84,10 @@ def _run(session: Session, text: str, bindings: Mapping[str, Any], host: str) ->
         return _end_or_begin(session, statement)
     if session.is_on("QUOTED_IDENTIFIERS_IGNORE_CASE"):
         statement = fold_identifiers(statement)
+    verify_column_names(statement)
+    database = session.connection.database
+    if creates_schema(statement) and (session.role, database) in session.account.without_create_schema:
+        raise may_not_create_schema(database)
     statement = collate(statement, session.parameter("DEFAULT_DDL_COLLATION"))
     statement = repaired(statement, _context(session))
     if is_table_description(statement):

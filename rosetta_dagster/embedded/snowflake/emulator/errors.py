@@ -109,6 +109,7 @@ _OF_DUCKDB: tuple[tuple[type[duckdb.Error], str, int, str, str | None], ...] = (
     (duckdb.ConstraintException, "NOT NULL", 100072, "22000", "NULL result in a non-nullable column"),
     (duckdb.ParserException, "", 1003, "42000", None),
     (duckdb.OutOfRangeException, "", 100039, "22003", None),
+    (duckdb.Error, "Malformed JSON", 100069, "22P02", "Error parsing JSON"),
     (duckdb.ConversionException, "out of range", 100039, "22003", None),
     (duckdb.ConversionException, "Could not cast value", 100039, "22003", None),
     (duckdb.ConversionException, "", 100038, "22018", None),

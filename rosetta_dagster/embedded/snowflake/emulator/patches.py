@@ -1,5 +1,6 @@
 """Patches of fakesnow 0.12.1, for this process only. `apply` is called once, before the first statement."""
 
+from string import Template
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ def apply() -> None:
     keep_38_digits()
     leave_precision_of_times_out()
     load_null_if_of_parquet()
+    keep_comments_of_views()
 
 
 def find_named_files_of_a_stage() -> None:
@@ -79,6 +81,18 @@ def leave_precision_of_times_out() -> None:
     last = "null::VARCHAR as DATA_TYPE_ALIAS"
     precision = "null::INTEGER as DATETIME_PRECISION"
     setattr(info_schema, name, getattr(info_schema, name).replace(last, f"{precision}, {last}"))
+
+
+def keep_comments_of_views() -> None:
+    """Repaired: fakesnow 0.12.1 keeps the comment of a view, and INFORMATION_SCHEMA.VIEWS does not show it."""
+    name = "SQL_CREATE_INFORMATION_SCHEMA_VIEWS_VIEW"
+    comment = (
+        "(select ext.comment from _fs_global._fs_information_schema._fs_tables_ext ext "
+        "where ext_table_catalog = database_name and ext_table_schema = schema_name "
+        "and ext_table_name = view_name) as COMMENT"
+    )
+    view = getattr(info_schema, name).template.replace("null::VARCHAR as COMMENT", comment)
+    setattr(info_schema, name, Template(view))
 
 
 def load_null_if_of_parquet() -> None:

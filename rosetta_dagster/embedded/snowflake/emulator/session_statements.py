@@ -120,6 +120,11 @@ def _describe_user(session: Session, match: "re.Match[str]") -> Result:
     return results.texts(["property", "value", "default", "description"], rows)
 
 
+def _revoke_create_schema(session: Session, match: "re.Match[str]") -> Result:
+    session.account.without_create_schema.add((identifier(match["role"]), identifier(match["name"])))
+    return success()
+
+
 def _granted(_session: Session, _match: "re.Match[str]") -> Result:
     return success()
 
@@ -158,6 +163,7 @@ _ANSWERS: tuple[tuple["re.Pattern[str]", _Answer], ...] = (
     (_statement(r"CREATE (?:TRANSIENT )?DATABASE (?P<exists>IF NOT EXISTS )?<name>(?: .*)?$"), _create_database),
     (_statement(r"DROP DATABASE (?P<exists>IF EXISTS )?<name>$"), _drop_database),
     (_statement(r"DESC(?:RIBE)? USER <name>$"), _describe_user),
+    (_statement(r"REVOKE CREATE SCHEMA ON DATABASE <name> FROM ROLE (?P<role>\w+)$"), _revoke_create_schema),
     (_statement(r"(?:GRANT|REVOKE) .+$"), _granted),
     (_statement(r"(?:LIST|LS) (?P<stage>'?@\S+)$"), _list),
     (_statement(r"(?:REMOVE|RM) (?P<stage>'?@\S+)$"), _remove),
