@@ -119,6 +119,50 @@ def test_of_two_runs_that_write_at_once_one_is_refused(database: SnowflakeDataba
     other.close()
 
 
+def test_a_text_that_looks_like_null_stays_a_text(database: SnowflakeDatabase) -> None:
+    destination = opened(database, ITEMS, copied=False)
+    copy(destination, [ITEMS], rb"\\N" + b"\t" + rb"\\N" + b"\t" + rb"\N" + b"\n")
+    apply(destination, 1, insert(ITEMS, "1", r"\N", None))
+    assert [("1", r"\N", None), (r"\N", r"\N", None)] == database.rows(
+        'SELECT ID, NAME, SIZE FROM "PUBLIC".ITEMS ORDER BY ID'
+    )
+    destination.close()
+
+
+def test_an_update_that_waits_for_its_table_reads_the_row_again_or_does_not(database: SnowflakeDatabase) -> None:
+    """The documentation leaves it open. Rosetta relies on the statement after the wait only: it sees the commit."""
+    database.rows("CREATE TABLE LOCKED AS SELECT 0 AS N")
+    database.rows("CREATE TABLE WATERMARK AS SELECT 0 AS N")
+    other = replace(database)
+    database.rows("BEGIN")
+    database.rows("UPDATE LOCKED SET N = N + 1")
+    database.rows("UPDATE WATERMARK SET N = 1 WHERE N = 0")
+    seen: list[int] = []
+
+    def wait_and_compare() -> None:
+        other.rows("BEGIN")
+        other.rows("UPDATE LOCKED SET N = N + 1")
+        seen.append(other.session.change("UPDATE WATERMARK SET N = 2 WHERE N = 0"))
+        other.rows("ROLLBACK")
+
+    waiting = threading.Thread(target=wait_and_compare)
+    waiting.start()
+    waiting.join(20)
+    assert [] == seen, "it waits"
+    database.rows("COMMIT")
+    waiting.join()
+    assert [0] == seen
+    other.session.close()
+
+
+def test_a_session_sees_what_was_committed_before_it_was_opened(database: SnowflakeDatabase) -> None:
+    destination = opened(database, ITEMS, copied=False)
+    copy(destination, [ITEMS], b"1\ta\tx\n")
+    apply(destination, 1, update(ITEMS, "1", "b", UNCHANGED))
+    assert [("1", "b", "x")] == database.rows('SELECT ID, NAME, SIZE FROM "PUBLIC".ITEMS')
+    destination.close()
+
+
 def test_a_missing_warehouse_is_named(database: SnowflakeDatabase) -> None:
     with pytest.raises((ConfigurationError, DestinationRejected), match="warehouse"):
         opened(database, ITEMS, warehouse="ROSETTA_HAS_NO_SUCH_WAREHOUSE")

@@ -68,9 +68,9 @@ def test_a_table_is_made_with_its_key_and_reserved_words_are_quoted() -> None:
 
 def test_a_staging_table_has_columns_of_its_own_and_json_as_text() -> None:
     expected = (
-        "CREATE OR REPLACE TRANSIENT TABLE ROSETTA.S (\n    STEP NUMBER(10,0),\n    OP VARCHAR,\n    UNCHANGED VARCHAR,\n"
-        "    COPIES NUMBER(19,0),\n    C0 NUMBER(10,0),\n    C1 VARCHAR,\n    C2 VARCHAR,\n    K0 NUMBER(10,0)\n"
-        ") DATA_RETENTION_TIME_IN_DAYS = 0"
+        "CREATE OR REPLACE TRANSIENT TABLE ROSETTA.S (\n    STEP NUMBER(10,0),\n    OP VARCHAR COLLATE '',\n"
+        "    UNCHANGED VARCHAR,\n    COPIES NUMBER(19,0),\n    C0 NUMBER(10,0),\n    C1 VARCHAR,\n    C2 VARCHAR,\n"
+        "    K0 NUMBER(10,0)\n) DATA_RETENTION_TIME_IN_DAYS = 0"
     )
     assert expected == sql.create_staging("ROSETTA.S", ORDERS)
 
@@ -78,7 +78,8 @@ def test_a_staging_table_has_columns_of_its_own_and_json_as_text() -> None:
 def test_files_are_loaded_by_name_and_once() -> None:
     expected = (
         "COPY INTO ROSETTA.S FROM @ROSETTA.STAGE/P/1/\n"
-        "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE BINARY_AS_TEXT = FALSE)\n"
+        "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE BINARY_AS_TEXT = FALSE "
+        "NULL_IF = ())\n"
         "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT PURGE = TRUE"
     )
     assert expected == sql.copy_into("ROSETTA.S", "ROSETTA.STAGE/P/1/")
@@ -89,9 +90,9 @@ def test_a_merge_upserts() -> None:
     expected = (
         'MERGE INTO "PUBLIC"."ORDER" AS T USING (SELECT * FROM ROSETTA.S WHERE STEP = 0) AS S\n'
         'ON T."ID" = S.C0\n'
-        "WHEN MATCHED AND S.OP = 'u' THEN UPDATE SET \"NAME\" = S.C1, \"SELECT\" = PARSE_JSON(S.C2, 'd')\n"
+        "WHEN MATCHED AND S.OP = 'u' THEN UPDATE SET \"NAME\" = S.C1, \"SELECT\" = TRY_PARSE_JSON(S.C2, 'd')\n"
         'WHEN NOT MATCHED AND S.OP = \'u\' THEN INSERT ("ID", "NAME", "SELECT") '
-        "VALUES (S.C0, S.C1, PARSE_JSON(S.C2, 'd'))"
+        "VALUES (S.C0, S.C1, TRY_PARSE_JSON(S.C2, 'd'))"
     )
     assert expected == sql.merge(ORDERS, "ROSETTA.S", 0, (), in_part=False, deletes=False)
 
@@ -100,7 +101,7 @@ def test_a_merge_leaves_values_alone_that_were_not_sent_and_writes_null_beside_t
     merge = sql.merge(ORDERS, "ROSETTA.S", 3, {1}, in_part=True, deletes=True)
     clause = (
         "WHEN MATCHED AND S.OP = 'p' THEN UPDATE SET "
-        '"NAME" = IFF(SUBSTR(S.UNCHANGED, 2, 1) = \'1\', T."NAME", S.C1), "SELECT" = PARSE_JSON(S.C2, \'d\')\n'
+        '"NAME" = IFF(SUBSTR(S.UNCHANGED, 2, 1) = \'1\', T."NAME", S.C1), "SELECT" = TRY_PARSE_JSON(S.C2, \'d\')\n'
     )
     assert clause in merge
     assert "COALESCE" not in merge
@@ -125,7 +126,7 @@ def test_soft_deletes_mark_rows_and_a_row_that_comes_again_is_not_marked() -> No
 def test_a_move_finds_the_row_by_its_old_key() -> None:
     expected = (
         'UPDATE "PUBLIC"."ORDER" AS T SET "ID" = S.C0, "NAME" = IFF(SUBSTR(S.UNCHANGED, 2, 1) = \'1\', T."NAME", S.C1), '
-        '"SELECT" = PARSE_JSON(S.C2, \'d\')\nFROM ROSETTA.S AS S\nWHERE S.STEP = 2 AND T."ID" = S.K0'
+        '"SELECT" = TRY_PARSE_JSON(S.C2, \'d\')\nFROM ROSETTA.S AS S\nWHERE S.STEP = 2 AND T."ID" = S.K0'
     )
     assert [expected] == sql.move(ORDERS, "ROSETTA.S", 2, {1})
     assert 3 == len(sql.move(SOFT, "ROSETTA.S", 2, {1}))
@@ -192,7 +193,7 @@ def test_the_watermark_moves_only_from_the_known_one() -> None:
 
 
 def test_a_note_is_made_without_a_warehouse() -> None:
-    expected = "CREATE OR REPLACE VIEW ROSETTA.NOTED_A AS SELECT 18446744073709551615::NUMBER(20,0) AS LSN"
+    expected = "COMMENT ON VIEW ROSETTA.NOTED_A IS '18446744073709551615'"
     assert expected == state_sql.note("ROSETTA.NOTED_A", Lsn(2**64 - 1))
 
 
@@ -237,6 +238,23 @@ WHO = Translation(who="destination dw (r@a/D)", fingerprint="SHA256:abc")
         (OperationalError(msg="connection refused", errno=250001), DestinationUnavailable, "connection refused"),
         (ProgrammingError(msg="Session gone", errno=390111), DestinationUnavailable, "restarts by itself"),
         (ProgrammingError(msg="too many waiters", errno=625, sqlstate="57014"), DestinationUnavailable, "625"),
+        (DatabaseError(msg="JWT token is invalid.", errno=394304, sqlstate="08001"), ConfigurationError, "SHA256:abc"),
+        (DatabaseError(msg="JWT token is invalid.", errno=394302, sqlstate="08001"), ConfigurationError, "60 seconds"),
+        (DatabaseError(msg="JWT token is invalid.", errno=394300, sqlstate="08001"), ConfigurationError, "LOGIN_NAME"),
+        (
+            DatabaseError(msg="Authentication attempt rejected", errno=390202, sqlstate="08001"),
+            ConfigurationError,
+            "KEYPAIR",
+        ),
+        (DatabaseError(msg="Network policy is required.", errno=390432, sqlstate="08001"), ConfigurationError, "network"),
+        (DatabaseError(msg="Not allowed", errno=390913, sqlstate="08001"), ConfigurationError, "policies"),
+        (ProgrammingError(msg="aborted by error 300010", errno=603, sqlstate="XX000"), DestinationUnavailable, "300010"),
+        (ProgrammingError(msg="Internal error", errno=200001, sqlstate="22000"), DestinationUnavailable, "200001"),
+        (ProgrammingError(msg="Failure using stage area", errno=91003, sqlstate="22000"), DestinationUnavailable, "91003"),
+        (ProgrammingError(msg="Remote file not found", errno=91016, sqlstate="22000"), DestinationUnavailable, "91016"),
+        (ProgrammingError(msg="'a secret'", errno=370001, sqlstate="XX000"), DestinationUnavailable, "370001"),
+        (ProgrammingError(msg="'a secret' is too long", errno=100078), DestinationRejected, "100078"),
+        (ProgrammingError(msg="Object 'T' does not exist", errno=2003), DestinationRejected, "'T'"),
         (ProgrammingError(msg="Insufficient privileges", errno=3001, sqlstate="42501"), DestinationRejected, "Grant"),
         (ProgrammingError(msg="Object 'T' does not exist", errno=2003, sqlstate="42S02"), DestinationRejected, "'T'"),
         (ProgrammingError(msg="'a secret' is too long", errno=100078, sqlstate="22000"), DestinationRejected, "100078"),

@@ -20,9 +20,11 @@ Its behaviour differs in these ways:
 - A transaction has one snapshot, taken at its first statement, where Snowflake takes one for each statement. A row that
   another transaction has changed since raises 000625. A transaction writes to one database.
 - PRIMARY KEY, UNIQUE and FOREIGN KEY are accepted and ignored. Roles, grants and warehouses are only names: every user may
-  do everything. Reading and changing rows requires a warehouse.
+  do everything, except CREATE SCHEMA where it was revoked. Reading and changing rows requires a warehouse.
 - A long statement is answered at its end, without Snowflake's answers in between. STATEMENT_TIMEOUT_IN_SECONDS ends only a
   stall.
+- ALTER ACCOUNT sets parameters. QUOTED_IDENTIFIERS_IGNORE_CASE and DEFAULT_DDL_COLLATION have an effect; of collations only
+  whether they ignore case. EMULATOR_STALE_READS and EMULATOR_STALE_UPDATES play what Snowflake's documentation leaves open.
 - A restart ends all sessions. Streams, tasks, pipes, GET, unloading, SWAP, EXECUTE IMMEDIATE and several statements in one
   request do not exist; they raise 009999, 001003 or 002043.
 """

@@ -16,6 +16,10 @@ class FaultKind(StrEnum):
     WAREHOUSE_SUSPENDED = "warehouse_suspended"
     #: 000625: another transaction holds the table's lock, and too many wait for it.
     LOCKED = "locked"
+    #: 000603 with SQLSTATE XX000: Snowflake itself failed.
+    INTERNAL_ERROR = "internal_error"
+    #: 091003 with SQLSTATE 22000: the storage of a stage does not answer.
+    STAGE_UNREACHABLE = "stage_unreachable"
     #: HTTP 503 for every request except those of the control; with `matching`, for statements only.
     UNAVAILABLE = "unavailable"
     #: The statement runs to its end, then the connection breaks, also each time that the request is repeated.

@@ -203,14 +203,35 @@ class TestStatements:
             assert [
                 ("A", "NUMBER", "NO", 5, 0, None, None),
                 ("V", "TEXT", "YES", None, None, 36, None),
-                ("AT", "TIMESTAMP_TZ", "YES", None, None, None, 6),
+                ("AT", "TIMESTAMP_TZ", "YES", None, None, None, None),
                 ("J", "VARIANT", "YES", None, None, None, None),
             ] == columns
             assert ["T"] == [row[1] for row in rows(connection, "SHOW TABLES IN SCHEMA _ROSETTA")]
             assert ["FILES"] == [row[1] for row in rows(connection, "SHOW STAGES IN SCHEMA _ROSETTA")]
             assert "_ROSETTA" in [row[1] for row in rows(connection, "SHOW SCHEMAS")]
             assert ("COMPUTE_WH", "STARTED") == rows(connection, "SHOW WAREHOUSES LIKE 'compute%'")[0][:2]
-            assert ["A", "V", "AT", "J"] == [row[0] for row in rows(connection, "DESCRIBE TABLE _ROSETTA.t")]
+            assert [
+                ("A", "NUMBER(5,0)", "COLUMN", "N"),
+                ("V", "VARCHAR(36)", "COLUMN", "Y"),
+                ("AT", "TIMESTAMP_TZ(6)", "COLUMN", "Y"),
+                ("J", "VARIANT", "COLUMN", "Y"),
+            ] == [row[:4] for row in rows(connection, "DESCRIBE TABLE _ROSETTA.t")]
+            assert 2003 == error_of(connection, "DESC TABLE _ROSETTA.nope").errno
+
+    def test_an_account_sets_what_sessions_do_not(self, snowflake: SnowflakeAccount) -> None:
+        try:
+            snowflake.run(
+                "ALTER ACCOUNT SET QUOTED_IDENTIFIERS_IGNORE_CASE = TRUE, DEFAULT_DDL_COLLATION = 'en-ci'",
+                """CREATE TABLE "folded" ("a" VARCHAR, b VARCHAR COLLATE '')""",
+                """INSERT INTO "folded" VALUES ('x', 'x')""",
+            )
+            assert [("A",), ("B",)] == [row[:1] for row in snowflake.rows("DESC TABLE folded")]
+            assert [(1,)] == snowflake.rows("SELECT count(*) FROM folded WHERE a = 'X'")
+            assert [(0,)] == snowflake.rows("SELECT count(*) FROM folded WHERE b = 'X'")
+            with snowflake.connect(session_parameters={"QUOTED_IDENTIFIERS_IGNORE_CASE": False}) as connection:
+                assert 2003 == error_of(connection, 'DESC TABLE "folded"').errno
+        finally:
+            snowflake.run("ALTER ACCOUNT UNSET QUOTED_IDENTIFIERS_IGNORE_CASE, DEFAULT_DDL_COLLATION")
 
     def test_session_parameters_tag_what_is_run(self, snowflake: SnowflakeAccount) -> None:
         with snowflake.connect(session_parameters={"QUERY_TAG": "first"}) as connection:

@@ -1,5 +1,6 @@
 """Reads a Snowflake table's columns, and decides whether a column can hold a type or become it."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from rosetta_dagster.cdc.table_id import TableId
 #: Characters of a VARCHAR that was given no length; accounts differ.
 _UNLIMITED = 16 * 1024 * 1024
 
-_WITH_FRACTION = ("TIME", "TIMESTAMP_NTZ", "TIMESTAMP_TZ", "TIMESTAMP_LTZ")
+_NUMBER = re.compile(r"NUMBER\((\d+),(\d+)\)")
 
 
 class PresentColumn(NamedTuple):
@@ -46,28 +47,34 @@ class PresentColumn(NamedTuple):
 
 def read_columns(session: Session, target: TableId) -> dict[str, PresentColumn]:
     """Return the columns of a table in order, by name; none when the table is missing."""
-    return {column.name: column for column in map(_column, session.execute(sql.PRESENT_COLUMNS, [*target]))}
+    rows = session.describe(sql.describe_table(target))
+    return {column.name: column for column in map(_column, rows)}
 
 
 def _column(row: tuple[Any, ...]) -> PresentColumn:
-    name, kind, precision, scale, fraction, length, nullable, default = row
-    is_number = kind == "NUMBER"
+    name, type_, _, nullable, default = row[:5]
+    spelled = _spelled(type_)
+    found = _NUMBER.fullmatch(spelled)
     return PresentColumn(
         name=name,
-        type=_spelled(kind, precision, scale, fraction, length),
-        precision=int(precision) if is_number else 0,
-        scale=int(scale) if is_number else 0,
-        not_null=nullable == "NO",
+        type=spelled,
+        precision=int(found[1]) if found else 0,
+        scale=int(found[2]) if found else 0,
+        not_null=nullable == "N",
         has_default=default is not None,
     )
 
 
-def _spelled(kind: str, precision: Any, scale: Any, fraction: Any, length: Any) -> str:
-    if kind == "NUMBER":
-        return f"NUMBER({precision},{scale})"
-    if kind == "TEXT":
-        return "VARCHAR" if length is None or int(length) >= _UNLIMITED else f"VARCHAR({length})"
-    return f"{kind}({fraction})" if kind in _WITH_FRACTION and fraction is not None else kind
+def _spelled(type_: str) -> str:
+    """Return a type of DESC TABLE as SQL spells it, without its collation and without a length that limits nothing.
+
+    >>> _spelled("VARCHAR(16777216) COLLATE 'en-ci'"), _spelled("VARCHAR(3)"), _spelled("TIME(6)")
+    ('VARCHAR', 'VARCHAR(3)', 'TIME(6)')
+    """
+    plain = type_.partition(" COLLATE ")[0]
+    name, _, limit = plain.rstrip(")").partition("(")
+    is_unlimited = name == "VARCHAR" and limit.isdigit() and int(limit) >= _UNLIMITED
+    return name if is_unlimited or name == "BINARY" else plain
 
 
 def _digits(target: Target) -> tuple[int, int] | None:

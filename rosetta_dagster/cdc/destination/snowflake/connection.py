@@ -9,7 +9,7 @@ import snowflake.connector
 from snowflake.connector.errors import Error
 
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
-from rosetta_dagster.cdc.destination.snowflake.errors import Translation, translated
+from rosetta_dagster.cdc.destination.snowflake.errors import KEY_REFUSED, MISSING, Translation, translated
 from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationUnavailable
 
@@ -25,12 +25,13 @@ CONNECT_TIMEOUT = 15
 class Session:
     """One connection to Snowflake, in autocommit mode outside of `transaction`. Used by one thread at a time.
 
-    Every error is a `RosettaError`. No statement is sent twice. When an answer is lost, the watermark shows after a restart
-    whether the transaction was committed.
+    Every error is a `RosettaError`. The connector repeats a request under the same identifier, which Snowflake runs once.
+    When no answer comes, the watermark shows after a restart whether the transaction was committed.
     """
 
-    def __init__(self, connection: Any, translation: Translation, is_unwanted: Callable[[], bool] = bool) -> None:
-        self._connection = connection
+    def __init__(self, connect: Callable[[], Any], translation: Translation, is_unwanted: Callable[[], bool] = bool) -> None:
+        self._connect = connect
+        self._connection = connect()
         self._translation = translation
         self._is_unwanted = is_unwanted
 
@@ -43,6 +44,10 @@ class Session:
     def execute(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> list[tuple[Any, ...]]:
         """Run a statement and return its rows. With parameters, each `?` stands for one."""
         return self._run(statement, parameters, place)[0]
+
+    def describe(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement that describes an object. Return no rows when the object is missing."""
+        return self._run(statement, (), "", may_be_missing=True)[0]
 
     def change(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> int:
         """Run a statement that writes rows and return their number."""
@@ -67,21 +72,30 @@ class Session:
         with suppress(Error):
             self._connection.cursor().execute("ROLLBACK")
 
+    def renew(self) -> None:
+        """Continue over another connection. It sees everything that was committed before."""
+        self.close()
+        self._connection = self._connect()
+
     def close(self) -> None:
         with suppress(Error):
             self._connection.close()
 
-    def _run(self, statement: str, parameters: Sequence[Any], place: str) -> tuple[list[tuple[Any, ...]], int]:
+    def _run(
+        self, statement: str, parameters: Sequence[Any], place: str, *, may_be_missing: bool = False
+    ) -> tuple[list[tuple[Any, ...]], int]:
         if self._is_unwanted():
             # The connector waits for an answer as long as it takes.
             raise DestinationUnavailable(
                 f"{self._translation.who}: the run was asked to stop.", "It goes on with the next run."
             )
         with translated(self._translation, place), self._connection.cursor() as cursor:
-            if parameters:
-                cursor.execute(statement, tuple(parameters))
-            else:
-                cursor.execute(statement)
+            try:
+                cursor.execute(statement, *([tuple(parameters)] if parameters else []))
+            except Error as error:
+                if may_be_missing and error.errno in MISSING:
+                    return [], 0
+                raise
             return cursor.fetchall(), cursor.rowcount or 0
 
 
@@ -90,9 +104,19 @@ def connect(
 ) -> Session:
     """Open a session. Raise `ConfigurationError` for a wrong row or key, `DestinationUnavailable` when nobody answers."""
     translation = Translation(who=f"{who} ({config.describe()})", fingerprint=key.fingerprint)
+    arguments = {**_address(config), **_settings(config, key, tag)}
+    return Session(lambda: _opened(arguments, translation), translation, is_unwanted)
+
+
+def _opened(arguments: dict[str, Any], translation: Translation) -> Any:
     with translated(translation), _argument_errors(translation):
-        connection = snowflake.connector.connect(**_address(config), **_settings(config, key, tag))
-    return Session(connection, translation, is_unwanted)
+        try:
+            return snowflake.connector.connect(**arguments)
+        except Error as error:
+            if error.errno not in KEY_REFUSED:
+                raise
+            # A token that was held up on its way is refused like a wrong key. Another try issues another token.
+            return snowflake.connector.connect(**arguments)
 
 
 @contextmanager
@@ -127,8 +151,6 @@ def _settings(config: SnowflakeDestinationConfig, key: KeyPair, tag: str) -> dic
         "autocommit": True,
         "login_timeout": LOGIN_TIMEOUT,
         "connect_timeout": CONNECT_TIMEOUT,
-        # A statement whose answer is lost may have been done. Runs are restarted, statements are not repeated.
-        "retry_max_attempts": 1,
         # An idle pipeline keeps its session without waking the warehouse.
         "client_session_keep_alive": True,
         "enable_server_session_keep_alive_auto_detection": False,
@@ -138,6 +160,11 @@ def _settings(config: SnowflakeDestinationConfig, key: KeyPair, tag: str) -> dic
             "TIMESTAMP_TYPE_MAPPING": "TIMESTAMP_NTZ",
             "TRANSACTION_ABORT_ON_ERROR": True,
             "ABORT_DETACHED_QUERY": True,
+            # Of several source rows for one target row Snowflake would take any.
+            "ERROR_ON_NONDETERMINISTIC_MERGE": True,
+            "ERROR_ON_NONDETERMINISTIC_UPDATE": True,
+            # An account may set it to TRUE, and "orders" would be ORDERS then.
+            "QUOTED_IDENTIFIERS_IGNORE_CASE": False,
             "LOCK_TIMEOUT": LOCK_TIMEOUT,
             "STATEMENT_TIMEOUT_IN_SECONDS": config.statement_timeout,
         },

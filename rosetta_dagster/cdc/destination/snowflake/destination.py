@@ -1,5 +1,6 @@
 """Applies changes to a Snowflake database: files into staging tables, then one transaction of merges and watermark."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -58,6 +59,8 @@ class SnowflakeDestination:
         self._state: StreamState | None = None
         self._merger: Merger | None = None
         self._is_unwanted: Callable[[], bool] = bool
+        #: Set when a loader has committed rows that the session may not see.
+        self._has_loaded = threading.Event()
 
     def open(
         self,
@@ -111,9 +114,15 @@ class SnowflakeDestination:
     @contextmanager
     def loader(self) -> Iterator[SnowflakeLoader]:
         with self._connect() as session:
-            yield SnowflakeLoader(session, self._targets, self._config.values, pipeline=self._pipeline)
+            yield SnowflakeLoader(
+                session, self._targets, self._config.values, pipeline=self._pipeline, on_commit=self._has_loaded.set
+            )
 
     def finish_copy(self, table: TableSchema) -> None:
+        if self._has_loaded.is_set():
+            # Under READ_CONSISTENCY_MODE = SESSION a session may not see what others have committed since it was opened.
+            self._has_loaded.clear()
+            self._live.renew()
         with self._live.transaction():
             self._stream.finish_copy(table.id)
 

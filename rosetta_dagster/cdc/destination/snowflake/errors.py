@@ -15,12 +15,16 @@ from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, 
 #: The key is not the user's, the account is written in another form, or a clock is wrong: Snowflake tells only the first.
 JWT_INVALID = 390144
 
+#: Codes from 394300 on name the reason that 390144 leaves out.
+KEY_REFUSED = frozenset({JWT_INVALID, *range(394300, 394308)})
+
 #: What the row has wrong, with what to do.
 _WRONG_ROW = {
-    JWT_INVALID: "",
+    390102: "Unlock the user: ALTER USER … SET MINS_TO_UNLOCK = 0.",
+    390202: "Allow KEYPAIR in AUTHENTICATION_METHODS of the user's authentication policy.",
+    390432: "Allow the address of this machine in the network policy of the account or the user.",
     390100: "Correct the user.",
     390101: "Correct the user.",
-    390102: "Unlock the user: ALTER USER … SET MINS_TO_UNLOCK = 0.",
     390189: "Grant the role to the user, or correct the role.",
     390186: "Grant the role to the user, or correct the role.",
     390201: "Correct the database or the warehouse, or grant USAGE on it to the role.",
@@ -37,6 +41,7 @@ _WRONG_ROW = {
 #: What time mends.
 _TRANSIENT = frozenset(
     {
+        603,  # internal: `Processing aborted by error 300010`
         604,  # canceled
         625,  # too many statements wait for the same table
         630,  # statement timeout
@@ -47,15 +52,27 @@ _TRANSIENT = frozenset(
         390195,
         250001, 250002, 250003, 250005, 251001, 251011, 251012,  # connection and network
         253001, 253002, 253003, 253004, 253005, 253006, 253007,  # files to and from a stage
-        300001, 300002,  # internal
+        91003, 91016,  # the stage's storage does not answer
+        200001, 300001, 300002, 300010,  # internal
     }
 )  # fmt: skip
+
+#: SQLSTATE classes of statements and values that Snowflake refuses. Only these are about one table.
+_REFUSED_STATES = ("22", "23", "42", "0A")
+
+#: Codes of the same errors, compilation and data: a statement that is polled for loses its SQLSTATE.
+_REFUSED_CODES = (range(900, 4000), range(100000, 101000))
+
+#: Codes of a login. The connector gives each of them SQLSTATE 08001, as to a network that is down.
+_LOGIN_CODES = range(390000, 400000)
 
 #: Codes below are the connector's own: a request failed, or its answer did not come. The server's begin with 600.
 _CONNECTORS_OWN = 100
 
 #: SQLSTATE classes that time mends: connection, transaction rollback (locks, deadlocks), no resources, canceled.
 _TRANSIENT_STATES = ("08", "40", "53", "57014", "55P03")
+
+_POLICIES = "Compare the user in DESC USER, and its authentication and network policies, with this connection."
 
 _LOCKED = re.compile(r"lock|conflict|deadlock|was aborted because", re.IGNORECASE)
 
@@ -67,6 +84,9 @@ _REMEDIES = {
     100078: "Drop the length of the column at Snowflake.",
     100090: "Two keys of the source are one at Snowflake: look at the collation and the type of the key's columns.",
 }
+
+#: Codes of an object that is missing, or that the role may not see.
+MISSING = frozenset({2003, 2043})
 
 #: SQL errors whose text holds names and SQL of ours, and no value of a row.
 _TELLS_NAMES = frozenset({1003, 1757, 2003, 2043, 3001, 606, 904, 90105, 90106})
@@ -96,15 +116,18 @@ def translate(error: Error, translation: Translation, place: str = "") -> Rosett
     number, state, text = error.errno or -1, error.sqlstate or "", _first_line(error)
     who = translation.who[:1].upper() + translation.who[1:]
     at = f" at {place}" if place else ""
-    if number == JWT_INVALID:
-        return _refused_key(who, text, translation)
-    if number in _WRONG_ROW:
-        return ConfigurationError(f"{who} refuses the connection: {text} ({number}).", _WRONG_ROW[number])
+    if number in KEY_REFUSED:
+        return _refused_key(who, text, number, translation)
+    if number in _WRONG_ROW or (number in _LOGIN_CODES and number not in _TRANSIENT):
+        remedy = _WRONG_ROW.get(number, _POLICIES)
+        return ConfigurationError(f"{who} refuses the connection: {text} ({number}).", remedy)
     if _is_transient(number, state, text):
         return DestinationUnavailable(f"{who} cannot go on: {text} ({number}).", "The run restarts by itself.")
     if number == -1:
         return DestinationUnavailable(f"{who} cannot be reached: {text}.", "Check host, port and network.")
     said = f"{text} ({number})" if number in _TELLS_NAMES else f"error {number}, SQLSTATE {state or 'none'}"
+    if not _is_refused(number, state):
+        return DestinationUnavailable(f"{who} cannot go on{at}: {said}.", "The run restarts by itself.")
     return DestinationRejected(
         f"{who} refuses{at}: {said}.", _REMEDIES.get(number, "Look up the code in Snowflake's manual.")
     )
@@ -114,23 +137,35 @@ def _is_transient(number: int, state: str, text: str) -> bool:
     if number in _TRANSIENT or 0 < number < _CONNECTORS_OWN or state.startswith(_TRANSIENT_STATES):
         return True
     # A lock timeout has the same code as any failed statement.
-    return not _quotes_values(number) and _LOCKED.search(text) is not None and number not in _TELLS_NAMES
+    return (
+        not _quotes_values(number)
+        and not state.startswith("42")
+        and _LOCKED.search(text) is not None
+        and number not in _TELLS_NAMES
+    )
+
+
+def _is_refused(number: int, state: str) -> bool:
+    return state.startswith(_REFUSED_STATES) or any(number in codes for codes in _REFUSED_CODES)
 
 
 def _quotes_values(number: int) -> bool:
     return 100000 < number < 101000
 
 
-def _refused_key(who: str, text: str, translation: Translation) -> ConfigurationError:
+def _refused_key(who: str, text: str, number: int, translation: Translation) -> ConfigurationError:
     return ConfigurationError(
-        f"{who} refuses the key: {text} ({JWT_INVALID}).",
-        f"Compare the key's fingerprint {translation.fingerprint} with RSA_PUBLIC_KEY_FP in DESC USER; write the account as "
-        "organization-account, without the region; and set this machine's clock, since a token lives for two minutes.",
+        f"{who} refuses the key: {text} ({number}).",
+        f"Compare the key's fingerprint {translation.fingerprint} with RSA_PUBLIC_KEY_FP in DESC USER; write the user as "
+        "LOGIN_NAME there, which may differ from NAME; write the account as organization-account, without the region; and "
+        "set this machine's clock, since a token has to arrive within 60 seconds of its issue.",
     )
 
 
 def _first_line(error: Error) -> str:
     """Return the server's message without the codes that the connector adds."""
-    text = (str(error.msg or error).strip().splitlines() or ["no reason given"])[0]
+    lines = str(error.msg or error).strip().splitlines() or ["no reason given"]
+    # The first of two lines is no more than `SQL compilation error:`.
+    text = " ".join(lines[:2]) if lines[0].endswith("error:") else lines[0]
     text = re.sub(r"^(\d{6} \([0-9A-Z]{5}\): |\d{6}: )+", "", text)
     return re.sub(r"\s*\(request_id=[0-9a-f-]+\)", "", text).strip().rstrip(".") or "no reason given"

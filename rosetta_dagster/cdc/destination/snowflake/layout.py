@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.snowflake.config import Deletes, SnowflakeDestinationConfig, ValuePolicy
@@ -24,6 +24,10 @@ class Layout:
     key: tuple[int, ...]
     #: The column with the time when a row was deleted; None when deleted rows are removed.
     deleted_at: str | None = None
+
+    def is_compared(self, index: int) -> bool:
+        """Return whether rows are found by this column: one of the key, or any of a table without a key."""
+        return index in self.key or not self.key
 
     @property
     def others(self) -> tuple[int, ...]:
@@ -47,10 +51,18 @@ def layout_of(
     return Layout(
         id=names.table(target),
         columns=tuple(spelled[: len(schema.columns)]),
-        types=tuple(target_of(column, numbers.get(f"{schema.id}.{column.name}")) for column in schema.columns),
+        types=tuple(
+            replace(target_of(column, numbers.get(f"{schema.id}.{column.name}")), must_parse=index in schema.key_indexes)
+            for index, column in enumerate(schema.columns)
+        ),
         key=schema.key_indexes,
         deleted_at=spelled[-1] if is_soft else None,
     )
+
+
+def places(schema: TableSchema) -> list[str]:
+    """Return how messages name each column."""
+    return [f"table {schema.id}, column {column.name}" for column in schema.columns]
 
 
 def converters(
@@ -59,11 +71,11 @@ def converters(
     """Return a converter for each column. They count substituted values in `touched`."""
     return tuple(
         ColumnConverter(
-            place=f"table {schema.id}, column {column.name}",
+            place=place,
             target=target,
             policy=policy,
             is_key=index in layout.key,
             touched=touched,
         )
-        for index, (column, target) in enumerate(zip(schema.columns, layout.types, strict=True))
+        for index, (place, target) in enumerate(zip(places(schema), layout.types, strict=True))
     )

@@ -13,10 +13,11 @@ from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.snowflake import copy_text, sql
 from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
-from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters
+from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters, places
 from rosetta_dagster.cdc.destination.snowflake.names import is_plain, quoted
 from rosetta_dagster.cdc.destination.snowflake.stage import Upload
 from rosetta_dagster.cdc.destination.snowflake.state import add_range, add_substitutions, pipeline_token
+from rosetta_dagster.cdc.destination.snowflake.state_sql import add_unparsed
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter, Touched
 from rosetta_dagster.cdc.errors import RosettaError
@@ -29,11 +30,15 @@ class SnowflakeLoader:
     or neither. No file is ever loaded twice.
     """
 
-    def __init__(self, session: Session, targets: Targets, policy: ValuePolicy, *, pipeline: str) -> None:
+    def __init__(
+        self, session: Session, targets: Targets, policy: ValuePolicy, *, pipeline: str, on_commit: Callable[[], None]
+    ) -> None:
+        """`on_commit` is called after each commit of rows."""
         self._session = session
         self._targets = targets
         self._policy = policy
         self._pipeline = pipeline
+        self._on_commit = on_commit
 
     def takes_binary(self, table: TableSchema) -> bool:  # noqa: ARG002 - no table's
         return False
@@ -61,8 +66,11 @@ class SnowflakeLoader:
             with staged as staging, self._session.transaction():
                 if upload.row_count:
                     self._write(layout, upload, staging, f"table {table.id}", replacing=replacing)
+                    if staging and (count := add_unparsed(self._pipeline, layout, staging, places(table))):
+                        self._session.execute(count)
                 add_substitutions(self._session, self._pipeline, touched)
                 add_range(self._session, self._pipeline, table.id, copied)
+            self._on_commit()
             return upload.row_count
 
     def keep(self, table: TableSchema, blocks: Iterable[bytes]) -> None:
@@ -77,6 +85,7 @@ class SnowflakeLoader:
                 # Without any key no row stays.
                 statement = sql.delete_others(layout, staging) if upload.row_count else sql.empty(layout.id)
                 self._session.execute(statement, place=place)
+        self._on_commit()
 
     def complete(self, table: TableSchema) -> None:
         """Do nothing: Snowflake tables have no index."""

@@ -12,11 +12,12 @@ from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
-from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters
+from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters, places
 from rosetta_dagster.cdc.destination.snowflake.shape import Shape
 from rosetta_dagster.cdc.destination.snowflake.stage import Upload
 from rosetta_dagster.cdc.destination.snowflake.staged import Moves, fill_row, grouped, staged_rows, to_table, unsent
 from rosetta_dagster.cdc.destination.snowflake.state import StreamState, add_substitutions, pipeline_token
+from rosetta_dagster.cdc.destination.snowflake.state_sql import add_unparsed
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import Touched
 from rosetta_dagster.cdc.errors import RosettaError, breaking
@@ -70,14 +71,15 @@ class Merger:
                 filled[table.table.id] = filled.get(table.table.id, frozenset()) | come
                 staged.append(self._stage(table, staging, shape, come, touched))
         with self._session.transaction():
+            # First, so that a run that has lost its turn writes nothing and waits while it holds nothing.
+            self._state.move(watermark)
             for part in staged:
                 with breaking(part.table.id, self._destination):
                     for statement in part.statements:
                         self._session.execute(statement, place=f"table {part.table.id}")
             self._remember(batch, shapes)
             add_substitutions(self._session, self._pipeline, touched)
-            # Last, since it shows whether another run has written in the meantime.
-            self._state.move(watermark)
+            self._state.verify_moved(watermark)
         self._state.moved(watermark)
 
     def _shape(self, batch: Batch) -> dict[TableId, Shape]:
@@ -134,9 +136,10 @@ class Merger:
                 upload.finish()
                 upload.copy_into(staging, place)
         statements = [sql.fill(layout, staging, fills)] if fills else []
-        return Staged(
-            table, statements + [each for number, step in steps for each in _statements(layout, staging, number, step)]
-        )
+        statements += [each for number, step in steps for each in _statements(layout, staging, number, step)]
+        if values is not None and (count := add_unparsed(self._pipeline, layout, staging, places(table))):
+            statements.append(count)
+        return Staged(table, statements)
 
     def _make_staging(self, staging: str, table: TableSchema, layout: Layout) -> None:
         """Create the staging table at first use and when its columns have changed; otherwise empty it."""

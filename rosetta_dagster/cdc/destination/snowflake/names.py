@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from rosetta_dagster.cdc.errors import DestinationRejected
 from rosetta_dagster.cdc.table_id import TableId
 
+#: Snowflake allows no column of these names in upper case, not even quoted.
+_RESERVED_COLUMNS = frozenset(
+    {"CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "CURRENT_USER", "LOCALTIME", "LOCALTIMESTAMP"}
+)
+
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
     """Spells names. By default a name that needs no quotes is written in upper case, as Snowflake itself would.
+
+    A column whose name Snowflake reserves is in lower case.
 
     >>> Names().of("orders"), Names().of("Order Lines"), Names(preserve_case=True).of("orders")
     ('ORDERS', 'Order Lines', 'orders')
@@ -22,10 +29,15 @@ class Names:
     preserve_case: bool = False
 
     def of(self, name: str) -> str:
-        return name if self.preserve_case or not is_plain(name) else name.upper()
+        """Return a column's name at Snowflake."""
+        spelled = self._cased(name)
+        return spelled.lower() if spelled in _RESERVED_COLUMNS else spelled
 
     def table(self, table: TableId) -> TableId:
-        return TableId(self.of(table.namespace), self.of(table.name))
+        return TableId(self._cased(table.namespace), self._cased(table.name))
+
+    def _cased(self, name: str) -> str:
+        return name if self.preserve_case or not is_plain(name) else name.upper()
 
     def distinct(self, names: Iterable[str], place: str) -> list[str]:
         """Return the names as they are spelled. Raise `DestinationRejected` when two of them would be the same."""

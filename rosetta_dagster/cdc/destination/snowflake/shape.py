@@ -66,7 +66,7 @@ def shape_of(  # noqa: PLR0917 - what a table was, is, and is to be
         name = spelled[number]
         found = by_name.get(name)
         if found is None:
-            statements.append(sql.add_column(layout.id, name, target.type))
+            statements.append(sql.add_column(layout.id, name, sql.constrained(target.type, is_compared=not schemas[-1].key)))
         else:
             if found.not_null and number in optional:
                 statements.append(sql.drop_not_null(layout.id, name))

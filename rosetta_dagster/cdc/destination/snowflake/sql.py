@@ -18,7 +18,11 @@ SCHEMA = "ROSETTA"
 
 NOW = "CURRENT_TIMESTAMP()::TIMESTAMP_TZ(6)"
 
-_FORMAT = "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE BINARY_AS_TEXT = FALSE)"
+#: Without `NULL_IF = ()` Snowflake loads the text `\\N` as NULL, also from Parquet.
+_FORMAT = (
+    "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE BINARY_AS_TEXT = FALSE "
+    "NULL_IF = ())"
+)
 
 CREATE_SCHEMA = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
 CREATE_STAGE = f"CREATE STAGE IF NOT EXISTS {SCHEMA}.STAGE"
@@ -31,7 +35,7 @@ def create_namespace(namespace: str) -> str:
 def create_table(layout: Layout) -> str:
     """Create a table with the source's columns, types and key. Snowflake records the key and does not enforce it."""
     parts = [
-        f"{quoted(name)} {target.type}{' NOT NULL' if index in layout.key else ''}"
+        f"{quoted(name)} " + constrained(target.type, is_required=index in layout.key, is_compared=layout.is_compared(index))
         for index, (name, target) in enumerate(zip(layout.columns, layout.types, strict=True))
     ]
     if layout.deleted_at is not None:
@@ -41,16 +45,30 @@ def create_table(layout: Layout) -> str:
     return f"CREATE TABLE IF NOT EXISTS {quoted(*layout.id)} (\n    {_lines(parts)}\n)"
 
 
+def constrained(type_: str, *, is_required: bool = False, is_compared: bool = False) -> str:
+    """Return a column's type with its constraints. A compared text ignores the default collation of the account.
+
+    >>> constrained("VARCHAR", is_required=True, is_compared=True)
+    "VARCHAR NOT NULL COLLATE ''"
+    """
+    required = " NOT NULL" if is_required else ""
+    return f"{type_}{required}" + (" COLLATE ''" if is_compared and type_ == "VARCHAR" else "")
+
+
+def _staged_type(layout: Layout, index: int) -> str:
+    return constrained(layout.types[index].staged_type, is_compared=layout.is_compared(index))
+
+
 def comments(layout: Layout, table: str | None, columns: Sequence[str | None]) -> Iterator[str]:
     """The comments that the source has. Where it has none, that of the destination stays."""
     if table is not None:
-        yield f"COMMENT ON TABLE {quoted(*layout.id)} IS {_text(table)}"
+        yield f"COMMENT ON TABLE {quoted(*layout.id)} IS {constant(table)}"
     for name, comment in zip(layout.columns, columns, strict=True):
         if comment is not None:
-            yield f"COMMENT ON COLUMN {quoted(*layout.id, name)} IS {_text(comment)}"
+            yield f"COMMENT ON COLUMN {quoted(*layout.id, name)} IS {constant(comment)}"
 
 
-def _text(text: str) -> str:
+def constant(text: str) -> str:
     """A string constant: Snowflake reads a backslash in it as an escape."""
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"'{escaped}'"
@@ -114,9 +132,9 @@ WHERE TABLE_SCHEMA = ? AND STARTSWITH(TABLE_NAME, ?) AND CREATED < DATEADD(DAY, 
 
 def create_staging(staging: str, layout: Layout) -> str:
     """Create an empty staging table. It replaces one with other columns."""
-    parts = ["STEP NUMBER(10,0)", "OP VARCHAR", "UNCHANGED VARCHAR", "COPIES NUMBER(19,0)"]
-    parts += [f"C{index} {target.staged_type}" for index, target in enumerate(layout.types)]
-    parts += [f"K{number} {layout.types[index].staged_type}" for number, index in enumerate(layout.key)]
+    parts = ["STEP NUMBER(10,0)", "OP VARCHAR COLLATE ''", "UNCHANGED VARCHAR", "COPIES NUMBER(19,0)"]
+    parts += [f"C{index} {_staged_type(layout, index)}" for index in range(len(layout.types))]
+    parts += [f"K{number} {_staged_type(layout, index)}" for number, index in enumerate(layout.key)]
     return f"CREATE OR REPLACE TRANSIENT TABLE {staging} (\n    {_lines(parts)}\n) DATA_RETENTION_TIME_IN_DAYS = 0"
 
 
@@ -138,7 +156,7 @@ def copy_into(table: str, path: str) -> str:
 
 def create_key_staging(staging: str, layout: Layout) -> str:
     """Create a staging table for the key columns."""
-    parts = [f"C{index} {layout.types[index].staged_type}" for index in layout.key]
+    parts = [f"C{index} {_staged_type(layout, index)}" for index in layout.key]
     return f"CREATE OR REPLACE TRANSIENT TABLE {staging} (\n    {_lines(parts)}\n) DATA_RETENTION_TIME_IN_DAYS = 0"
 
 
@@ -301,10 +319,11 @@ def _lines(parts: Sequence[str]) -> str:
     return ",\n    ".join(parts)
 
 
-PRESENT_COLUMNS = """
-SELECT COLUMN_NAME, DATA_TYPE, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_MAXIMUM_LENGTH, IS_NULLABLE,
-       COLUMN_DEFAULT
-FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION
-"""
+def describe_table(table: TableId) -> str:
+    """Describe a table's columns. INFORMATION_SCHEMA leaves out the precision of times, and needs a warehouse."""
+    return f"DESC TABLE {quoted(*table)}"
+
+
+SCHEMA_EXISTS = "SELECT 1 FROM INFORMATION_SCHEMA.SCHEMATA WHERE SCHEMA_NAME = ?"
 
 TABLE_EXISTS = "SELECT 1 FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?"

@@ -70,6 +70,7 @@ class StreamState:
         self._targets = targets
         token = pipeline_token(identity.pipeline)
         self._stream, self._note = f"{sql.SCHEMA}.STREAM_{token}", f"{sql.SCHEMA}.NOTED_{token}"
+        self._fence = f"{sql.SCHEMA}.FENCE_{token}"
         self._watermark: Watermark | None = None
         self._noted: Lsn | None = None
         #: Each table's schema at the source as of its last applied change.
@@ -81,7 +82,8 @@ class StreamState:
         """Return what the destination holds of the stream. Creates the state tables that are missing."""
         self._create()
         self._watermark = self._read_stream()
-        ((noted,),) = self._session.execute(state_sql.read_note(self._note))
+        ((row, comment),) = self._session.execute(state_sql.read_note(self._note), self._note.split("."))
+        noted = int(comment) if comment else row
         self._noted = None if noted is None else Lsn(noted)
         self._note_targets()
         copies = self._copies()
@@ -146,7 +148,11 @@ class StreamState:
         self.names[table.id] = ahead
 
     def move(self, watermark: Watermark) -> None:
-        """Write the watermark in the open transaction. Raise `WatermarkMoved` when another run has written it."""
+        """Write the watermark at the beginning of a transaction, which no other run writes in until its end.
+
+        Raise `WatermarkMoved` when another run has written it.
+        """
+        self._session.execute(state_sql.take_fence(self._fence))
         parameters = [
             watermark.engine.value,
             *_texts(watermark.position),
@@ -154,6 +160,12 @@ class StreamState:
             *(_texts(self._watermark.position) if self._watermark else (None, None, None)),
         ]
         if self._session.change(state_sql.move_watermark(self._stream), parameters) != 1:
+            raise watermark_moved(self._identity.pipeline)
+
+    def verify_moved(self, watermark: Watermark) -> None:
+        """Read the watermark at the end of the transaction. Raise `WatermarkMoved` when it is another run's."""
+        rows = self._session.execute(state_sql.read_stream(self._stream))
+        if [_watermark(list(row[2:])) for row in rows] != [watermark]:
             raise watermark_moved(self._identity.pipeline)
 
     def moved(self, watermark: Watermark) -> None:
@@ -171,8 +183,10 @@ class StreamState:
         found = _state_tables(self._session, self._identity.pipeline)
         if not found >= state_sql.CURRENT:
             _extend(self._session)
+        if self._fence.removeprefix(f"{sql.SCHEMA}.") not in found:
+            self._session.execute(state_sql.create_fence(self._fence))
         if self._stream.removeprefix(f"{sql.SCHEMA}.") not in found:
-            self._session.execute(state_sql.note(self._note, None))
+            self._session.execute(state_sql.create_note(self._note))
             self._session.execute(state_sql.create_stream(self._stream))
 
     def _read_stream(self) -> Watermark | None:
@@ -234,10 +248,13 @@ def forget_stream(session: Session, pipeline: str) -> None:
         return
     token = pipeline_token(pipeline)
     with session.transaction():
+        session.execute(state_sql.take_fence(f"{sql.SCHEMA}.FENCE_{token}"))
         session.execute(state_sql.forget_watermark(f"{sql.SCHEMA}.STREAM_{token}"))
         session.execute(state_sql.FORGET_COPIES, [pipeline])
         session.execute(state_sql.FORGET_ALL_RANGES, [pipeline])
-    session.execute(state_sql.note(f"{sql.SCHEMA}.NOTED_{token}", None))
+    view = f"{sql.SCHEMA}.NOTED_{token}"
+    for statement in (state_sql.create_note(view), state_sql.note(view, None)):
+        session.execute(statement)
 
 
 def forget_copies(session: Session, pipeline: str, tables: Iterable[TableId]) -> None:
@@ -254,11 +271,17 @@ def _has_state(session: Session, pipeline: str) -> bool:
     found = _state_tables(session, pipeline)
     if found and not found >= state_sql.CURRENT:
         _extend(session)
-    return f"STREAM_{pipeline_token(pipeline)}" in found
+    token = pipeline_token(pipeline)
+    has_stream = f"STREAM_{token}" in found
+    if has_stream and f"FENCE_{token}" not in found:
+        session.execute(state_sql.create_fence(f"{sql.SCHEMA}.FENCE_{token}"))
+    return has_stream
 
 
 def _extend(session: Session) -> None:
-    for statement in (sql.CREATE_SCHEMA, sql.CREATE_STAGE, state_sql.CREATE_COPIES, state_sql.CREATE_SUBSTITUTIONS):
+    if not session.execute(sql.SCHEMA_EXISTS, [sql.SCHEMA]):
+        session.execute(sql.CREATE_SCHEMA)
+    for statement in (sql.CREATE_STAGE, state_sql.CREATE_COPIES, state_sql.CREATE_SUBSTITUTIONS):
         session.execute(statement)
     copies = TableId(sql.SCHEMA, "COPIES")
     present = read_columns(session, copies)
@@ -270,8 +293,8 @@ def _extend(session: Session) -> None:
 
 
 def _state_tables(session: Session, pipeline: str) -> frozenset[str]:
-    stream = f"STREAM_{pipeline_token(pipeline)}"
-    rows = session.execute(state_sql.STATE_TABLES, [sql.SCHEMA, stream, sql.SCHEMA])
+    token = pipeline_token(pipeline)
+    rows = session.execute(state_sql.STATE_TABLES, [sql.SCHEMA, f"STREAM_{token}", f"FENCE_{token}", sql.SCHEMA])
     return frozenset(name for (name,) in rows)
 
 

@@ -1,16 +1,19 @@
 """Builds the statements that read and write a Snowflake destination's state, in its schema ROSETTA."""
 
+from collections.abc import Sequence
+
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.destination.snowflake import sql
+from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 
 
 def create_stream(stream: str) -> str:
     """Create the table of a pipeline's one row: a transaction that writes a row locks its whole table."""
     return f"""CREATE TABLE IF NOT EXISTS {stream} (
-    PIPELINE VARCHAR NOT NULL,
-    SYSTEM_IDENTIFIER VARCHAR NOT NULL,
-    SLOT_NAME VARCHAR NOT NULL,
-    ENGINE VARCHAR,
+    PIPELINE VARCHAR NOT NULL COLLATE '',
+    SYSTEM_IDENTIFIER VARCHAR NOT NULL COLLATE '',
+    SLOT_NAME VARCHAR NOT NULL COLLATE '',
+    ENGINE VARCHAR COLLATE '',
     TRANSACTION_LSN NUMBER(20,0),
     LSN NUMBER(20,0),
     ORDINAL NUMBER(19,0),
@@ -19,9 +22,23 @@ def create_stream(stream: str) -> str:
 ) COMMENT = 'The last change that Rosetta applied here. Written in the transaction of the data. Do not change.'"""
 
 
-#: Finds the pipeline's own table, the table that is created last, and the column that was added last.
+def create_fence(fence: str) -> str:
+    """Create the table of one row that a run locks before it reads the watermark.
+
+    The lock is of a table of its own: an UPDATE of the watermark that waits for its lock may decide by the old watermark.
+    """
+    comment = "Locked by the run that writes. Do not change."
+    return f"CREATE TABLE IF NOT EXISTS {fence} COMMENT = '{comment}' AS SELECT 0::NUMBER(19,0) AS TURNS"
+
+
+def take_fence(fence: str) -> str:
+    """Wait for the pipeline's other runs. The next statement sees what they have committed."""
+    return f"UPDATE {fence} SET TURNS = TURNS + 1"
+
+
+#: Finds the pipeline's own tables, the table that is created last, and the column that was added last.
 STATE_TABLES = """
-SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, 'COPIED_RANGES')
+SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, ?, 'COPIED_RANGES')
 UNION ALL
 SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS
 WHERE TABLE_SCHEMA = ? AND TABLE_NAME = 'COPIES' AND COLUMN_NAME = 'TARGET_NAME'
@@ -31,11 +48,11 @@ WHERE TABLE_SCHEMA = ? AND TABLE_NAME = 'COPIES' AND COLUMN_NAME = 'TARGET_NAME'
 CURRENT = frozenset({"COPIED_RANGES", "TARGET_NAME"})
 
 CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIES (
-    PIPELINE VARCHAR NOT NULL,
-    TABLE_SCHEMA VARCHAR NOT NULL,
-    TABLE_NAME VARCHAR NOT NULL,
+    PIPELINE VARCHAR NOT NULL COLLATE '',
+    TABLE_SCHEMA VARCHAR NOT NULL COLLATE '',
+    TABLE_NAME VARCHAR NOT NULL COLLATE '',
     LSN NUMBER(20,0) NOT NULL,
-    SNAPSHOT VARCHAR NOT NULL,
+    SNAPSHOT VARCHAR NOT NULL COLLATE '',
     FINISHED_AT TIMESTAMP_TZ(6),
     SOURCE_COLUMNS VARCHAR,
     COLUMN_NAMES VARCHAR,
@@ -56,11 +73,11 @@ LATER_COLUMNS = {
 }
 
 CREATE_COPIED_RANGES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIED_RANGES (
-    PIPELINE VARCHAR NOT NULL,
-    TABLE_SCHEMA VARCHAR NOT NULL,
-    TABLE_NAME VARCHAR NOT NULL,
-    RELATION_SCHEMA VARCHAR NOT NULL,
-    RELATION_NAME VARCHAR NOT NULL,
+    PIPELINE VARCHAR NOT NULL COLLATE '',
+    TABLE_SCHEMA VARCHAR NOT NULL COLLATE '',
+    TABLE_NAME VARCHAR NOT NULL COLLATE '',
+    RELATION_SCHEMA VARCHAR NOT NULL COLLATE '',
+    RELATION_NAME VARCHAR NOT NULL COLLATE '',
     FILENODE NUMBER(19,0) NOT NULL,
     FIRST_PAGE NUMBER(19,0) NOT NULL,
     END_PAGE NUMBER(19,0),
@@ -68,14 +85,31 @@ CREATE_COPIED_RANGES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIED_RANGES
 ) COMMENT = 'The pages of the source that unfinished copies hold already.'"""
 
 CREATE_SUBSTITUTIONS = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.SUBSTITUTIONS (
-    PIPELINE VARCHAR NOT NULL,
-    PLACE VARCHAR NOT NULL,
-    REASON VARCHAR NOT NULL,
+    PIPELINE VARCHAR NOT NULL COLLATE '',
+    PLACE VARCHAR NOT NULL COLLATE '',
+    REASON VARCHAR NOT NULL COLLATE '',
     VALUE_COUNT NUMBER(19,0) NOT NULL,
     WRITTEN_AT TIMESTAMP_TZ(6) NOT NULL
 ) COMMENT = 'How many values Snowflake could not hold. What is written instead is a policy of the destination.'"""
 
 ADD_SUBSTITUTION = f"INSERT INTO {sql.SCHEMA}.SUBSTITUTIONS SELECT ?, ?, ?, ?, {sql.NOW}"
+
+
+def add_unparsed(pipeline: str, layout: Layout, staging: str, places: Sequence[str]) -> str | None:
+    """Count the staged documents that Snowflake cannot parse, which become NULL. None for a table without documents."""
+    counts = [
+        f"SELECT {sql.constant(places[index])} AS PLACE, "
+        f"COUNT_IF(C{index} IS NOT NULL AND {target.read(f'C{index}')} IS NULL) AS VALUE_COUNT FROM {staging}"
+        for index, target in enumerate(layout.types)
+        if target.is_parsed and not target.must_parse
+    ]
+    if not counts:
+        return None
+    return (
+        f"INSERT INTO {sql.SCHEMA}.SUBSTITUTIONS\n"
+        f"SELECT {sql.constant(pipeline)}, PLACE, 'not valid JSON', VALUE_COUNT, {sql.NOW}\n"
+        f"FROM ({' UNION ALL '.join(counts)}) AS COUNTED WHERE VALUE_COUNT > 0"
+    )
 
 
 def read_stream(stream: str) -> str:
@@ -108,14 +142,21 @@ def forget_watermark(stream: str) -> str:
     )
 
 
+def create_note(view: str) -> str:
+    """Create the view whose comment is the LSN up to which the slot may be confirmed; older versions have it as its row."""
+    return f"CREATE OR REPLACE VIEW {view} AS SELECT NULL::NUMBER(20,0) AS LSN"
+
+
 def note(view: str, lsn: Lsn | None) -> str:
-    """Store the LSN up to which the slot may be confirmed, in a view: creating one needs no warehouse."""
-    value = "NULL" if lsn is None else str(int(lsn))
-    return f"CREATE OR REPLACE VIEW {view} AS SELECT {value}::NUMBER(20,0) AS LSN"
+    """Store the LSN in the comment of a view: it needs no warehouse, keeps the view's grants, and creates no object."""
+    return f"COMMENT ON VIEW {view} IS '{'' if lsn is None else int(lsn)}'"
 
 
 def read_note(view: str) -> str:
-    return f"SELECT LSN FROM {view}"
+    return (
+        f"SELECT LSN, (SELECT MAX(COMMENT) FROM INFORMATION_SCHEMA.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?) "
+        f"FROM {view}"
+    )
 
 
 READ_COPIES = (

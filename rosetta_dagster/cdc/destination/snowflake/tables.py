@@ -64,7 +64,9 @@ class Targets:
                 f"Table {layout.id} of the destination is gone, and with it the rows of {schema.id}.", "Resync the table."
             )
         if not present:
-            session.execute(sql.create_namespace(layout.id.namespace), place=place)
+            # Without CREATE SCHEMA on the database the statement is refused also where the schema exists.
+            if not session.execute(sql.SCHEMA_EXISTS, [layout.id.namespace]):
+                session.execute(sql.create_namespace(layout.id.namespace), place=place)
             session.execute(sql.create_table(layout), place=place)
         elif before is not None and before.columns != schema.columns and not ahead:
             for statement in self._wider(schema, before, present):
@@ -98,14 +100,14 @@ class Targets:
         present = read_columns(session, layout.id)
         old = {(column.number, column.name, column.type) for column in before.columns} if before else set()
         wanted = dict(zip(layout.columns, layout.types, strict=True))
-        for column, (name, target) in zip(schema.columns, wanted.items(), strict=True):
+        for index, (column, (name, target)) in enumerate(zip(schema.columns, wanted.items(), strict=True)):
             found = present.get(name)
             is_other = bool(old) and (column.number, column.name, column.type) not in old
             if found is not None and is_other and not found.holds(target):
                 session.execute(sql.drop_column(layout.id, name), place=place)
                 found = None
             if found is None:
-                session.execute(sql.add_column(layout.id, name, target.type), place=place)
+                session.execute(sql.add_column(layout.id, name, _added_type(layout, index)), place=place)
         if layout.deleted_at is not None and layout.deleted_at not in present:
             session.execute(sql.add_column(layout.id, layout.deleted_at, MARK_TYPE), place=place)
         required = {name for column, name in zip(schema.columns, layout.columns, strict=True) if column.not_null}
@@ -150,6 +152,10 @@ class Targets:
             is_wider = self._policy is SchemaPolicy.APPLY and column.type != after.type and widens(column.type, after.type)
             if is_wider and found.can_become(types[column.number]):
                 yield sql.change_type(target, found.name, types[column.number].type)
+
+
+def _added_type(layout: Layout, index: int) -> str:
+    return sql.constrained(layout.types[index].type, is_compared=layout.is_compared(index))
 
 
 def _passed(number: int, ahead: Mapping[int, str], names: Mapping[int, str]) -> str | None:

@@ -60,6 +60,8 @@ class Target:
     element: "Target | None" = None
     #: The separator of an array's elements; a box contains commas of its own.
     delimiter: str = ","
+    #: A document of a key that cannot be parsed is an error. Any other becomes NULL.
+    must_parse: bool = False
 
     @property
     def is_parsed(self) -> bool:
@@ -72,7 +74,8 @@ class Target:
 
     def read(self, cell: str) -> str:
         """Return the SQL expression of a value, from that of its staged form."""
-        return _PARSED.get(self.form, "{}").format(cell)
+        expression = _PARSED.get(self.form, "{}")
+        return (expression if self.must_parse else expression.replace("PARSE_JSON", "TRY_PARSE_JSON")).format(cell)
 
     def comparable(self, value: str) -> str:
         """Return the SQL expression of the staged form, from that of the value. Equal for equal values."""

@@ -3,6 +3,7 @@
 import threading
 
 from rosetta_dagster.embedded.snowflake.emulator.authentication import KeyPairAuthentication
+from rosetta_dagster.embedded.snowflake.emulator.doubts import CommitTimes
 from rosetta_dagster.embedded.snowflake.emulator.locks import TableLocks
 from rosetta_dagster.embedded.snowflake.emulator.storage import Storage
 from rosetta_dagster.embedded.snowflake.setup import AccountSetup
@@ -19,8 +20,13 @@ class Account:
         self.roles = {role.upper() for role in setup.roles}
         #: The warehouses; True for those that run.
         self.warehouses = {name.upper(): True for name in setup.warehouses}
+        #: Parameters that ALTER ACCOUNT has set: the defaults of all sessions.
+        self.parameters: dict[str, str] = {}
+        #: Roles, each with a database, of which CREATE SCHEMA was revoked. Every other privilege is granted.
+        self.without_create_schema: set[tuple[str, str]] = set()
         self.storage = Storage(setup.directory, setup.databases)
         self.locks = TableLocks(setup.detached_timeout)
+        self.commits = CommitTimes()
         self.mutex = threading.Lock()
 
     def close(self) -> None:

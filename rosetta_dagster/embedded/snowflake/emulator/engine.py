@@ -15,9 +15,17 @@ from snowflake.connector.errors import ProgrammingError
 from sqlglot import Expr, exp
 
 from rosetta_dagster.embedded.snowflake.emulator import bindings as bound
+from rosetta_dagster.embedded.snowflake.emulator.account_defaults import collate, fold_identifiers
+from rosetta_dagster.embedded.snowflake.emulator.catalog import describe_table, is_table_description
 from rosetta_dagster.embedded.snowflake.emulator.comments import comment_on_column, escape_comment, is_of_a_column
+from rosetta_dagster.embedded.snowflake.emulator.doubts import counts_now, is_conditional, read_tables, without_condition
 from rosetta_dagster.embedded.snowflake.emulator.errors import MISSING, no_warehouse, translated, unsupported
 from rosetta_dagster.embedded.snowflake.emulator.merge import run_merge
+from rosetta_dagster.embedded.snowflake.emulator.refusals import (
+    creates_schema,
+    may_not_create_schema,
+    verify_column_names,
+)
 from rosetta_dagster.embedded.snowflake.emulator.repairs import repaired
 from rosetta_dagster.embedded.snowflake.emulator.results import SUCCESS, Result, success, texts
 from rosetta_dagster.embedded.snowflake.emulator.session import Session
@@ -74,15 +82,25 @@ def _run(session: Session, text: str, bindings: Mapping[str, Any], host: str) ->
     statement = parse_one("BEGIN" if _START.match(text) else text)
     if isinstance(statement, exp.Transaction | exp.Commit | exp.Rollback):
         return _end_or_begin(session, statement)
+    if session.is_on("QUOTED_IDENTIFIERS_IGNORE_CASE"):
+        statement = fold_identifiers(statement)
+    verify_column_names(statement)
+    database = session.connection.database
+    if creates_schema(statement) and (session.role, database) in session.account.without_create_schema:
+        raise may_not_create_schema(database)
+    statement = collate(statement, session.parameter("DEFAULT_DDL_COLLATION"))
     statement = repaired(statement, _context(session))
+    if is_table_description(statement):
+        return describe_table(session, statement)
     type_id = statement_type_id(statement)
-    _prepare(session, statement)
     cursor = session.connection.cursor()
+    params = None if bound.is_batch(bindings) else bound.single(bindings) or None
+    params = _prepare(session, cursor, statement, params)
     cursor.check_db_and_schema(statement)
     if bound.is_batch(bindings):
         return _run_batch(cursor, statement, bound.batch(bindings), type_id)
     with _CATALOG if isinstance(statement, _DDL) else nullcontext():
-        _execute(cursor, statement, bound.single(bindings) or None)
+        _execute(cursor, statement, params)
     if isinstance(statement, exp.Put):
         return _upload(cursor, statement, host)
     rowtype = describe_as_rowtype(cursor._describe_last_sql())
@@ -101,8 +119,8 @@ def _end_or_begin(session: Session, statement: Expr) -> Result:
     return success()
 
 
-def _prepare(session: Session, statement: Expr) -> None:
-    """Provide the warehouse, transaction and lock that the statement needs."""
+def _prepare(session: Session, cursor: FakeSnowflakeCursor, statement: Expr, params: list[Any] | None) -> list[Any] | None:
+    """Provide the warehouse, transaction and lock that the statement needs. Return its bindings."""
     if _needs_warehouse(statement) and not session.account.warehouses.get(session.warehouse or ""):
         raise no_warehouse()
     if isinstance(statement, _DDL):
@@ -110,16 +128,30 @@ def _prepare(session: Session, statement: Expr) -> None:
         session.transaction.commit(aborts_on_error=True)
     elif isinstance(statement, _DML) and not session.autocommits:
         session.transaction.begin()
+    if session.is_on("EMULATOR_STALE_READS"):
+        read = {_table(session, table) for table in read_tables(statement)}
+        session.account.commits.verify_visible(session.id, session.opened_at, read)
     if isinstance(statement, _LOCKING):
-        session.account.locks.acquire(session, _table(session, statement), session.lock_timeout, session.is_cancelled)
+        params = _lock(session, cursor, statement, params)
+    if isinstance(statement, _DML):
+        session.written.add(_table(session, statement.find(exp.Table)))
+    return params
+
+
+def _lock(session: Session, cursor: FakeSnowflakeCursor, statement: Expr, params: list[Any] | None) -> list[Any] | None:
+    """Wait for the statement's table. Return the statement's bindings."""
+    table = _table(session, statement.this)
+    is_stale = session.is_on("EMULATOR_STALE_UPDATES") and is_conditional(statement)
+    count = counts_now(cursor, statement, table, params or []) if is_stale else 0
+    has_waited = session.account.locks.acquire(session, table, session.lock_timeout, session.is_cancelled)
+    return without_condition(statement, params) if has_waited and count else params
 
 
 def _needs_warehouse(statement: Expr) -> bool:
     return isinstance(statement, _DML) or (isinstance(statement, exp.Select) and statement.args.get("from_") is not None)
 
 
-def _table(session: Session, statement: Expr) -> str:
-    table = statement.this
+def _table(session: Session, table: Any) -> str:
     catalog, schema = session.connection.database, session.connection.schema
     return ".".join(str(part).upper() for part in (table.catalog or catalog, table.db or schema, table.name))
 

@@ -54,6 +54,16 @@ def locked(table: str) -> SnowflakeError:
     )
 
 
+def internal() -> SnowflakeError:
+    return SnowflakeError(
+        603, "SQL execution internal error:\nProcessing aborted by error 300010:391167117; incident 4711.", "XX000"
+    )
+
+
+def stage_unreachable() -> SnowflakeError:
+    return SnowflakeError(91003, "Failure using stage area. Cause: [Server Busy. Please retry]", "22000")
+
+
 def timed_out(seconds: float) -> SnowflakeError:
     return SnowflakeError(
         630, f"Statement reached its statement or warehouse timeout of {seconds:g} second(s) and was canceled.", "57014"
@@ -65,7 +75,7 @@ def cancelled() -> SnowflakeError:
 
 
 def unsupported(what: str) -> SnowflakeError:
-    return SnowflakeError(UNSUPPORTED, f"The emulator cannot do this: {what}", "99999")
+    return SnowflakeError(UNSUPPORTED, f"The emulator cannot do this: {what}", "0A000")
 
 
 #: DuckDB's and Snowflake's words for a missing object. The first match counts.
@@ -99,6 +109,7 @@ _OF_DUCKDB: tuple[tuple[type[duckdb.Error], str, int, str, str | None], ...] = (
     (duckdb.ConstraintException, "NOT NULL", 100072, "22000", "NULL result in a non-nullable column"),
     (duckdb.ParserException, "", 1003, "42000", None),
     (duckdb.OutOfRangeException, "", 100039, "22003", None),
+    (duckdb.Error, "Malformed JSON", 100069, "22P02", "Error parsing JSON"),
     (duckdb.ConversionException, "out of range", 100039, "22003", None),
     (duckdb.ConversionException, "Could not cast value", 100039, "22003", None),
     (duckdb.ConversionException, "", 100038, "22018", None),

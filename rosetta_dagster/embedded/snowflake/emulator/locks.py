@@ -29,15 +29,18 @@ class TableLocks:
         self._holders: dict[str, LockOwner] = {}
         self._changed = threading.Condition()
 
-    def acquire(self, owner: LockOwner, table: str, timeout: float, is_cancelled: threading.Event) -> None:
+    def acquire(self, owner: LockOwner, table: str, timeout: float, is_cancelled: threading.Event) -> bool:
         """Wait for a table, `timeout` seconds at most. End the transaction of a holder that was abandoned.
+
+        Return whether it waited.
 
         Raises:
             SnowflakeError: 000625 after the timeout, 000604 when the statement is cancelled.
 
         """
-        deadline = time.monotonic() + timeout
+        deadline, has_waited = time.monotonic() + timeout, False
         while (holder := self._take(owner, table)) is not owner:
+            has_waited = True
             if is_cancelled.is_set():
                 raise cancelled()
             if time.monotonic() >= deadline:
@@ -47,6 +50,7 @@ class TableLocks:
             else:
                 with self._changed:
                     self._changed.wait(0.05)
+        return has_waited
 
     def release(self, owner: LockOwner) -> None:
         """Release all its locks."""

@@ -1,10 +1,14 @@
 """Patches of fakesnow 0.12.1, for this process only. `apply` is called once, before the first statement."""
 
+from string import Template
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 from fakesnow import arrow, copy_into, info_schema
 from fakesnow import transforms as fakesnow_transforms
 from fakesnow.transforms import stage
+from fakesnow.transforms.options import parse_options
 from sqlglot import Expr, exp
 
 #: Snowflake encodes an offset from UTC as this number plus the minutes.
@@ -19,7 +23,9 @@ def apply() -> None:
     find_named_files_of_a_stage()
     mask_absent_timestamps()
     keep_38_digits()
-    tell_precision_of_times()
+    leave_precision_of_times_out()
+    load_null_if_of_parquet()
+    keep_comments_of_views()
 
 
 def find_named_files_of_a_stage() -> None:
@@ -69,9 +75,58 @@ def _integer_precision(expression: Expr) -> Expr:
     return exp.DataType(this=exp.DataType.Type.DECIMAL, expressions=size, nested=False)
 
 
-def tell_precision_of_times() -> None:
-    """Repaired: fakesnow 0.12.1 has no DATETIME_PRECISION in INFORMATION_SCHEMA.COLUMNS. DuckDB keeps microseconds."""
+def leave_precision_of_times_out() -> None:
+    """Repaired: fakesnow 0.12.1 has no DATETIME_PRECISION in INFORMATION_SCHEMA.COLUMNS. Snowflake's is always NULL."""
     name = "SQL_CREATE_GLOBAL_INFORMATION_SCHEMA_COLUMNS_VIEW"
     last = "null::VARCHAR as DATA_TYPE_ALIAS"
-    precision = "case when columns.data_type LIKE 'TIME%' then 6 end as DATETIME_PRECISION"
+    precision = "null::INTEGER as DATETIME_PRECISION"
     setattr(info_schema, name, getattr(info_schema, name).replace(last, f"{precision}, {last}"))
+
+
+def keep_comments_of_views() -> None:
+    """Repaired: fakesnow 0.12.1 keeps the comment of a view, and INFORMATION_SCHEMA.VIEWS does not show it."""
+    name = "SQL_CREATE_INFORMATION_SCHEMA_VIEWS_VIEW"
+    comment = (
+        "(select ext.comment from _fs_global._fs_information_schema._fs_tables_ext ext "
+        "where ext_table_catalog = database_name and ext_table_schema = schema_name "
+        "and ext_table_name = view_name) as COMMENT"
+    )
+    view = getattr(info_schema, name).template.replace("null::VARCHAR as COMMENT", comment)
+    setattr(info_schema, name, Template(view))
+
+
+def load_null_if_of_parquet() -> None:
+    r"""Repaired: fakesnow 0.12.1 ignores NULL_IF of Parquet files. Snowflake replaces `\N` by NULL unless it is set."""
+    plain_params, plain_inserts = copy_into._params, copy_into._inserts
+
+    def params(expr: exp.Copy, *given: Any, **named: Any) -> copy_into.CopyParams:
+        found = plain_params(expr, *given, **named)
+        if isinstance(found.file_format, copy_into.ReadParquet):
+            # A dataclass without fields of its own: the insert below reads the attribute.
+            vars(found.file_format)["null_if"] = _null_if(expr)
+        return found
+
+    def inserts(expr: exp.Copy, params: copy_into.CopyParams, *given: Any, **named: Any) -> list[Expr]:
+        made = plain_inserts(expr, params, *given, **named)
+        texts = getattr(params.file_format, "null_if", [])
+        for insert in made if texts else []:
+            for column in list(insert.expression.find_all(exp.Column)):
+                column.replace(_null_for(column, texts))
+        return made
+
+    vars(copy_into).update(_params=params, _inserts=inserts)
+
+
+def _null_if(copy: exp.Copy) -> list[str]:
+    options: dict[str, Any] = {}
+    for parameter in copy.args.get("params") or ():
+        if parameter.this.name.upper() == "FILE_FORMAT":
+            options = parse_options(parameter.expressions)
+    given = options.get("NULL_IF", ["\\N"])
+    return [str(text) for text in given] if isinstance(given, list) else [str(given)]
+
+
+def _null_for(column: exp.Column, texts: list[str]) -> Expr:
+    """Return the column, or NULL where its text is one of these."""
+    is_null = exp.cast(column.copy(), "VARCHAR").isin(*[exp.Literal.string(text) for text in texts])
+    return exp.case().when(is_null, exp.null()).else_(column.copy())

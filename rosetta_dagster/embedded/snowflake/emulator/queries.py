@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +14,10 @@ from rosetta_dagster.embedded.snowflake.emulator import engine
 from rosetta_dagster.embedded.snowflake.emulator.errors import (
     SnowflakeError,
     cancelled,
+    internal,
     locked,
     no_warehouse,
+    stage_unreachable,
     timed_out,
 )
 from rosetta_dagster.embedded.snowflake.emulator.faults import Faults
@@ -139,20 +141,27 @@ def _run(session: Session, content: Mapping[str, Any], host: str, query: str) ->
     return orjson.dumps(_success(session, result, query))
 
 
+_REFUSALS: Mapping[FaultKind, Callable[[], SnowflakeError]] = {
+    FaultKind.WAREHOUSE_SUSPENDED: no_warehouse,
+    FaultKind.LOCKED: lambda: locked("unknown"),
+    FaultKind.INTERNAL_ERROR: internal,
+    FaultKind.STAGE_UNREACHABLE: stage_unreachable,
+}
+
+
 async def _play(request: _Request, fault: Fault | None) -> None:
     """Apply the faults of the statement."""
     if fault is None:
         return
-    if fault.kind is FaultKind.WAREHOUSE_SUSPENDED:
-        raise no_warehouse()
-    if fault.kind is FaultKind.LOCKED:
-        raise locked("unknown")
+    if refusal := _REFUSALS.get(fault.kind):
+        raise refusal()
     if fault.kind is FaultKind.STALL:
         await _stall(request, fault.seconds)
 
 
 async def _stall(request: _Request, seconds: float) -> None:
     limit = float(request.session.parameters.get("STATEMENT_TIMEOUT_IN_SECONDS", 0)) or seconds
+    request.session.is_stalled = True
     try:
         await asyncio.wait_for(request.is_cancelled.wait(), min(seconds, limit))
     except TimeoutError:
@@ -160,6 +169,8 @@ async def _stall(request: _Request, seconds: float) -> None:
             raise timed_out(limit) from None
     else:
         raise cancelled()
+    finally:
+        request.session.is_stalled = False
 
 
 def failure(error: SnowflakeError, query: str | None = None) -> dict[str, Any]:

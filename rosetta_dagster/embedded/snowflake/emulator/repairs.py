@@ -26,7 +26,18 @@ _CONTEXT_FUNCTIONS: Mapping[type[Expr], str] = {
 
 def repaired(expression: Expr, context: Mapping[str, str | None]) -> Expr:
     """Return the repaired statement. `context` has the values of the session's functions."""
-    return _answer_context(_keep_false_of_force(_drop_constraints(_quote_reserved(expression))), context)
+    expression = _drop_constraints(_quote_reserved(_refuse_null_characters(expression)))
+    return _answer_context(_keep_false_of_force(expression), context)
+
+
+def _refuse_null_characters(expression: Expr) -> Expr:
+    r"""Let PARSE_JSON refuse a document with `\u0000`, which DuckDB parses."""
+    for parse in list(expression.find_all(exp.ParseJSON)):
+        text = parse.this
+        if text.find(exp.Placeholder) is None and not isinstance(text, exp.Literal):
+            has_null = exp.Contains(this=text.copy(), expression=exp.Literal.string("\\u0000"))
+            parse.set("this", exp.case().when(has_null, exp.Literal.string("{")).else_(text.copy()))
+    return expression
 
 
 def _quote_reserved(expression: Expr) -> Expr:

@@ -31,9 +31,14 @@ class Session:
         self.master_token = secrets.token_urlsafe(32)
         self.id = secrets.randbits(48)
         self.transaction = Transaction(self.duckdb)
+        self.opened_at = account.commits.now()
+        #: The tables that the open transaction has written.
+        self.written: set[str] = set()
         self.is_cancelled = threading.Event()
         self._mutex = threading.RLock()
         self._idle_since: float | None = time.monotonic()
+        #: A statement has arrived and waits for the end of a fault.
+        self.is_stalled = False
 
     @property
     def duckdb(self) -> "duckdb.DuckDBPyConnection":
@@ -48,8 +53,12 @@ class Session:
         """Seconds that a statement waits for a table."""
         return float(self.parameters.get("LOCK_TIMEOUT", _LOCK_TIMEOUT))
 
+    def parameter(self, name: str, default: str = "") -> str:
+        """Return the session's value of a parameter, else the account's."""
+        return self.parameters.get(name, self.account.parameters.get(name, default))
+
     def is_on(self, parameter: str, *, default: str = "false") -> bool:
-        return self.parameters.get(parameter, default).lower() == "true"
+        return self.parameter(parameter, default).lower() == "true"
 
     def use_schema(self, database: str, schema: str) -> None:
         """Make an existing schema the current one."""
@@ -78,6 +87,8 @@ class Session:
             finally:
                 self._idle_since = time.monotonic()
                 if not self.transaction.is_open:
+                    self.account.commits.committed(self.id, self.written)
+                    self.written = set()
                     self.account.locks.release(self)
 
     def cancel(self) -> None:
@@ -87,7 +98,7 @@ class Session:
             self.duckdb.interrupt()
 
     def idle_seconds(self) -> float:
-        since = self._idle_since
+        since = None if self.is_stalled else self._idle_since
         return 0.0 if since is None else time.monotonic() - since
 
     def abandon(self) -> None:

@@ -38,14 +38,18 @@ def _use(session: Session, match: "re.Match[str]") -> Result:
 def _set(session: Session, match: "re.Match[str]") -> Result:
     for name, value in _SETTING.findall(match["settings"]):
         plain = value[1:-1].replace("''", "'") if value.startswith("'") else value
-        session.parameters[name.upper()] = plain
+        _parameters(session, match)[name.upper()] = plain
     return success()
 
 
 def _unset(session: Session, match: "re.Match[str]") -> Result:
     for name in match["names"].split(","):
-        session.parameters.pop(name.strip().upper(), None)
+        _parameters(session, match).pop(name.strip().upper(), None)
     return success()
+
+
+def _parameters(session: Session, match: "re.Match[str]") -> dict[str, str]:
+    return session.parameters if match["level"].upper() == "SESSION" else session.account.parameters
 
 
 def _show_parameters(session: Session, match: "re.Match[str]") -> Result:
@@ -116,6 +120,11 @@ def _describe_user(session: Session, match: "re.Match[str]") -> Result:
     return results.texts(["property", "value", "default", "description"], rows)
 
 
+def _revoke_create_schema(session: Session, match: "re.Match[str]") -> Result:
+    session.account.without_create_schema.add((identifier(match["role"]), identifier(match["name"])))
+    return success()
+
+
 def _granted(_session: Session, _match: "re.Match[str]") -> Result:
     return success()
 
@@ -145,8 +154,8 @@ def _statement(pattern: str) -> "re.Pattern[str]":
 
 _ANSWERS: tuple[tuple["re.Pattern[str]", _Answer], ...] = (
     (_statement(r"USE (?P<kind>ROLE|WAREHOUSE) <name>$"), _use),
-    (_statement(r"ALTER SESSION SET (?P<settings>.+)$"), _set),
-    (_statement(r"ALTER SESSION UNSET (?P<names>.+)$"), _unset),
+    (_statement(r"ALTER (?P<level>SESSION|ACCOUNT) SET (?P<settings>.+)$"), _set),
+    (_statement(r"ALTER (?P<level>SESSION|ACCOUNT) UNSET (?P<names>.+)$"), _unset),
     (_statement(r"SHOW PARAMETERS(?: LIKE '(?P<like>[^']*)')?(?: (?:IN|FOR) SESSION)?$"), _show_parameters),
     (_statement(r"SHOW WAREHOUSES(?: LIKE '(?P<like>[^']*)')?$"), _show_warehouses),
     (_statement(r"CREATE (?:OR REPLACE )?(?P<kind>ROLE|WAREHOUSE) (?:IF NOT EXISTS )?<name>.*$"), _create),
@@ -154,6 +163,7 @@ _ANSWERS: tuple[tuple["re.Pattern[str]", _Answer], ...] = (
     (_statement(r"CREATE (?:TRANSIENT )?DATABASE (?P<exists>IF NOT EXISTS )?<name>(?: .*)?$"), _create_database),
     (_statement(r"DROP DATABASE (?P<exists>IF EXISTS )?<name>$"), _drop_database),
     (_statement(r"DESC(?:RIBE)? USER <name>$"), _describe_user),
+    (_statement(r"REVOKE CREATE SCHEMA ON DATABASE <name> FROM ROLE (?P<role>\w+)$"), _revoke_create_schema),
     (_statement(r"(?:GRANT|REVOKE) .+$"), _granted),
     (_statement(r"(?:LIST|LS) (?P<stage>'?@\S+)$"), _list),
     (_statement(r"(?:REMOVE|RM) (?P<stage>'?@\S+)$"), _remove),
