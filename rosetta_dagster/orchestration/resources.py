@@ -3,7 +3,6 @@
 A resource has the settings that its source or kind of destination declares. The class of a kind is made from them.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -15,6 +14,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model
 
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection, SourceOptions, SourceSettings, checked
 from rosetta_dagster.cdc.config.surfaces import Fields, public_fields, secret_names
+from rosetta_dagster.cdc.config.variables import Reader, read_for_code
 from rosetta_dagster.cdc.config.wording import problems, unknown
 from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kind_of
@@ -31,28 +31,17 @@ _CORRECT = "Correct the code that declares it."
 _ENV: Final = "_env"
 
 
-def environment_secret(variable: str, owner: str, what: str) -> str:
-    """Return the secret in this variable. `ConfigurationError` when the variable is not set."""
-    if variable not in os.environ:
-        raise ConfigurationError(
-            f"The environment variable {variable} is not set, which holds the {what} of {owner}.",
-            "Set it for every process of Rosetta.",
-        )
-    return os.environ[variable]
-
-
 def place_of(secret: str) -> str:
     """Return the name of a secret's field for a message."""
     return secret.replace("_", " ")
 
 
-def reached_by(settings: type[BaseModel], given: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """Replace the names of variables by what they hold. The names that are settings themselves stay."""
+def reached_by(settings: type[BaseModel], given: Mapping[str, Any], owner: str, read: Reader) -> dict[str, Any]:
+    """Replace the names of variables by the secrets that they hold, and leave out what is not given."""
     values = {key: value for key, value in given.items() if value is not None}
     for secret in secret_names(settings):
-        variable = f"{secret}{_ENV}"
-        if variable in values and variable not in settings.model_fields:
-            values[secret] = environment_secret(values.pop(variable), owner, place_of(secret))
+        if (variable := values.pop(f"{secret}{_ENV}", None)) is not None:
+            values[secret] = read(variable, owner, place_of(secret))
     return values
 
 
@@ -142,7 +131,7 @@ class PostgresSourceBase(Resource):
         return DeclaredSource(name=self.name, connection=settings.connection, **options)
 
     def _checked(self) -> SourceSettings:
-        values = reached_by(self.settings, self.given(), self.name)
+        values = reached_by(self.settings, self.given(), self.name, read_for_code)
         if not self._names_a_secret:
             values["password"] = self._stored_password()
         return checked(SourceSettings, values, f"Resource {self.name}", _CORRECT)
@@ -176,7 +165,7 @@ class DestinationResource(Resource):
         given = self.given()
         if (namespace := given.pop("namespace", None)) is not None:
             given["schema"] = namespace
-        config = reached_by(self.settings, {**self.options, **given}, self.name)
+        config = reached_by(self.settings, {**self.options, **given}, self.name, read_for_code)
         if not self._names_a_secret:
             config |= self._stored_secrets()
         self.kind.checked(self.name, config)
