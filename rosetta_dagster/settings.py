@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     config_database_url: SecretStr | None = None
     #: The text from which the key is derived that encrypts the secrets of the configuration database.
     secret_key: SecretStr | None = None
+    #: The SECRET_KEY that is being replaced, until `rosetta secrets rotate` has ended.
+    secret_key_old: SecretStr | None = None
     #: Variables, separated by commas, that rows and runs may name as secrets beside those that begin with ROSETTA_SECRET_.
     rosetta_secret_variables: str = ""
     #: Seconds between two evaluations of the pipelines' WAL and health checks.
@@ -86,7 +88,7 @@ def configured_store(settings: Settings | None = None) -> Store:
             "No configuration database is named.",
             "Set CONFIG_DATABASE_URL to postgresql://user:password@host:5432/database, or start the demo.",
         )
-    return Store(settings.config_database_url, settings.secret_key)
+    return Store(settings.config_database_url, settings.secret_key, settings.secret_key_old)
 
 
 def _with_embedded(settings: Settings) -> Settings:

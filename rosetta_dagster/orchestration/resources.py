@@ -13,13 +13,14 @@ import psycopg
 from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model
 
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection, SourceOptions, SourceSettings, checked
-from rosetta_dagster.cdc.config.surfaces import Fields, public_fields, secret_names
+from rosetta_dagster.cdc.config.surfaces import Fields, binding, public_fields, secret_names
 from rosetta_dagster.cdc.config.variables import Reader, read_for_code
 from rosetta_dagster.cdc.config.wording import problems, unknown
 from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kind_of
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredSource
+from rosetta_dagster.cdc.store.secrets import moved
 from rosetta_dagster.settings import open_store
 
 if TYPE_CHECKING:
@@ -133,12 +134,14 @@ class PostgresSourceBase(Resource):
     def _checked(self) -> SourceSettings:
         values = reached_by(self.settings, self.given(), self.name, read_for_code)
         if not self._names_a_secret:
-            values["password"] = self._stored_password()
+            values["password"] = self._stored_password(values)
         return checked(SourceSettings, values, f"Resource {self.name}", _CORRECT)
 
-    def _stored_password(self) -> SecretStr | None:
+    def _stored_password(self, values: Mapping[str, Any]) -> SecretStr | None:
         with open_store() as store:
-            return store.source(self.name).connection.password
+            stored = store.source(self.name).connection
+        _refuse_moved(self, stored.model_dump(), values)
+        return stored.password
 
 
 class DestinationResource(Resource):
@@ -167,7 +170,7 @@ class DestinationResource(Resource):
             given["schema"] = namespace
         config = reached_by(self.settings, {**self.options, **given}, self.name, read_for_code)
         if not self._names_a_secret:
-            config |= self._stored_secrets()
+            config |= self._stored_secrets(config)
         self.kind.checked(self.name, config)
         return config
 
@@ -175,12 +178,13 @@ class DestinationResource(Resource):
         """Return the row of the destination."""
         return DeclaredDestination(name=self.name, type=self.kind.type, config=self.config())
 
-    def _stored_secrets(self) -> dict[str, Any]:
+    def _stored_secrets(self, config: Mapping[str, Any]) -> dict[str, Any]:
         try:
             with open_store() as store:
                 stored = store.destination(self.name).config
         except PipelineNotFound:
             return {}
+        _refuse_moved(self, stored, config)
         ways = (name for secret in self.kind.secret_names for name in (secret, f"{secret}_path", f"{secret}{_ENV}"))
         return {name: stored[name] for name in ways if name in stored}
 
@@ -216,6 +220,13 @@ def _with_named_secrets(settings: type[BaseModel], fields: Mapping[str, Any]) ->
             )
         named[f"{secret}{_ENV}"] = given.env_var_name
     return named
+
+
+def _refuse_moved(resource: Resource, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise `SecretUnreadable` when the stored secrets were given for another server or user than the resource names."""
+    given_for, now = binding(resource.settings, stored), binding(resource.settings, wanted)
+    if given_for != now and any(stored.get(name) is not None for name in secret_names(resource.settings)):
+        raise moved(f"of {resource.name}", given_for, now)
 
 
 def _is_resolved_later(value: Any) -> bool:

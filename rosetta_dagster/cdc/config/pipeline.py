@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.places import is_loopback
-from rosetta_dagster.cdc.config.surfaces import SHOWN, Column, Secret
+from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
 from rosetta_dagster.cdc.config.wording import problems, worded
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.table_id import TableId
@@ -133,12 +133,12 @@ def auth_parameter(require_auth: str | None, *, has_password: bool) -> dict[str,
 class PostgresConnection(_Config):
     """Where a PostgreSQL database is and who connects to it."""
 
-    host: Annotated[str, _PLACE, Column("pg_host")] = Field(min_length=1, description="Host of the server.")
-    port: Annotated[int, _PLACE, Column("pg_port")] = Field(
+    host: Annotated[str, _PLACE, BOUND, Column("pg_host")] = Field(min_length=1, description="Host of the server.")
+    port: Annotated[int, _PLACE, BOUND, Column("pg_port")] = Field(
         default=5432, ge=1, le=65535, description="TCP port of the server."
     )
     database: Annotated[str, _PLACE, Column("pg_database")] = Field(min_length=1, description="Database on the server.")
-    username: Annotated[str, _PLACE, Column("pg_username")] = Field(min_length=1, description="Role that connects.")
+    username: Annotated[str, _PLACE, BOUND, Column("pg_username")] = Field(min_length=1, description="Role that connects.")
     password: Annotated[SecretStr | None, Secret(variable="ROSETTA_PASSWORD"), Column("pg_password")] = Field(
         default=None, description="Password of the role."
     )

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import pytest
@@ -357,7 +357,7 @@ def test_a_component_of_a_project_takes_the_administration_away(monkeypatch: pyt
     for line, has_jobs in (("", True), ("administration: true\n", True), ("administration: false\n", False)):
         component = RosettaPipelineComponent.resolve_from_yaml(SNOWFLAKE_YAML + line)
         tree = SimpleNamespace(get_all_components=lambda *, of_type, found=component: [found])
-        definitions = component.build_defs(SimpleNamespace(component_tree=tree))  # type: ignore[arg-type]
+        definitions = component.build_defs(cast(Any, SimpleNamespace(component_tree=tree)))
         names = {job.name for job in definitions.resolve_all_job_defs()}
         assert has_jobs is ("rosetta__create_source" in names)
         assert "rosetta_shop" in names

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from rosetta_dagster.cdc.config.places import is_loopback
-from rosetta_dagster.cdc.config.surfaces import SHOWN, VARIABLE, Flag, Secret
+from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, VARIABLE, Flag, Secret
 from rosetta_dagster.cdc.config.variables import refusal_in_row
 from rosetta_dagster.cdc.config.wording import worded
 from rosetta_dagster.cdc.destination.base import FlushPolicy
@@ -94,10 +94,10 @@ class SnowflakeConnection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    account: Annotated[str, SHOWN] = Field(
+    account: Annotated[str, SHOWN, BOUND] = Field(
         min_length=1, pattern=_ACCOUNT, description="Account as organization-account, as in its address."
     )
-    user: Annotated[str, SHOWN] = Field(min_length=1, description="User that the public key is registered for.")
+    user: Annotated[str, SHOWN, BOUND] = Field(min_length=1, description="User that the public key is registered for.")
     database: Annotated[str, SHOWN] = Field(min_length=1, description="Database that the tables go into.")
     warehouse: Annotated[str | None, SHOWN] = Field(
         default=None, min_length=1, description="Warehouse that runs the statements; none: the user's own."
@@ -118,10 +118,10 @@ class SnowflakeConnection(BaseModel):
     private_key_passphrase_env: Annotated[str | None, Flag("--passphrase-env")] = Field(
         default=None, pattern=VARIABLE, description="Environment variable that holds the passphrase of the key."
     )
-    host: Annotated[str | None, SHOWN] = Field(
+    host: Annotated[str | None, SHOWN, BOUND] = Field(
         default=None, min_length=1, description="Host of a private link; none: it follows from the account."
     )
-    port: Annotated[int | None, SHOWN] = Field(default=None, ge=1, le=65535, description="TCP port of that host.")
+    port: Annotated[int | None, SHOWN, BOUND] = Field(default=None, ge=1, le=65535, description="TCP port of that host.")
     protocol: Annotated[Literal["https", "http"], SHOWN] = Field(default="https", description="http for an emulator only.")
 
     @field_validator("private_key_env", "private_key_passphrase_env")
