@@ -9,6 +9,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rosetta_dagster.cdc.config import variables
+from rosetta_dagster.cdc.destination.snowflake.config import EMULATOR
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.store.database import Store
 
@@ -32,6 +34,10 @@ class Settings(BaseSettings):
     config_database_url: SecretStr | None = None
     #: The text from which the key is derived that encrypts the secrets of the configuration database.
     secret_key: SecretStr | None = None
+    #: The SECRET_KEY that is being replaced, until `rosetta secrets rotate` has ended.
+    secret_key_old: SecretStr | None = None
+    #: Variables, separated by commas, that rows and runs may name as secrets beside those that begin with ROSETTA_SECRET_.
+    rosetta_secret_variables: str = ""
     #: Seconds between two evaluations of the pipelines' WAL and health checks.
     wal_monitor_interval_seconds: int = Field(default=300, ge=10)
     #: Seconds between two evaluations of a pipeline's checks of columns and row counts.
@@ -56,6 +62,9 @@ def read_settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{str(p['loc'][0]).upper()}: {p['msg'].lower()}" for p in error.errors(include_input=False))
         raise ConfigurationError(f"The environment is not valid: {wrong}.", "Correct the variable.") from None
+    if settings.rosetta_secret_variables:
+        # It is read where a variable is named, and may stand in the file.
+        os.environ.setdefault(variables.LIST, settings.rosetta_secret_variables)
     return settings if settings.config_database_url is not None else _with_embedded(settings)
 
 
@@ -79,12 +88,16 @@ def configured_store(settings: Settings | None = None) -> Store:
             "No configuration database is named.",
             "Set CONFIG_DATABASE_URL to postgresql://user:password@host:5432/database, or start the demo.",
         )
-    return Store(settings.config_database_url, settings.secret_key)
+    return Store(settings.config_database_url, settings.secret_key, settings.secret_key_old)
 
 
 def _with_embedded(settings: Settings) -> Settings:
     """Return the settings with the configuration database of a demo that runs in this directory."""
-    return settings.model_copy(update=running_demo() or {})
+    demo = running_demo()
+    if demo is not None:
+        # Its Snowflake is an emulator on this machine.
+        os.environ.setdefault(EMULATOR, "true")
+    return settings.model_copy(update=demo or {})
 
 
 def running_demo() -> dict[str, SecretStr] | None:

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from xdist.scheduler import LoadScopeScheduling
 
 from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.destination.snowflake.config import EMULATOR
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
@@ -39,6 +40,7 @@ def pytest_configure() -> None:
     """Leave nothing of a developer's own PostgreSQL to the tests: libpq reads these where a connection names nothing."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
+    os.environ[EMULATOR] = "true"
     _write_to_memory()
 
 

@@ -28,6 +28,7 @@ from rosetta_dagster.cli.output import (
 )
 from rosetta_dagster.cli.pipeline import drop, pipeline
 from rosetta_dagster.cli.reconcile import reconcile_command
+from rosetta_dagster.cli.secrets import secrets
 from rosetta_dagster.cli.status import status
 from rosetta_dagster.cli.table import table
 from rosetta_dagster.cli.test import connections_command
@@ -44,6 +45,7 @@ app.add_typer(destination, name="destination")
 app.add_typer(pipeline, name="pipeline")
 app.add_typer(table, name="table")
 app.add_typer(keys, name="keys")
+app.add_typer(secrets, name="secrets")
 
 app.command()(status)
 app.command(name="test")(connections_command)

@@ -60,8 +60,8 @@ class DemoAccount:
     def environment(self) -> dict[str, str]:
         """Return the key as variables, whose names docs/api.md uses."""
         return {
-            "DEMO_SNOWFLAKE_KEY": self._key_pair.private_key,
-            "DEMO_SNOWFLAKE_PASSPHRASE": self._key_pair.passphrase,
+            "ROSETTA_SECRET_DEMO_KEY": self._key_pair.private_key,
+            "ROSETTA_SECRET_DEMO_PASSPHRASE": self._key_pair.passphrase,
         }
 
     def describe(self) -> str:

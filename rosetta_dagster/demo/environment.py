@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import Status
+from rosetta_dagster.cdc.destination.snowflake.config import EMULATOR
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipeline, put_destination, put_pipeline
 from rosetta_dagster.demo import shop
@@ -81,7 +82,7 @@ class DemoEnvironment:
     def start(self) -> None:
         """Start PostgreSQL and Snowflake, fill the databases, start Dagster. `DemoFailed` when a port is taken."""
         self._refuse_taken_ports()
-        os.environ.update(_direct_connections())
+        os.environ.update({**_direct_connections(), EMULATOR: "true"})
         self.postgres.start()
         for name in ("config", "shop", "warehouse", "dagster"):
             self.postgres.create_database(name)
@@ -212,7 +213,7 @@ class DemoEnvironment:
             "DAGSTER_PG_PASSWORD": self.postgres.password,
             "DAGSTER_PG_DB": "dagster",
             # docs/api.md names these variables.
-            "DEMO_PASSWORD": self.postgres.password,
+            "ROSETTA_SECRET_DEMO_PASSWORD": self.postgres.password,
             **self.snowflake.environment(),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")])),
         }

@@ -11,6 +11,7 @@ import dagster as dg
 
 from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceOptions, SourceSettings, Status, TableOptions, checked
 from rosetta_dagster.cdc.config.thresholds import Thresholds
+from rosetta_dagster.cdc.config.variables import read_for_row
 from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kinds
 from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError
@@ -41,7 +42,7 @@ from rosetta_dagster.orchestration.requests import (
     SetStatus,
     create_destination_request,
 )
-from rosetta_dagster.orchestration.resources import environment_secret, place_of, reached_by
+from rosetta_dagster.orchestration.resources import reached_by
 from rosetta_dagster.settings import open_store
 
 _Request = TypeVar("_Request", bound=dg.Config)
@@ -151,7 +152,7 @@ def _reconcile(
 
 
 def _create_source(store: Store, request: CreateSource) -> Outcome:
-    values = reached_by(SourceSettings, request.model_dump(exclude={"name"}), request.name)
+    values = reached_by(SourceSettings, request.model_dump(exclude={"name"}), request.name, read_for_row)
     settings = checked(SourceSettings, values, f"Source {request.name}", _CORRECT)
     refuse_existing(store, "source", request.name)
     options = {name: getattr(settings, name) for name in SourceOptions.model_fields}
@@ -177,10 +178,7 @@ def _create_destination(store: Store, request: Any) -> Outcome:
 
 def _stored_config(kind: DestinationKind, given: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return `destinations.config` with the secrets themselves, read from the variables that the request names."""
-    config = {key: value for key, value in given.items() if value is not None}
-    for secret in kind.secret_names:
-        if (variable := config.pop(f"{secret}_env", None)) is not None:
-            config[secret] = environment_secret(variable, name, place_of(secret))
+    config = reached_by(kind.settings, given, name, read_for_row)
     if (namespace := config.pop("namespace", None)) is not None:
         config["schema"] = namespace
     return config

@@ -22,19 +22,21 @@ from rosetta_dagster.settings import Settings, open_store, read_settings
 
 
 def rosetta_definitions(
-    pipelines: Sequence[Pipeline] = (), *, translator: RosettaTranslator | None = None
+    pipelines: Sequence[Pipeline] = (), *, translator: RosettaTranslator | None = None, administration: bool = True
 ) -> dg.Definitions:
     """Return the definitions of every pipeline: those of the configuration database, and those declared here.
 
     Call it in a function decorated with `dagster.definitions`, once in a code location. `ConfigurationError` when no
     configuration database is named for pipelines that are declared here. While none is named or it cannot be reached, the
-    definitions are the sensors alone, which load the pipelines later.
+    definitions are the sensors alone, which load the pipelines later. Without `administration` there are no jobs that
+    create, change or remove pipelines: people who reach Dagster's UI can only launch the runs of those that exist.
     """
     if is_collected(pipelines):
         return dg.Definitions()
     settings = read_settings()
     shapes = shapes_for_this_process(lambda: _read(settings, pipelines))
-    return build(shapes, settings, declared=[pipeline.name for pipeline in pipelines], translator=translator)
+    declared = [pipeline.name for pipeline in pipelines]
+    return build(shapes, settings, declared=declared, translator=translator, administration=administration)
 
 
 def build(
@@ -43,16 +45,18 @@ def build(
     *,
     declared: Sequence[str] = (),
     translator: RosettaTranslator | None = None,
+    administration: bool = True,
 ) -> dg.Definitions:
     """Return the definitions of these pipelines, some of which the code declares. Reads nothing."""
     specs = [pipeline_specs(shape, translator or RosettaTranslator()) for shape in shapes]
     built = _pipelines(specs, settings)
     jobs = [pipeline.job for pipeline in built]
     sources = {spec.key: spec for pipeline in built for spec in pipeline.sources}
+    streams = {each.shape.name: each.stream.key for each in specs}
     return dg.Definitions(
         assets=[*(pipeline.assets for pipeline in built), *sources.values()],
         asset_checks=[pipeline.checks for pipeline in built],
-        jobs=[*jobs, *administration_jobs({each.shape.name: each.stream.key for each in specs})],
+        jobs=[*jobs, *(administration_jobs(streams) if administration else ())],
         sensors=[
             control_sensor(jobs, frozenset(shape.name for shape in shapes), settings),
             definitions_sensor(shapes, settings, declared),

@@ -141,6 +141,9 @@ class RosettaPipelineComponent(dg.Component, PipelineOptions, dg.Model, dg.Resol
     tables: Annotated[list[Any], dg.Resolver(_tables, model_field_type=list[str | TableModel])] = Field(min_length=1)
     status: Literal["START", "PAUSE"] = Field(default="PAUSE", description="Status of a new row.")
     thresholds: dict[str, float] = Field(default={}, description="When the checks warn and fail.")
+    administration: bool = Field(
+        default=True, description="false in any component of a project: the project has no administration jobs."
+    )
 
     @property
     def pipeline(self) -> Pipeline:
@@ -161,7 +164,11 @@ class RosettaPipelineComponent(dg.Component, PipelineOptions, dg.Model, dg.Resol
         components = context.component_tree.get_all_components(of_type=RosettaPipelineComponent)
         if components and components[0] is not self:
             return dg.Definitions()
-        return rosetta_definitions(pipelines=[component.pipeline for component in components or [self]])
+        project = components or [self]
+        return rosetta_definitions(
+            pipelines=[component.pipeline for component in project],
+            administration=all(component.administration for component in project),
+        )
 
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:

@@ -3,7 +3,6 @@
 A resource has the settings that its source or kind of destination declares. The class of a kind is made from them.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -14,12 +13,14 @@ import psycopg
 from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model
 
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection, SourceOptions, SourceSettings, checked
-from rosetta_dagster.cdc.config.surfaces import Fields, public_fields, secret_names
+from rosetta_dagster.cdc.config.surfaces import Fields, binding, public_fields, secret_names
+from rosetta_dagster.cdc.config.variables import Reader, read_for_code
 from rosetta_dagster.cdc.config.wording import problems, unknown
 from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kind_of
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredSource
+from rosetta_dagster.cdc.store.secrets import moved
 from rosetta_dagster.settings import open_store
 
 if TYPE_CHECKING:
@@ -31,28 +32,17 @@ _CORRECT = "Correct the code that declares it."
 _ENV: Final = "_env"
 
 
-def environment_secret(variable: str, owner: str, what: str) -> str:
-    """Return the secret in this variable. `ConfigurationError` when the variable is not set."""
-    if variable not in os.environ:
-        raise ConfigurationError(
-            f"The environment variable {variable} is not set, which holds the {what} of {owner}.",
-            "Set it for every process of Rosetta.",
-        )
-    return os.environ[variable]
-
-
 def place_of(secret: str) -> str:
     """Return the name of a secret's field for a message."""
     return secret.replace("_", " ")
 
 
-def reached_by(settings: type[BaseModel], given: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """Replace the names of variables by what they hold. The names that are settings themselves stay."""
+def reached_by(settings: type[BaseModel], given: Mapping[str, Any], owner: str, read: Reader) -> dict[str, Any]:
+    """Replace the names of variables by the secrets that they hold, and leave out what is not given."""
     values = {key: value for key, value in given.items() if value is not None}
     for secret in secret_names(settings):
-        variable = f"{secret}{_ENV}"
-        if variable in values and variable not in settings.model_fields:
-            values[secret] = environment_secret(values.pop(variable), owner, place_of(secret))
+        if (variable := values.pop(f"{secret}{_ENV}", None)) is not None:
+            values[secret] = read(variable, owner, place_of(secret))
     return values
 
 
@@ -142,14 +132,16 @@ class PostgresSourceBase(Resource):
         return DeclaredSource(name=self.name, connection=settings.connection, **options)
 
     def _checked(self) -> SourceSettings:
-        values = reached_by(self.settings, self.given(), self.name)
+        values = reached_by(self.settings, self.given(), self.name, read_for_code)
         if not self._names_a_secret:
-            values["password"] = self._stored_password()
+            values["password"] = self._stored_password(values)
         return checked(SourceSettings, values, f"Resource {self.name}", _CORRECT)
 
-    def _stored_password(self) -> SecretStr | None:
+    def _stored_password(self, values: Mapping[str, Any]) -> SecretStr | None:
         with open_store() as store:
-            return store.source(self.name).connection.password
+            stored = store.source(self.name).connection
+        _refuse_moved(self, stored.model_dump(), values)
+        return stored.password
 
 
 class DestinationResource(Resource):
@@ -176,9 +168,9 @@ class DestinationResource(Resource):
         given = self.given()
         if (namespace := given.pop("namespace", None)) is not None:
             given["schema"] = namespace
-        config = reached_by(self.settings, {**self.options, **given}, self.name)
+        config = reached_by(self.settings, {**self.options, **given}, self.name, read_for_code)
         if not self._names_a_secret:
-            config |= self._stored_secrets()
+            config |= self._stored_secrets(config)
         self.kind.checked(self.name, config)
         return config
 
@@ -186,12 +178,13 @@ class DestinationResource(Resource):
         """Return the row of the destination."""
         return DeclaredDestination(name=self.name, type=self.kind.type, config=self.config())
 
-    def _stored_secrets(self) -> dict[str, Any]:
+    def _stored_secrets(self, config: Mapping[str, Any]) -> dict[str, Any]:
         try:
             with open_store() as store:
                 stored = store.destination(self.name).config
         except PipelineNotFound:
             return {}
+        _refuse_moved(self, stored, config)
         ways = (name for secret in self.kind.secret_names for name in (secret, f"{secret}_path", f"{secret}{_ENV}"))
         return {name: stored[name] for name in ways if name in stored}
 
@@ -227,6 +220,13 @@ def _with_named_secrets(settings: type[BaseModel], fields: Mapping[str, Any]) ->
             )
         named[f"{secret}{_ENV}"] = given.env_var_name
     return named
+
+
+def _refuse_moved(resource: Resource, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise `SecretUnreadable` when the stored secrets were given for another server or user than the resource names."""
+    given_for, now = binding(resource.settings, stored), binding(resource.settings, wanted)
+    if given_for != now and any(stored.get(name) is not None for name in secret_names(resource.settings)):
+        raise moved(f"of {resource.name}", given_for, now)
 
 
 def _is_resolved_later(value: Any) -> bool:

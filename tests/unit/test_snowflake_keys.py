@@ -120,23 +120,23 @@ def connection(**fields: str) -> SnowflakeConnection:
 
 def test_a_key_comes_from_the_row_a_file_or_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key.p8").write_bytes(PEM)
-    monkeypatch.setenv("THE_KEY", PEM.decode())
-    monkeypatch.setenv("THE_PASSPHRASE", PASSPHRASE.get_secret_value())
+    monkeypatch.setenv("ROSETTA_SECRET_KEY_OF_DW", PEM.decode())
+    monkeypatch.setenv("ROSETTA_SECRET_PASSPHRASE", PASSPHRASE.get_secret_value())
     word = {"private_key_passphrase": PASSPHRASE.get_secret_value()}
     rows = [
         connection(private_key=PEM.decode(), **word),
         connection(private_key_path=str(tmp_path / "key.p8"), **word),
-        connection(private_key_env="THE_KEY", private_key_passphrase_env="THE_PASSPHRASE"),
+        connection(private_key_env="ROSETTA_SECRET_KEY_OF_DW", private_key_passphrase_env="ROSETTA_SECRET_PASSPHRASE"),
     ]
     assert [KEY.fingerprint] * 3 == [key_of(row).fingerprint for row in rows]
 
 
 def test_a_file_or_a_variable_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("THE_KEY", raising=False)
+    monkeypatch.delenv("ROSETTA_SECRET_KEY_OF_DW", raising=False)
     with pytest.raises(KeyRefused, match=r"nowhere\.p8: No such file"):
         key_of(connection(private_key_path=str(tmp_path / "nowhere.p8"), private_key_passphrase="x"))
-    with pytest.raises(KeyRefused, match="THE_KEY is not set"):
-        key_of(connection(private_key_env="THE_KEY", private_key_passphrase="x"))
+    with pytest.raises(KeyRefused, match="ROSETTA_SECRET_KEY_OF_DW is not set"):
+        key_of(connection(private_key_env="ROSETTA_SECRET_KEY_OF_DW", private_key_passphrase="x"))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,14 @@ def test_a_file_or_a_variable_that_is_not_there_is_named(tmp_path: Path, monkeyp
         ({}, "exactly one of private_key"),
         ({"private_key": "a secret", "private_key_path": "b"}, "exactly one of private_key"),
         ({"private_key": "a secret", "account": "https://x.snowflakecomputing.com"}, "account"),
-        ({"private_key": "a secret", "private_key_passphrase": "a secret", "private_key_passphrase_env": "b"}, "not both"),
+        (
+            {
+                "private_key": "a secret",
+                "private_key_passphrase": "a secret",
+                "private_key_passphrase_env": "ROSETTA_SECRET_B",
+            },
+            "not both",
+        ),
         ({"private_key": "a secret", "colour": "a secret"}, "colour"),
     ],
 )

@@ -26,7 +26,7 @@ from tests.support.changes import column, row
 
 def layout(*columns: Column, key: tuple[str, ...] = ("id",), target: TableId | None = None, **config: Any) -> Layout:
     schema = TableSchema(id=TableId("public", "order"), columns=columns, key=key, identity=Identity.KEY)
-    settings = {"account": "a", "user": "u", "database": "d", "private_key_env": "K", **config}
+    settings = {"account": "a", "user": "u", "database": "d", "private_key_env": "ROSETTA_SECRET_K", **config}
     return layout_of(schema, target or schema.id, SnowflakeDestinationConfig.model_validate(settings))
 
 
@@ -148,7 +148,7 @@ def test_columns_that_come_are_filled_from_one_staged_row() -> None:
 
 def test_columns_are_written_under_the_names_that_they_have_by_now() -> None:
     schema = TableSchema(id=TableId("p", "t"), columns=(replace(NAME, number=2),), key=(), identity=Identity.FULL)
-    settings = {"account": "a", "user": "u", "database": "d", "private_key_env": "K"}
+    settings = {"account": "a", "user": "u", "database": "d", "private_key_env": "ROSETTA_SECRET_K"}
     config = SnowflakeDestinationConfig.model_validate(settings)
     assert ("LABEL",) == layout_of(schema, schema.id, config, {2: "label"}).columns
     assert ("NAME",) == layout_of(schema, schema.id, config, {1: "label"}).columns

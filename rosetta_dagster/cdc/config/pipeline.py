@@ -8,15 +8,16 @@ import hashlib
 import os
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from rosetta_dagster.cdc.change.position import Engine
-from rosetta_dagster.cdc.config.surfaces import SHOWN, Column, Secret
-from rosetta_dagster.cdc.config.wording import problems
+from rosetta_dagster.cdc.config.places import is_loopback
+from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
+from rosetta_dagster.cdc.config.wording import problems, worded
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -116,6 +117,12 @@ def required_auth(require_auth: str | None, *, has_password: bool) -> str:
     return require_auth or os.environ.get("PGREQUIREAUTH") or default_require_auth(has_password=has_password)
 
 
+def _allows_clear(require_auth: str) -> bool:
+    """Return whether the server may ask for the password itself. Kinds that begin with `!` are those that it may not."""
+    kinds = require_auth.split(",")
+    return "!password" not in kinds if require_auth.startswith("!") else "password" in kinds
+
+
 def auth_parameter(require_auth: str | None, *, has_password: bool) -> dict[str, str]:
     """Return the parameter of a connection string; none for a libpq that does not know it."""
     if pq.version() < _REQUIRE_AUTH_VERSION:
@@ -126,12 +133,12 @@ def auth_parameter(require_auth: str | None, *, has_password: bool) -> dict[str,
 class PostgresConnection(_Config):
     """Where a PostgreSQL database is and who connects to it."""
 
-    host: Annotated[str, _PLACE, Column("pg_host")] = Field(min_length=1, description="Host of the server.")
-    port: Annotated[int, _PLACE, Column("pg_port")] = Field(
+    host: Annotated[str, _PLACE, BOUND, Column("pg_host")] = Field(min_length=1, description="Host of the server.")
+    port: Annotated[int, _PLACE, BOUND, Column("pg_port")] = Field(
         default=5432, ge=1, le=65535, description="TCP port of the server."
     )
     database: Annotated[str, _PLACE, Column("pg_database")] = Field(min_length=1, description="Database on the server.")
-    username: Annotated[str, _PLACE, Column("pg_username")] = Field(min_length=1, description="Role that connects.")
+    username: Annotated[str, _PLACE, BOUND, Column("pg_username")] = Field(min_length=1, description="Role that connects.")
     password: Annotated[SecretStr | None, Secret(variable="ROSETTA_PASSWORD"), Column("pg_password")] = Field(
         default=None, description="Password of the role."
     )
@@ -142,6 +149,15 @@ class PostgresConnection(_Config):
         description="Kinds of authentication that the server may ask for, as libpq's require_auth. By default SCRAM: no "
         "server is sent a password in clear.",
     )
+
+    @model_validator(mode="after")
+    def _sends_no_password_in_clear(self) -> Self:
+        """Who writes the row also decides on the host, so only a server with a certificate may ask for the password."""
+        if self.require_auth is None or not _allows_clear(self.require_auth):
+            return self
+        if self.sslmode != "verify-full" and not is_loopback(self.host):
+            raise worded("require_auth may allow 'password', which is sent in clear, only with sslmode 'verify-full'")
+        return self
 
     def conninfo(self, **more: str | int) -> str:
         """Return libpq's connection string, password included. A silent peer is noticed within half a minute."""

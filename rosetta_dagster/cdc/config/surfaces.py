@@ -4,6 +4,7 @@ A secret is given to Dagster and to code as the name of an environment variable,
 what they are given.
 """
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from enum import Enum
@@ -32,6 +33,11 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """Marks a setting that says to whom the secrets of its row are given: they are bound to its value."""
+
+
+@dataclass(frozen=True, slots=True)
 class Secret:
     """How the command line takes a secret: from a variable, else a prompt; or from a file. Its text is never an argument."""
 
@@ -47,6 +53,10 @@ class Flag:
 
 
 SHOWN: Final = Shown()
+BOUND: Final = Bound()
+
+#: Settings with their values, as texts.
+Binding: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def secret_names(model: type[BaseModel]) -> tuple[str, ...]:
@@ -57,6 +67,15 @@ def secret_names(model: type[BaseModel]) -> tuple[str, ...]:
 def shown_names(model: type[BaseModel]) -> tuple[str, ...]:
     """Return the fields that everybody may see."""
     return tuple(name for name, field in model.model_fields.items() if SHOWN in field.metadata)
+
+
+def binding(model: type[BaseModel], values: Mapping[str, Any]) -> Binding:
+    """Return what the secrets of a row with these values are bound to. A setting that is not given has its default."""
+    return tuple(
+        (name, str(given))
+        for name, field in model.model_fields.items()
+        if BOUND in field.metadata and (given := values.get(field.alias or name, field.get_default())) is not None
+    )
 
 
 def column_of(name: str, field: FieldInfo) -> str:

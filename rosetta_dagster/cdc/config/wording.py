@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 #: Type of an error that a model raises with its own wording.
 UNKNOWN: Final = "unknown_setting"
@@ -16,6 +17,11 @@ def problems(error: ValidationError, model: type[BaseModel]) -> str:
     return "; ".join(
         _problem(found, model) for found in error.errors(include_url=False, include_input=True, include_context=True)
     )
+
+
+def worded(text: str) -> PydanticCustomError:
+    """Return an error for a validator to raise, whose text names the field and is kept as it is."""
+    return PydanticCustomError(UNKNOWN, "{text}", {"text": text})
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -2,13 +2,14 @@
 
 import json
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString, Self, TypeAlias
 
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.sql import Composed
+from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from rosetta_dagster.cdc.change.position import Engine
@@ -33,6 +34,7 @@ from rosetta_dagster.cdc.postgres.errors import translated
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.connection import PROMOTION_PATIENCE, TRANSLATION, conninfo
+from rosetta_dagster.cdc.store.keys import open_box
 from rosetta_dagster.cdc.store.lease import Lease
 from rosetta_dagster.cdc.store.migrate import migrate, read_migrations
 from rosetta_dagster.cdc.store.records import (
@@ -45,7 +47,8 @@ from rosetta_dagster.cdc.store.records import (
     TableShape,
     WalSample,
 )
-from rosetta_dagster.cdc.store.secrets import SecretBox, is_encrypted
+from rosetta_dagster.cdc.store.sealed_rows import destination_places, source_place
+from rosetta_dagster.cdc.store.secrets import LEGACY, SecretBox, is_encrypted
 from rosetta_dagster.cdc.table_id import TableId
 
 #: What psycopg can execute: a text of the code, or one composed from such texts and quoted names.
@@ -59,9 +62,12 @@ class Store:
     statements take turns.
     """
 
-    def __init__(self, database_url: SecretStr, secret_key: SecretStr | None = None) -> None:
+    def __init__(
+        self, database_url: SecretStr, secret_key: SecretStr | None = None, secret_key_old: SecretStr | None = None
+    ) -> None:
         self._database_url = database_url
         self._secret_key = secret_key
+        self._secret_key_old = secret_key_old
         self._lock = threading.RLock()
         self._connection: psycopg.Connection[Any] | None = None
 
@@ -269,8 +275,9 @@ class Store:
         self._execute(queries.HEALTH, [health, pipeline_id])
 
     def secret_box(self) -> SecretBox:
-        """Return the box that encrypts secrets. `ConfigurationError` when SECRET_KEY is not set."""
-        return SecretBox(self._secret_key)
+        """Return the box that encrypts secrets. Raise when SECRET_KEY is not set, is weak, or is another one than before."""
+        with self.connected() as connection:
+            return open_box(connection, self._secret_key, self._secret_key_old)
 
     @contextmanager
     def connected(self) -> Iterator["psycopg.Connection[Any]"]:
@@ -288,34 +295,43 @@ class Store:
     def _source(self, source_id: int) -> SourceConfig:
         _, name, values = self._rows(queries.SOURCE, [source_id])[0]
         if values["password"] is not None:
-            values["password"] = self._clear_password(source_id, values["password"])
+            values["password"] = self._clear_password(source_id, values)
         settings = checked(SourceSettings, values, f"Source {name}")
         options = {field: getattr(settings, field) for field in SourceOptions.model_fields}
         return SourceConfig(name=name, connection=settings.connection, **options)
 
     def _destination(self, row: Sequence[Any]) -> DestinationConfig:
-        return DestinationConfig(name=row[1], type=row[2], config=self.clear_config(row[0], row[3]))
+        return DestinationConfig(name=row[1], type=row[2], config=self._clear_config(row[0], row[2], row[3]))
 
-    def _clear_password(self, source_id: int, text: str) -> str:
-        place = f"sources/{source_id}/pg_password"
+    def _clear_password(self, source_id: int, values: Mapping[str, Any]) -> str:
+        box, place, text = self.secret_box(), source_place(source_id, values), str(values["password"])
+        if text.startswith(LEGACY):
+            # Opening the box has encrypted it again.
+            text = next((str(row[2]["password"]) for row in self._rows(queries.SOURCE, [source_id])), text)
         if is_encrypted(text):
-            return self.secret_box().decrypt(text, place)
-        self._execute(queries.SEAL_SOURCE, [self.secret_box().encrypt(text, place), source_id, text])
+            return box.decrypt(text, place)
+        where = {name: values[name] for name in ("host", "port", "username")}
+        self._execute(queries.SEAL_SOURCE, {**where, "id": source_id, "clear": text, "sealed": box.encrypt(text, place)})
         return text
 
-    def clear_config(self, destination_id: int, config: dict[str, Any]) -> dict[str, Any]:
+    def _clear_config(self, destination_id: int, type_name: str, config: dict[str, Any]) -> dict[str, Any]:
         """Return the config with its secrets in clear. Secrets that are in clear in the database are encrypted there."""
+        places = destination_places(destination_id, type_name, config)
+        if not places:
+            return dict(config)
+        box, texts = self.secret_box(), {field: str(config[field]) for field in places}
+        if any(text.startswith(LEGACY) for text in texts.values()):
+            # Opening the box has encrypted them again.
+            for row in self._rows(queries.DESTINATION_CONFIG, [destination_id]):
+                texts = {field: str(row[0].get(field, text)) for field, text in texts.items()}
         cleared = dict(config)
-        for field in all_secret_names():
-            text = config.get(field)
-            if not isinstance(text, str):
-                continue
-            place = f"destinations/{destination_id}/{field}"
+        for field, text in texts.items():
             if is_encrypted(text):
-                cleared[field] = self.secret_box().decrypt(text, place)
+                cleared[field] = box.decrypt(text, places[field])
                 continue
-            sealed = self.secret_box().encrypt(text, place)
-            self._execute(queries.SEAL_DESTINATION, {"field": field, "sealed": sealed, "id": destination_id, "clear": text})
+            given = {"id": destination_id, "type": type_name, "field": field, "clear": text, "config": Jsonb(config)}
+            given |= {"sealed": box.encrypt(text, places[field]), "secrets": list(all_secret_names())}
+            self._execute(queries.SEAL_DESTINATION, given)
         return cleared
 
     def _refuse_shared_slot(self, config: PipelineConfig) -> None:

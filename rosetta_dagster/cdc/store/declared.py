@@ -16,10 +16,11 @@ from rosetta_dagster.cdc.config.pipeline import (
 )
 from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.cdc.destination.registry import all_secret_names, kind_of
-from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
+from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound, SecretUnreadable
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.columns import parameters
 from rosetta_dagster.cdc.store.database import Query, Store
+from rosetta_dagster.cdc.store.sealed_rows import destination_places, source_place
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -67,7 +68,7 @@ def put_source(store: Store, source: DeclaredSource) -> None:
     """Add or replace a source, its password encrypted. A row that is already as wanted is not touched."""
     try:
         known = store.source(source.name)
-    except PipelineNotFound:
+    except (PipelineNotFound, SecretUnreadable):
         known = None
     wanted = source.model_dump(exclude={"name"})
     if known is not None and known.model_dump(exclude={"name"}) == wanted:
@@ -76,10 +77,10 @@ def put_source(store: Store, source: DeclaredSource) -> None:
     values = {**options, **source.connection.model_dump(), "name": source.name, "password": None}
     with store.connected() as connection, connection.transaction():
         source_id = _id(connection.execute(queries.PUT_SOURCE, values))
-        password = source.connection.password
-        place = f"sources/{source_id}/pg_password"
-        sealed = store.secret_box().encrypt(password.get_secret_value(), place) if password else None
-        connection.execute(queries.SET_PASSWORD, [sealed, source_id])
+        if (password := source.connection.password) is not None:
+            place = source_place(source_id, source.connection.model_dump())
+            sealed = store.secret_box().encrypt(password.get_secret_value(), place)
+            connection.execute(queries.SET_PASSWORD, [sealed, source_id])
 
 
 def put_destination(store: Store, destination: DeclaredDestination) -> None:
@@ -90,16 +91,20 @@ def put_destination(store: Store, destination: DeclaredDestination) -> None:
     kind_of(destination.type, destination.name)
     try:
         known = store.destination(destination.name)
-    except PipelineNotFound:
+    except (PipelineNotFound, SecretUnreadable):
         known = None
-    if known is not None and (known.type, known.config) == (destination.type, destination.config):
+    config = destination.config
+    if known is not None and (known.type, known.config) == (destination.type, config):
         return
-    if any(destination.config.get(name) for name in all_secret_names()):
-        # Refuse before a secret stands in the table in clear.
-        store.secret_box()
+    shown = {name: value for name, value in config.items() if not value or name not in all_secret_names()}
     with store.connected() as connection, connection.transaction():
-        values = [destination.name, destination.type, Jsonb(destination.config)]
-        store.clear_config(_id(connection.execute(queries.PUT_DESTINATION, values)), destination.config)
+        # A row that was rolled back is in the heap and in the WAL all the same, so its secrets come last, encrypted.
+        row_id = _id(connection.execute(queries.PUT_DESTINATION, [destination.name, destination.type, Jsonb(shown)]))
+        places = {} if shown == config else destination_places(row_id, destination.type, config)
+        if places:
+            box = store.secret_box()
+            sealed = {name: box.encrypt(config[name], place) for name, place in places.items()}
+            connection.execute(queries.SET_SECRETS, [Jsonb(sealed), row_id])
 
 
 def put_pipeline(store: Store, pipeline: DeclaredPipeline) -> None:

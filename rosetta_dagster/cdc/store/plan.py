@@ -12,7 +12,7 @@ from rosetta_dagster.cdc.config.pipeline import (
     TableOptions,
 )
 from rosetta_dagster.cdc.destination.registry import all_secret_names, kind_of
-from rosetta_dagster.cdc.errors import PipelineNotFound
+from rosetta_dagster.cdc.errors import PipelineNotFound, SecretUnreadable
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.columns import parameters
 from rosetta_dagster.cdc.store.database import Store
@@ -128,6 +128,8 @@ def _source_change(store: Store, wanted: DeclaredSource) -> Difference | None:
         present: SourceConfig = store.source(wanted.name)
     except PipelineNotFound:
         return Difference(kind="source", name=wanted.name, action="add", details=(wanted.connection.describe(),))
+    except SecretUnreadable:
+        return _difference("source", wanted.name, ["password: another one"])
     before = present.connection.model_dump(exclude={"password"}) | _options_of(present)
     after = wanted.connection.model_dump(exclude={"password"}) | _options_of(wanted)
     details = [*_fields(before, after)]
@@ -145,6 +147,8 @@ def _destination_change(store: Store, wanted: DeclaredDestination) -> Difference
         present: DestinationConfig = store.destination(wanted.name)
     except PipelineNotFound:
         return Difference(kind="destination", name=wanted.name, action="add", details=(wanted.type,))
+    except SecretUnreadable:
+        return _difference("destination", wanted.name, ["secrets: others"])
     kind, secrets = kind_of(wanted.type, wanted.name), all_secret_names()
     before = {"type": present.type, **kind.without_defaults(present.config)}
     after = {"type": wanted.type, **kind.without_defaults(wanted.config)}

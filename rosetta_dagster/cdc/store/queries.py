@@ -54,6 +54,12 @@ PIPELINE_OPTIONS = SQL("SELECT {} FROM pipelines WHERE id = %s").format(selected
 
 SOURCE = SQL("SELECT id, name, {} FROM sources WHERE id = %s").format(selected(SourceSettings, "sources"))
 
+LOCK_SOURCE = SQL("{} FOR UPDATE").format(SOURCE)
+
+DESTINATION_CONFIG = "SELECT config FROM destinations WHERE id = %s"
+
+LOCK_DESTINATION = "SELECT type, config FROM destinations WHERE id = %s FOR UPDATE"
+
 SOURCE_BY_NAME = "SELECT id FROM sources WHERE name = %s"
 
 DESTINATION_BY_NAME = "SELECT id, name, type, config FROM destinations WHERE name = %s"
@@ -80,12 +86,17 @@ WHERE mine.id = %s
 ORDER BY other.name
 """
 
-#: Only the value that was read is replaced: an operator may have written another one meanwhile.
-SEAL_SOURCE = "UPDATE sources SET pg_password = %s WHERE id = %s AND pg_password = %s"
+#: Only what was read is replaced, in a row that names the same server: an operator may have written it meanwhile.
+SEAL_SOURCE = """
+UPDATE sources SET pg_password = %(sealed)s
+WHERE id = %(id)s AND pg_password = %(clear)s
+  AND (pg_host, pg_port, pg_username) = (%(host)s, %(port)s, %(username)s)
+"""
 
 SEAL_DESTINATION = """
 UPDATE destinations SET config = jsonb_set(config, ARRAY[%(field)s], to_jsonb(%(sealed)s::text))
-WHERE id = %(id)s AND config ->> %(field)s = %(clear)s
+WHERE id = %(id)s AND type = %(type)s AND config ->> %(field)s = %(clear)s
+  AND config - %(secrets)s::text[] = %(config)s::jsonb - %(secrets)s::text[]
 """
 
 STATUS = "SELECT status FROM pipelines WHERE name = %s"
@@ -184,6 +195,9 @@ RETURNING id
 """).format(columns=listed(SourceSettings), values=placeholders(SourceSettings), replaced=replaced(SourceSettings))
 
 SET_PASSWORD = "UPDATE sources SET pg_password = %s WHERE id = %s"  # noqa: S105 - a statement
+
+#: The secrets follow by themselves, too, so that none is ever written in clear.
+SET_SECRETS = "UPDATE destinations SET config = config || %s WHERE id = %s"
 
 PUT_DESTINATION = """
 INSERT INTO destinations (name, type, config) VALUES (%s, %s, %s)

@@ -1,65 +1,101 @@
-"""Encrypts the secrets of the configuration database: AES-256-GCM under a key derived from SECRET_KEY.
+"""Encrypts the secrets of the configuration database: AES-256-GCM, under keys that are derived from SECRET_KEY.
 
-The text form is `enc:v1:` and, in URL-safe base64, a nonce of 12 bytes followed by the ciphertext with its tag. The place of
-a secret (table, row, field) is authenticated with it, so an encrypted value copied to another row cannot be read there.
+The text form is `enc:v2:`, the key's id, what the secret is bound to, and a nonce of 12 bytes followed by the ciphertext
+with its tag; the last two in URL-safe base64. Authenticated with the secret are its place (table, row, field) and its
+binding, the settings that say to whom it is given. So it cannot be read in another row, nor after its host was changed.
 """
 
 import base64
+import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from pydantic import SecretStr
 
-from rosetta_dagster.cdc.errors import ConfigurationError, SecretUnreadable
+from rosetta_dagster.cdc.config.surfaces import Binding
+from rosetta_dagster.cdc.errors import SecretUnreadable
 
-PREFIX: Final = "enc:v1:"
+#: What earlier versions wrote: bound to its place only. It is read once, by `keys.open_box`.
+LEGACY: Final = "enc:v1:"
+PREFIX: Final = "enc:v2:"
 
-#: Shorter keys can be guessed.
-KEY_LENGTH = 16
+NONCE_LENGTH: Final = 12
 
-_NONCE_LENGTH = 12
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a secret is kept, and to whom it is given."""
+
+    #: As `sources/1/pg_password`.
+    name: str
+    binding: Binding
 
 
 class SecretBox:
-    """Encrypts and decrypts under one SECRET_KEY."""
+    """Encrypts under one key, and decrypts under each that is known."""
 
-    def __init__(self, secret_key: SecretStr | None) -> None:
-        if secret_key is None:
-            raise ConfigurationError(
-                "SECRET_KEY is not set, so the secrets of the configuration database can be neither read nor encrypted.",
-                f"Set it to a random text of {KEY_LENGTH} characters or more, for every process of Rosetta.",
-            )
-        if len(secret_key.get_secret_value()) < KEY_LENGTH:
-            raise ConfigurationError(
-                f"SECRET_KEY is shorter than {KEY_LENGTH} characters.", "Set it to a longer random text."
-            )
-        derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"rosetta configuration secrets v1")
-        self._cipher = AESGCM(derivation.derive(secret_key.get_secret_value().encode()))
+    def __init__(self, key_id: str, keys: Mapping[str, bytes]) -> None:
+        self.key_id = key_id
+        self._ciphers = {each: AESGCM(key) for each, key in keys.items()}
 
     def __repr__(self) -> str:
-        return "SecretBox()"
+        return f"SecretBox({self.key_id})"
 
-    def encrypt(self, secret: str, place: str) -> str:
-        """Return the encrypted form of a secret for this place, as `sources/1/pg_password`."""
-        nonce = os.urandom(_NONCE_LENGTH)
-        sealed = nonce + self._cipher.encrypt(nonce, secret.encode(), place.encode())
-        return PREFIX + base64.urlsafe_b64encode(sealed).decode()
+    def encrypt(self, secret: str, place: Place) -> str:
+        """Return the encrypted form of a secret for this place."""
+        nonce = os.urandom(NONCE_LENGTH)
+        authenticated = _authenticated(self.key_id, place.name, place.binding)
+        sealed = nonce + self._ciphers[self.key_id].encrypt(nonce, secret.encode(), authenticated)
+        return f"{PREFIX}{self.key_id}:{_encoded(json.dumps(place.binding).encode())}:{_encoded(sealed)}"
 
-    def decrypt(self, text: str, place: str) -> str:
-        """Return the secret. `SecretUnreadable` when it was encrypted under another key or for another place."""
+    def decrypt(self, text: str, place: Place) -> str:
+        """Return the secret. `SecretUnreadable` when it is of another key or place, or was given for another server."""
         try:
-            sealed = base64.urlsafe_b64decode(text.removeprefix(PREFIX))
-            return self._cipher.decrypt(sealed[:_NONCE_LENGTH], sealed[_NONCE_LENGTH:], place.encode()).decode()
-        except (InvalidTag, ValueError):
+            key_id, given_for, sealed = _parts(text)
+            authenticated = _authenticated(key_id, place.name, given_for)
+            clear = self._ciphers[key_id].decrypt(sealed[:NONCE_LENGTH], sealed[NONCE_LENGTH:], authenticated).decode()
+        except (InvalidTag, ValueError, KeyError, TypeError):
             raise SecretUnreadable(
-                f"The secret {place} cannot be decrypted.",
+                f"The secret {place.name} cannot be decrypted.",
                 "Start Rosetta with the SECRET_KEY that it was encrypted under, or write the secret again in clear text.",
             ) from None
+        if given_for != place.binding:
+            raise moved(place.name, given_for, place.binding)
+        return clear
+
+    def is_current(self, text: str) -> bool:
+        """Return whether a text is encrypted under the key of this box."""
+        return text.startswith(f"{PREFIX}{self.key_id}:")
 
 
 def is_encrypted(text: str) -> bool:
-    return text.startswith(PREFIX)
+    return text.startswith((LEGACY, PREFIX))
+
+
+def moved(what: str, given_for: Binding, now: Binding) -> SecretUnreadable:
+    """Return the error for a secret whose row now names another server or user."""
+    return SecretUnreadable(
+        f"The secret {what} is not sent to {_described(now)}.",
+        f"Enter the password again: it was given for {_described(given_for)}.",
+    )
+
+
+def _described(binding: Binding) -> str:
+    return ", ".join(f"{name} {value}" for name, value in binding)
+
+
+def _authenticated(key_id: str, name: str, binding: Binding) -> bytes:
+    return json.dumps([key_id, name, binding]).encode()
+
+
+def _parts(text: str) -> tuple[str, Binding, bytes]:
+    key_id, given_for, sealed = text.removeprefix(PREFIX).split(":")
+    pairs = json.loads(base64.urlsafe_b64decode(given_for))
+    return key_id, tuple((str(name), str(value)) for name, value in pairs), base64.urlsafe_b64decode(sealed)
+
+
+def _encoded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode()

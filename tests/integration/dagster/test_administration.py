@@ -55,7 +55,7 @@ def both(source: Database, destination: Database) -> tuple[Database, Database]:
 @pytest.fixture
 def planted(source: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """A database whose password stands in a variable of the environment, and is a text to look for."""
-    monkeypatch.setenv("PLANTED", PASSWORD)
+    monkeypatch.setenv("ROSETTA_SECRET_PLANTED", PASSWORD)
     return source
 
 
@@ -65,7 +65,10 @@ def shop(store: Store, settings: Settings, source: Database, destination: Databa
 
 
 def reached(database: Database) -> dict[str, Any]:
-    return {**database.connection.model_dump(exclude={"password"}, exclude_none=True), "password_env": "PLANTED"}
+    return {
+        **database.connection.model_dump(exclude={"password"}, exclude_none=True),
+        "password_env": "ROSETTA_SECRET_PLANTED",
+    }
 
 
 def test_a_pipeline_is_made_from_nothing_and_no_secret_reaches_dagster(
@@ -95,13 +98,13 @@ def test_a_pipeline_is_made_from_nothing_and_no_secret_reaches_dagster(
 def account(monkeypatch: pytest.MonkeyPatch) -> KeyPair:
     """A key pair whose private half stands in the environment."""
     pair = KeyPair.generate()
-    monkeypatch.setenv("THE_KEY", pair.private_key)
-    monkeypatch.setenv("THE_PASSPHRASE", pair.passphrase)
+    monkeypatch.setenv("ROSETTA_SECRET_DW_KEY", pair.private_key)
+    monkeypatch.setenv("ROSETTA_SECRET_DW_PASSPHRASE", pair.passphrase)
     return pair
 
 
 def reached_at_snowflake(**changed: Any) -> dict[str, Any]:
-    variables = {"private_key_env": "THE_KEY", "private_key_passphrase_env": "THE_PASSPHRASE"}
+    variables = {"private_key_env": "ROSETTA_SECRET_DW_KEY", "private_key_passphrase_env": "ROSETTA_SECRET_DW_PASSPHRASE"}
     return {"account": "myorg-dw", "user": "rosetta", "database": "ANALYTICS", **variables, **changed}
 
 
@@ -130,8 +133,14 @@ def test_a_snowflake_destination_is_made_and_its_key_does_not_reach_dagster(
     [
         ({}, "Give either postgres or snowflake"),
         ({"snowflake": reached_at_snowflake(), "postgres": {"host": "h", "database": "d", "username": "u"}}, "either"),
-        ({"snowflake": reached_at_snowflake(private_key_env="ABSENT")}, "ABSENT is not set, which holds the private key"),
-        ({"snowflake": reached_at_snowflake(private_key_passphrase_env="THE_KEY")}, "passphrase is wrong"),
+        (
+            {"snowflake": reached_at_snowflake(private_key_env="ROSETTA_SECRET_ABSENT")},
+            "ROSETTA_SECRET_ABSENT is not set, which holds the private key",
+        ),
+        (
+            {"snowflake": reached_at_snowflake(private_key_passphrase_env="ROSETTA_SECRET_DW_KEY")},
+            "passphrase is wrong",
+        ),
         ({"snowflake": reached_at_snowflake(account="not an account")}, "account"),
     ],
     ids=["neither", "both", "no variable", "another passphrase", "a wrong account"],
@@ -233,7 +242,11 @@ def test_a_publication_that_an_operator_named_stays(
     ("job", "config", "message"),
     [
         ("create_source", {"name": "a", "host": "h", "database": "d", "username": "u", "port": 70_000}, "port"),
-        ("create_source", {"name": "a", "host": "h", "database": "d", "username": "u", "password_env": "ABSENT"}, "ABSENT"),
+        (
+            "create_source",
+            {"name": "a", "host": "h", "database": "d", "username": "u", "password_env": "ROSETTA_SECRET_ABSENT"},
+            "ROSETTA_SECRET_ABSENT",
+        ),
         ("create_source", {"name": "shop_db", "host": "h", "database": "d", "username": "u"}, "is a source shop_db already"),
         ("create_pipeline", {"name": "_x", "source": "a", "destinations": ["b"], "tables": [{"table": "t"}]}, "name"),
         ("create_pipeline", {"name": "x", "source": "a", "destinations": ["b"], "tables": []}, "tables"),
@@ -288,3 +301,39 @@ def test_rows_are_reconciled_and_mended_and_the_check_is_told(
         (check,) = mended.get_asset_check_evaluations()
         assert check.passed
     assert [(9,)] == destination.rows("SELECT count(*) FROM orders")
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize("variable", ["SECRET_KEY", "CONFIG_DATABASE_URL", "DAGSTER_PG_PASSWORD", "HOME_OF_ANOTHER"])
+def test_a_job_reads_no_variable_that_is_not_set_aside_for_it(
+    store: Store, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv("DAGSTER_PG_PASSWORD", PASSWORD)
+    monkeypatch.setenv("HOME_OF_ANOTHER", PASSWORD)
+    place = {"host": "evil.example.com", "database": "d", "username": "u"}
+    key = {"private_key_env": variable, "private_key_passphrase_env": "ROSETTA_SECRET_P"}
+    account = {"account": "evil-dw", "user": "u", "database": "D", **key}
+    for told in (
+        failure(instance, "create_source", name="s", **place, password_env=variable),
+        failure(instance, "create_destination", name="d", postgres={**place, "password_env": variable}),
+        failure(instance, "create_destination", name="d", snowflake=account),
+    ):
+        assert f"variable {variable} is one of" in told or f"may not name the variable {variable}" in told
+        assert PASSWORD not in told
+    with pytest.raises(PipelineNotFound):
+        store.source("s")
+    with pytest.raises(PipelineNotFound):
+        store.destination("d")
+
+
+def test_without_administration_there_are_only_the_jobs_of_the_pipelines(
+    store: Store, settings: Settings, shop: None
+) -> None:
+    names = {
+        wanted: {job.name for job in build(store.shapes(), settings, administration=wanted).resolve_all_job_defs()}
+        for wanted in (True, False)
+    }
+    gone = names[True] - names[False]
+    assert gone == {job.name for job in administration_jobs({})}
+    assert "rosetta_shop" in names[False]
+    assert not [name for name in names[False] if name.startswith("rosetta__")]

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import dagster as dg
 import pytest
@@ -124,7 +125,8 @@ def test_a_table_goes_where_the_code_says(store: Store) -> None:
     assert [(None, None)] == [(t.target_namespace, t.target_name) for t in store.shapes()[0].tables]
 
 
-def test_a_snowflake_destination_names_its_key_and_holds_none(store: Store) -> None:
+def test_a_snowflake_destination_names_its_key_and_holds_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SF_PASSPHRASE", "a planted passphrase")
     account: dict[str, Any] = {"name": "sf", "account": "myorg-dw", "user": "rosetta", "database": "ANALYTICS"}
     destination = SnowflakeDestination(
         **account,
@@ -142,12 +144,13 @@ def test_a_snowflake_destination_names_its_key_and_holds_none(store: Store) -> N
         "user": "rosetta",
         "database": "ANALYTICS",
         "schema": "shop",
-        "private_key_env": "SHOP_PASSWORD",
-        "private_key_passphrase_env": "SF_PASSPHRASE",
+        "private_key": os.environ["SHOP_PASSWORD"],
+        "private_key_passphrase": "a planted passphrase",
         "deletes": "soft",
         "flush_seconds": 5,
     } == store.destination("sf").config
     assert "rosetta" not in repr(destination)
+    assert "planted" not in repr(destination) + repr(destination.given())
     with pytest.raises(ConfigurationError, match="exactly one of private_key"):
         declarations([pipeline("orders", destinations=[SnowflakeDestination(**{**account, "name": "keyless"})])])
     for planted in ({"private_key": "a PEM"}, {"options": {"private_key": "a PEM"}}):
@@ -180,7 +183,10 @@ tables: [orders]
 """
 
 
-def test_a_component_takes_snowflake_beside_postgres_and_the_plan_shows_it(store: Store) -> None:
+def test_a_component_takes_snowflake_beside_postgres_and_the_plan_shows_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SF_PASSPHRASE", "a planted passphrase")
     component = RosettaPipelineComponent.resolve_from_yaml(SNOWFLAKE_YAML)
     told = "\n".join(map(str, plan(store, declarations([component.pipeline]))))
     assert "add destination sf\n    SNOWFLAKE" in told
@@ -190,7 +196,7 @@ def test_a_component_takes_snowflake_beside_postgres_and_the_plan_shows_it(store
         "user": "rosetta",
         "database": "ANALYTICS",
         "private_key_path": "/etc/rosetta/rsa_key.p8",
-        "private_key_passphrase_env": "SF_PASSPHRASE",
+        "private_key_passphrase": "a planted passphrase",
         "deletes": "soft",
     }
     assert ("SNOWFLAKE", config) == (store.destination("sf").type, store.destination("sf").config)
@@ -334,3 +340,24 @@ def test_a_plan_of_nothing_says_so_and_a_wrong_file_is_told(store: Store, tmp_pa
     for target, message in ((str(empty), "holds no Dagster definitions"), (str(tmp_path / "absent.py"), "There is no file")):
         with pytest.raises(ConfigurationError, match=message):
             CliRunner().invoke(app, ["plan", target], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("variable", ["SECRET_KEY", "CONFIG_DATABASE_URL", "DAGSTER_PG_PASSWORD"])
+def test_code_names_no_variable_of_the_project_itself(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "hunter2")
+    source = PostgresSource(name="db", host="h", database="d", username="u", password_env=variable)
+    with pytest.raises(ConfigurationError, match=f"password of db.*{variable} is one of Rosetta's") as caught:
+        source.declared()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("store", "settings", "password")
+def test_a_component_of_a_project_takes_the_administration_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SF_PASSPHRASE", "a planted passphrase")
+    for line, has_jobs in (("", True), ("administration: true\n", True), ("administration: false\n", False)):
+        component = RosettaPipelineComponent.resolve_from_yaml(SNOWFLAKE_YAML + line)
+        tree = SimpleNamespace(get_all_components=lambda *, of_type, found=component: [found])
+        definitions = component.build_defs(cast(Any, SimpleNamespace(component_tree=tree)))
+        names = {job.name for job in definitions.resolve_all_job_defs()}
+        assert has_jobs is ("rosetta__create_source" in names)
+        assert "rosetta_shop" in names

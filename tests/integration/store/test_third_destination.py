@@ -28,16 +28,16 @@ TOKEN = "a planted token"
 
 YAML = """
 name: shop
-source: {name: db, host: 127.0.0.1, database: shop, username: rosetta, password_env: THE_TOKEN}
+source: {name: db, host: 127.0.0.1, database: shop, username: rosetta, password_env: ROSETTA_SECRET_TOKEN}
 destinations:
-  - {name: mem, type: MEMORY, database: numbers, token_env: THE_TOKEN, namespace: kept}
+  - {name: mem, type: MEMORY, database: numbers, token_env: ROSETTA_SECRET_TOKEN, namespace: kept}
 tables: [orders]
 """
 
 
 @pytest.fixture(autouse=True)
 def memory(store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("THE_TOKEN", TOKEN)
+    monkeypatch.setenv("ROSETTA_SECRET_TOKEN", TOKEN)
     register(MEMORY)
     yield
     unregister(MEMORY)
@@ -76,7 +76,7 @@ def test_the_command_line_has_a_command_with_its_settings(
 def test_the_job_that_creates_destinations_takes_it(store: Store) -> None:
     store.migrate()
     (job,) = [job for job in administration_jobs({}) if job.name == "rosetta__create_destination"]
-    config = {"name": "mem", "memory": {"database": "numbers", "token_env": "THE_TOKEN"}}
+    config = {"name": "mem", "memory": {"database": "numbers", "token_env": "ROSETTA_SECRET_TOKEN"}}
     result = job.execute_in_process({"ops": {"create_destination": {"config": config}}})
     assert result.success
     assert {"database": "numbers", "token": TOKEN} == store.destination("mem").config
@@ -89,8 +89,10 @@ def test_a_component_and_python_declare_it_and_its_resource_is_built(store: Stor
     row = store.destination("mem")
     assert ("MEMORY", {"database": "numbers", "schema": "kept", "token": TOKEN}) == (row.type, row.config)
     made: Any = resource_class(kind_of("MEMORY", "mem"))
-    resource = made(name="mem", database="numbers", token=dg.EnvVar("THE_TOKEN"), namespace="kept")
-    source = PostgresSource(name="db", host="127.0.0.1", database="shop", username="rosetta", password_env="THE_TOKEN")
+    resource = made(name="mem", database="numbers", token=dg.EnvVar("ROSETTA_SECRET_TOKEN"), namespace="kept")
+    source = PostgresSource(
+        name="db", host="127.0.0.1", database="shop", username="rosetta", password_env="ROSETTA_SECRET_TOKEN"
+    )
     assert [] == plan(
         store, declarations([Pipeline(name="shop", source=source, destinations=[resource], tables=["orders"])])
     )

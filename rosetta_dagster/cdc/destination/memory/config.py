@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from rosetta_dagster.cdc.config.surfaces import SHOWN, Secret
+from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Secret
 
 
 class MemoryDestinationConfig(BaseModel):
@@ -12,7 +12,7 @@ class MemoryDestinationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    database: Annotated[str, SHOWN] = Field(min_length=1, description="Name of the database in this process.")
+    database: Annotated[str, SHOWN, BOUND] = Field(min_length=1, description="Name of the database in this process.")
     token: Annotated[SecretStr | None, Secret(variable="ROSETTA_TOKEN")] = Field(
         default=None, description="A secret that nothing asks for."
     )

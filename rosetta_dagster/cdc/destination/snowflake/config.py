@@ -1,12 +1,25 @@
 """The settings of a Snowflake destination: the account, who connects to it, and how changes are written there."""
 
+import os
 import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from rosetta_dagster.cdc.config.surfaces import SHOWN, VARIABLE, Flag, Secret
+from rosetta_dagster.cdc.config.places import is_loopback
+from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, VARIABLE, Flag, Secret
+from rosetta_dagster.cdc.config.variables import refusal_in_row
+from rosetta_dagster.cdc.config.wording import worded
 from rosetta_dagster.cdc.destination.base import FlushPolicy
 
 _MIB = 1024 * 1024
@@ -15,6 +28,11 @@ _NUMBER_TARGET = re.compile(r"NUMBER\((\d{1,2}),(\d{1,2})\)|FLOAT|VARCHAR")
 
 #: One part of an account's identifier; `org-account`, or a locator with its region.
 _ACCOUNT = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
+
+_SNOWFLAKE_HOST = re.compile(r"([A-Za-z0-9_-]+\.)+snowflakecomputing\.(com|cn)")
+
+#: The variable that tests and the demo set, so that rows may name an emulator on this machine.
+EMULATOR = "ROSETTA_SNOWFLAKE_EMULATOR"
 
 
 class Deletes(StrEnum):
@@ -76,10 +94,10 @@ class SnowflakeConnection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    account: Annotated[str, SHOWN] = Field(
+    account: Annotated[str, SHOWN, BOUND] = Field(
         min_length=1, pattern=_ACCOUNT, description="Account as organization-account, as in its address."
     )
-    user: Annotated[str, SHOWN] = Field(min_length=1, description="User that the public key is registered for.")
+    user: Annotated[str, SHOWN, BOUND] = Field(min_length=1, description="User that the public key is registered for.")
     database: Annotated[str, SHOWN] = Field(min_length=1, description="Database that the tables go into.")
     warehouse: Annotated[str | None, SHOWN] = Field(
         default=None, min_length=1, description="Warehouse that runs the statements; none: the user's own."
@@ -100,11 +118,29 @@ class SnowflakeConnection(BaseModel):
     private_key_passphrase_env: Annotated[str | None, Flag("--passphrase-env")] = Field(
         default=None, pattern=VARIABLE, description="Environment variable that holds the passphrase of the key."
     )
-    host: Annotated[str | None, SHOWN] = Field(
+    host: Annotated[str | None, SHOWN, BOUND] = Field(
         default=None, min_length=1, description="Host of a private link; none: it follows from the account."
     )
-    port: Annotated[int | None, SHOWN] = Field(default=None, ge=1, le=65535, description="TCP port of that host.")
-    protocol: Annotated[Literal["https", "http"], SHOWN] = Field(default="https", description="http for a test server.")
+    port: Annotated[int | None, SHOWN, BOUND] = Field(default=None, ge=1, le=65535, description="TCP port of that host.")
+    protocol: Annotated[Literal["https", "http"], SHOWN] = Field(default="https", description="http for an emulator only.")
+
+    @field_validator("private_key_env", "private_key_passphrase_env")
+    @classmethod
+    def _may_be_named(cls, variable: str | None, info: ValidationInfo) -> str | None:
+        if variable is not None and (refusal := refusal_in_row(variable)) is not None:
+            raise worded(f"{info.field_name}: {refusal}")
+        return variable
+
+    @model_validator(mode="after")
+    def _reaches_snowflake(self) -> Self:
+        """A log-in that another server is given is as good as the key for a minute, so no row decides who is given it."""
+        if self.host is not None and is_loopback(self.host) and os.environ.get(EMULATOR):
+            return self
+        if self.protocol != "https":
+            raise worded("protocol has to be https; http is for the emulator of tests and of the demo")
+        if self.host is not None and _SNOWFLAKE_HOST.fullmatch(self.host) is None:
+            raise worded("host has to be one of Snowflake's, as myorg-dw.privatelink.snowflakecomputing.com")
+        return self
 
     @model_validator(mode="after")
     def _has_one_key(self) -> Self:
