@@ -262,7 +262,11 @@ def _health(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvalu
     if state.last_error is not None:
         metadata["last_error"] = dg.MetadataValue.text(state.last_error)
     return _evaluation(
-        stream, HEALTH, observation.health, observation.problem or observation.error or observation.set_aside, metadata
+        stream,
+        HEALTH,
+        observation.health,
+        observation.problem or observation.error or observation.set_aside or observation.exposed,
+        metadata,
     )
 
 

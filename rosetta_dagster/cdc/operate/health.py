@@ -8,6 +8,7 @@ from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.operate.waiting import HEARTBEAT_LIMIT_SECONDS, obstacle
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.preflight.encryption import exposures
 from rosetta_dagster.cdc.source.slot_reading import SlotReading, slot_reading
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineState, WalSample
@@ -37,6 +38,8 @@ class Observation:
     growth: float | None = None
     #: Commit time at the source of the last change that was applied.
     last_commit_at: datetime | None = None
+    #: The connections that are not encrypted, to hosts other than this machine; None: there are none.
+    exposed: str | None = None
 
     @property
     def seconds_until_lost(self) -> float | None:
@@ -107,13 +110,13 @@ class Observation:
         """The worst of these."""
         if self.problem is not None:
             return Health.ERROR
-        return Health.WARNING if self.set_aside and self.lag is Health.HEALTHY else self.lag
+        return Health.WARNING if (self.set_aside or self.exposed) and self.lag is Health.HEALTHY else self.lag
 
 
 def observe(store: Store, name: str) -> Observation:
     """Read a pipeline and its slot, and record both in its row."""
     state = store.state(name)
-    slot_name, slot, error = _read_slot(store, name)
+    slot_name, slot, error, exposed = _read_slot(store, name)
     before = store.wal_sample(state.id)
     if error is None:
         store.report_slot(state.id, slot_name, slot)
@@ -131,6 +134,7 @@ def observe(store: Store, name: str) -> Observation:
         thresholds=thresholds,
         growth=None if slot is None else growth(before, slot.retained_bytes),
         last_commit_at=max(changes, default=None),
+        exposed=exposed,
     )
     store.report_health(state.id, observation.health)
     return observation
@@ -158,14 +162,16 @@ def _worst(*seen: Health) -> Health:
     return max(seen, key=[Health.HEALTHY, Health.WARNING, Health.ERROR].index)
 
 
-def _read_slot(store: Store, name: str) -> tuple[str, SlotReading | None, str | None]:
+def _read_slot(store: Store, name: str) -> tuple[str, SlotReading | None, str | None, str | None]:
+    """Return the slot's name and state, why it could not be read, and which connections are not encrypted."""
     try:
         config = store.pipeline(name)
     except RosettaError as error:
-        return "", None, str(error)
+        return "", None, str(error), None
     source = config.source.connection
     try:
         with source_errors(source), connect(source) as connection:
-            return config.slot_name, slot_reading(connection, config.slot_name), None
+            exposed = " ".join(exposures(connection, config)) or None
+            return config.slot_name, slot_reading(connection, config.slot_name), None, exposed
     except RosettaError as error:
-        return config.slot_name, None, str(error)
+        return config.slot_name, None, str(error), None

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
+from rosetta_dagster.cdc.config.places import is_loopback
 from rosetta_dagster.cdc.postgres.errors import Translation, translated
 from rosetta_dagster.cdc.postgres.poolers import refuse_shared_sessions
 from rosetta_dagster.cdc.postgres.session import OWN_SEARCH_PATH, SESSION_SETTINGS, Setting, session_sql
@@ -81,6 +82,12 @@ def open_with_settings(
         connection.execute(session_sql(settings, without=without))
         unless_open.pop_all()
     return connection
+
+
+def is_exposed(connection: "psycopg.Connection[Any]") -> bool:
+    """Return whether what is said over this connection passes a network without being encrypted."""
+    address = connection.info.hostaddr or connection.info.host
+    return not (connection.pgconn.ssl_in_use or is_loopback(address))
 
 
 def try_to_set(connection: "psycopg.Connection[tuple[object, ...]]", name: str, value: str) -> None:

@@ -65,6 +65,18 @@ _BUSY: Final = (
      "The connection pooler has no session of the server to give: look at its pool_size and its log."),
 )  # fmt: skip
 
+_NO_SERVER: Final = (
+    "Check host, port and network; on a worker, rosetta test and the name of the pipeline shows which is wrong."
+)
+
+#: What libpq itself says of a PostgreSQL server, a pooler or a proxy that has answered.
+_OF_A_SERVER: Final = (
+    *(text for text, _ in _WRONG_ROW),
+    *(text for texts, _ in _BUSY for text in texts),
+    "FATAL:",
+    "ERROR:",
+)
+
 #: SQLSTATEs whose detail lists other objects, such as the view that depends on a column.
 _DETAIL_LISTS_OBJECTS: Final = ("0A000", "2BP01", "55")
 
@@ -125,6 +137,8 @@ def is_passing(error: psycopg.Error) -> bool:
 
 def _of_the_connection(error: psycopg.Error, translation: Translation) -> RosettaError:
     reason = _last_line(str(error))
+    if _met_no_server(str(error)):
+        return translation.unavailable(f"{translation.subject} cannot be reached.", f"{_NO_SERVER} {_TRIED_AGAIN}")
     # The base class itself is what psycopg raises for a connection that broke under a command.
     if not isinstance(error, psycopg.OperationalError) and type(error) is not psycopg.DatabaseError:
         return translation.rejected(
@@ -136,6 +150,20 @@ def _of_the_connection(error: psycopg.Error, translation: Translation) -> Rosett
             return ConfigurationError(f"{translation.subject} refuses the connection: {reason}.", remedy)
     remedy = next((told for texts, told in _BUSY if any(text in reason for text in texts)), "Check host, port and network.")
     return translation.unavailable(f"{translation.subject} cannot be reached: {reason}.", f"{remedy} {_TRIED_AGAIN}")
+
+
+def _met_no_server(text: str) -> bool:
+    """Return whether no PostgreSQL server answered when a connection was to be opened.
+
+    Why is left out, on purpose. A host without a name, a closed port, a port that nothing answers and another kind of server
+    have the same message: otherwise who may choose the host could scan the network of the workers.
+    """
+    is_opening = text.startswith(
+        ("connection failed", "connection is bad", "connection timeout", "failed to resolve", "[Errno")
+    )
+    # The last line is about the last attempt; those before it may be about TLS, which is tried first.
+    last = text.strip().splitlines()[-1] if text.strip() else ""
+    return is_opening and not any(known in last for known in _OF_A_SERVER)
 
 
 def _said(error: psycopg.Error, translation: Translation) -> str:

@@ -287,12 +287,18 @@ class TestConnections:
     @pytest.mark.parametrize(
         ("change", "expected"),
         [
-            ("UPDATE sources SET pg_host = 'nowhere.invalid'", ("source shop", "dns", "Correct the host")),
-            ("UPDATE sources SET pg_port = 1", ("source shop", "tcp", "Correct the port")),
+            (
+                "UPDATE sources SET pg_host = 'nowhere.invalid', pg_password = 'p'",
+                ("source shop", "dns", "Correct the host"),
+            ),
+            ("UPDATE sources SET pg_port = 1, pg_password = 'p'", ("source shop", "tcp", "Correct the port")),
             ("UPDATE sources SET pg_password = 'wrong'", ("source shop", "log-in", "password")),
             ("UPDATE sources SET pg_sslmode = 'require'", ("source shop", "tls", "enable TLS")),
             ("UPDATE pipeline_tables SET table_name = 'ghost'", ("source shop", "tables", "Create it")),
-            ("UPDATE destinations SET config = config || '{\"port\": 1}'", ("destination dw", "tcp", "Correct the port")),
+            (
+                'UPDATE destinations SET config = config || \'{"port": 1, "password": "p"}\'',
+                ("destination dw", "tcp", "Correct the port"),
+            ),
         ],
     )
     def test_a_step_that_fails_names_its_remedy_and_the_other_side_is_tested_still(

@@ -210,7 +210,7 @@ BAD_INPUT = {
     "port": Refused(rows=("UPDATE destinations SET config = config || '{\"port\": 0}'",), told="port: "),
     "database": Refused(rows=("UPDATE sources SET pg_database = 'ghost'",), told='database "ghost" does not exist'),
     "user": Refused(
-        rows=("UPDATE sources SET pg_username = 'ghost'",),
+        rows=("UPDATE sources SET pg_username = 'ghost', pg_password = 'p'",),
         told="password authentication failed",
         remedy="Correct the user name",
     ),

@@ -1,10 +1,6 @@
 """No server is sent a password in clear, and none that does not know it is believed, unless the row allows it."""
 
-import socket
-import struct
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 import pytest
 from pydantic import SecretStr
@@ -17,39 +13,10 @@ from rosetta_dagster.cdc.postgres.errors import Translation
 from rosetta_dagster.cdc.source import connections
 from rosetta_dagster.cdc.source.debezium.properties import connector_properties
 from rosetta_dagster.cdc.store.database import Store
+from tests.support.rogue_server import CLEAR, MD5, TRUST, RogueServer
 
 PASSWORD = "open-sesame"
 _TRANSLATION = Translation(who="destination d", unavailable=DestinationUnavailable, rejected=DestinationRejected)
-
-#: AuthenticationCleartextPassword, AuthenticationMD5Password, AuthenticationOk.
-CLEAR, MD5, TRUST = struct.pack("!I", 3), struct.pack("!I", 5) + b"salt", struct.pack("!I", 0)
-
-
-class RogueServer:
-    """Asks for authentication as it likes, and keeps what it is sent."""
-
-    def __init__(self, request: bytes) -> None:
-        self.heard = b""
-        self._request = request
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                with client:
-                    said = client.recv(65536)
-                    if said[4:8] == struct.pack("!I", 80877103):
-                        client.sendall(b"N")
-                        client.recv(65536)
-                    client.sendall(b"R" + struct.pack("!I", len(self._request) + 4) + self._request)
-                    while more := client.recv(65536):
-                        self.heard += more
 
 
 @pytest.fixture(params=[CLEAR, MD5, TRUST], ids=["clear", "md5", "trust"])

@@ -14,6 +14,7 @@ from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.debezium.properties import unsupported_settings
 from rosetta_dagster.cdc.source.debezium.readable import unreadable_database, unreadable_table
 from rosetta_dagster.cdc.source.generated_columns import published_generated_columns
+from rosetta_dagster.cdc.source.preflight.encryption import about_encryption
 from rosetta_dagster.cdc.source.preflight.finding import Finding, problem
 from rosetta_dagster.cdc.source.preflight.publication import about_new_publication, about_publication
 from rosetta_dagster.cdc.source.preflight.server import about_server, read_server
@@ -28,7 +29,7 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
         server = read_server(connection, config.slot_name)
-        findings += about_server(server)
+        findings += [*about_server(server), *about_encryption(connection, config)]
         tables = [table.id for table in config.tables]
         schemas = read_schemas(connection, tables)
         findings += about_tables(connection, tables, schemas, unidentified_tables(connection, list(schemas)))
