@@ -24,7 +24,7 @@
         ├── TableReplaced            another table at the source has the name of one of the pipeline's
         ├── ChangeUndecodable        a change does not fit the table that it belongs to
         ├── SchemaChangeRefused      a schema change that a destination cannot follow, or is not to
-        │   └── ColumnValuesUnknown  what older rows hold in a new column is not in the stream
+        │   └── ColumnValuesUnknown  a column's values in existing rows are not in the stream
         └── DestinationRejected      a destination refuses a statement or a value
 
 A message says what is wrong and where; the remedy says what to do. Neither may hold a secret or a value of a row.
@@ -157,7 +157,7 @@ class SchemaChangeRefused(TerminalError):
 
 
 class ColumnValuesUnknown(SchemaChangeRefused):
-    """What older rows hold in a new column is not in the stream. A copy of the table knows it."""
+    """A column's values in existing rows are not in the stream. Only a copy of the table has them."""
 
 
 class DestinationRejected(TerminalError):

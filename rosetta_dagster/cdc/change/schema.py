@@ -68,7 +68,7 @@ class TableSchema:
     key: tuple[str, ...]
     identity: Identity
     comment: str | None = None
-    #: What the catalog said of it around the stream when its columns were read; None when that is not known.
+    #: The table's catalog fingerprint when its columns were read; None if unknown.
     fingerprint: Fingerprint | None = field(default=None, repr=False, compare=False)
     #: The indexes of the key's columns in a row.
     key_indexes: tuple[int, ...] = field(init=False, repr=False, compare=False)

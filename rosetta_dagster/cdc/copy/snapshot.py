@@ -242,7 +242,7 @@ class Copier:
     ) -> None:
         self.source = source
         #: Whether the destination holds rows that a later run can continue from.
-        self.is_lasting = False
+        self.has_resumable_rows = False
         self._destination = destination
         self._reporter = reporter
         self._stopped = stopped
@@ -261,7 +261,7 @@ class Copier:
                     if is_complete:
                         observer.finish(table)
                     # Ranges of a table without a key cannot be continued, only the whole table.
-                    self.is_lasting |= bool(table.key) or is_complete
+                    self.has_resumable_rows |= bool(table.key) or is_complete
             finally:
                 # After an error every thread ends at its next block; otherwise all have ended.
                 self._stopping.set()

@@ -1,4 +1,4 @@
-"""Reads what the catalog says of tables around the stream, in one query for all tables of a pipeline."""
+"""Reads table fingerprints from the catalog, one query per pipeline."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -78,7 +78,7 @@ class Found(NamedTuple):
 def read_fingerprints(
     connection: "psycopg.Connection[Any]", publications: Sequence[str], tables: Sequence[TableId], oids: Sequence[int] = ()
 ) -> list[Found]:
-    """Return what the catalog says of tables of these names, and of tables of these OIDs, whatever their names are now."""
+    """Return the fingerprints of tables of these names, and of tables of these OIDs under any name."""
     is_old = connection.info.server_version < _SCHEMAS_VERSION
     statement = _READ.format(members=_MEMBERS if is_old else _MEMBERS + _MEMBERS_BY_SCHEMA)
     parameters = {

@@ -48,7 +48,7 @@ class Replica:
 
     @property
     def held(self) -> Held:
-        """What the destination holds of the stream now."""
+        """What the destination has applied of the stream."""
         return replace(self._held, watermark=self.progress.durable.watermark)
 
     @property

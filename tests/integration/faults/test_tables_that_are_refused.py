@@ -46,7 +46,7 @@ REFUSED = {
         "does not exist at the source. Similar names: public.mistyped_name",
     ),
     "unlogged": (["CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY)"], "is unlogged"),
-    "a_view": (["CREATE VIEW a_view AS SELECT 1 AS id"], "is no table"),
+    "a_view": (["CREATE VIEW a_view AS SELECT 1 AS id"], "is not a table"),
     "leaf": (
         ["CREATE TABLE root (id int PRIMARY KEY) PARTITION BY LIST (id)", "CREATE TABLE leaf PARTITION OF root DEFAULT"],
         "is a partition of public.root",

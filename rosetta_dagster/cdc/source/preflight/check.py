@@ -18,7 +18,12 @@ from rosetta_dagster.cdc.source.preflight.finding import Finding, problem
 from rosetta_dagster.cdc.source.preflight.publication import about_new_publication, about_publication
 from rosetta_dagster.cdc.source.preflight.server import about_server, read_server
 from rosetta_dagster.cdc.source.preflight.tables import Rights, about_rights, about_tables, read_rights
-from rosetta_dagster.cdc.source.publications import Publication, may_split, read_publication, unidentified_tables
+from rosetta_dagster.cdc.source.publications import (
+    Publication,
+    may_use_inserts_publication,
+    read_publication,
+    unidentified_tables,
+)
 
 
 def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
@@ -58,7 +63,7 @@ def _published(
     connection: "psycopg.Connection[Any]", config: PipelineConfig, publication: Publication, rights: Sequence[Rights]
 ) -> list[Rights]:
     """Return the tables that the publication of all kinds of changes has to hold."""
-    if not may_split(config, publication):
+    if not may_use_inserts_publication(config, publication):
         return list(rights)
     unidentified = unidentified_tables(connection, [right.table for right in rights])
     return [right for right in rights if right.table not in unidentified]

@@ -131,7 +131,7 @@ def _about_kind(table: TableId, kind: _Kind, tables: Sequence[TableId], names: S
         (table.namespace in _SYSTEM_NAMESPACES, f"Table {table} is the server's own.", out),
         (
             kind.kind not in ("r", "p"),
-            f"{table} is no table at the source.",
+            f"{table} is not a table at the source.",
             "Take it out of pipeline_tables, and put the tables behind it in.",
         ),
         (
