@@ -32,9 +32,21 @@ A message says what is wrong and where; the remedy says what to do. Neither may 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
+
+from psycopg import sql
 
 from rosetta_dagster.cdc.table_id import TableId
+
+_RESYNC: Final = sql.SQL(
+    "UPDATE pipeline_tables SET resync = true WHERE table_schema = {} AND table_name = {} "
+    "AND pipeline_id = (SELECT id FROM pipelines WHERE name = {});"
+)
+
+
+def resync_remedy(pipeline: str, table: TableId) -> str:
+    """Return the remedy for a table whose copy cannot be continued, with the statement for the configuration database."""
+    return f"To copy table {table} again, run: {_RESYNC.format(*map(sql.Literal, (*table, pipeline))).as_string(None)}"
 
 
 class BrokenTable(NamedTuple):

@@ -30,7 +30,7 @@ from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
-from rosetta_dagster.cdc.source.preflight import Finding, preflight, raise_findings
+from rosetta_dagster.cdc.source.preflight import Check, Finding, preflight, raise_findings
 from rosetta_dagster.cdc.source.publications import ensure_publications, existing_publications
 from rosetta_dagster.cdc.source.slots import (
     SlotState,
@@ -128,7 +128,7 @@ class Attempt:
 
     def _prepare_source(self, findings: Sequence[Finding]) -> _PreparedSource:
         errors = [finding for finding in findings if finding.is_error and finding.table is not None]
-        unreadable = {each.table: str(each) for each in errors if each.table and each.check == "privileges"}
+        unreadable = {each.table: str(each) for each in errors if each.table and each.check is Check.PRIVILEGES}
         refused = {each.table: str(each) for each in errors if each.table and each.table not in unreadable}
         tables = [table.id for table in self.config.tables if table.id not in refused]
         timelines = read_timelines(self.config.source.connection)

@@ -6,21 +6,14 @@ A difference means that the stream may not have carried everything. What follows
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from psycopg import sql
-
 from rosetta_dagster.cdc.change.fingerprint import leaf_changes, missed_changes_reason
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy
 from rosetta_dagster.cdc.destination.base import Held
-from rosetta_dagster.cdc.errors import SlotInvalid
+from rosetta_dagster.cdc.errors import SlotInvalid, resync_remedy
 from rosetta_dagster.cdc.source.timeline import Timelines
 from rosetta_dagster.cdc.table_id import TableId
-
-_RESYNC = sql.SQL(
-    "UPDATE pipeline_tables SET resync = true WHERE table_schema = {} AND table_name = {} "
-    "AND pipeline_id = (SELECT id FROM pipelines WHERE name = {});"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +28,7 @@ class Continuity:
 
 def gap_message(pipeline: str, table: TableId, reason: str) -> str:
     """Return what an operator reads of a table that is set aside because of a gap."""
-    statement = _RESYNC.format(*map(sql.Literal, (*table, pipeline))).as_string(None)
-    return f"Changes of table {table} may be missing at the destination: {reason}. To copy it again, run: {statement}"
+    return f"Changes of table {table} may be missing at the destination: {reason}. {resync_remedy(pipeline, table)}"
 
 
 def verify_timeline(held: Held, timelines: Timelines) -> None:
