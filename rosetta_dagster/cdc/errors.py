@@ -21,10 +21,11 @@
         ├── PreflightFailed          the source or a destination is not ready
         ├── SlotInvalid              the replication slot does not continue the watermark
         ├── TableNotOurs             a destination table holds rows that Rosetta did not write
+        ├── TableUnreadable          the role may not read a table at the source
         ├── TableReplaced            another table at the source has the name of one of the pipeline's
         ├── ChangeUndecodable        a change does not fit the table that it belongs to
         ├── SchemaChangeRefused      a schema change that a destination cannot follow, or is not to
-        │   └── ColumnValuesUnknown  what older rows hold in a new column is not in the stream
+        │   └── ColumnValuesUnknown  a column's values in existing rows are not in the stream
         └── DestinationRejected      a destination refuses a statement or a value
 
 A message says what is wrong and where; the remedy says what to do. Neither may hold a secret or a value of a row.
@@ -32,9 +33,21 @@ A message says what is wrong and where; the remedy says what to do. Neither may 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
+
+from psycopg import sql
 
 from rosetta_dagster.cdc.table_id import TableId
+
+_RESYNC: Final = sql.SQL(
+    "UPDATE pipeline_tables SET resync = true WHERE table_schema = {} AND table_name = {} "
+    "AND pipeline_id = (SELECT id FROM pipelines WHERE name = {});"
+)
+
+
+def resync_remedy(pipeline: str, table: TableId) -> str:
+    """Return the remedy for a table whose copy cannot be continued, with the statement for the configuration database."""
+    return f"To copy table {table} again, run: {_RESYNC.format(*map(sql.Literal, (*table, pipeline))).as_string(None)}"
 
 
 class BrokenTable(NamedTuple):
@@ -144,6 +157,10 @@ class TableNotOurs(TerminalError):
     """A destination table holds rows that Rosetta did not write."""
 
 
+class TableUnreadable(TerminalError):
+    """The role may not read a table at the source, or a partition of it."""
+
+
 class TableReplaced(TerminalError):
     """A table was dropped or renamed at the source, and another table has its name."""
 
@@ -157,7 +174,7 @@ class SchemaChangeRefused(TerminalError):
 
 
 class ColumnValuesUnknown(SchemaChangeRefused):
-    """What older rows hold in a new column is not in the stream. A copy of the table knows it."""
+    """A column's values in existing rows are not in the stream. Only a copy of the table has them."""
 
 
 class DestinationRejected(TerminalError):

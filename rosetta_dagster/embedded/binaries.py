@@ -40,7 +40,7 @@ def installed(version: int) -> Path:
 
 
 def can_be_run_by_all(install: Path) -> bool:
-    """Report whether every user can reach and execute these programs."""
+    """Return whether every user can reach and execute these programs."""
     program = install / "bin" / "postgres"
     return all(_mode(path) & 0o005 == 0o005 for path in (program, *program.parents)) and _may_execute(install)
 

@@ -203,7 +203,7 @@ class EmbeddedPostgres:
             time.sleep(0.05)
 
     def _is_ready(self) -> bool:
-        """Report whether the server accepts connections, by its lock file. Another server may have taken its port."""
+        """Return whether the server accepts connections, by its lock file. Another server may have taken its port."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -223,7 +223,7 @@ class EmbeddedPostgres:
 
 
 def is_port_taken(port: int) -> bool:
-    """Report whether something listens on this TCP port of the loopback, or may not be bound to by this user."""
+    """Return whether something listens on this TCP port of the loopback, or may not be bound to by this user."""
     with socket.socket() as probe:
         # As servers do: connections that have just ended do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -97,12 +97,12 @@ def _is_of_failed_run(evaluation: dg.AssetCheckEvaluation) -> bool:
 
 
 def _repeats_run(evaluation: dg.AssetCheckEvaluation) -> bool:
-    """Report whether the check only repeats the failed run: an unreachable source fails both."""
+    """Return whether the check only repeats the failed run: an unreachable source fails both."""
     return _is_of_failed_run(evaluation) or NOT_EVALUATED in evaluation.metadata
 
 
 def is_worse(before: str | None, now: str) -> bool:
-    """Report whether a failing check has to be posted. `before` is the severity that was posted; None: it passed."""
+    """Return whether a failing check has to be posted. `before` is the severity that was posted; None: it passed."""
     return before is None or (before, now) == ("WARN", "ERROR")
 
 
@@ -120,7 +120,7 @@ def cause_of(instance: dg.DagsterInstance, run_id: str) -> str:
 
 
 def is_repetition(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Report whether the run failed for the same reason as the pipeline's run before it, and soon after it."""
+    """Return whether the run failed for the same reason as the pipeline's run before it, and soon after it."""
     pipeline = run.tags.get(PIPELINE_TAG)
     record = instance.get_run_record_by_id(run.run_id)
     if pipeline is None or record is None:

@@ -95,7 +95,7 @@ class Events:
         self._context.instance.add_run_tags(self._context.run.run_id, tags)
 
     def _may_have_missed_changes(self) -> bool:
-        """Report whether the previous run ended before it could report its last changes."""
+        """Return whether the previous run ended before it could report its last changes."""
         of_pipeline = dg.RunsFilter(tags={PIPELINE_TAG: self._specs.shape.name})
         runs = self._context.instance.get_runs(of_pipeline, limit=2)
         before = [run for run in runs if run.run_id != self._context.run.run_id]

@@ -65,7 +65,7 @@ def _replicate(
 
 
 def _claim(context: dg.AssetExecutionContext, store: Store, name: str) -> bool:
-    """Report whether the run is wanted. A run that a person launched sets a paused pipeline to START first."""
+    """Return whether the run is wanted. A run that a person launched sets a paused pipeline to START first."""
     # Runs of the "Materialize" button carry no tags of the job.
     context.instance.add_run_tags(context.run.run_id, {PIPELINE_TAG: name})
     if REQUESTED_TAG not in context.run.tags:

@@ -57,7 +57,9 @@ def control_sensor(jobs: Sequence[AssetJob], loaded: AbstractSet[str], settings:
                 unretried.clear()
             live = _live_runs(context.instance, loaded)
             states = [state for state in store.states() if state.name in loaded]
-            requested = [state.name for state in states if _is_run_missing(context, store, state, live.get(state.name, ()))]
+            for state in states:
+                _report_lost(context, store, state, live.get(state.name, ()))
+            requested = [state.name for state in states if not live.get(state.name) and _is_run_due(state)]
         if requested:
             return dg.SensorResult(run_requests=[_run_request(name) for name in requested])
         return dg.SkipReason(skip_reason([state for state in states if not live.get(state.name)]))
@@ -158,23 +160,24 @@ def _live_runs(instance: dg.DagsterInstance, loaded: AbstractSet[str]) -> dict[s
     return live
 
 
-def _is_run_missing(
+def _report_lost(
     context: dg.SensorEvaluationContext, store: Store, state: PipelineState, live: Sequence[dg.RunRecord]
-) -> bool:
-    """Report whether the pipeline needs a new run now. Fail those of its live runs whose process is gone."""
+) -> None:
+    """Report runs whose process is gone: to Dagster those that it considers alive, else to the store the one in the row."""
     for record in live:
         if _is_lost(record, state):
             context.instance.report_run_failed(record.dagster_run, "Rosetta: the run's process has written no heartbeat.")
-    if live:
-        return False
-    if state.run_status in ALIVE:
+    if not live and state.run_status in ALIVE:
         _note_killed(store, state)
-        return False
-    return state.status is not Status.PAUSE and state.is_due
+
+
+def _is_run_due(state: PipelineState) -> bool:
+    """Return whether a pipeline without a run in Dagster needs one now. After a killed run it waits first."""
+    return state.run_status not in ALIVE and state.status is not Status.PAUSE and state.is_due
 
 
 def _is_lost(record: dg.RunRecord, state: PipelineState) -> bool:
-    """Report whether the process of a run is gone. When its code server went too, no launcher notices that."""
+    """Return whether the process of a run is gone. When its code server went too, no launcher notices that."""
     is_old = record.start_time is not None and time.time() - record.start_time > HEARTBEAT_LIMIT_SECONDS
     is_silent = (
         state.run_id != record.dagster_run.run_id

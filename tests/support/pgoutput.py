@@ -151,7 +151,7 @@ def relations_of(
     read_schema: Callable[[TableId], TableSchema | None] = never,
     type_name: Any = never,
 ) -> Relations:
-    return Relations({each.id: each for each in tables}, {}, oids or {}, read_schema, type_name)
+    return Relations({each.id: each for each in tables}, {}, oids or {}, read_schema, type_name, pipeline="shop")
 
 
 def schema_of(relations: Relations, oid: int) -> TableSchema | None:

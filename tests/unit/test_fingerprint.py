@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from rosetta_dagster.cdc.change.fingerprint import Fingerprint, Leaf, gap, is_filled_with_null, leaf_changes
+from rosetta_dagster.cdc.change.fingerprint import (
+    Fingerprint,
+    Leaf,
+    is_filled_with_null,
+    leaf_changes,
+    missed_changes_reason,
+)
 
 TABLE = Fingerprint(
     oid=100,
@@ -27,9 +33,9 @@ def rewritten(table: Fingerprint) -> Fingerprint:
 
 @pytest.mark.parametrize("follows_oid", [True, False])
 def test_a_table_that_is_the_same_has_no_gap(follows_oid: bool) -> None:
-    assert gap(TABLE, TABLE, follows_oid=follows_oid) is None
-    assert gap(TABLE, rewritten(TABLE), follows_oid=follows_oid) is None
-    assert gap(TABLE, replace(TABLE, column_count=3), follows_oid=follows_oid) is None
+    assert missed_changes_reason(TABLE, TABLE, follows_oid=follows_oid) is None
+    assert missed_changes_reason(TABLE, rewritten(TABLE), follows_oid=follows_oid) is None
+    assert missed_changes_reason(TABLE, replace(TABLE, column_count=3), follows_oid=follows_oid) is None
 
 
 @pytest.mark.parametrize(
@@ -43,26 +49,26 @@ def test_a_table_that_is_the_same_has_no_gap(follows_oid: bool) -> None:
 )
 @pytest.mark.parametrize("follows_oid", [True, False])
 def test_what_no_stream_carries_is_a_gap(now: Fingerprint, reason: str, follows_oid: bool) -> None:
-    assert reason in (gap(TABLE, now, follows_oid=follows_oid) or "")
+    assert reason in (missed_changes_reason(TABLE, now, follows_oid=follows_oid) or "")
 
 
 def test_a_table_that_had_another_name_is_a_gap_for_who_follows_names() -> None:
     moved = replace(TABLE, row_type="9")
-    assert gap(TABLE, moved, follows_oid=True) is None
-    assert "renamed" in (gap(TABLE, moved, follows_oid=False) or "")
+    assert missed_changes_reason(TABLE, moved, follows_oid=True) is None
+    assert "renamed" in (missed_changes_reason(TABLE, moved, follows_oid=False) or "")
     # A table that is a member by its schema was none while it was in another one.
-    assert "renamed" in (gap(TABLE, replace(moved, is_listed=False), follows_oid=True) or "")
+    assert "renamed" in (missed_changes_reason(TABLE, replace(moved, is_listed=False), follows_oid=True) or "")
 
 
 def test_a_table_that_may_have_been_unlogged_is_a_gap_where_the_server_allows_that() -> None:
     by_schema = replace(TABLE, is_listed=False)
-    assert "unlogged" in (gap(by_schema, rewritten(by_schema), follows_oid=True) or "")
+    assert "unlogged" in (missed_changes_reason(by_schema, rewritten(by_schema), follows_oid=True) or "")
 
 
 def test_counts_of_writes_that_were_reset_are_no_gap() -> None:
     before = replace(TABLE, unpublished_writes=5)
-    assert gap(before, replace(TABLE, unpublished_writes=0), follows_oid=True) is None
-    assert gap(before, replace(TABLE, unpublished_writes=5), follows_oid=True) is None
+    assert missed_changes_reason(before, replace(TABLE, unpublished_writes=0), follows_oid=True) is None
+    assert missed_changes_reason(before, replace(TABLE, unpublished_writes=5), follows_oid=True) is None
 
 
 def test_partitions_that_came_went_or_were_rewritten_are_named() -> None:

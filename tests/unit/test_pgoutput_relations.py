@@ -88,7 +88,8 @@ def test_another_table_under_the_name_is_an_error_of_that_table() -> None:
             compact([change])
         assert BrokenTable(ITEMS.id) == caught.value.broken
         assert caught.value.remedy.endswith(
-            "UPDATE pipeline_tables SET resync = true WHERE table_schema = 'public' AND table_name = 'items';"
+            "UPDATE pipeline_tables SET resync = true WHERE table_schema = 'public' AND table_name = 'items' "
+            "AND pipeline_id = (SELECT id FROM pipelines WHERE name = 'shop');"
         )
 
 

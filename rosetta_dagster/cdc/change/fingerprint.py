@@ -1,7 +1,7 @@
-"""Decides whether a copy can have missed what no stream carries, by what the catalog said then and says now.
+"""Decides whether a copied table may have missed changes, by comparing its catalog fingerprint then and now.
 
-The stream carries row changes of tables that are in the publication at that moment, nothing else. What happens around it
-leaves traces in the catalog: OIDs are never given to another table, a file is replaced when rows are rewritten without row
+The stream carries row changes of tables that are in the publication at that moment, nothing else. Other changes leave
+traces in the catalog: OIDs are never given to another table, a file is replaced when rows are rewritten without row
 messages, and `xmin` of a catalog row changes with every ALTER, also with one that is taken back. Freezing leaves it.
 """
 
@@ -21,7 +21,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """What the catalog of the source says of a table and of its publication, as far as the stream does not."""
+    """Catalog state of a table and its publication that no stream carries."""
 
     oid: int
     is_partitioned: bool
@@ -37,6 +37,8 @@ class Fingerprint:
     is_listed: bool = True
     #: `pg_class.relpersistence`: changes of an unlogged table are not in the log.
     persistence: str = "p"
+    #: Digest of `xmin` of the columns' rows: it changes with every ALTER of a column, also one that computes values.
+    columns: str = ""
     #: Updates and deletes that the server has counted in a table of which it publishes none; None for other tables.
     unpublished_writes: int | None = None
     #: The timeline of the source's log that the table's changes were read from; 0 when that is not known.
@@ -72,8 +74,8 @@ class LeafChanges:
         )
 
 
-def gap(before: Fingerprint, now: Fingerprint, *, follows_oid: bool) -> str | None:
-    """Return why changes of the table may have been missed between the two, as a clause; None when none were.
+def missed_changes_reason(before: Fingerprint, now: Fingerprint, *, follows_oid: bool) -> str | None:
+    """Return why changes of the table may have been missed between the two, as a clause; None if none were missed.
 
     `follows_oid`: whether the engine knows a table by its OID, so that it reads on while the table has another name.
     """
@@ -81,32 +83,34 @@ def gap(before: Fingerprint, now: Fingerprint, *, follows_oid: bool) -> str | No
     # A member by its schema may be made unlogged for a while, which only its file shows.
     may_be_unlogged = not now.is_listed and not now.is_partitioned and now.storage != before.storage
     has_writes = (now.unpublished_writes or 0) > (before.unpublished_writes or 0)
+    is_computed = before.columns != "" != now.columns != before.columns and is_rewritten(before, now)
     reasons = (
         (now.oid != before.oid, "it was dropped at the source, and another table has its name"),
         (now.membership is None, "it is not in the publication"),
         (now.membership != before.membership, "it was not in the publication all the time, or the publication was altered"),
         (is_moved, "it was renamed, moved or given to another owner for a moment"),
         (may_be_unlogged, "its rows were written to another file, maybe while it was unlogged"),
+        (is_computed, "an ALTER rewrote its rows, maybe with other values"),
         (has_writes, "rows were updated or deleted, which is not published of a table without a replica identity"),
     )
     return next((reason for is_so, reason in reasons if is_so), None)
 
 
-def leaf_changes(before: Fingerprint, now: Fingerprint, *, keeps_gone: bool = False) -> LeafChanges:
-    """Return what happened to the leaf partitions of one table. `keeps_gone`: partitions that went are of no concern."""
+def leaf_changes(before: Fingerprint, now: Fingerprint, *, ignores_dropped: bool = False) -> LeafChanges:
+    """Return what happened to the leaf partitions of one table. `ignores_dropped`: without `gone`."""
     if not now.is_partitioned:
         return LeafChanges(changed=(), gone=())
     old, new = {leaf.oid: leaf for leaf in before.leaves}, {leaf.oid: leaf for leaf in now.leaves}
     return LeafChanges(
         changed=tuple(leaf for leaf in now.leaves if old.get(leaf.oid) != leaf),
         gone=()
-        if keeps_gone
+        if ignores_dropped
         else tuple(leaf for leaf in before.leaves if leaf.oid not in new or new[leaf.oid].place != leaf.place),
     )
 
 
 def is_filled_with_null(number: int, before: Fingerprint, now: Fingerprint) -> bool:
-    """Report whether rows from before a column without a missing value certainly hold NULL in it.
+    """Return whether rows from before a column without a missing value certainly hold NULL in it.
 
     Certain while no row was rewritten since `before`, and the column's number was given since: a column that was generated
     has values although it looks new.
@@ -115,5 +119,5 @@ def is_filled_with_null(number: int, before: Fingerprint, now: Fingerprint) -> b
 
 
 def is_rewritten(before: Fingerprint, now: Fingerprint) -> bool:
-    """Report whether rows may have been rewritten without row changes, as by an `ALTER` that computes values."""
+    """Return whether rows may have been rewritten without row changes, as by an `ALTER` that computes values."""
     return any(now.storage.get(oid, filenode) != filenode for oid, filenode in before.storage.items())

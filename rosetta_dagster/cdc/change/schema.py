@@ -68,7 +68,7 @@ class TableSchema:
     key: tuple[str, ...]
     identity: Identity
     comment: str | None = None
-    #: What the catalog said of it around the stream when its columns were read; None when that is not known.
+    #: The table's catalog fingerprint when its columns were read; None if unknown.
     fingerprint: Fingerprint | None = field(default=None, repr=False, compare=False)
     #: The indexes of the key's columns in a row.
     key_indexes: tuple[int, ...] = field(init=False, repr=False, compare=False)
@@ -97,9 +97,21 @@ def with_fingerprint(known: TableSchema, now: TableSchema) -> TableSchema | None
     before, after = known.fingerprint, now.fingerprint
     if after is None or [_identity(column) for column in known.columns] != [_identity(column) for column in now.columns]:
         return None
-    if before is not None and before.column_count != after.column_count:
+    if before is not None and (before.oid, before.column_count) != (after.oid, after.column_count):
         return None
     return replace(known, fingerprint=replace(after, timeline=after.timeline or (before.timeline if before else 0)))
+
+
+def following(known: TableSchema, now: TableSchema) -> TableSchema:
+    """Return the schema of now with the fingerprint that its rows are still to be verified by.
+
+    A change of columns that the stream carries says nothing of what happened around it: only a copy, and a comparison that
+    finds nothing missing, move the fingerprint. `column_count` is what new columns are recognized by.
+    """
+    before, after = known.fingerprint, now.fingerprint
+    if before is None or after is None:
+        return now
+    return replace(now, fingerprint=replace(before, column_count=after.column_count))
 
 
 def _identity(column: Column) -> tuple[int, str, int, int, bool]:

@@ -32,7 +32,7 @@ from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Loader
-from rosetta_dagster.cdc.errors import DestinationRejected, SourceUnavailable, TableAltered, breaking
+from rosetta_dagster.cdc.errors import DestinationRejected, SourceUnavailable, TableAltered, TableUnreadable, breaking
 from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.source.catalog import is_written_anew, read_schemas, snapshot_relations
 from rosetta_dagster.cdc.source.connections import connect, source_errors
@@ -194,12 +194,18 @@ def altered(table: TableSchema) -> TableAltered:
 
 
 @contextmanager
-def _altered_if_missing(table: TableSchema) -> Iterator[None]:
-    """Raise `TableAltered` when a statement in the block names a table or column that no longer exists."""
+def _about_reading(table: TableSchema) -> Iterator[None]:
+    """Raise what an error of a statement in the block means for the table: it was altered, or cannot be read."""
     try:
         yield
     except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
         raise altered(table) from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise TableUnreadable(
+            f"Table {table.id} cannot be copied: {error.diag.message_primary}.",
+            "Run GRANT SELECT for the role at the source, on each partition too. "
+            "Then copy the table again: rosetta table resync.",
+        ) from None
     except psycopg.errors.CharacterNotInRepertoire:
         raise not_utf8(table.id) from None
 
@@ -242,7 +248,7 @@ class Copier:
     ) -> None:
         self.source = source
         #: Whether the destination holds rows that a later run can continue from.
-        self.is_lasting = False
+        self.has_resumable_rows = False
         self._destination = destination
         self._reporter = reporter
         self._stopped = stopped
@@ -261,7 +267,7 @@ class Copier:
                     if is_complete:
                         observer.finish(table)
                     # Ranges of a table without a key cannot be continued, only the whole table.
-                    self.is_lasting |= bool(table.key) or is_complete
+                    self.has_resumable_rows |= bool(table.key) or is_complete
             finally:
                 # After an error every thread ends at its next block; otherwise all have ended.
                 self._stopping.set()
@@ -335,7 +341,7 @@ class Copier:
     ) -> Iterator[bytes]:
         """Yield the statement's result in blocks, and check at the end that the table was not altered meanwhile."""
         # The destination pulls these blocks and would treat the source's errors as its own, so they are converted here.
-        with source_errors(self.source), _altered_if_missing(table):
+        with source_errors(self.source), _about_reading(table):
             with closing(copy_out(connections.reader, statement)) as blocks:
                 for block in blocks:
                     if self._stopping.is_set() or self._stopped():

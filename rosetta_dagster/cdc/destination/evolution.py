@@ -113,7 +113,7 @@ def _unknown_values(change: SchemaChange, before: TableSchema, now: TableSchema)
             is_known = then is None or current is None or not is_rewritten(then, current)
         case _:
             is_known = True
-    return None if is_known else "and the values that it has in older rows are not in the stream"
+    return None if is_known else "whose values in existing rows are not in the stream"
 
 
 def _reason(change: SchemaChange, before: TableSchema, now: TableSchema) -> str | None:

@@ -73,7 +73,7 @@ def held_of(
     copies: Sequence[StoredCopy],
     ranges: Mapping[TableId, Sequence[CopiedRange]],
 ) -> Held:
-    """Return what the destination holds of the stream."""
+    """Return what the destination has applied of the stream."""
     return Held(
         watermark=watermark,
         copied={copy.table: copy.point for copy in copies if copy.is_finished},

@@ -34,7 +34,7 @@ class RowCounts:
     destination_rows: int
 
     def differs(self, tolerance: float) -> bool:
-        """Report whether they differ by more than this fraction of the source's rows."""
+        """Return whether they differ by more than this fraction of the source's rows."""
         return abs(self.source_rows - self.destination_rows) > self.source_rows * tolerance
 
 

@@ -15,6 +15,7 @@ import psycopg
 
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, PostgresConnection, checked
 from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
+from rosetta_dagster.cdc.destination.registry import kind_of
 from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable, RosettaError
 from rosetta_dagster.cdc.operate.inspection import snowflake_session
 from rosetta_dagster.cdc.postgres.connections import open_session
@@ -54,7 +55,17 @@ def run_connection_test(config: PipelineConfig) -> Iterator[Step]:
     """Yield each step when it is done: those of the source first, then those of each destination."""
     yield from _source_steps(config)
     for row in config.destinations:
-        yield from _snowflake_steps(row) if row.type == "SNOWFLAKE" else _postgres_steps(row, config)
+        yield from _destination_steps(row, config)
+
+
+def _destination_steps(row: DestinationConfig, config: PipelineConfig) -> Iterator[Step]:
+    match row.type:
+        case "POSTGRES":
+            return _postgres_steps(row, config)
+        case "SNOWFLAKE":
+            return _snowflake_steps(row)
+        case _:
+            return _session_step(row)
 
 
 def _source_steps(config: PipelineConfig) -> Iterator[Step]:
@@ -216,6 +227,17 @@ def _snowflake_steps(row: DestinationConfig) -> Iterator[Step]:
             yield Step(place=place, name="write", outcome=Outcome.OK, detail="a temporary table was made")
     except RosettaError as error:
         yield Step(place=place, name="log-in and write", outcome=Outcome.FAILED, detail=error.message, remedy=error.remedy)
+
+
+def _session_step(row: DestinationConfig) -> Iterator[Step]:
+    """Yield the one step of a kind of which only the `DestinationKind` is known: a session is opened."""
+    place = f"destination {row.name}"
+    try:
+        kind = kind_of(row.type, row.name)
+        with kind.session(row.name, row.config):
+            yield Step(place=place, name="session", outcome=Outcome.OK, detail=f"of {kind.describe(row.name, row.config)}")
+    except RosettaError as error:
+        yield Step(place=place, name="session", outcome=Outcome.FAILED, detail=error.message, remedy=error.remedy)
 
 
 def _log_in_failure(place: str, error: RosettaError) -> Step:

@@ -19,7 +19,7 @@ _OF_WAL_STATUS = {"extended": Health.WARNING, "unreserved": Health.ERROR, "lost"
 #: Two readings of a slot that are closer than this, in seconds, do not show how fast its WAL grows.
 SHORTEST_SAMPLE = 5.0
 
-#: A stream with no more unconfirmed WAL than this has caught up: other tables and the server itself always write some.
+#: A stream with at most this much unconfirmed WAL has caught up: other tables and the server itself always write some.
 CAUGHT_UP_BYTES = 1024 * 1024
 
 

@@ -51,5 +51,5 @@ def rates(before: Sequence[PipelineStatus], now: Sequence[PipelineStatus], secon
 
 
 def is_failing(statuses: Sequence[PipelineStatus]) -> bool:
-    """Report whether a pipeline is in error: `rosetta status --check` exits with 1 then. A warning is no failure."""
+    """Return whether a pipeline is in error: `rosetta status --check` exits with 1 then. A warning is no failure."""
     return any(status.state.health is Health.ERROR for status in statuses)

@@ -11,7 +11,7 @@ ALIVE = frozenset({"STARTING", "SNAPSHOT", "STREAMING"})
 
 
 def is_running(state: PipelineState) -> bool:
-    """Report whether a run of the pipeline has written its heartbeat within the limit."""
+    """Return whether a run of the pipeline has written its heartbeat within the limit."""
     is_heard = state.heartbeat_age is not None and state.heartbeat_age <= HEARTBEAT_LIMIT_SECONDS
     return state.run_status in ALIVE and is_heard
 

@@ -1,13 +1,15 @@
-"""One attempt of a run: prepares source and destinations, copies what is not copied yet, and streams until stopped.
+"""One attempt of a run: prepares source and destinations, copies what is not copied yet, and streams until the run stops.
 
-An attempt also ends when the source has changed around the stream. The next one compares what each destination holds with
-the source of then, and copies again what may have missed something, or sets it aside.
+An attempt also ends when the source's catalog changes in a way that the stream does not carry. The next attempt compares
+each destination with the current catalog, and copies again, or sets aside, the tables that may have missed changes.
 """
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.change.position import Engine
@@ -18,6 +20,7 @@ from rosetta_dagster.cdc.copy.concurrent import ConcurrentCopies
 from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import SlotInvalid
+from rosetta_dagster.cdc.postgres.watched_connection import WatchedConnection
 from rosetta_dagster.cdc.report import Phase, Reporter
 from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_message, on_timeline, verify_timeline
 from rosetta_dagster.cdc.run.engine import engine_of
@@ -27,8 +30,8 @@ from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
-from rosetta_dagster.cdc.source.preflight import Finding, preflight, raise_findings
-from rosetta_dagster.cdc.source.publications import ensure_publications, existing_publications
+from rosetta_dagster.cdc.source.preflight import Check, Finding, preflight, raise_findings
+from rosetta_dagster.cdc.source.publications import ensure_publications, existing_publications, unidentified_tables
 from rosetta_dagster.cdc.source.slots import (
     SlotState,
     SnapshotStopped,
@@ -62,11 +65,30 @@ class _PreparedSource:
     unreadable: Mapping[TableId, str]
     #: Every table of the pipeline that exists.
     fingerprints: Mapping[TableId, Fingerprint]
+    #: Those of them whose updates the source would refuse if they were published.
+    unidentified: frozenset[TableId]
     timelines: Timelines
     #: The publications that exist.
     publications: tuple[str, ...]
     #: None when the slot has still to be created.
     slot: SlotState | None
+
+
+class Ended(Enum):
+    """Why an attempt ended without an error."""
+
+    STOPPED = auto()
+    SOURCE_CHANGED = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Discarded:
+    """Copies of one destination that the stream cannot continue."""
+
+    #: Tables that may have missed changes, and why, as a clause.
+    missed: Mapping[TableId, str]
+    #: Tables whose copies are forgotten, so that they are copied again when the pipeline replicates them.
+    forgotten: Collection[TableId]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +103,8 @@ class Attempt:
     #: Whether it has been stopping for so long that its work at destinations is to be cancelled.
     is_overdue: Callable[[], bool]
 
-    def run(self) -> bool:
-        """Replicate until told to stop, or until the source has changed around the stream. Return whether that happened.
+    def run(self) -> Ended:
+        """Replicate until the run is stopped, or until the source's catalog has changed. Return which of the two happened.
 
         Every connection and thread has ended on return. Raise the first error.
         """
@@ -90,60 +112,73 @@ class Attempt:
         raise_findings(findings, [table.id for table in self.config.tables])
         source = self._prepare_source(findings)
         with ExitStack() as stack:
-            replicas = [self._open_destination(row, source, stack) for row in self.config.destinations]
+            replicas = [self._open_destination(each, source, stack) for each in self.config.destinations]
             for replica in replicas:
                 self._report_states(source, replica)
             _verify_slot(self.config, source.slot, [replica.held for replica in replicas])
             if source.slot is not None:
-                self._skip_lost_changes(replicas)
+                self._advance_slot_if_nothing_continues(replicas)
             else:
                 try:
                     copy_with_new_slot(self.config, source.schemas, replicas, self.reporter, self.stopped)
                 except SnapshotStopped:
-                    return False
+                    return Ended.STOPPED
             for replica in replicas:
                 start_concurrent_copy(self.config, source.schemas, replica, self.reporter)
                 self._start_partition_copy(source, replica)
             return self._stream(source, replicas)
 
     def _prepare_source(self, findings: Sequence[Finding]) -> _PreparedSource:
-        config = self.config
         errors = [finding for finding in findings if finding.is_error and finding.table is not None]
-        unreadable = {each.table: str(each) for each in errors if each.table and each.check == "privileges"}
+        unreadable = {each.table: str(each) for each in errors if each.table and each.check is Check.PRIVILEGES}
         refused = {each.table: str(each) for each in errors if each.table and each.table not in unreadable}
-        tables = [table.id for table in config.tables if table.id not in refused]
-        timelines = read_timelines(config.source.connection)
-        with source_errors(config.source.connection), connect(config.source.connection) as connection:
-            ensure_publications(connection, config, read_schemas(connection, tables).values())
-            publications = existing_publications(connection, config)
-            identity = source_identity(connection)
-            release_slot(connection, config.slot_name)
-            wanted = [table for table in tables if not self.broken.is_everywhere(table)]
+        tables = [table.id for table in self.config.tables if table.id not in refused]
+        timelines = read_timelines(self.config.source.connection)
+        with source_errors(self.config.source.connection), connect(self.config.source.connection) as connection:
+            ensure_publications(connection, self.config, read_schemas(connection, tables).values())
+            identity = self._identify(connection)
+            release_slot(connection, self.config.slot_name)
+            publications = existing_publications(connection, self.config)
+            found = dict(read_fingerprints(connection, publications, [table.id for table in self.config.tables]))
             return _PreparedSource(
-                identity=StreamIdentity(
-                    pipeline=config.name,
-                    system_identifier=identity.system_identifier,
-                    slot_name=config.slot_name,
-                    database_oid=identity.database_oid,
-                ),
-                schemas={
-                    table: schema.on_timeline(timelines.current)
-                    for table, schema in read_schemas(connection, wanted, publications).items()
-                },
+                identity=identity,
+                schemas=self._read_schemas(connection, tables, publications, timelines),
                 refused=refused,
                 unreadable=unreadable,
-                fingerprints=dict(read_fingerprints(connection, publications, [table.id for table in config.tables])),
+                fingerprints=found,
+                unidentified=unidentified_tables(connection, list(found)),
                 timelines=timelines,
                 publications=publications,
-                slot=read_slot(connection, config.slot_name),
+                slot=read_slot(connection, self.config.slot_name),
             )
 
-    def _open_destination(self, row: DestinationConfig, source: _PreparedSource, stack: ExitStack) -> Replica:
-        """Open the destination of this row. The stack ends its threads, and then closes it."""
-        destination, held = self._open_continued(row, source)
+    def _identify(self, connection: WatchedConnection) -> StreamIdentity:
+        identity = source_identity(connection)
+        return StreamIdentity(
+            pipeline=self.config.name,
+            system_identifier=identity.system_identifier,
+            slot_name=self.config.slot_name,
+            database_oid=identity.database_oid,
+        )
+
+    def _read_schemas(
+        self,
+        connection: WatchedConnection,
+        tables: Sequence[TableId],
+        publications: Sequence[str],
+        timelines: Timelines,
+    ) -> dict[TableId, TableSchema]:
+        """Return the schemas of these tables, without those that are set aside everywhere."""
+        wanted = [table for table in tables if not self.broken.is_everywhere(table)]
+        found = read_schemas(connection, wanted, publications)
+        return {table: schema.on_timeline(timelines.current) for table, schema in found.items()}
+
+    def _open_destination(self, destination_config: DestinationConfig, source: _PreparedSource, stack: ExitStack) -> Replica:
+        """Open the destination. The stack ends its threads, and then closes it."""
+        destination, held = self._open_continued(destination_config, source)
         stack.callback(destination.close)
         unreadable = {table: why for table, why in source.unreadable.items() if table not in held.copied}
-        set_aside = {**unreadable, **source.refused, **self.broken.at(row.name), **held.set_aside}
+        set_aside = {**unreadable, **source.refused, **self.broken.at(destination_config.name), **held.set_aside}
         copies = ConcurrentCopies()
         replica = Replica(destination, held, reporter=self.reporter, copies=copies, set_aside=set_aside)
         stack.callback(replica.close)
@@ -151,16 +186,16 @@ class Attempt:
         destination.prepare([schema for table, schema in source.schemas.items() if table not in set_aside])
         return replica
 
-    def _open_continued(self, row: DestinationConfig, source: _PreparedSource) -> tuple[Destination, Held]:
-        """Open the destination once it holds nothing that the stream cannot continue."""
+    def _open_continued(self, destination_config: DestinationConfig, source: _PreparedSource) -> tuple[Destination, Held]:
+        """Open the destination. Discard the copies that the stream cannot continue, and open it again if there are any."""
         while True:
-            destination = make_destination(row, self.config)
+            destination = make_destination(destination_config, self.config)
             with ExitStack() as unless_continued:
                 unless_continued.callback(destination.close)
                 held = destination.open(source.identity, self.is_overdue, self._read_types)
                 verify_timeline(held, source.timelines)
                 destination.record_fingerprints(on_timeline(held, source.timelines.current))
-                if not self._give_up_copies(destination, held, row.name, source):
+                if not self._discard_broken_copies(destination, held, source):
                     unless_continued.pop_all()
                     return destination, held
 
@@ -170,22 +205,23 @@ class Attempt:
         with source_errors(connection), connect(connection) as catalog:
             return read_type_definitions(catalog, oids)
 
-    def _give_up_copies(self, destination: Destination, held: Held, name: str, source: _PreparedSource) -> bool:
-        """Give up the copies that the stream cannot continue. Return whether there were any."""
-        # Tables that left the pipeline, or cannot be replicated, miss changes: they are copied again when they are back.
-        wanted = {table.id for table in self.config.tables}
-        left = held.copied.keys() - source.schemas.keys() - self.broken.at(name).keys() - held.set_aside.keys()
-        gaps = {**self._continuity(held, source).gaps}
-        gaps |= {table: reason for table, reason in source.refused.items() if table in left}
-        stops = self.config.on_gap is GapPolicy.STOP_TABLE
-        gaps = {table: reason for table, reason in gaps.items() if not (stops and table in held.set_aside)}
-        for table, reason in gaps.items():
-            _logger.warning("Pipeline %s, destination %s, table %s: %s.", self.config.name, name, table, reason)
-            if stops:
+    def _discard_broken_copies(self, destination: Destination, held: Held, source: _PreparedSource) -> bool:
+        """Forget or set aside the copies that the stream cannot continue. Return whether there were any."""
+        discarded = _discarded_copies(
+            held,
+            declared={table.id for table in self.config.tables},
+            replicated=source.schemas.keys() | self.broken.at(destination.name).keys(),
+            refused=source.refused,
+            missed=self._continuity(held, source).gaps,
+            policy=self.config.on_gap,
+        )
+        for table, reason in discarded.missed.items():
+            _logger.warning("Pipeline %s, destination %s, table %s: %s.", self.config.name, destination.name, table, reason)
+            if self.config.on_gap is GapPolicy.STOP_TABLE:
                 destination.set_aside(table, gap_message(self.config.name, table, reason))
-        if forgotten := (left - wanted if stops else left | gaps.keys()):
-            destination.forget(sorted(forgotten))
-        return bool(forgotten or gaps)
+        if discarded.forgotten:
+            destination.forget(sorted(discarded.forgotten))
+        return bool(discarded.forgotten or discarded.missed)
 
     def _continuity(self, held: Held, source: _PreparedSource) -> Continuity:
         return continuity(
@@ -201,8 +237,8 @@ class Attempt:
             _logger.warning("Pipeline %s, table %s: partitions were changed.", self.config.name, copy.table.id)
         start_partition_copy(self.config, copies, source.publications, replica, self.reporter)
 
-    def _skip_lost_changes(self, replicas: Sequence[Replica]) -> None:
-        """Move the slot beyond changes that no table needs: those are copied that the stream does not continue.
+    def _advance_slot_if_nothing_continues(self, replicas: Sequence[Replica]) -> None:
+        """Advance the slot to now if the stream continues no copy: then nothing needs the changes before.
 
         A publication that was created again did not exist when these changes were logged, and the server refuses to decode
         them.
@@ -223,8 +259,8 @@ class Attempt:
         for table, reason in replica.set_aside.items():
             self.reporter.table(table, TableState.ERROR, reason)
 
-    def _stream(self, source: _PreparedSource, replicas: Sequence[Replica]) -> bool:
-        """Stream until told to stop or until the source has changed. Return whether it has."""
+    def _stream(self, source: _PreparedSource, replicas: Sequence[Replica]) -> Ended:
+        """Stream until the run is stopped, or until the source's catalog has changed. Return which of the two happened."""
         held = [replica.held for replica in replicas]
         engine = engine_of(self.config, source.schemas, source.publications, source.timelines.current, held)
         watch = self._watch(source, replicas)
@@ -239,7 +275,7 @@ class Attempt:
                     stopped=lambda: self.stopped() or watch.has_changed,
                     duties=[collections.collect_if_due, watch.inspect_if_due],
                 )
-        return watch.has_changed and not self.stopped()
+        return Ended.SOURCE_CHANGED if watch.has_changed and not self.stopped() else Ended.STOPPED
 
     def _watch(self, source: _PreparedSource, replicas: Sequence[Replica]) -> SourceWatch:
         def record(tables: Sequence[TableSchema]) -> None:
@@ -251,12 +287,32 @@ class Attempt:
             self.config.source.connection,
             publications=source.publications,
             tables=[table.id for table in self.config.tables],
-            refused=source.refused.keys(),
+            refused={*source.refused, *set.intersection(*({*replica.set_aside} for replica in replicas))},
+            unidentified=source.unidentified,
             known=source.fingerprints,
             follows_oid=self.config.engine is Engine.PGOUTPUT,
-            keeps_gone=self.config.on_partition_drop is PartitionDropPolicy.KEEP,
+            ignores_dropped=self.config.on_partition_drop is PartitionDropPolicy.KEEP,
             record=record,
         )
+
+
+def _discarded_copies(
+    held: Held,
+    *,
+    declared: AbstractSet[TableId],
+    replicated: Collection[TableId],
+    refused: Mapping[TableId, str],
+    missed: Mapping[TableId, str],
+    policy: GapPolicy,
+) -> _Discarded:
+    """Return which copies are forgotten, and which tables missed changes: those are set aside if that is the policy."""
+    # Tables that left the pipeline, or cannot be replicated, miss changes: they are copied again when they are back.
+    not_replicated = held.copied.keys() - replicated - held.set_aside.keys()
+    missed = {**missed, **{table: reason for table, reason in refused.items() if table in not_replicated}}
+    if policy is GapPolicy.STOP_TABLE:
+        missed = {table: reason for table, reason in missed.items() if table not in held.set_aside}
+        return _Discarded(missed=missed, forgotten=not_replicated - declared)
+    return _Discarded(missed=missed, forgotten=not_replicated | missed.keys())
 
 
 def _verify_slot(config: PipelineConfig, slot: SlotState | None, held: Sequence[Held]) -> None:

@@ -1,4 +1,4 @@
-"""Decides which copies of a destination the stream can continue: fingerprints of then are compared with those of now.
+"""Decides which copies the stream can continue, by comparing stored and current fingerprints.
 
 A difference means that the stream may not have carried everything. What follows is the pipeline's policy (`on_gap`).
 """
@@ -6,21 +6,14 @@ A difference means that the stream may not have carried everything. What follows
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from psycopg import sql
-
-from rosetta_dagster.cdc.change.fingerprint import gap, leaf_changes
+from rosetta_dagster.cdc.change.fingerprint import leaf_changes, missed_changes_reason
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy
 from rosetta_dagster.cdc.destination.base import Held
-from rosetta_dagster.cdc.errors import SlotInvalid
+from rosetta_dagster.cdc.errors import SlotInvalid, resync_remedy
 from rosetta_dagster.cdc.source.timeline import Timelines
 from rosetta_dagster.cdc.table_id import TableId
-
-_RESYNC = sql.SQL(
-    "UPDATE pipeline_tables SET resync = true WHERE table_schema = {} AND table_name = {} "
-    "AND pipeline_id = (SELECT id FROM pipelines WHERE name = {});"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +28,7 @@ class Continuity:
 
 def gap_message(pipeline: str, table: TableId, reason: str) -> str:
     """Return what an operator reads of a table that is set aside because of a gap."""
-    statement = _RESYNC.format(*map(sql.Literal, (*table, pipeline))).as_string(None)
-    return f"Changes of table {table} may be missing at the destination: {reason}. To copy it again, run: {statement}"
+    return f"Changes of table {table} may be missing at the destination: {reason}. {resync_remedy(pipeline, table)}"
 
 
 def verify_timeline(held: Held, timelines: Timelines) -> None:
@@ -84,11 +76,11 @@ def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oi
         before, now = known.fingerprint, schema.fingerprint
         if before is None or now is None:
             continue
-        reason = gap(before, now, follows_oid=follows_oid)
+        reason = missed_changes_reason(before, now, follows_oid=follows_oid)
         if table in held.set_aside:
             # It is copied again when somebody asks for it; but another table of its name was never set aside.
             reason = reason if now.oid != before.oid else None
-        elif reason is None and (changes := leaf_changes(before, now, keeps_gone=not removes)):
+        elif reason is None and (changes := leaf_changes(before, now, ignores_dropped=not removes)):
             if schema.key and with_fingerprint(known, schema) is not None:
                 partitions.append(PartitionCopy(schema, before, removes))
             else:

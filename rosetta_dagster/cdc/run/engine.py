@@ -44,6 +44,7 @@ def engine_of(
     held_schemas = starting_schemas(held)
     if config.engine is Engine.PGOUTPUT:
         return PgoutputSource(
+            pipeline=config.name,
             connection=connection,
             slot_name=config.slot_name,
             publication_names=publications,

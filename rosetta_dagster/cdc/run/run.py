@@ -1,4 +1,4 @@
-"""Decides how a run of a pipeline goes on after an error: it is attempted again without the table that broke, or it ends."""
+"""Decides after an error whether to retry without the failed table or to end the run."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import DestinationUnavailable, TerminalError
 from rosetta_dagster.cdc.report import Reporter
-from rosetta_dagster.cdc.run.attempt import Attempt
+from rosetta_dagster.cdc.run.attempt import Attempt, Ended
 from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -38,7 +38,7 @@ def run_pipeline(config: PipelineConfig, *, reporter: Reporter, stopped: Callabl
     attempt = Attempt(config=config, broken=broken, reporter=reporter, stopped=stopped, is_overdue=StopDeadline(stopped))
     while True:
         try:
-            if not attempt.run():
+            if attempt.run() is Ended.STOPPED:
                 return
         except DestinationUnavailable:
             if not stopped():

@@ -1,17 +1,19 @@
-"""Decides while the stream runs whether something happened around it that no stream carries, so that a run begins again."""
+"""Detects, while the stream runs, catalog changes that require a new attempt."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import psycopg
 
-from rosetta_dagster.cdc.change.fingerprint import Fingerprint, gap, leaf_changes
+from rosetta_dagster.cdc.change.fingerprint import Fingerprint, leaf_changes, missed_changes_reason
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
+from rosetta_dagster.cdc.source.publications import unidentified_tables
 from rosetta_dagster.cdc.table_id import TableId
 
 #: Seconds between two inspections. Each is one query, of about a millisecond for fifty tables.
@@ -31,22 +33,25 @@ class SourceWatch:
         publications: Sequence[str],
         tables: Sequence[TableId],
         refused: Collection[TableId],
+        unidentified: Collection[TableId],
         known: Mapping[TableId, Fingerprint],
         follows_oid: bool,
-        keeps_gone: bool,
+        ignores_dropped: bool,
         record: Callable[[Sequence[TableSchema]], None],
     ) -> None:
-        """`known` holds the tables that existed. `record` gets those that differ without having missed anything.
+        """`known` holds the tables that existed. `record` gets those that differ without having missed changes.
 
-        A table that was refused may be fit as soon as it differs in anything.
+        A refused table, or one that is set aside, needs a new attempt once its definition differs. So does a table that
+        lost its replica identity: while it is published, the source refuses its updates.
         """
         self._source = source
         self._publications = publications
         self._tables = tables
         self._refused = refused
+        self._unidentified = unidentified
         self._known = dict(known)
         self._follows_oid = follows_oid
-        self._keeps_gone = keeps_gone
+        self._ignores_dropped = ignores_dropped
         self._record = record
         self._inspected_at = time.monotonic()
         self._connection: psycopg.Connection[Any] | None = None
@@ -69,19 +74,25 @@ class SourceWatch:
         with source_errors(self._source):
             connection = self._connection = self._connection or connect(self._source)
             found = dict(read_fingerprints(connection, self._publications, self._tables))
-            self.has_changed = self.has_changed or any(self._is_other(table, found.get(table)) for table in self._tables)
+            self.has_changed = (
+                self.has_changed
+                or unidentified_tables(connection, list(self._known)) != self._unidentified
+                or any(self._needs_new_attempt(table, found.get(table)) for table in self._tables)
+            )
             moved = [table for table, now in found.items() if self._known.get(table) != now]
             if moved and not self.has_changed:
-                self._record(list(read_schemas(connection, moved, self._publications).values()))
+                schemas = read_schemas(connection, moved, self._publications)
+                # As it was compared, not as it was read again.
+                self._record([replace(schema, fingerprint=found[table]) for table, schema in schemas.items()])
                 self._known |= {table: found[table] for table in moved}
 
-    def _is_other(self, table: TableId, now: Fingerprint | None) -> bool:
-        """Whether the table came, went, or may have had changes that the stream did not carry."""
+    def _needs_new_attempt(self, table: TableId, now: Fingerprint | None) -> bool:
+        """Return whether the table came, went, or may have had changes that the stream did not carry."""
         before = self._known.get(table)
         if before is None or now is None:
             return before is not now
         if table in self._refused:
             return before.definition != now.definition
-        return gap(before, now, follows_oid=self._follows_oid) is not None or bool(
-            leaf_changes(before, now, keeps_gone=self._keeps_gone)
+        return missed_changes_reason(before, now, follows_oid=self._follows_oid) is not None or bool(
+            leaf_changes(before, now, ignores_dropped=self._ignores_dropped)
         )

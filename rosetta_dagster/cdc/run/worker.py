@@ -43,7 +43,7 @@ class Worker:
         return True
 
     def stop(self, timeout: float) -> bool:
-        """Tell the run to end after its current batches, and wait. Return whether it has ended within `timeout` seconds."""
+        """Ask the run to end after its current batches, and wait. Return whether it has ended within `timeout` seconds."""
         self._stopping.set()
         return self._ended.wait(timeout)
 

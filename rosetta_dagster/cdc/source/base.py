@@ -39,7 +39,7 @@ class Stream(Protocol):
     """An open stream of changes. Used by one thread; `close` may come from another.
 
     Deliveries come in order and each transaction's changes are whole and contiguous. After a restart the stream repeats
-    whatever was not committed, with the same positions.
+    everything that was not committed, with the same positions.
     """
 
     def next(self, timeout: float) -> Delivery | None:

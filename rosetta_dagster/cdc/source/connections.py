@@ -32,7 +32,7 @@ def connect(connection: PostgresConnection) -> WatchedConnection:
         opened = open_with_settings(connection.conninfo(application_name="rosetta"), translation)
         unless_open.callback(opened.close)
         if opened.is_pooled:
-            # So that it is told before anything is copied.
+            # Fail now, not after the first copy.
             connect_for_replication(connection).close()
         unless_open.pop_all()
     return opened

@@ -38,7 +38,7 @@ def _blocks(connection: "psycopg.Connection[Any]") -> Iterator[bytes]:
     size = 0
     while True:
         length, row = next_row(1)
-        # Millions pass here: no more calls than it takes.
+        # Millions of rows pass here: as few calls as possible.
         while length > 0:
             rows.append(bytes(row))
             size += length

@@ -1,4 +1,4 @@
-"""Reads what the catalog says of tables around the stream, in one query for all tables of a pipeline."""
+"""Reads table fingerprints from the catalog, one query per pipeline."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ WITH RECURSIVE wanted AS (
     SELECT oid AS root, oid AS part, relkind, relfilenode, '' COLLATE "C" AS place FROM wanted
     UNION ALL
     SELECT tree.root, child.oid, child.relkind, child.relfilenode,
-           concat_ws(' ', tree.place, inherits.xmin, pg_get_expr(child.relpartbound, child.oid)) COLLATE "C"
+           concat_ws(' ', tree.place, inherits.xmin, md5(child.relpartbound::text)) COLLATE "C"
     FROM tree JOIN pg_inherits AS inherits ON inherits.inhparent = tree.part
     JOIN pg_class AS child ON child.oid = inherits.inhrelid
     WHERE tree.relkind = 'p'
@@ -60,6 +60,8 @@ SELECT wanted.oid::bigint, wanted.nspname::text, wanted.relname::text, wanted.re
        (SELECT string_agg(mark, ', ' ORDER BY pubname, is_listed, mark) FROM member WHERE member.root = wanted.oid),
        COALESCE((SELECT bool_or(is_listed) FROM member WHERE member.root = wanted.oid), false),
        wanted.relpersistence::text,
+       (SELECT md5(string_agg(xmin::text, ' ' ORDER BY attnum)) FROM pg_attribute
+        WHERE attrelid = wanted.oid AND attnum > 0),
        CASE WHEN NOT EXISTS (SELECT FROM member JOIN publication USING (pubname)
                              WHERE member.root = wanted.oid AND (pubupdate OR pubdelete))
             THEN (SELECT sum(pg_stat_get_tuples_updated(part) + pg_stat_get_tuples_deleted(part))::bigint
@@ -78,7 +80,7 @@ class Found(NamedTuple):
 def read_fingerprints(
     connection: "psycopg.Connection[Any]", publications: Sequence[str], tables: Sequence[TableId], oids: Sequence[int] = ()
 ) -> list[Found]:
-    """Return what the catalog says of tables of these names, and of tables of these OIDs, whatever their names are now."""
+    """Return the fingerprints of tables of these names, and of tables of these OIDs under any name."""
     is_old = connection.info.server_version < _SCHEMAS_VERSION
     statement = _READ.format(members=_MEMBERS if is_old else _MEMBERS + _MEMBERS_BY_SCHEMA)
     parameters = {
@@ -91,7 +93,20 @@ def read_fingerprints(
 
 
 def _found(row: tuple[Any, ...]) -> Found:
-    oid, namespace, name, is_partitioned, row_type, column_count, leaves, membership, is_listed, persistence, writes = row
+    (
+        oid,
+        namespace,
+        name,
+        is_partitioned,
+        row_type,
+        column_count,
+        leaves,
+        membership,
+        is_listed,
+        persistence,
+        columns,
+        writes,
+    ) = row
     fingerprint = Fingerprint(
         oid=oid,
         is_partitioned=is_partitioned,
@@ -101,6 +116,7 @@ def _found(row: tuple[Any, ...]) -> Found:
         membership=membership,
         is_listed=is_listed,
         persistence=persistence,
+        columns=columns or "",
         unpublished_writes=writes,
     )
     return Found(TableId(namespace, name), fingerprint)

@@ -1,4 +1,4 @@
-"""Decides when a quiet stream is given something to read, so that its slot moves and a dead stream is told from a quiet one.
+"""Writes a heartbeat into a quiet stream, so that its slot advances and a stalled stream is detected.
 
 A slot moves only by what its stream commits. While only other tables of the database are written, nothing comes, and the
 slot would retain their WAL forever. So an idle stream writes a logical message of its own: it comes through the slot like a

@@ -15,22 +15,27 @@ from psycopg import sql
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import Identity, TableSchema
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, default_name
+from rosetta_dagster.cdc.errors import SourceUnavailable
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Tables are added to publications of this prefix; all others are their owner's to change.
+#: Tables are added only to publications of this prefix; the others belong to an operator.
 OWN_PREFIX = "rosetta_"
 
 #: What is published of tables whose rows can be identified, and of the others.
 ALL_CHANGES = "insert, update, delete, truncate"
 INSERTS = "insert, truncate"
 
+#: What a statement fails with when the catalog has changed since it was read.
+_CHANGED_MEANWHILE = (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject, psycopg.errors.UndefinedObject)
+
 _READ = """
 SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot, pg_has_role(pubowner, 'USAGE')
 FROM pg_publication WHERE pubname = %s
 """
 
-#: The tables that are listed, and those that come with a namespace or with all tables. A list of columns is there for those
-#: too that are published whole, so it is asked of the listed ones; before version 15 there are neither lists nor filters.
+#: The tables that are listed, and those that come with a namespace or with all tables. `pg_publication_tables` has a list of
+#: columns also for tables that are published whole, so the list is read from the listed ones' rows. Versions before 15 have
+#: neither lists nor filters.
 _TABLES = """
 SELECT namespace.nspname::text, class.relname::text,
        COALESCE(to_jsonb(member) ->> 'prqual', to_jsonb(member) ->> 'prattrs') IS NOT NULL, class.relkind = 'p', true
@@ -43,8 +48,8 @@ UNION ALL
 SELECT schemaname::text, tablename::text, false, false, false FROM pg_publication_tables WHERE pubname = %(name)s
 """
 
-#: Tables of which the server would refuse updates and deletes once it publishes them: those with a relation below that has
-#: no replica identity, and from version 18 on those whose identity, the whole row, has a generated column.
+#: Tables whose updates and deletes the server would refuse once they are published: those of which a relation has no replica
+#: identity and, from version 18 on, those whose identity is the whole row, with a generated column.
 _UNIDENTIFIED = """
 WITH RECURSIVE tree AS (
     SELECT class.oid AS root, class.oid AS part, class.relkind
@@ -70,6 +75,11 @@ WHERE (part.relkind <> 'p' OR tree.part = tree.root)
           AND CASE part.relreplident WHEN 'i' THEN index.indisreplident ELSE index.indisprimary AND index.indimmediate END)
       END
 """
+
+
+#: The wait for a lock on a table; the session's own has no limit.
+_SHORT_WAIT = "SET lock_timeout = '500ms'"
+_NO_LIMIT = "SET lock_timeout = 0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +126,12 @@ def debezium_publication(publications: Sequence[str]) -> str:
 
 
 def is_own(config: PipelineConfig) -> bool:
-    """Report whether the pipeline's publication is its own alone, so that members may be taken out of it."""
+    """Return whether the pipeline's publication serves no other pipeline, so that tables may be taken out of it."""
     return config.publication_name == default_name(config.name)
 
 
-def may_split(config: PipelineConfig, publication: Publication | None) -> bool:
-    """Report whether tables without a replica identity are published apart: only by publications that Rosetta may alter."""
+def may_use_inserts_publication(config: PipelineConfig, publication: Publication | None) -> bool:
+    """Return whether tables without a replica identity get a publication of their own: Rosetta has to own the main one."""
     return is_own(config) and (publication is None or publication.is_owned)
 
 
@@ -167,12 +177,13 @@ def unidentified_tables(connection: "psycopg.Connection[Any]", tables: Sequence[
 def ensure_publications(
     connection: "psycopg.Connection[Any]", config: PipelineConfig, schemas: Collection[TableSchema]
 ) -> None:
-    """Make the pipeline's publications when they are missing, and let its own hold just these tables.
+    """Create the pipeline's missing publications.
 
-    Tables are added to others of Rosetta's prefix. All others are not touched.
+    Its own publications are set to exactly these tables; other `rosetta_` publications only gain tables; an operator's are
+    never altered.
     """
     tables = [schema.id for schema in schemas]
-    if not may_split(config, read_publication(connection, config.publication_name)):
+    if not may_use_inserts_publication(config, read_publication(connection, config.publication_name)):
         ensure_publication(connection, config.publication_name, tables, is_own=False)
         return
     unidentified = unidentified_tables(connection, tables)
@@ -186,7 +197,7 @@ def ensure_publications(
     )  # fmt: skip
     both = existing_publications(connection, config)
     if config.engine is Engine.DEBEZIUM and len(both) > 1:
-        # An empty one, of the list's name: see `debezium_publication`.
+        # Debezium verifies that a publication with the name of the whole list exists; an empty one is enough.
         ensure_publication(connection, debezium_publication(both), [])
 
 
@@ -198,41 +209,66 @@ def ensure_publication(
     is_own: bool = False,
     kinds: str = ALL_CHANGES,
 ) -> None:
-    """Make one publication when it is missing, and add tables to one of Rosetta's prefix.
+    """Create the publication if it is missing, else add missing tables if its name has Rosetta's prefix.
 
-    `is_own`: nobody else uses it, so that members that are none of the tables are taken out.
+    `is_own`: it serves no other pipeline, so that other tables are taken out of it.
     """
-    publication = read_publication(connection, name)
     try:
-        if publication is None:
-            if tables or kinds == ALL_CHANGES:
-                connection.execute(create_publication(name, tables, kinds))
-            return
-        if is_own and (left := sorted(publication.listed - set(tables))):
-            connection.execute(drop_tables(name, left))
-        if (missing := publication.missing_tables(tables)) and name.startswith(OWN_PREFIX):
-            connection.execute(add_tables(name, missing))
-    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject, psycopg.errors.UndefinedObject):
-        # A run that was killed had asked for it, and the server went on with that; or a table was dropped meanwhile.
-        ensure_publication(connection, name, tables, is_own=is_own, kinds=kinds)
+        _alter_or_create(connection, name, tables, is_own=is_own, kinds=kinds)
+    except _CHANGED_MEANWHILE:
+        # The server may still have carried out the statement of a killed run, or a table was dropped since the read.
+        _alter_or_create(connection, name, tables, is_own=is_own, kinds=kinds)
 
 
-def create_publication(name: str, tables: Sequence[TableId], kinds: str = ALL_CHANGES) -> sql.Composed:
+def _alter_or_create(
+    connection: "psycopg.Connection[Any]", name: str, tables: Sequence[TableId], *, is_own: bool, kinds: str
+) -> None:
+    publication = read_publication(connection, name)
+    if publication is None and not tables and kinds != ALL_CHANGES:
+        return
+    if publication is None:
+        connection.execute(create_publication(name, kinds))
+    listed, published = (publication.listed, publication.tables) if publication else (frozenset(), frozenset())
+    for table in sorted(listed - set(tables)) if is_own else ():
+        _alter_soon(connection, table, drop_table(name, table))
+    for table in tables if publication is None or name.startswith(OWN_PREFIX) else ():
+        if table not in published:
+            _alter_soon(connection, table, add_table(name, table))
+
+
+def _alter_soon(connection: "psycopg.Connection[Any]", table: TableId, statement: sql.Composed) -> None:
+    """Alter a publication by one table, or give up while somebody alters the table.
+
+    One table at a time, with a wait shorter than `deadlock_timeout`: so no migration of an application that alters several
+    tables is ever the victim of a deadlock.
+    """
+    connection.execute(_SHORT_WAIT)
+    try:
+        connection.execute(statement)
+    except psycopg.errors.UndefinedTable:
+        # Dropped or renamed since it was read: the next attempt finds out.
+        return
+    except psycopg.errors.LockNotAvailable:
+        raise SourceUnavailable(
+            f"Table {table} is locked at the source, so that it cannot be published.",
+            "The run restarts by itself, and continues once the transaction that alters the table has ended.",
+        ) from None
+    finally:
+        connection.execute(_NO_LIMIT)
+
+
+def create_publication(name: str, kinds: str = ALL_CHANGES) -> sql.Composed:
     """Return the statement. A partitioned table is published as itself, not as its partitions."""
-    return sql.SQL("CREATE PUBLICATION {}{} WITH (publish = {}, publish_via_partition_root = true)").format(
-        sql.Identifier(name), sql.SQL(" FOR TABLE ") + _names(tables) if tables else sql.SQL(""), sql.Literal(kinds)
+    return sql.SQL("CREATE PUBLICATION {} WITH (publish = {}, publish_via_partition_root = true)").format(
+        sql.Identifier(name), sql.Literal(kinds)
     )
 
 
-def add_tables(name: str, tables: Sequence[TableId]) -> sql.Composed:
-    """Return the statement that adds the tables to a publication, without what inherits from them."""
-    return sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(name), _names(tables))
+def add_table(name: str, table: TableId) -> sql.Composed:
+    """Return the statement that adds the table to a publication, without what inherits from it."""
+    return sql.SQL("ALTER PUBLICATION {} ADD TABLE ONLY {}").format(sql.Identifier(name), sql.Identifier(*table))
 
 
-def drop_tables(name: str, tables: Sequence[TableId]) -> sql.Composed:
-    """Return the statement that takes the tables out of a publication."""
-    return sql.SQL("ALTER PUBLICATION {} DROP TABLE {}").format(sql.Identifier(name), _names(tables))
-
-
-def _names(tables: Sequence[TableId]) -> sql.Composed:
-    return sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(*table)) for table in tables)
+def drop_table(name: str, table: TableId) -> sql.Composed:
+    """Return the statement that takes the table out of a publication."""
+    return sql.SQL("ALTER PUBLICATION {} DROP TABLE ONLY {}").format(sql.Identifier(name), sql.Identifier(*table))

@@ -1,4 +1,4 @@
-"""Tells how a replication slot is, whatever its state: also when it is lost and can never be streamed from again."""
+"""Reads the state of a replication slot, also of a lost one."""
 
 from typing import Any, NamedTuple
 
@@ -41,7 +41,7 @@ class SlotReading(NamedTuple):
 
 
 def slot_reading(connection: "psycopg.Connection[Any]", name: str) -> SlotReading | None:
-    """How the slot is; None when there is none of that name."""
+    """Return the state of the slot; None when none has that name."""
     row = connection.execute(_READ, [name]).fetchone()
     if row is None:
         return None

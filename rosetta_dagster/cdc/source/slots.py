@@ -38,7 +38,7 @@ FROM pg_replication_slots WHERE slot_name = %s AND active_pid IS NOT NULL
 """
 
 
-#: Seconds that a new slot may take before it is reported what it waits for, and between two such reports.
+#: Seconds until the first report of what a new slot waits for, and between two reports.
 WAIT_REPORT_INTERVAL = 5.0
 
 #: Transactions that have written, oldest first; a prepared one has no session.
@@ -54,11 +54,11 @@ FROM (SELECT * FROM pg_prepared_xacts ORDER BY prepared LIMIT 3) AS prepared
 
 
 class SnapshotStopped(Exception):
-    """The pipeline was told to stop while it copied."""
+    """The run was stopped during a copy."""
 
 
 class SlotState(NamedTuple):
-    """What the source says of a replication slot."""
+    """The state of a replication slot at the source."""
 
     active: bool
     #: `reserved`, `extended`, `unreserved` or `lost`.
@@ -195,7 +195,7 @@ def _drop_unless_needed(replication: WatchedConnection, name: str, *, is_needed:
 
 
 class _SlotWait:
-    """Returns whether the run is stopped, and reports now and then which transactions a new slot waits for."""
+    """Reports now and then which transactions a new slot waits for, until the run is stopped."""
 
     def __init__(self, source: PostgresConnection, stopped: Callable[[], bool], report: Callable[[str], None]) -> None:
         self._source = source
@@ -203,18 +203,22 @@ class _SlotWait:
         self._report_at = time.monotonic() + WAIT_REPORT_INTERVAL
         self.stopped = stopped
 
-    def __call__(self) -> bool:
+    def report_if_due(self) -> None:
+        """Report the oldest open transactions when the last report was long enough ago."""
         if time.monotonic() >= self._report_at:
             self._report_at = time.monotonic() + WAIT_REPORT_INTERVAL
             with source_errors(self._source), connect(self._source) as connection:
                 holders = [holder for (holder,) in connection.execute(_OPEN_TRANSACTIONS)]
             if holders:
                 self._report(f"The copy begins once these transactions at the source have ended: {'; '.join(holders)}.")
-        return self.stopped()
 
 
 def _created(replication: WatchedConnection, command: sql.Composed, wait: _SlotWait) -> ConsistentPoint:
-    replication.is_unwanted = wait
+    def report_and_check() -> bool:
+        wait.report_if_due()
+        return wait.stopped()
+
+    replication.is_unwanted = report_and_check
     try:
         row = replication.execute(command).fetchone()
     except psycopg.errors.QueryCanceled:

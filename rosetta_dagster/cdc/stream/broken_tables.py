@@ -42,7 +42,7 @@ class BrokenTables:
     def recover_from(self, error: TerminalError) -> None:
         """Prepare another attempt, with the table or without it. Raise the error if no attempt can succeed."""
         broken = error.broken
-        if self._copies_again(error):
+        if self._forget_for_new_copy(error):
             return
         if _is_retryable(error) and self._note_retry(broken):
             return
@@ -56,13 +56,12 @@ class BrokenTables:
         for name in names:
             self._set_aside(name, broken.table, str(error))
 
-    def _copies_again(self, error: TerminalError) -> bool:
-        """Let the next attempt copy the table, if that mends the error and the policy is to do so."""
+    def _forget_for_new_copy(self, error: TerminalError) -> bool:
+        """Let the next attempt copy the table, if that removes the error and the policy is to. Return whether it will."""
         if error.broken is None or self._config.on_gap is not GapPolicy.COPY:
             return False
-        if not isinstance(error, ColumnValuesUnknown):
-            # An attempt begins by comparing tables: another one of the name is copied then.
-            return isinstance(error, TableReplaced)
+        if not isinstance(error, ColumnValuesUnknown | TableReplaced):
+            return False
         for name in self._names(error.broken):
             self._forget(name, error.broken.table)
         return True

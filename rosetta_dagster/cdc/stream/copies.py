@@ -57,7 +57,7 @@ def copy_with_new_slot(
         source,
         config.slot_name,
         stopped=stopped,
-        is_needed=lambda: any(copier.is_lasting for copier in copiers),
+        is_needed=lambda: any(copier.has_resumable_rows for copier in copiers),
         report_wait=_report_wait(schemas.values(), reporter),
     ) as point:
         for copier, replica in zip(copiers, replicas, strict=True):

@@ -48,7 +48,7 @@ class Replica:
 
     @property
     def held(self) -> Held:
-        """What the destination holds of the stream now."""
+        """What the destination has applied of the stream."""
         return replace(self._held, watermark=self.progress.durable.watermark)
 
     @property
@@ -139,6 +139,7 @@ class Replica:
         self.wait_until_applied()
         self.destination.start_copy(tables, point)
         self.destination.resume_copy(resumed, point)
+        self.destination.record_fingerprints(resumed)
         for table in (*tables, *resumed):
             self._reporter.table(table.id, TableState.SNAPSHOT)
 

@@ -25,12 +25,12 @@ DELIVERY_WAIT = 0.2
 #: The same while a batch is being applied, so that its end is noticed as soon.
 APPLYING_WAIT = 0.01
 
-#: While every destination applies a batch, nobody can use what is read. After a delivery of fewer changes than this, the
-#: stream gathers more until a batch is durable, at most this many seconds: a delivery costs as much as many changes.
+#: While every destination applies a batch, no other can start. After a delivery of fewer changes than this, the stream
+#: gathers more until a batch is durable, at most this many seconds: a delivery costs as much as many changes.
 SMALL_DELIVERY = 2_000
 GATHER_WAIT = 0.01
 
-#: How many deliveries are read at once then; a stream has no more at hand.
+#: How many deliveries are read at once then; a stream holds at most these ready.
 GATHERED_DELIVERIES = 8
 
 #: Seconds between two commits to the source while deliveries come. When none comes, the run commits at once.
@@ -59,7 +59,7 @@ def replicate(
         commits.add(_settle(unsettled, reporter))
         # Between two batches: a commit is noted at the destinations first, which would have to wait for a batch.
         commits.make_if_due(is_idle=delivery is None and not _is_any_applying(replicas))
-        _apply(replicas)
+        _start_due_batches(replicas)
         _beat(heartbeat, delivery, replicas)
         for duty in duties:
             duty()
@@ -115,7 +115,7 @@ def _take_gathered(stream: Stream, unsettled: "_UnsettledDeliveries") -> Deliver
 
 
 def _collect_applied(replicas: Sequence[Replica]) -> None:
-    """Record which batches are durable. A destination whose next batch is full is waited for."""
+    """Record which batches are durable. Wait for those of destinations whose next batch is full."""
     for replica in replicas:
         replica.wait_until_room()
         replica.collect_applied()
@@ -129,14 +129,14 @@ def _settle(unsettled: "_UnsettledDeliveries", reporter: Reporter) -> Sequence[D
     return [each.delivery for each in settled]
 
 
-def _apply(replicas: Sequence[Replica]) -> None:
+def _start_due_batches(replicas: Sequence[Replica]) -> None:
     """Start to apply the pending batches that are due."""
     for replica in replicas:
         replica.start_batch_if_due()
 
 
 def _beat(heartbeat: Heartbeat, delivery: Delivery | None, replicas: Sequence[Replica]) -> None:
-    """Tell the heartbeat how far the stream was read, or that it is idle."""
+    """Report to the heartbeat how far the stream was read, or that it is idle."""
     if delivery is not None:
         heartbeat.heard(delivery.lsn)
     elif not _is_any_applying(replicas):

@@ -204,7 +204,8 @@ def changes_of(source: Database, *statements: str) -> list[Change]:
         slot = read_slot(catalog, source.connection.database)
         assert slot is not None
         stream = PgoutputSource(
-            connection=source.connection, slot_name=source.connection.database, publication_names=["everything"],
+            pipeline="shop", connection=source.connection, slot_name=source.connection.database,
+            publication_names=["everything"],
             schemas=schemas, held_schemas={}, oids={GOOD: oid},
             read_schema=lambda table: read_schemas(catalog, [table]).get(table), type_name=lambda *_: "text",
             confirmed_flush_lsn=slot.confirmed_flush_lsn,

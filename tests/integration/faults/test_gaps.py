@@ -127,6 +127,30 @@ GAPS: dict[str, tuple[list[str], list[str]]] = {
         ["CREATE TABLE computed (id int PRIMARY KEY, v text, n int)", "INSERT INTO computed VALUES (1, 'a', 5)"],
         ["ALTER TABLE computed ALTER n TYPE bigint USING n * 2", "INSERT INTO computed VALUES (7, 'x', 3)"],
     ),
+    # What the stream carries hides none of it.
+    "hidden": (
+        ["CREATE TABLE hidden (id int PRIMARY KEY, v text)"],
+        [
+            "ALTER PUBLICATION {publication} DROP TABLE hidden",
+            "INSERT INTO hidden VALUES (7, 'not published')",
+            "ALTER PUBLICATION {publication} ADD TABLE hidden",
+            "ALTER TABLE hidden ADD w int",
+            "INSERT INTO hidden VALUES (8, 'published', 1)",
+        ],
+    ),
+    "hidden_part": (
+        [
+            "CREATE TABLE hidden_part (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
+            "CREATE TABLE hidden_part_1 PARTITION OF hidden_part FOR VALUES FROM (0) TO (10)",
+            "CREATE TABLE hidden_part_2 PARTITION OF hidden_part FOR VALUES FROM (10) TO (20)",
+            "INSERT INTO hidden_part SELECT n, 'part' FROM generate_series(0, 19) AS n",
+        ],
+        ["DROP TABLE hidden_part_1", "ALTER TABLE hidden_part ADD w int", "UPDATE hidden_part SET v = 'changed'"],
+    ),
+    "same_type": (
+        ["CREATE TABLE same_type (id int PRIMARY KEY, v text)"],
+        ["ALTER TABLE same_type ALTER v TYPE text USING upper(v)"],
+    ),
     "generated": (
         ["CREATE TABLE generated (id int PRIMARY KEY, v text, g int GENERATED ALWAYS AS (id * 2) STORED)"],
         ["ALTER TABLE generated ALTER g DROP EXPRESSION", "INSERT INTO generated VALUES (7, 'x', 1)"],

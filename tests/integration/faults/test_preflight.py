@@ -134,12 +134,12 @@ def test_a_table_that_does_not_exist_is_told_by_its_full_name(shop: Database, ta
     ("create", "message"),
     [
         ("CREATE TABLE odd ()", "Table public.odd has no column that is logged. Take it out"),
-        ("CREATE VIEW odd AS SELECT 1 AS id", "public.odd is no table at the source. Take it out"),
+        ("CREATE VIEW odd AS SELECT 1 AS id", "public.odd is not a table at the source. Take it out"),
         (
             "CREATE UNLOGGED TABLE odd (id int PRIMARY KEY)",
             "public.odd is unlogged: its changes are not in the log. Run ALTER",
         ),
-        ("CREATE SEQUENCE odd", "public.odd is no table at the source. Take it out"),
+        ("CREATE SEQUENCE odd", "public.odd is not a table at the source. Take it out"),
     ],
 )
 def test_what_cannot_be_replicated_is_not_called_missing(shop: Database, create: str, message: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import GapPolicy, PartitionDropPolicy, TableState
@@ -46,7 +47,7 @@ REFUSED = {
         "does not exist at the source. Similar names: public.mistyped_name",
     ),
     "unlogged": (["CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY)"], "is unlogged"),
-    "a_view": (["CREATE VIEW a_view AS SELECT 1 AS id"], "is no table"),
+    "a_view": (["CREATE VIEW a_view AS SELECT 1 AS id"], "is not a table"),
     "leaf": (
         ["CREATE TABLE root (id int PRIMARY KEY) PARTITION BY LIST (id)", "CREATE TABLE leaf PARTITION OF root DEFAULT"],
         "is a partition of public.root",
@@ -233,3 +234,68 @@ def test_two_pipelines_never_write_one_table(shop: Database, destination: Databa
         make_destination(row, first).forget()
     with running(other) as worker:
         wait_until_equal(worker, shop, destination, "empty")
+
+
+def test_a_table_whose_name_another_one_had_for_a_while_is_copied_once(shop: Database, destination: Database) -> None:
+    shop.run(
+        "CREATE TABLE spare (id int PRIMARY KEY, v text)",
+        "CREATE TABLE other (id int PRIMARY KEY)",
+        "CREATE PUBLICATION mine FOR TABLE items, spare, other",
+    )
+    config = pipeline(Engine.PGOUTPUT, shop, [destination], "items", "other")
+    config = config.model_copy(update={"own_publication_name": "mine"})
+    with running(config) as worker:
+        wait_until_equal(worker, shop, destination, "items", "other")
+        wait_until(worker, lambda: is_streaming(worker))
+        shop.run(
+            "ALTER TABLE items RENAME TO y", "ALTER TABLE spare RENAME TO items", "INSERT INTO items VALUES (9, 'spare')",
+            "ALTER TABLE items RENAME TO spare", "ALTER TABLE y RENAME TO items", "INSERT INTO other VALUES (1)",
+        )  # fmt: skip
+        wait_until_equal(worker, shop, destination, "items", "other")
+        shop.run("INSERT INTO items VALUES (2, 'b')", "INSERT INTO other VALUES (2)")
+        wait_until_equal(worker, shop, destination, "items", "other")
+
+
+def test_a_table_that_loses_its_key_while_it_streams_can_be_updated_again_soon(
+    shop: Database, destination: Database
+) -> None:
+    config = pipeline(Engine.PGOUTPUT, shop, [destination], "items")
+    with running(config) as worker:
+        wait_until_equal(worker, shop, destination, "items")
+        wait_until(worker, lambda: is_streaming(worker))
+        shop.run("ALTER TABLE items DROP CONSTRAINT items_pkey")
+
+        def is_updated() -> bool:
+            try:
+                shop.run("UPDATE items SET v = 'c'")
+            except psycopg.errors.ObjectNotInPrerequisiteState:
+                return False
+            return True
+
+        wait_until(worker, is_updated)
+
+
+def test_a_partition_that_the_role_may_not_read_stops_its_table_alone(shop: Database, destination: Database) -> None:
+    database = shop.connection.database
+    shop.run(
+        "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
+        "CREATE PUBLICATION mine FOR TABLE items, p WITH (publish_via_partition_root = true)",
+        f"CREATE ROLE reader_{database} LOGIN REPLICATION PASSWORD 'secret-of-a-reader'",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader_{database}",
+    )
+    reader = {"username": f"reader_{database}", "password": SecretStr("secret-of-a-reader")}
+    config = pipeline(Engine.PGOUTPUT, shop, [destination], "items", "p")
+    source = config.source.model_copy(update={"connection": shop.connection.model_copy(update=reader)})
+    config = config.model_copy(update={"own_publication_name": "mine", "source": source})
+    try:
+        with running(config) as worker:
+            wait_until_equal(worker, shop, destination, "items", "p")
+            wait_until(worker, lambda: is_streaming(worker))
+            shop.run("CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20)", "INSERT INTO p VALUES (15)")
+            wait_until(worker, is_in_state(worker, "p", TableState.ERROR))
+            assert "GRANT SELECT" in reason(worker, "p")
+            shop.run("INSERT INTO items VALUES (2, 'b')")
+            wait_until_equal(worker, shop, destination, "items")
+    finally:
+        shop.run(f"DROP OWNED BY reader_{database}", f"DROP ROLE reader_{database}")

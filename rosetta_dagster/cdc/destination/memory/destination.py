@@ -22,6 +22,7 @@ from rosetta_dagster.cdc.errors import (
     TableNotOurs,
     WatermarkMoved,
     breaking,
+    resync_remedy,
 )
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -230,7 +231,8 @@ class MemoryDestination:
         target = self._targets[table.id]
         if target not in contents.tables:
             raise DestinationRejected(
-                f"Table {target} of the destination is gone, and with it the rows of {table.id}.", "Resync the table."
+                f"Table {target} of the destination is gone, and with it the rows of {table.id}.",
+                resync_remedy(self._pipeline, table.id),
             )
         return contents.tables[target]
 

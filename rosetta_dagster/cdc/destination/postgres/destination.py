@@ -132,12 +132,12 @@ class PostgresDestination:
     def apply(self, batch: Batch, watermark: Watermark) -> None:
         self._follow_types([part.table for part in batch.tables if self._has_new_types(part.table)])
         with translated(self._translation):
-            while not self._is_applied(batch, watermark):
+            while not self._try_apply(batch, watermark):
                 pass
             self._stream.moved(watermark)
 
-    def _is_applied(self, batch: Batch, watermark: Watermark) -> bool:
-        """Apply the batch in one transaction. Return false when it failed and what made it fail is mended."""
+    def _try_apply(self, batch: Batch, watermark: Watermark) -> bool:
+        """Apply the batch in one transaction. Return false when it failed and the cause has been removed."""
         schemas = dict(self._stream.schemas)
         try:
             with self._live.transaction():

@@ -11,7 +11,7 @@ from psycopg.sql import Composed
 
 from rosetta_dagster.cdc.change.batch import Merge, Move, Recount, Step, TableBatch, Truncate
 from rosetta_dagster.cdc.change.event import UNCHANGED, Row
-from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.schema import TableSchema, following
 from rosetta_dagster.cdc.destination.postgres import merge_sql, sql
 from rosetta_dagster.cdc.destination.postgres.catalog import Connection
 from rosetta_dagster.cdc.destination.postgres.copy_text import array, blocks
@@ -210,7 +210,7 @@ class Merger:
         if before is not None and before != table:
             self._targets.adapt(self._connection, table, before)
         if before != table:
-            self._state.remember(table)
+            self._state.remember(table if before is None else following(before, table))
 
 
 def _staged_place(table: TableSchema, place: str) -> str:

@@ -45,7 +45,7 @@ class StreamState:
         self.unfinished: set[TableId] = set()
 
     def read(self) -> Held:
-        """Return what the destination holds of the stream. Creates the state tables that are missing."""
+        """Return what the destination has applied of the stream. Creates the state tables that are missing."""
         with self._connection.transaction():
             verify_usage(self._connection, state_sql.NAMESPACE, creating=False)
             if not _is_current(self._connection):

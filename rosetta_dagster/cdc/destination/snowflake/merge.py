@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rosetta_dagster.cdc.change.batch import Batch, Merge, Recount, TableBatch, Truncate
 from rosetta_dagster.cdc.change.position import Watermark
-from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.schema import TableSchema, following
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
@@ -110,8 +110,10 @@ class Merger:
     def _remember(self, batch: Batch, shapes: Mapping[TableId, Shape]) -> None:
         last = {part.table.id: part.table for part in batch.tables}
         for id_, table in last.items():
-            if self._state.schemas.get(id_) != table:
-                self._state.remember(table, shapes[id_].names if id_ in shapes else {})
+            before = self._state.schemas.get(id_)
+            if before != table:
+                known = table if before is None else following(before, table)
+                self._state.remember(known, shapes[id_].names if id_ in shapes else {})
 
     def close(self) -> None:
         """Drop the staging tables. If that fails, a later run drops them."""

@@ -4,11 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from psycopg import sql
-
 from rosetta_dagster.cdc.change.event import UnreadableTable
 from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema, columns_named, key_among
-from rosetta_dagster.cdc.errors import TableReplaced
+from rosetta_dagster.cdc.errors import TableReplaced, resync_remedy
 from rosetta_dagster.cdc.source.pgoutput.protocol import Relation, RelationColumn
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -16,8 +14,6 @@ from rosetta_dagster.cdc.table_id import TableId
 ReadSchema: TypeAlias = Callable[[TableId], TableSchema | None]
 #: Returns a type's name in SQL from its OID and modifier; the modifier is -1 for none.
 TypeName: TypeAlias = Callable[[int, int], str]
-
-_RESYNC: Final = sql.SQL("UPDATE pipeline_tables SET resync = true WHERE table_schema = {} AND table_name = {};")
 
 _IDENTITIES: Final = {"d": Identity.KEY, "i": Identity.KEY, "f": Identity.FULL, "n": Identity.NOTHING}
 
@@ -36,6 +32,8 @@ class Relations:
         oids: Mapping[TableId, int],
         read_schema: ReadSchema,
         type_name: TypeName,
+        *,
+        pipeline: str,
     ) -> None:
         """`schemas` are the tables as they are now, `held_schemas` as they were when the stream begins.
 
@@ -47,6 +45,7 @@ class Relations:
         self._tables = {oid: table for table, oid in self._oids.items()}
         self._read_schema = read_schema
         self._type_name = type_name
+        self._pipeline = pipeline
         self._by_oid: dict[int, TableSchema | None] = {}
 
     def find(self, oid: int) -> TableSchema | None:
@@ -64,7 +63,7 @@ class Relations:
             # The publication has more tables than the pipeline.
             self._by_oid[relation.oid] = None
         elif self._oids.get(table, relation.oid) != relation.oid:
-            self._by_oid[relation.oid] = self._by_oid.get(relation.oid) or _replacement(table)
+            self._by_oid[relation.oid] = self._by_oid.get(relation.oid) or _replacement(self._pipeline, table)
         else:
             self._by_oid[relation.oid] = self._schema_of(table, name, relation)
 
@@ -108,11 +107,10 @@ class Relations:
         return replace(logged, base_oid=column.type_oid, element_oid=0)
 
 
-def _replacement(table: TableId) -> UnreadableTable:
+def _replacement(pipeline: str, table: TableId) -> UnreadableTable:
     """Return what stands for another table under this name: its changes are an error."""
     message = f"Table {table} was dropped or renamed at the source, and another table has its name now."
-    remedy = f"To copy that table, run: {_RESYNC.format(*map(sql.Literal, table)).as_string(None)}"
-    return UnreadableTable.because(table, TableReplaced(message, remedy))
+    return UnreadableTable.because(table, TableReplaced(message, resync_remedy(pipeline, table)))
 
 
 def _describes(known: TableSchema, relation: Relation) -> bool:

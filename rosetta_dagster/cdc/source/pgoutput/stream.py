@@ -84,6 +84,8 @@ class PgoutputStream:
 class PgoutputSource:
     """Opens a stream at the slot's position."""
 
+    #: The pipeline's name, for remedies.
+    pipeline: str
     connection: PostgresConnection
     slot_name: str
     publication_names: Sequence[str]
@@ -99,7 +101,9 @@ class PgoutputSource:
     confirmed_flush_lsn: Lsn
 
     def open(self, watermarks: Sequence[Watermark]) -> ReadAhead:  # noqa: ARG002 - positions here are exact without them
-        relations = Relations(self.schemas, self.held_schemas, self.oids, self.read_schema, self.type_name)
+        relations = Relations(
+            self.schemas, self.held_schemas, self.oids, self.read_schema, self.type_name, pipeline=self.pipeline
+        )
         walsender = Walsender(self.connection, self.slot_name, self.publication_names)
         reader = Reader(relations, self.confirmed_flush_lsn, checks_encoding=not walsender.sends_utf8)
         return ReadAhead(PgoutputStream(walsender, reader))

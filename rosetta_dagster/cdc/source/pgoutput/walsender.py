@@ -118,7 +118,7 @@ class Walsender:
                 self._raise_end()
 
     def _read_chunk(self) -> tuple[list[bytes], int]:
-        """Return messages that have arrived, and libpq's last length: 0 when there are no more, negative at the end.
+        """Return messages that have arrived, and libpq's last length: 0 when none is left, negative at the end.
 
         Millions of messages pass here, so the loop makes as few calls as possible.
         """

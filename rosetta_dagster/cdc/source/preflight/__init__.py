@@ -4,6 +4,6 @@ It knows the source's catalog and what an engine cannot read. What follows from 
 """
 
 from rosetta_dagster.cdc.source.preflight.check import preflight, raise_findings
-from rosetta_dagster.cdc.source.preflight.finding import Finding, Severity
+from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, Severity
 
-__all__ = ["Finding", "Severity", "preflight", "raise_findings"]
+__all__ = ["Check", "Finding", "Severity", "preflight", "raise_findings"]

@@ -15,11 +15,16 @@ from rosetta_dagster.cdc.source.debezium.properties import unsupported_settings
 from rosetta_dagster.cdc.source.debezium.readable import unreadable_database, unreadable_table
 from rosetta_dagster.cdc.source.generated_columns import published_generated_columns
 from rosetta_dagster.cdc.source.preflight.encryption import about_encryption
-from rosetta_dagster.cdc.source.preflight.finding import Finding, problem
+from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem
 from rosetta_dagster.cdc.source.preflight.publication import about_new_publication, about_publication
 from rosetta_dagster.cdc.source.preflight.server import about_server, read_server
 from rosetta_dagster.cdc.source.preflight.tables import Rights, about_rights, about_tables, read_rights
-from rosetta_dagster.cdc.source.publications import Publication, may_split, read_publication, unidentified_tables
+from rosetta_dagster.cdc.source.publications import (
+    Publication,
+    may_use_inserts_publication,
+    read_publication,
+    unidentified_tables,
+)
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -45,7 +50,7 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
                 config.publication_name, publication, _published(connection, config, publication, rights)
             )
             generated = published_generated_columns(connection, config.publication_name, tables)
-            findings += [problem("publication", error.message, error.remedy) for error in generated]
+            findings += [problem(Check.PUBLICATION, error.message, error.remedy) for error in generated]
     return tuple(sorted(findings, key=lambda finding: not finding.is_error))
 
 
@@ -61,7 +66,7 @@ def _published(
     connection: "psycopg.Connection[Any]", config: PipelineConfig, publication: Publication, rights: Sequence[Rights]
 ) -> list[Rights]:
     """Return the tables that the publication of all kinds of changes has to hold."""
-    if not may_split(config, publication):
+    if not may_use_inserts_publication(config, publication):
         return list(rights)
     unidentified = unidentified_tables(connection, [right.table for right in rights])
     return [right for right in rights if right.table not in unidentified]
@@ -71,10 +76,10 @@ def _about_debezium(
     connection: "psycopg.Connection[Any]", config: PipelineConfig, schemas: Sequence[TableSchema]
 ) -> list[Finding]:
     errors = [*unsupported_settings(config.source.connection, config.publication_name), *unreadable_database(connection)]
-    findings = [problem("debezium", error.message, error.remedy) for error in errors]
+    findings = [problem(Check.DEBEZIUM, error.message, error.remedy) for error in errors]
     for schema in schemas:
         unreadable = unreadable_table(connection, schema)
-        findings += [problem("debezium", error.message, error.remedy, schema.id) for error in unreadable]
+        findings += [problem(Check.DEBEZIUM, error.message, error.remedy, schema.id) for error in unreadable]
     return findings
 
 
@@ -82,8 +87,8 @@ def _about_row(config: PipelineConfig) -> list[Finding]:
     findings = []
     if not config.tables:
         remedy = "Insert rows into pipeline_tables (pipeline_id, table_schema, table_name)."
-        findings.append(problem("tables", f"Pipeline {config.name} has no tables.", remedy))
+        findings.append(problem(Check.TABLES, f"Pipeline {config.name} has no tables.", remedy))
     if not config.destinations:
         remedy = "Insert a row into pipeline_destinations (pipeline_id, destination_id)."
-        findings.append(problem("destinations", f"Pipeline {config.name} has no destination.", remedy))
+        findings.append(problem(Check.DESTINATIONS, f"Pipeline {config.name} has no destination.", remedy))
     return findings

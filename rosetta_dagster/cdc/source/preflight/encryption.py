@@ -7,7 +7,7 @@ import psycopg
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.config.places import is_loopback
 from rosetta_dagster.cdc.postgres.connections import is_exposed
-from rosetta_dagster.cdc.source.preflight.finding import Finding, warning
+from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, warning
 
 #: The modes under which libpq does not begin with TLS.
 _CLEAR_MODES = ("disable", "allow")
@@ -17,7 +17,7 @@ _REMEDY = "Set sslmode to verify-full, or to require where the certificate canno
 
 def about_encryption(connection: "psycopg.Connection[Any]", config: PipelineConfig) -> list[Finding]:
     """Return a warning for each connection that is not encrypted, to a host other than this machine."""
-    return [warning("encryption", message, _REMEDY) for message in exposures(connection, config)]
+    return [warning(Check.ENCRYPTION, message, _REMEDY) for message in exposures(connection, config)]
 
 
 def exposures(connection: "psycopg.Connection[Any]", config: PipelineConfig) -> list[str]:

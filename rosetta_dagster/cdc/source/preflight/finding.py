@@ -8,6 +8,24 @@ from psycopg import sql
 from rosetta_dagster.cdc.table_id import TableId
 
 
+class Check(StrEnum):
+    """What was examined."""
+
+    DEBEZIUM = "debezium"
+    DESTINATIONS = "destinations"
+    ENCRYPTION = "encryption"
+    INHERITANCE = "inheritance"
+    PRIVILEGES = "privileges"
+    PUBLICATION = "publication"
+    REPLICA_IDENTITY = "replica_identity"
+    REPLICATION = "replication"
+    SLOTS = "slots"
+    STANDBY = "standby"
+    TABLES = "tables"
+    WAL_LEVEL = "wal_level"
+    WALSENDERS = "walsenders"
+
+
 class Severity(StrEnum):
     """Whether the pipeline can run in spite of a finding."""
 
@@ -19,7 +37,7 @@ class Severity(StrEnum):
 class Finding:
     """One thing that is not as it should be, and what to do about it."""
 
-    check: str
+    check: Check
     severity: Severity
     message: str
     remedy: str
@@ -35,12 +53,12 @@ class Finding:
         return self.severity is Severity.ERROR
 
 
-def problem(check: str, message: str, remedy: str, table: TableId | None = None) -> Finding:
+def problem(check: Check, message: str, remedy: str, table: TableId | None = None) -> Finding:
     """Return a finding in spite of which the table, or the pipeline, cannot be replicated."""
     return Finding(check=check, severity=Severity.ERROR, message=message, remedy=remedy, table=table)
 
 
-def warning(check: str, message: str, remedy: str, table: TableId | None = None) -> Finding:
+def warning(check: Check, message: str, remedy: str, table: TableId | None = None) -> Finding:
     """Return a finding that an operator should know of."""
     return Finding(check=check, severity=Severity.WARNING, message=message, remedy=remedy, table=table)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rosetta_dagster.cdc.source.preflight.finding import Finding, problem, quoted
+from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem, quoted
 from rosetta_dagster.cdc.source.preflight.server import Server
 from rosetta_dagster.cdc.source.preflight.tables import Rights
 from rosetta_dagster.cdc.source.publications import OWN_PREFIX, Publication
@@ -18,7 +18,7 @@ def about_new_publication(name: str, server: Server, rights: Sequence[Rights]) -
     reason = f", as it does not own {', '.join(foreign)}" if server.can_create else ""
     return [
         problem(
-            "publication",
+            Check.PUBLICATION,
             f"Publication {name} does not exist, and role {server.username} may not create it{reason}.",
             "Grant CREATE on the database and the ownership of the tables, or run as an administrator: CREATE PUBLICATION "
             f"{quoted(name)} FOR TABLE {names} WITH (publish_via_partition_root = true).",
@@ -34,7 +34,7 @@ def about_publication(name: str, publication: Publication, rights: Sequence[Righ
     findings = [_about_member(name, table) for table in missing]
     if not publication.is_whole:
         remedy = f"Run ALTER PUBLICATION {quoted(name)} SET (publish = 'insert, update, delete, truncate') at the source."
-        findings.append(problem("publication", f"Publication {name} leaves out a kind of changes.", remedy))
+        findings.append(problem(Check.PUBLICATION, f"Publication {name} leaves out a kind of changes.", remedy))
     findings += [_about_cut(name, table) for table in sorted(wanted & publication.cut_tables)]
     findings += [_about_split(name, table) for table in sorted(wanted & publication.split_tables)]
     return findings
@@ -42,15 +42,15 @@ def about_publication(name: str, publication: Publication, rights: Sequence[Righ
 
 def _about_member(name: str, table: TableId) -> Finding:
     remedy = f"Run ALTER PUBLICATION {quoted(name)} ADD TABLE ONLY {quoted(*table)} at the source."
-    return problem("publication", f"Publication {name} does not have table {table}.", remedy, table)
+    return problem(Check.PUBLICATION, f"Publication {name} does not have table {table}.", remedy, table)
 
 
 def _about_cut(name: str, table: TableId) -> Finding:
     remedy = "Publish it without a WHERE clause and without a list of columns, or use another publication."
-    return problem("publication", f"Publication {name} has only a part of table {table}.", remedy, table)
+    return problem(Check.PUBLICATION, f"Publication {name} has only a part of table {table}.", remedy, table)
 
 
 def _about_split(name: str, table: TableId) -> Finding:
     remedy = f"Run ALTER PUBLICATION {quoted(name)} SET (publish_via_partition_root = true) at the source."
     message = f"Publication {name} has the partitions of {table} in the place of the table."
-    return problem("publication", message, remedy, table)
+    return problem(Check.PUBLICATION, message, remedy, table)

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from rosetta_dagster.cdc.source.preflight.finding import Finding, problem, quoted
+from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem, quoted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,34 +53,34 @@ def about_server(server: Server) -> list[Finding]:
     name = quoted(server.username)
     grant = f"GRANT rds_replication TO {name}" if server.is_managed else f"ALTER ROLE {name} REPLICATION"
     logical = "rds.logical_replication = 1 in its parameter group" if server.is_managed else "wal_level = logical"
-    checks: list[tuple[bool, str, str, str]] = [
+    checks: list[tuple[bool, Check, str, str]] = [
         (
             server.is_standby,
-            "standby",
+            Check.STANDBY,
             "The source is a standby: publications, slots with failover and heartbeats need a server that can be written.",
             "Point the source at the primary.",
         ),
         (
             server.wal_level != "logical",
-            "wal_level",
+            Check.WAL_LEVEL,
             f"The source runs with wal_level={server.wal_level}; change data capture needs logical.",
             f"Set {logical} at the source and restart it.",
         ),
         (
             not server.can_replicate,
-            "replication",
+            Check.REPLICATION,
             f"Role {server.username} may not replicate.",
             f"Run {grant} at the source.",
         ),
         (
             server.free_slots < 1 and not server.slot_exists,
-            "slots",
+            Check.SLOTS,
             "The source has no free replication slot.",
             "Drop unused slots, or raise max_replication_slots and restart the source.",
         ),
         (
             server.free_walsenders < 1,
-            "walsenders",
+            Check.WALSENDERS,
             "The source has no free walsender.",
             "Raise max_wal_senders and restart the source.",
         ),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from rosetta_dagster.cdc.change.schema import Identity, TableSchema
-from rosetta_dagster.cdc.source.preflight.finding import Finding, problem, quoted, warning
+from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem, quoted, warning
 from rosetta_dagster.cdc.table_id import TableId
 
 #: The namespace that holds Rosetta's own state at a destination.
@@ -98,14 +98,14 @@ def about_rights(rights: Rights, username: str) -> list[Finding]:
     table = rights.table
     if not rights.may_enter:
         remedy = f"Run GRANT USAGE ON SCHEMA {quoted(table.namespace)} TO {quoted(username)} at the source."
-        return [problem("privileges", f"Role {username} may not use the namespace of table {table}.", remedy, table)]
+        return [problem(Check.PRIVILEGES, f"Role {username} may not use the namespace of table {table}.", remedy, table)]
     if not rights.may_read:
         remedy = f"Run GRANT SELECT ON {quoted(*table)} TO {quoted(username)} at the source."
-        return [problem("privileges", f"Role {username} may not read table {table}.", remedy, table)]
+        return [problem(Check.PRIVILEGES, f"Role {username} may not read table {table}.", remedy, table)]
     if rights.sees_part:
         remedy = f"Run ALTER ROLE {quoted(username)} BYPASSRLS at the source."
         message = f"A row-level policy may hide rows of table {table} from role {username}."
-        return [problem("privileges", message, remedy, table)]
+        return [problem(Check.PRIVILEGES, message, remedy, table)]
     return []
 
 
@@ -131,7 +131,7 @@ def _about_kind(table: TableId, kind: _Kind, tables: Sequence[TableId], names: S
         (table.namespace in _SYSTEM_NAMESPACES, f"Table {table} is the server's own.", out),
         (
             kind.kind not in ("r", "p"),
-            f"{table} is no table at the source.",
+            f"{table} is not a table at the source.",
             "Take it out of pipeline_tables, and put the tables behind it in.",
         ),
         (
@@ -145,14 +145,14 @@ def _about_kind(table: TableId, kind: _Kind, tables: Sequence[TableId], names: S
             "Take one of the two out of pipeline_tables.",
         ),
     ]
-    return next((problem("tables", message, remedy, table) for is_wrong, message, remedy in checks if is_wrong), None)
+    return next((problem(Check.TABLES, message, remedy, table) for is_wrong, message, remedy in checks if is_wrong), None)
 
 
 def _about_missing(table: TableId, names: Sequence[TableId]) -> Finding:
     near = difflib.get_close_matches(str(table), [str(name) for name in names], n=3, cutoff=0.75)
     hint = f" Similar names: {', '.join(near)}." if near else ""
     return problem(
-        "tables",
+        Check.TABLES,
         f"Table {table} does not exist at the source.{hint}",
         "Create it, or correct the row of pipeline_tables; names are case-sensitive.",
         table,
@@ -160,7 +160,7 @@ def _about_missing(table: TableId, names: Sequence[TableId]) -> Finding:
 
 
 def _about_columns(table: TableId) -> Finding:
-    return problem("tables", f"Table {table} has no column that is logged.", "Take it out of pipeline_tables.", table)
+    return problem(Check.TABLES, f"Table {table} has no column that is logged.", "Take it out of pipeline_tables.", table)
 
 
 def _about_identity(schema: TableSchema) -> Finding:
@@ -174,7 +174,7 @@ def _about_identity(schema: TableSchema) -> Finding:
         why = "has no replica identity"
         remedy = f"Add a primary key, or run ALTER TABLE {table} REPLICA IDENTITY FULL at the source."
     return warning(
-        "replica_identity",
+        Check.REPLICA_IDENTITY,
         f"Table {schema.id} {why}: its inserts and truncates are replicated, its updates and deletes cannot be. Rosetta "
         "notices when the source makes any, and does what on_gap says.",
         remedy,
@@ -184,7 +184,7 @@ def _about_identity(schema: TableSchema) -> Finding:
 
 def _about_children(table: TableId, count: int) -> Finding:
     return warning(
-        "inheritance",
+        Check.INHERITANCE,
         f"{count} other {'table inherits' if count == 1 else 'tables inherit'} from table {table}; only its own rows are "
         "replicated.",
         "Add the children to the pipeline as tables of their own, if they are wanted.",

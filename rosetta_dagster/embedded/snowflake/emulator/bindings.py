@@ -19,7 +19,7 @@ def single(bindings: Mapping[str, Any]) -> list[Any]:
 
 
 def is_batch(bindings: Mapping[str, Any]) -> bool:
-    """Report whether each placeholder has a list of values, one for each row."""
+    """Return whether each placeholder has a list of values, one for each row."""
     return any(isinstance(binding["value"], list) for binding in bindings.values())
 
 
