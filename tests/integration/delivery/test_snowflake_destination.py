@@ -1,10 +1,7 @@
 """What only Snowflake has: its options, its types, answers that get lost, and a warehouse that is to be left asleep."""
 
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,7 +9,7 @@ from rosetta_dagster.cdc.change.event import UNCHANGED
 from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
-from rosetta_dagster.cdc.destination.base import Destination, Held
+from rosetta_dagster.cdc.destination.base import Held
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.destination.snowflake import stage
 from rosetta_dagster.cdc.errors import (
@@ -27,7 +24,7 @@ from rosetta_dagster.cdc.errors import (
 )
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.table_id import TableId
-from rosetta_dagster.embedded.snowflake import Fault, FaultKind, SnowflakeServer
+from rosetta_dagster.embedded.snowflake import Fault, FaultKind
 from tests.support.changes import column, delete, delete_whole, insert, rekey, truncate, update
 from tests.support.database import Database
 from tests.support.destinations import SnowflakeKind, make
@@ -35,35 +32,8 @@ from tests.support.pipelines import failure, running, wait_until
 from tests.support.replica import BEGINNING, IDENTITY, ITEMS, NOTES, copy, pages, typed, watermark, with_columns
 from tests.support.slow_copies import slow_down
 from tests.support.snowflake_database import SnowflakeDatabase
+from tests.support.snowflake_destination import Open, items
 from tests.support.snowflake_values import FACTS, HELD, TEXTS, apply
-
-Open: TypeAlias = Callable[..., Destination]
-
-
-@pytest.fixture
-def begin(snowflake_database: SnowflakeDatabase) -> Iterator[Open]:
-    """Opens destinations of these tables with options of their config; an empty copy of each table is complete."""
-    opened: list[Destination] = []
-
-    def opener(*tables: TableSchema, copied: bool = True, **options: Any) -> Destination:
-        database = replace(snowflake_database, config={**snowflake_database.config, **options})
-        kind = SnowflakeKind(database, preserve_case=options.get("preserve_case", False))
-        destination = make(kind, tables)
-        opened.append(destination)
-        held = destination.open(IDENTITY)
-        destination.prepare(tables)
-        missing = [schema for schema in tables if schema.id not in held.copied]
-        if copied and missing:
-            copy(destination, missing)
-        return destination
-
-    yield opener
-    for destination in opened:
-        destination.close()
-
-
-def items(database: SnowflakeDatabase, columns: str = "ID, NAME, SIZE") -> list[tuple[Any, ...]]:
-    return sorted(database.rows(f'SELECT {columns} FROM "PUBLIC".ITEMS'), key=repr)
 
 
 class TestSoftDeletes:
@@ -127,17 +97,6 @@ def test_values_arrive_typed(begin: Open, snowflake_database: SnowflakeDatabase,
 def _compact(value: Any) -> Any:
     """A document without the spaces that Snowflake and its emulator put into it."""
     return value.replace(" ", "").replace("\n", "") if isinstance(value, str) and value.startswith("{") else value
-
-
-@pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "streamed"])
-def test_a_text_that_looks_like_null_stays_a_text(
-    begin: Open, snowflake_database: SnowflakeDatabase, is_copied: bool
-) -> None:
-    destination = begin(ITEMS, copied=False)
-    copy(destination, [ITEMS], rb"\\N	\\N	\N" + b"\n" if is_copied else b"")
-    if not is_copied:
-        apply(destination, 1, insert(ITEMS, r"\N", r"\N", None))
-    assert [(r"\N", r"\N", None)] == items(snowflake_database)
 
 
 def test_what_a_policy_touched_is_counted_with_the_data(begin: Open, snowflake_database: SnowflakeDatabase) -> None:
@@ -333,101 +292,6 @@ def test_names_keep_their_case_when_the_config_says_so(begin: Open, snowflake_da
     assert [("1", "b", "kept")] == snowflake_database.rows('SELECT "id", "name", "size" FROM "Shop"."Order"')
 
 
-@pytest.fixture
-def account_defaults(snowflake_database: SnowflakeDatabase) -> Iterator[None]:
-    """Parameters that an account may set, and that a session inherits."""
-    snowflake_database.rows("ALTER ACCOUNT SET QUOTED_IDENTIFIERS_IGNORE_CASE = TRUE, DEFAULT_DDL_COLLATION = 'en-ci'")
-    yield
-    snowflake_database.rows("ALTER ACCOUNT UNSET QUOTED_IDENTIFIERS_IGNORE_CASE, DEFAULT_DDL_COLLATION")
-
-
-@pytest.mark.usefixtures("account_defaults")
-class TestAccountDefaults:
-    def test_names_keep_their_case(self, begin: Open, snowflake_database: SnowflakeDatabase) -> None:
-        test_names_keep_their_case_when_the_config_says_so(begin, snowflake_database)
-
-    def test_keys_that_differ_in_case_are_two(self, begin: Open, snowflake_database: SnowflakeDatabase) -> None:
-        destination = begin(ITEMS, NOTES)
-        apply(destination, 1, insert(ITEMS, "a", "x", None), insert(ITEMS, "A", "y", None), insert(NOTES, "n", None))
-        apply(destination, 2, delete(ITEMS, "A"), insert(NOTES, "N", None))
-        apply(destination, 3, delete_whole(NOTES, "N", None))
-        assert [("a", "x", None)] == items(snowflake_database)
-        assert [("n",)] == snowflake_database.rows('SELECT TEXT FROM "PUBLIC".NOTES')
-
-    def test_two_pipelines_that_differ_in_case_have_states_of_their_own(
-        self, begin: Open, snowflake_database: SnowflakeDatabase
-    ) -> None:
-        begin(ITEMS)
-        other = make(SnowflakeKind(snowflake_database), [ITEMS])
-        other._pipeline = "SHOP"  # type: ignore[attr-defined]
-        held = other.open(replace(IDENTITY, pipeline="SHOP"))
-        other.close()
-        assert {} == held.copied
-
-
-@pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "streamed"])
-def test_a_document_that_snowflake_cannot_parse_is_null_and_counted(
-    begin: Open, snowflake_database: SnowflakeDatabase, is_copied: bool
-) -> None:
-    table = TableSchema(
-        id=TableId("public", "documents"),
-        columns=(ITEMS.columns[0], column("document", "json", oid=114)),
-        key=("id",),
-        identity=Identity.KEY,
-    )
-    destination, broken = begin(table, copied=False), r'{"a": "\u0000"}'
-    copy(destination, [table], b'1\t{"a": "\\\\u0000"}\n2\tnull\n' if is_copied else b"")
-    if not is_copied:
-        apply(destination, 1, insert(table, "1", broken), insert(table, "2", "null"))
-    assert [("1", True), ("2", False)] == snowflake_database.rows(
-        'SELECT ID, DOCUMENT IS NULL FROM "PUBLIC".DOCUMENTS ORDER BY ID'
-    )
-    counted = snowflake_database.rows("SELECT PLACE, REASON, VALUE_COUNT FROM ROSETTA.SUBSTITUTIONS")
-    assert [("table public.documents, column document", "not valid JSON", 1)] == counted
-
-
-def test_columns_whose_names_snowflake_reserves_are_in_lower_case(
-    begin: Open, snowflake_database: SnowflakeDatabase
-) -> None:
-    table = with_columns(ITEMS, name="current_user", size="localtime")
-    destination = begin(table, copied=False)
-    copy(destination, [table], b"1\ta\tx\n")
-    apply(destination, 1, update(table, "1", "b", UNCHANGED))
-    assert [("1", "b", "x")] == items(snowflake_database, 'ID, "current_user", "localtime"')
-    assert [] == [drift for drift in destination.drift([table]) if "NOT NULL" not in drift.problem]
-
-
-def test_schemas_that_exist_need_no_privilege_to_create_schemas(begin: Open, snowflake_database: SnowflakeDatabase) -> None:
-    begin(ITEMS).close()
-    database = snowflake_database.config["database"]
-    snowflake_database.rows(f"REVOKE CREATE SCHEMA ON DATABASE {database} FROM ROLE PUBLIC")
-    apply(begin(ITEMS, NOTES), 1, insert(NOTES, "a", None))
-    missing = TableSchema(id=TableId("other", "items"), columns=ITEMS.columns, key=ITEMS.key, identity=Identity.KEY)
-    with pytest.raises(DestinationRejected, match="Insufficient privileges"):
-        begin(missing)
-
-
-def test_a_note_of_an_older_version_is_read(begin: Open, snowflake_database: SnowflakeDatabase) -> None:
-    begin(ITEMS).close()
-    ((view,),) = snowflake_database.rows("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.VIEWS WHERE TABLE_SCHEMA = 'ROSETTA'")
-    snowflake_database.rows(f"CREATE OR REPLACE VIEW ROSETTA.{view} AS SELECT 4711::NUMBER(20,0) AS LSN")
-    destination = make(SnowflakeKind(snowflake_database), [ITEMS])
-    assert Lsn(4711) == destination.open(IDENTITY).noted
-    destination.note(Lsn(4712))
-    destination.close()
-    again = make(SnowflakeKind(snowflake_database), [ITEMS])
-    assert Lsn(4712) == again.open(IDENTITY).noted
-    again.close()
-    again.forget()
-    assert again.open(IDENTITY).noted is None
-    again.close()
-
-
-def test_tables_with_times_have_no_drift(begin: Open) -> None:
-    found = [drift.problem for drift in begin(FACTS).drift([FACTS])]
-    assert ["Column ID is NOT NULL here only."] == found, "the table of the test says nothing of NOT NULL"
-
-
 STAGED = "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE STARTSWITH(TABLE_NAME, 'STAGED_')"
 
 
@@ -442,58 +306,6 @@ def test_two_runs_stage_into_tables_of_their_own_and_leave_none(begin: Open, sno
     other.close()
     assert [] == snowflake_database.rows(STAGED)
     assert [("1", "of one", None), ("3", "of one", None)] == items(snowflake_database)
-
-
-@pytest.fixture
-def play(snowflake_database: SnowflakeDatabase) -> Iterator[Callable[[str], object]]:
-    """Sets parameters by which the emulator plays what Snowflake's documentation leaves open."""
-    names = ["EMULATOR_STALE_UPDATES", "EMULATOR_STALE_READS"]
-    yield lambda name: snowflake_database.rows(f"ALTER ACCOUNT SET {name} = TRUE")
-    snowflake_database.rows(f"ALTER ACCOUNT UNSET {', '.join(names)}")
-
-
-@pytest.mark.parametrize("is_stale", [False, True], ids=["the row is read again", "the row is not read again"])
-def test_a_run_that_waits_for_another_one_writes_nothing(
-    begin: Open, snowflake_database: SnowflakeDatabase, play: Callable[[str], object], is_stale: bool
-) -> None:
-    one, other, server = begin(ITEMS, NOTES), begin(ITEMS, NOTES), snowflake_database.server
-    assert server is not None
-    if is_stale:
-        play("EMULATOR_STALE_UPDATES")
-    server.forget_statements()
-    server.inject(Fault(kind=FaultKind.STALL, matching="^COMMIT", seconds=10))
-    with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(apply, one, 1, insert(ITEMS, "1", "of one", None))
-        _await_statement(server, "^COMMIT")
-        with pytest.raises(WatermarkMoved):
-            apply(other, 1, insert(NOTES, "of the other", None))
-        first.result()
-    assert 2 == len(server.statements("^UPDATE ROSETTA.FENCE"))
-    assert [] == server.statements('^INSERT INTO "PUBLIC"')
-    assert [("1", "of one", None)] == items(snowflake_database)
-    assert [] == snowflake_database.rows('SELECT TEXT FROM "PUBLIC".NOTES')
-    apply(one, 2, insert(NOTES, "of one", None))
-
-
-def _await_statement(server: SnowflakeServer, matching: str) -> None:
-    deadline = time.monotonic() + 60
-    while not server.statements(matching):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_changes_are_merged_by_a_session_that_sees_the_copy(
-    begin: Open, snowflake_database: SnowflakeDatabase, play: Callable[[str], object]
-) -> None:
-    destination = begin(ITEMS, copied=False)
-    play("EMULATOR_STALE_READS")
-    destination.start_copy([ITEMS], BEGINNING)
-    with destination.loader() as loader:
-        loader.load(ITEMS, pages(), [b"1\ta\tx\n"])
-    destination.finish_copy(ITEMS)
-    apply(destination, 1, update(ITEMS, "1", "b", "y"))
-    snowflake_database.rows("ALTER ACCOUNT UNSET EMULATOR_STALE_READS")
-    assert [("1", "b", "y")] == items(snowflake_database)
 
 
 @pytest.mark.parametrize(
