@@ -18,6 +18,7 @@ from typer.core import TyperArgument, TyperGroup, TyperOption
 from rosetta_dagster.cdc import errors
 from rosetta_dagster.cdc.config import thresholds
 from rosetta_dagster.cdc.store.migrate import migrate, read_migrations
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli.main import app
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from rosetta_dagster.settings import Settings
@@ -201,6 +202,8 @@ def _text(node: ast.expr) -> str:
         return "".join(_text(value) for value in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return _text(node.left) + _text(node.right)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == errors.resync_remedy.__name__:
+        return errors.resync_remedy("…", TableId("…", "…")).replace("….…", "…")
     return "…"
 
 

@@ -120,7 +120,7 @@ class Writing:
     def __init__(self, *held: TableSchema, encoding: str = "UTF8") -> None:
         self.connection = FakeConnection(encoding)
         self.schemas = {each.id: each for each in held}
-        targets = Targets({each.id: each.id for each in (ITEMS, NOTES, PAIRS, KEYLESS)}, SchemaPolicy.APPLY)
+        targets = Targets({each.id: each.id for each in (ITEMS, NOTES, PAIRS, KEYLESS)}, SchemaPolicy.APPLY, pipeline="shop")
         for each in targets.by_source:
             targets._unassignable[each] = Unassignable()
         state = cast(StreamState, SimpleNamespace(schemas=self.schemas))

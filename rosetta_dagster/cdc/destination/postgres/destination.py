@@ -49,7 +49,7 @@ class PostgresDestination:
         self.name = name
         self.flush = FlushPolicy()
         self._config = connection
-        self._targets = Targets(targets, policy, types, options or {})
+        self._targets = Targets(targets, policy, types, options or {}, pipeline=pipeline)
         self._translation = Translation(
             who=f"destination {name} ({connection.describe()})",
             unavailable=DestinationUnavailable,

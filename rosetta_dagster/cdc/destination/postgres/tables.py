@@ -34,7 +34,7 @@ from rosetta_dagster.cdc.destination.postgres.catalog import (
     with_their_keys,
 )
 from rosetta_dagster.cdc.destination.postgres.privileges import ensure_namespace, verify_usage
-from rosetta_dagster.cdc.errors import DestinationRejected, TableNotOurs
+from rosetta_dagster.cdc.errors import DestinationRejected, TableNotOurs, resync_remedy
 from rosetta_dagster.cdc.table_id import TableId
 
 #: Tables with more rows are not counted: the planner's estimate serves. Counting a million rows takes about 0.1 s.
@@ -50,8 +50,12 @@ class Targets:
         policy: SchemaPolicy,
         types: TypePolicy = TypePolicy.CREATE,
         options: Mapping[TableId, TableOptions] = MappingProxyType({}),
+        *,
+        pipeline: str,
     ) -> None:
+        """`pipeline` is named in remedies."""
         self.by_source = targets
+        self._pipeline = pipeline
         self._options = options
         self._policy = policy
         self._types = types
@@ -80,7 +84,7 @@ class Targets:
         """
         target = self.of(schema.id)
         if not column_types(connection, target):
-            raise _missing(target, schema)
+            raise _missing(target, schema, self._pipeline)
         columns.follow(connection, target, self._changes_ahead(schema, before))
         self._verify_key(connection, _keyed(schema, before))
 
@@ -163,11 +167,12 @@ class Targets:
         types = staging_types(connection, target)
         # Somebody may have dropped the table or a column since the run began.
         if not types:
-            raise _missing(target, schema)
+            raise _missing(target, schema, self._pipeline)
         missing = ", ".join(name for name in schema.column_names if name not in types)
         if missing:
             raise DestinationRejected(
-                f"Table {target} of the destination is missing columns of {schema.id}: {missing}.", "Resync the table."
+                f"Table {target} of the destination is missing columns of {schema.id}: {missing}.",
+                resync_remedy(self._pipeline, schema.id),
             )
         return [types[name] for name in schema.column_names]
 
@@ -256,7 +261,8 @@ def _is_of_before(key: PrimaryKey, schema: TableSchema, before: TableSchema) -> 
     return key.columns == was and key.columns != set(schema.key)
 
 
-def _missing(target: TableId, schema: TableSchema) -> DestinationRejected:
+def _missing(target: TableId, schema: TableSchema, pipeline: str) -> DestinationRejected:
     return DestinationRejected(
-        f"Table {target} of the destination is gone, and with it the rows of {schema.id}.", "Resync the table."
+        f"Table {target} of the destination is gone, and with it the rows of {schema.id}.",
+        resync_remedy(pipeline, schema.id),
     )

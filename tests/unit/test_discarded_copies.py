@@ -1,0 +1,40 @@
+"""Which copies of a destination are forgotten, and which tables have missed changes, by the policy `on_gap`."""
+
+import pytest
+
+from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
+from rosetta_dagster.cdc.config.pipeline import GapPolicy
+from rosetta_dagster.cdc.destination.base import Held
+from rosetta_dagster.cdc.run.attempt import _discarded_copies
+from rosetta_dagster.cdc.table_id import TableId
+
+KEPT, MISSED, REFUSED, LEFT, ASIDE = (TableId("public", name) for name in ("kept", "missed", "refused", "left", "aside"))
+POINT = SnapshotPoint(Lsn(1), XidSnapshot.parse("1:1:"))
+HELD = Held(
+    watermark=None,
+    copied=dict.fromkeys((KEPT, MISSED, REFUSED, LEFT, ASIDE), POINT),
+    schemas={},
+    set_aside={ASIDE: "It broke."},
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "missed", "forgotten"),
+    [
+        # A refused table and one that left the pipeline are copied again when they are back.
+        (GapPolicy.COPY, {MISSED, REFUSED, ASIDE}, {MISSED, REFUSED, ASIDE, LEFT}),
+        # What is set aside already keeps its reason, and nothing of the pipeline is copied again without a resync.
+        (GapPolicy.STOP_TABLE, {MISSED, REFUSED}, {LEFT}),
+    ],
+)
+def test_copies_that_the_stream_cannot_continue(policy: GapPolicy, missed: set[TableId], forgotten: set[TableId]) -> None:
+    discarded = _discarded_copies(
+        HELD,
+        declared={KEPT, MISSED, REFUSED, ASIDE},
+        replicated={KEPT, MISSED, ASIDE},
+        refused={REFUSED: "it is unlogged"},
+        missed={MISSED: "it was renamed", ASIDE: "it was dropped"},
+        policy=policy,
+    )
+    assert (missed, forgotten) == (set(discarded.missed), set(discarded.forgotten))
