@@ -207,7 +207,7 @@ class Refused(NamedTuple):
 
 #: Statements at the source (`{role}`: the role that the pipeline connects as) and at the configuration database.
 BAD_INPUT = {
-    "port": Refused(rows=("UPDATE destinations SET config = config || '{\"port\": 0}'",), told="port: "),
+    "port": Refused(rows=('UPDATE destinations SET config = config || \'{"port": 0, "password": "p"}\'',), told="port: "),
     "database": Refused(rows=("UPDATE sources SET pg_database = 'ghost'",), told='database "ghost" does not exist'),
     "user": Refused(
         rows=("UPDATE sources SET pg_username = 'ghost', pg_password = 'p'",),

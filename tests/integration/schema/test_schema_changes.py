@@ -117,7 +117,7 @@ class TestSchemaChanges:
         source.run(statement, "INSERT INTO orders VALUES (-1, 1)")
         with running(both) as worker:
             wait_until(worker, lambda: table_state(worker, ORDERS) is TableState.ERROR)
-            assert "holds a column body already" in str(worker.report().states[ORDERS][1])
+            assert "already has a column body" in str(worker.report().states[ORDERS][1])
         forget(both, ORDERS)
         with running(both) as worker:
             wait_until_same(worker, source, destination, ORDERS)
@@ -139,7 +139,7 @@ class TestSchemaChanges:
         source.run(f"ALTER TABLE orders ADD COLUMN more int DEFAULT 5{more}", "INSERT INTO orders VALUES (21, 21, 6)")
         with running(config) as worker:
             wait_until_same(worker, source, destination, ORDERS)
-            assert TableState.STREAMING is table_state(worker, ORDERS)
+            wait_until(worker, lambda: table_state(worker, ORDERS) is TableState.STREAMING)
 
     def test_null_in_a_column_that_has_a_default_stays_null(
         self, both: PipelineConfig, source: Database, destination: Database
@@ -170,7 +170,7 @@ class TestSchemaChanges:
         )
         with running(config) as worker:
             wait_until_same(worker, source, destination, ORDERS)
-            assert TableState.STREAMING is table_state(worker, ORDERS)
+            wait_until(worker, lambda: table_state(worker, ORDERS) is TableState.STREAMING)
 
     def test_a_table_that_is_copied_anew_follows_the_names_of_its_key(
         self, both: PipelineConfig, source: Database, destination: Database
@@ -305,19 +305,13 @@ class TestSchemaChanges:
         forget(strict, ORDERS)
         replicate(strict, source, destination)
 
-    @pytest.mark.parametrize(
-        "statements",
-        [
-            ("ALTER TABLE orders ALTER COLUMN amount TYPE bytea USING int4send(amount)",),
-            ("ALTER TABLE orders ADD COLUMN made timestamptz DEFAULT clock_timestamp()",),
-        ],
-    )
     def test_what_cannot_be_followed_sets_the_table_aside_until_it_is_copied_anew(
-        self, both: PipelineConfig, source: Database, destination: Database, statements: tuple[str, ...]
+        self, both: PipelineConfig, source: Database, destination: Database
     ) -> None:
         with running(both) as worker:
             wait_until(worker, lambda: is_streaming(worker))
-            source.run(*statements, "INSERT INTO orders (id, amount) VALUES (0, '0')", "INSERT INTO notes VALUES (0)")
+            source.run("ALTER TABLE orders ALTER COLUMN amount TYPE bytea USING int4send(amount)")
+            source.run("INSERT INTO orders (id, amount) VALUES (0, '0')", "INSERT INTO notes VALUES (0)")
             wait_until_equal(worker, source, destination, NOTES)
             wait_until(worker, lambda: table_state(worker, ORDERS) is TableState.ERROR)
         forget(both, ORDERS)
