@@ -188,7 +188,7 @@ def test_what_cannot_be_looked_at_fails_the_check_with_the_reason(
     store: Store, settings: Settings, instance: dg.DagsterInstance, shop: str
 ) -> None:
     with store.connected() as connection:
-        connection.execute("UPDATE destinations SET config = config || '{\"port\": 1, \"password\": \"p\"}'")
+        connection.execute('UPDATE destinations SET config = config || \'{"port": 1, "password": "p"}\'')
     found = evaluated(store, settings, instance, shop, "row_count", "wal_lag")
     assert found["wal_lag"].passed
     assert "cannot be reached" in (found["row_count"].description or "")
