@@ -136,10 +136,9 @@ def test_a_table_without_a_key_is_left_out_for_a_unique_index_on_a_cast(
 ) -> None:
     source.run(
         "CREATE TABLE bad (a int, c text)", "ALTER TABLE bad REPLICA IDENTITY FULL",
-        f"CREATE UNIQUE INDEX ON bad ({expression})",
+        f"CREATE UNIQUE INDEX ON bad ({expression})", "CREATE TABLE good (id int PRIMARY KEY)",
     )  # fmt: skip
-    config = pipeline(engine, source, [destination], BAD)
-    # It is the only table, so Debezium reads none.
+    config = pipeline(engine, source, [destination], GOOD, BAD)
     with running(config) as worker:
         wait_until(worker, lambda: state_of(worker, BAD) is TableState.ERROR and is_streaming(worker))
         source.run("INSERT INTO bad VALUES (1, 'a')")
