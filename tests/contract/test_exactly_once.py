@@ -148,7 +148,7 @@ class TestTheStreamItContinues:
         moved = StreamIdentity(pipeline="shop", system_identifier="7000000000000000002", slot_name="rosetta_new")
         second = begin(NOTES, identity=moved, copied=False)
         assert (None, {}) == (second.held.watermark, second.held.copied)
-        assert [("old", None), ("old too", None)] == second.rows(NOTES), "rows stay until they are copied anew"
+        assert [("old", None), ("old too", None)] == second.rows(NOTES), "rows stay until they are copied again"
         copy(second.destination, [NOTES], b"new\t\\N\n")
         assert [("new", None)] == second.rows(NOTES)
 

@@ -19,7 +19,7 @@ class TestTablesThatAreAlteredWhileTheyAreCopied:
     @pytest.mark.parametrize(
         "statement",
         [
-            # Rows that are written anew are not there for a snapshot of before.
+            # Rows that are written again are not there for a snapshot of before.
             "ALTER TABLE orders ALTER COLUMN amount TYPE bigint",
             "VACUUM FULL orders",
             "ALTER TABLE orders RENAME COLUMN amount TO more",

@@ -1,4 +1,4 @@
-"""Tables that break, are added, or are copied anew, while the others of their pipeline go on."""
+"""Tables that break, are added, or are copied again, while the others of their pipeline go on."""
 
 from collections.abc import Callable
 

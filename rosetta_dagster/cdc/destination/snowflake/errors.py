@@ -165,7 +165,7 @@ def _refused_key(who: str, text: str, number: int, translation: Translation) -> 
 def _first_line(error: Error) -> str:
     """Return the server's message without the codes that the connector adds."""
     lines = str(error.msg or error).strip().splitlines() or ["no reason given"]
-    # The first of two lines is no more than `SQL compilation error:`.
+    # The first of two lines is only `SQL compilation error:`.
     text = " ".join(lines[:2]) if lines[0].endswith("error:") else lines[0]
     text = re.sub(r"^(\d{6} \([0-9A-Z]{5}\): |\d{6}: )+", "", text)
     return re.sub(r"\s*\(request_id=[0-9a-f-]+\)", "", text).strip().rstrip(".") or "no reason given"
