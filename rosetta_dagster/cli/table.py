@@ -1,14 +1,15 @@
 """`rosetta table`: adds tables to a pipeline, takes them out, and copies them again."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rosetta_dagster.cdc.config.pipeline import Status
+from rosetta_dagster.cdc.config.pipeline import Status, TableOptions, checked
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import Target, add_table
 from rosetta_dagster.cdc.store.inventory import remove_table
 from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.cli.options import with_options
 from rosetta_dagster.cli.output import print_json
 from rosetta_dagster.settings import open_store
 
@@ -20,17 +21,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
 @table.command(name="add")
+@with_options(TableOptions)
 def add(
     pipeline: Pipeline,
     tables: Tables,
     *,
     target_schema: Annotated[str | None, typer.Option(help="Schema at the destinations; as usual unless given.")] = None,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Add tables. A running pipeline copies them at once, a paused one when it starts."""
+    table_options = checked(TableOptions, options, f"Pipeline {pipeline}", "Correct the option.")
     with open_store() as store:
         for each in _parsed(tables):
-            add_table(store, pipeline, each, Target(target_schema, None))
+            add_table(store, pipeline, each, Target(target_schema, None), table_options)
         _report(store, pipeline, "added", tables, f"copied {_when(store, pipeline)}", as_json=as_json)
 
 

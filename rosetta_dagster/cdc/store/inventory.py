@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Literal, LiteralString
 
+from rosetta_dagster.cdc.config.pipeline import TableOptions
 from rosetta_dagster.cdc.destination.registry import all_secret_names
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
+from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -81,6 +83,16 @@ def delete_connection(store: Store, end: End, name: str) -> None:
         )
     with store.connected() as connection:
         connection.execute(_DELETE[end], [name])
+
+
+def table_options(store: Store) -> dict[tuple[str, TableId], dict[str, Any]]:
+    """Return the options of the tables of every pipeline, as far as they differ from the defaults."""
+    with store.connected() as connection:
+        rows = connection.execute(queries.DECLARED_TABLES).fetchall()
+    return {
+        (pipeline, TableId(namespace, name)): TableOptions(**values).model_dump(mode="json", exclude_defaults=True)
+        for pipeline, namespace, name, values in rows
+    }
 
 
 def remove_table(store: Store, pipeline: str, table: TableId) -> None:
