@@ -7,12 +7,14 @@ import typer
 from rosetta_dagster.cdc.operate.source_tables import SourceTable, source_tables
 from rosetta_dagster.cdc.store.inventory import Connection, End, connection_named, connections, delete_connection
 from rosetta_dagster.cli.add import destination_commands, source
+from rosetta_dagster.cli.edit import add_edit_commands
 from rosetta_dagster.cli.output import Row, byte_text, print_json, print_rows, to_json
 from rosetta_dagster.settings import open_store
 
 __all__ = ["destination", "source"]
 
 destination = destination_commands()
+add_edit_commands(destination)
 
 Name = Annotated[str, typer.Argument(help="Its name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rosetta_dagster import __version__
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.operate.resync import resync
@@ -15,7 +16,7 @@ from rosetta_dagster.cdc.source.preflight import Severity, preflight
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli.doctor import doctor
 from rosetta_dagster.cli.ends import destination, source
-from rosetta_dagster.cli.export import export
+from rosetta_dagster.cli.export import YAML, apply, export, planned_by, print_differences
 from rosetta_dagster.cli.keys import keys
 from rosetta_dagster.cli.output import (
     explanation_lines,
@@ -38,6 +39,8 @@ app = typer.Typer(
     no_args_is_help=True,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
+    # Plain text: no boxes that a narrow terminal breaks, and no colours in a pipe.
+    rich_markup_mode=None,
     help="Change data capture from PostgreSQL, under Dagster.",
 )
 app.add_typer(source, name="source")
@@ -52,6 +55,7 @@ app.command(name="test")(connections_command)
 app.command()(drop)
 app.command(name="reconcile")(reconcile_command)
 app.command()(export)
+app.command()(apply)
 app.command()(doctor)
 
 Name = Annotated[str, typer.Argument(help="Name of the pipeline.")]
@@ -64,7 +68,7 @@ def rosetta(
 ) -> None:
     """Change data capture from PostgreSQL, under Dagster."""
     if version:
-        typer.echo(f"rosetta {installed_version('rosetta-dagster')}")
+        typer.echo(f"rosetta {__version__}")
         raise typer.Exit
 
 
@@ -164,22 +168,25 @@ def resync_command(
 
 @app.command()
 def plan(
-    target: Annotated[str, typer.Argument(help="File or module with the Dagster definitions.")] = "definitions.py",
+    target: Annotated[
+        str, typer.Argument(help="A file or module with Dagster definitions, or a YAML file for `rosetta apply`.")
+    ] = "definitions.py",
     *,
     location: Annotated[
         str | None, typer.Option(help="Name of the code location. Default: the one that declared these pipelines last.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what the pipelines declared in code would change. Nothing is changed."""
+    """Show what the pipelines declared in code or in a YAML file would change. Nothing is changed."""
+    if target.endswith(YAML):
+        none = "Nothing to change: the rows are as the file says."
+        print_differences(planned_by(Path(target)), none, as_json=as_json)
+        return
     # Dagster takes a second to load.
     from rosetta_dagster.cli.plan import planned
 
-    differences = planned(target, location)
-    if as_json:
-        print_json([to_json(difference) for difference in differences])
-    else:
-        typer.echo("\n".join(map(str, differences)) or "Nothing to change: the rows are as the code declares them.")
+    none = "Nothing to change: the rows are as the code declares them."
+    print_differences(planned(target, location), none, as_json=as_json)
 
 
 @app.command()

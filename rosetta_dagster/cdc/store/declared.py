@@ -47,6 +47,13 @@ class Target(NamedTuple):
     name: str | None = None
 
 
+class OwnNames(NamedTuple):
+    """The publication and the slot that a pipeline's row names itself; None stands for NULL."""
+
+    publication_name: str | None = None
+    replication_name: str | None = None
+
+
 class DeclaredPipeline(PipelineOptions):
     """A wanted row of `pipelines`, with its destinations and tables."""
 
@@ -62,6 +69,8 @@ class DeclaredPipeline(PipelineOptions):
     status: Status = Status.PAUSE
     managed_by: Literal["SQL", "CODE"] = "SQL"
     thresholds: Thresholds = Thresholds()
+    #: None: they stay as they are, since they are the operator's.
+    own_names: OwnNames | None = None
 
 
 def put_source(store: Store, source: DeclaredSource) -> None:
@@ -111,6 +120,8 @@ def put_pipeline(store: Store, pipeline: DeclaredPipeline) -> None:
     """Add a pipeline, or change it to what is wanted. `PipelineNotFound` when its source or a destination does not exist."""
     with store.connected() as connection, connection.transaction():
         pipeline_id = _put_pipeline_row(connection, pipeline)
+        if pipeline.own_names is not None:
+            connection.execute(queries.SET_OWN_NAMES, [*pipeline.own_names, pipeline_id])
         connection.execute(queries.DROP_OTHER_DESTINATIONS, [pipeline_id, list(pipeline.destinations)])
         for destination in pipeline.destinations:
             if connection.execute(queries.DESTINATION_BY_NAME, [destination]).fetchone() is None:
