@@ -24,9 +24,13 @@ T = TableId("public", "t")
 WANTED = "SELECT id, tenant, name FROM t WHERE tenant = 7 ORDER BY 1, 2"
 
 TABLE = (
-    "CREATE TABLE t (id int, tenant int, name text, ssn text, at timetz, PRIMARY KEY (tenant, id))",
-    "INSERT INTO t SELECT n, n % 10, 'name ' || n, 'secret ' || n, '10:00+02' FROM generate_series(1, 1000) AS n",
+    "CREATE TABLE t (id int, tenant int, name text, ssn text, PRIMARY KEY (tenant, id))",
+    "INSERT INTO t SELECT n, n % 10, 'name ' || n, 'secret ' || n FROM generate_series(1, 1000) AS n",
 )
+
+
+#: Debezium cannot read this column, and does not have to.
+UNREADABLE = "ALTER TABLE t ADD at timetz DEFAULT '10:00+02'"
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +85,7 @@ def moves(count: int, seed: int = 1) -> list[str]:
 def test_rows_that_move_across_the_filter_come_and_go_at_both_destinations(
     engine: Engine, source: Database, destination: Database, snowflake_database: SnowflakeDatabase
 ) -> None:
-    source.run(*TABLE)
+    source.run(*TABLE, UNREADABLE)
     table = TableConfig(id=T, exclude=("ssn", "at"), where="tenant = 7")
     config = selecting(engine, source, [destination], table)
     lake = DestinationConfig(name="lake", type="SNOWFLAKE", config={**snowflake_database.config, "flush_seconds": 1})
@@ -134,7 +138,7 @@ def test_another_selection_copies_the_table_again_whatever_the_policy_is(
 
 @pytest.mark.parametrize("engine", list(Engine))
 def test_a_column_that_is_added_later_follows_the_rule(engine: Engine, source: Database, destination: Database) -> None:
-    source.run(*TABLE)
+    source.run(*TABLE, UNREADABLE)
     config = selecting(engine, source, [destination], TableConfig(id=T, exclude=("ssn", "at")))
     with running(config) as worker:
         wait_until_rows(worker, source, rows_of(destination), WANTED.replace("WHERE tenant = 7", ""))
@@ -171,7 +175,7 @@ def test_a_partitioned_table_is_selected_as_a_whole(engine: Engine, source: Data
         *(f"CREATE TABLE t_{n} PARTITION OF t FOR VALUES IN ({', '.join(map(str, range(n, 10, 3)))})" for n in range(3)),
         TABLE[1],
     )
-    config = selecting(engine, source, [destination], TableConfig(id=T, exclude=("ssn", "at"), where="tenant IN (7, 8)"))
+    config = selecting(engine, source, [destination], TableConfig(id=T, exclude=("ssn",), where="tenant IN (7, 8)"))
     query = WANTED.replace("= 7", "IN (7, 8)")
     with running(config) as worker:
         wait_until_rows(worker, source, rows_of(destination), query)
@@ -184,7 +188,7 @@ def test_a_partitioned_table_is_selected_as_a_whole(engine: Engine, source: Data
 def test_a_selection_in_a_publication_of_the_users_own_is_followed(
     engine: Engine, source: Database, destination: Database
 ) -> None:
-    source.run(*TABLE, "CREATE PUBLICATION mine FOR TABLE t (id, tenant, name) WHERE (tenant = 7)")
+    source.run(*TABLE, UNREADABLE, "CREATE PUBLICATION mine FOR TABLE t (id, tenant, name) WHERE (tenant = 7)")
     config = selecting(engine, source, [destination], TableConfig(id=T), own_publication_name="mine")
     with running(config) as worker:
         wait_until_rows(worker, source, rows_of(destination))

@@ -8,7 +8,6 @@ from typing import Any, Final
 import psycopg
 
 from rosetta_dagster.cdc.change.schema import TableSchema
-from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.errors import ChangeUndecodable
 from rosetta_dagster.cdc.source.debezium.values import converter_for
 
@@ -65,14 +64,14 @@ def unreadable_database(connection: "psycopg.Connection[Any]") -> Iterator[Chang
 
 
 def unreadable_table(
-    connection: "psycopg.Connection[Any]", schema: TableSchema, selection: Selection
+    connection: "psycopg.Connection[Any]", schema: TableSchema, selected: Collection[str]
 ) -> Iterator[ChangeUndecodable]:
-    """Yield an error for everything in the table that Debezium cannot read. It reads no value of a column left out."""
+    """Yield an error for everything in the table that Debezium cannot read. It reads values of selected columns only."""
     yield from _unreadable_names(schema)
     if connection.execute(_HAS_PRIMARY_KEY, schema.id).fetchone() is None:
         yield from _unreadable_key(connection, schema)
     yield from _names_that_differ_by_case(schema)
-    yield from _unreadable_columns(schema, selection.selected(schema.column_names))
+    yield from _unreadable_columns(schema, selected)
 
 
 def _unreadable_names(schema: TableSchema) -> Iterator[ChangeUndecodable]:

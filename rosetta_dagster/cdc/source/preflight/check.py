@@ -23,6 +23,7 @@ from rosetta_dagster.cdc.source.preflight.server import about_server, read_serve
 from rosetta_dagster.cdc.source.preflight.tables import Rights, about_rights, about_tables, read_rights
 from rosetta_dagster.cdc.source.publications import (
     Publication,
+    is_own,
     may_use_inserts_publication,
     read_publication,
     unidentified_tables,
@@ -80,8 +81,11 @@ def _about_debezium(
 ) -> list[Finding]:
     errors = [*unsupported_settings(config.source.connection, config.publication_name), *unreadable_database(connection)]
     findings = [problem(Check.DEBEZIUM, error.message, error.remedy) for error in errors]
+    # What Rosetta's own publication has of a table is still to be set.
+    published = {} if is_own(config) else read_schemas(connection, [each.id for each in schemas], [config.publication_name])
     for schema in schemas:
-        unreadable = unreadable_table(connection, schema, config.selections.get(schema.id, Selection()))
+        names = published.get(schema.id, schema).column_names
+        unreadable = unreadable_table(connection, schema, config.selections.get(schema.id, Selection()).selected(names))
         findings += [problem(Check.DEBEZIUM, error.message, error.remedy, schema.id) for error in unreadable]
     return findings
 
