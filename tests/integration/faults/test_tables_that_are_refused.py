@@ -198,12 +198,8 @@ def test_a_copy_that_waits_for_an_open_transaction_says_for_whom(shop: Database,
 
 @both_engines
 def test_a_publication_that_was_dropped_while_it_streams_is_a_gap(
-    engine: Engine, shop: Database, destination: Database, request: pytest.FixtureRequest
+    engine: Engine, shop: Database, destination: Database
 ) -> None:
-    if engine is Engine.DEBEZIUM:
-        request.applymarker(
-            pytest.mark.xfail(reason="Failed with DEBEZIUM when all tests ran; why is not known yet.", strict=False)
-        )
     config = pipeline(engine, shop, [destination], "items")
     with running(config) as worker:
         wait_until_equal(worker, shop, destination, "items")
