@@ -15,7 +15,7 @@ from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source import slots
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database
-from tests.support.pipelines import failure, is_streaming, pipeline, running, wait_until, wait_until_equal
+from tests.support.pipelines import failure, is_streaming, pipeline, replicate, running, wait_until, wait_until_equal
 
 both_engines = pytest.mark.parametrize("engine", list(Engine))
 
@@ -208,6 +208,21 @@ def test_a_publication_that_was_dropped_while_it_streams_is_a_gap(
         wait_until_equal(worker, shop, destination, "items")
     shop.run(f"DROP PUBLICATION {config.publication_name}", "INSERT INTO items VALUES (3, 'unseen')")
     with running(config) as worker:
+        wait_until_equal(worker, shop, destination, "items")
+
+
+
+
+def test_a_publication_that_is_dropped_before_debezium_reads_it_does_not_end_the_run(
+    shop: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So long that only Debezium notices.
+    monkeypatch.setattr(source_watch, "INSPECTION_INTERVAL", 1000)
+    config = pipeline(Engine.DEBEZIUM, shop, [destination], "items")
+    replicate(config, shop, destination)
+    with running(config) as worker:
+        wait_until(worker, lambda: is_streaming(worker))
+        shop.run(f"DROP PUBLICATION {config.publication_name}", "INSERT INTO items VALUES (2, 'unseen')")
         wait_until_equal(worker, shop, destination, "items")
 
 
