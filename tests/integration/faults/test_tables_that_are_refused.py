@@ -211,7 +211,7 @@ def test_a_publication_that_was_dropped_while_it_streams_is_a_gap(
         wait_until_equal(worker, shop, destination, "items")
 
 
-def test_a_publication_that_is_dropped_before_debezium_reads_it_does_not_end_the_run(
+def test_a_publication_dropped_before_debezium_reads_it_ends_no_run(
     shop: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So long that only Debezium notices.
