@@ -58,11 +58,12 @@ def holds(type_: str, loaded: pa.DataType) -> bool:
     name, _, rest = type_.partition("(")
     if pa.types.is_decimal(loaded) and name == "NUMBER":
         precision, scale = map(int, rest.rstrip(")").split(","))
-        return scale == loaded.scale and precision >= loaded.precision
+        return bool(scale == loaded.scale and precision >= loaded.precision)
     if pa.types.is_integer(loaded) and name == "NUMBER":
         return rest.endswith(",0)")
     if pa.types.is_timestamp(loaded):
-        return name == ("TIMESTAMP_NTZ" if loaded.tz is None else "TIMESTAMP_TZ")
+        wanted = "TIMESTAMP_NTZ" if loaded.tz is None else "TIMESTAMP_TZ"
+        return name == wanted
     kinds = {
         "VARCHAR": pa.types.is_string, "BINARY": pa.types.is_binary, "FLOAT": pa.types.is_float64,
         "BOOLEAN": pa.types.is_boolean, "DATE": pa.types.is_date32, "TIME": pa.types.is_time64,
