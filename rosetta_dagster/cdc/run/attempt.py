@@ -339,7 +339,8 @@ def _verify_slot(config: PipelineConfig, slot: SlotState | None, held: Sequence[
         )
     if slot is not None and not all(each.is_continued_by(slot.confirmed_flush_lsn) for each in held):
         raise SlotInvalid(
-            f"Replication slot {config.slot_name} is ahead of what the destination holds: it was created again, or another "
-            "client has read from it. The changes in between are lost to the stream.",
+            f"Replication slot {config.slot_name} is ahead of what the destination holds: it was created again, "
+            "another client has read from it, or the destination was restored to an earlier state. The changes in between "
+            "are lost to the stream.",
             remedy,
         )
