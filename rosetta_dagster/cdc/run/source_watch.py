@@ -69,8 +69,7 @@ class SourceWatch:
     def inspect_if_due(self) -> None:
         """Inspect the source when the last time was long enough ago."""
         if time.monotonic() - self._inspected_at >= INSPECTION_INTERVAL:
-            self._inspected_at = time.monotonic()
-            self._inspect()
+            self.inspect()
 
     def close(self) -> None:
         """Close the connection."""
@@ -78,7 +77,9 @@ class SourceWatch:
             self._connection.close()
             self._connection = None
 
-    def _inspect(self) -> None:
+    def inspect(self) -> None:
+        """Inspect the source now."""
+        self._inspected_at = time.monotonic()
         with source_errors(self._source):
             connection = self._connection = self._connection or connect(self._source)
             withdrawn = withdraw(connection, self._own_publications) if self._own_publications else []
