@@ -81,9 +81,10 @@ def moves(count: int, seed: int = 1) -> list[str]:
     return statements
 
 
+@pytest.mark.parametrize("count", [2_000, pytest.param(20_000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("engine", list(Engine))
 def test_rows_that_move_across_the_filter_come_and_go_at_both_destinations(
-    engine: Engine, source: Database, destination: Database, snowflake_database: SnowflakeDatabase
+    engine: Engine, count: int, source: Database, destination: Database, snowflake_database: SnowflakeDatabase
 ) -> None:
     source.run(*TABLE, UNREADABLE)
     table = TableConfig(id=T, exclude=("ssn", "at"), where="tenant = 7")
@@ -97,7 +98,7 @@ def test_rows_that_move_across_the_filter_come_and_go_at_both_destinations(
     with running(config) as worker:
         wait_until(worker, lambda: is_streaming(worker))
         wait_until_rows(worker, source, rows_of(destination))
-        statements = moves(20_000)
+        statements = moves(count)
         for start in range(0, len(statements), 50):
             source.run("BEGIN", *statements[start : start + 50], "COMMIT")
         wait_until_rows(worker, source, rows_of(destination))

@@ -126,7 +126,7 @@ def test_a_table_whose_identity_changes_is_taken_out_of_the_publication(
         source.run(*WORK)
 
 
-def test_what_is_taken_for_refused_is_what_the_server_refuses(source: Database) -> None:
+def test_the_catalog_names_exactly_what_the_server_refuses(source: Database) -> None:
     """The catalog's verdict and the server's agree for every identity and selection, partitions included."""
     identities = ["DEFAULT", "FULL", "USING INDEX by_tenant"]
     selections = ["", "(id, name)", "(id, tenant)", "(tenant, name)", "WHERE (id > 0)", "WHERE (tenant > 0)",
