@@ -4,5 +4,7 @@ WORKDIR /opt/rosetta
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY rosetta_dagster rosetta_dagster
 COPY migrations migrations
-COPY definitions.py deploy/dagster.yaml workspace.yaml workspace.compose.yaml ./
-RUN PIP_CONSTRAINT=constraints.txt pip install --no-cache-dir .
+COPY deploy deploy
+COPY definitions.py workspace.yaml workspace.compose.yaml ./
+RUN PIP_CONSTRAINT=constraints.txt pip install --no-cache-dir '.[postgres,snowflake,webserver]'
+RUN cp deploy/dagster.yaml .

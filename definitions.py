@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from rosetta_dagster.orchestration import rosetta_definitions
+from rosetta_dagster import rosetta_definitions
 
 
 @dg.definitions

@@ -1,15 +1,20 @@
-"""`rosetta export`: the rows of the configuration database as YAML, for review and version control. No secrets."""
+"""`rosetta export` and `rosetta apply`: the rows of the configuration database as YAML, for review and version control."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 
-from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.cdc.store.inventory import Connection, connections
-from rosetta_dagster.cdc.store.records import PipelineShape
-from rosetta_dagster.cli.output import print_json
+from rosetta_dagster.cdc.errors import ConfigurationError
+from rosetta_dagster.cdc.store.document import apply_document, declared_by, exported
+from rosetta_dagster.cdc.store.plan import Difference, changes
+from rosetta_dagster.cli.output import print_json, to_json
 from rosetta_dagster.settings import open_store
+
+#: How the names of files end that hold YAML.
+YAML = (".yaml", ".yml")
 
 
 def export(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False) -> None:
@@ -22,35 +27,43 @@ def export(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON i
         typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
 
 
-def exported(store: Store) -> dict[str, Any]:
-    """Return every row that an operator writes."""
-    statuses = {state.name: state.status for state in store.states()}
-    return {
-        "sources": {each.name: _settings(each) for each in connections(store, "source")},
-        "destinations": {each.name: {"type": each.type, **_settings(each)} for each in connections(store, "destination")},
-        "pipelines": {
-            shape.name: {**_pipeline(shape), "status": str(statuses[shape.name])}
-            for shape in store.shapes()
-            if shape.name in statuses
-        },
-    }
+def apply(
+    file: Annotated[Path, typer.Argument(help="A file as `rosetta export` prints it.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+) -> None:
+    """Bring the rows in line with a file. What it does not name stays, and so does the status of a pipeline that exists.
+
+    `rosetta plan FILE` shows the changes before. Secrets come from the variables that the file names, else they stay.
+    """
+    document = read_document(file)
+    with open_store() as store:
+        applied = apply_document(store, document)
+    print_differences(applied, "Nothing was changed: the rows are as the file says.", as_json=as_json)
 
 
-def _settings(connection: Connection) -> dict[str, Any]:
-    return {**connection.settings, **({"secrets": list(connection.secrets)} if connection.secrets else {})}
+def planned_by(file: Path) -> list[Difference]:
+    """Return what `rosetta apply` would change."""
+    document = read_document(file)
+    with open_store() as store:
+        return changes(store, declared_by(store, document))
 
 
-def _pipeline(shape: PipelineShape) -> dict[str, Any]:
-    return {
-        "source": shape.source.name,
-        "destinations": [destination.name for destination in shape.destinations],
-        "engine": str(shape.engine),
-        "tables": [
-            {
-                "table": str(table.id),
-                **({"target_schema": table.target_namespace} if table.target_namespace else {}),
-                **({"target_name": table.target_name} if table.target_name else {}),
-            }
-            for table in shape.tables
-        ],
-    }
+def print_differences(differences: Sequence[Difference], none: str, *, as_json: bool) -> None:
+    """Print what differs; the text `none` when nothing does."""
+    if as_json:
+        print_json([to_json(difference) for difference in differences])
+    else:
+        typer.echo("\n".join(map(str, differences)) or none)
+
+
+def read_document(file: Path) -> Any:
+    """Return what the file holds. `ConfigurationError` names the line that is no YAML."""
+    try:
+        return yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.", "Correct the path.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}" if mark is not None else ""
+        raise ConfigurationError(f"{file} is not YAML{place}.", "Correct the file.") from None

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rosetta_dagster import __version__
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.operate.resync import resync
@@ -15,8 +16,11 @@ from rosetta_dagster.cdc.source.preflight import Severity, preflight
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli.doctor import doctor
 from rosetta_dagster.cli.ends import destination, source
-from rosetta_dagster.cli.export import export
+from rosetta_dagster.cli.export import YAML, apply, export, planned_by, print_differences
+from rosetta_dagster.cli.grants import grants_command
 from rosetta_dagster.cli.keys import keys
+from rosetta_dagster.cli.logs import logs
+from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.output import (
     explanation_lines,
     finding_line,
@@ -38,6 +42,8 @@ app = typer.Typer(
     no_args_is_help=True,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
+    # Plain text: no boxes that a narrow terminal breaks, and no colours in a pipe.
+    rich_markup_mode=None,
     help="Change data capture from PostgreSQL, under Dagster.",
 )
 app.add_typer(source, name="source")
@@ -50,11 +56,13 @@ app.add_typer(secrets, name="secrets")
 app.command()(status)
 app.command(name="test")(connections_command)
 app.command()(drop)
+app.command()(logs)
+app.command(name="grants")(grants_command)
 app.command(name="reconcile")(reconcile_command)
 app.command()(export)
+app.command()(apply)
 app.command()(doctor)
 
-Name = Annotated[str, typer.Argument(help="Name of the pipeline.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
@@ -64,14 +72,14 @@ def rosetta(
 ) -> None:
     """Change data capture from PostgreSQL, under Dagster."""
     if version:
-        typer.echo(f"rosetta {installed_version('rosetta-dagster')}")
+        typer.echo(f"rosetta {__version__}")
         raise typer.Exit
 
 
 def main() -> None:
     """Run the command line; the entry point."""
     try:
-        app()
+        app(prog_name="rosetta")
     except RosettaError as error:
         if _wants_traces():
             raise
@@ -117,7 +125,7 @@ def migrate(
 
 @app.command()
 def pipelines(*, as_json: Json = False) -> None:
-    """List the pipelines with their status, health and lag, and say what is wrong."""
+    """List the pipelines with status, health and lag. Says what is wrong."""
     with open_store() as store:
         statuses = read_status(store)
     if as_json:
@@ -129,31 +137,34 @@ def pipelines(*, as_json: Json = False) -> None:
 
 
 @app.command()
-def start(name: Name) -> None:
+def start(name: PipelineName) -> None:
     """Start the pipeline."""
     _set_status(name, Status.START)
 
 
 @app.command()
-def pause(name: Name) -> None:
+def pause(name: PipelineName) -> None:
     """Stop the pipeline. When it is started again, it continues from there."""
     _set_status(name, Status.PAUSE)
 
 
 @app.command()
-def refresh(name: Name) -> None:
+def refresh(name: PipelineName) -> None:
     """Restart the pipeline's run."""
     _set_status(name, Status.REFRESH)
 
 
 @app.command(name="resync")
 def resync_command(
-    name: Name,
+    name: PipelineName,
     table: Annotated[
         list[str] | None, typer.Option("--table", help="Only this table, as namespace.name, while the others go on.")
     ] = None,
 ) -> None:
-    """Copy tables again: all tables of a paused pipeline at its next start, or single ones while it runs."""
+    """Copy tables again.
+
+    All tables of a paused pipeline at its next start, or single ones while it runs.
+    """
     if table:
         _resync_tables(name, [TableId.parse(text) for text in table])
         return
@@ -164,26 +175,29 @@ def resync_command(
 
 @app.command()
 def plan(
-    target: Annotated[str, typer.Argument(help="File or module with the Dagster definitions.")] = "definitions.py",
+    target: Annotated[
+        str, typer.Argument(help="A file or module with Dagster definitions, or a YAML file for `rosetta apply`.")
+    ] = "definitions.py",
     *,
     location: Annotated[
         str | None, typer.Option(help="Name of the code location. Default: the one that declared these pipelines last.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what the pipelines declared in code would change. Nothing is changed."""
+    """Show what code or a YAML file would change. Nothing is changed."""
+    if target.endswith(YAML):
+        none = "Nothing to change: the rows are as the file says."
+        print_differences(planned_by(Path(target)), none, as_json=as_json)
+        return
     # Dagster takes a second to load.
     from rosetta_dagster.cli.plan import planned
 
-    differences = planned(target, location)
-    if as_json:
-        print_json([to_json(difference) for difference in differences])
-    else:
-        typer.echo("\n".join(map(str, differences)) or "Nothing to change: the rows are as the code declares them.")
+    none = "Nothing to change: the rows are as the code declares them."
+    print_differences(planned(target, location), none, as_json=as_json)
 
 
 @app.command()
-def check(name: Name, *, as_json: Json = False) -> None:
+def check(name: PipelineName, *, as_json: Json = False) -> None:
     """Check that the pipeline's source is ready. Nothing is changed."""
     with open_store() as store:
         findings = preflight(store.pipeline(name))

@@ -1,6 +1,7 @@
 """Makes options of the command line from declared settings, and settings from what was given."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
@@ -10,7 +11,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from rosetta_dagster.cdc.config.surfaces import Flag, Secret
+from rosetta_dagster.cdc.config.surfaces import Flag, Secret, binding
 from rosetta_dagster.cdc.errors import ConfigurationError
 
 #: Types that an option can have. What is nested is set in the row, by SQL.
@@ -19,8 +20,11 @@ _SIMPLE: Final = (str, int, float, bool)
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
-def with_options(settings: type[BaseModel], **flags: str) -> Callable[[_Command], _Command]:
-    """Give a command an option for each setting, in the place of its `**options`. `flags` are names that differ."""
+def with_options(settings: type[BaseModel], *, edits: bool = False, **flags: str) -> Callable[[_Command], _Command]:
+    """Give a command an option for each setting, in the place of its `**options`. `flags` are names that differ.
+
+    With `edits` none is required, and None stands for "stays as it is".
+    """
 
     def decorate(command: _Command) -> _Command:
         signature = inspect.signature(command)
@@ -28,7 +32,7 @@ def with_options(settings: type[BaseModel], **flags: str) -> Callable[[_Command]
         options = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
             for name, field in settings.model_fields.items()
-            for annotation, default in _option(name, field, flags.get(name))
+            for annotation, default in (_edit if edits else _option)(name, field, flags.get(name))
         ]
         command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
         return command
@@ -51,10 +55,75 @@ def given(settings: type[BaseModel], options: Mapping[str, Any]) -> dict[str, An
     return values
 
 
+def edited(settings: type[BaseModel], present: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a row with what was given. A text that is empty removes a setting.
+
+    Secrets are bound to the place that a row leads to: if it leads elsewhere, they are asked for again.
+    """
+    changes = {
+        settings.model_fields[name].alias or name: _edited_value(settings.model_fields[name], value)
+        for name, value in options.items()
+        if value is not None and not (value is False and _mark(settings.model_fields[name], Secret))
+    }
+    if not changes:
+        raise ConfigurationError("No option was given.", "Give each setting that changes; --help lists them.")
+    values = {name: value for name, value in {**present, **changes}.items() if value is not None}
+    if binding(settings, present) != binding(settings, values):
+        values |= _secrets_again(settings, present, changes)
+    return values
+
+
+def _edited_value(field: FieldInfo, value: Any) -> Any:
+    secret = _mark(field, Secret)
+    if secret is None:
+        return None if value == "" else value
+    return _read(value) if secret.is_file else _asked(field, secret)
+
+
+def _secrets_again(settings: type[BaseModel], present: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {}
+    for name, field in settings.model_fields.items():
+        secret = _mark(field, Secret)
+        if secret is None or present.get(name) is None or name in changes:
+            continue
+        if secret.is_file:
+            raise ConfigurationError(
+                f"The row keeps the {name} for the place it led to, and leads elsewhere now.",
+                f"Give it again: {_flag(name, field)} FILE.",
+            )
+        asked[name] = _asked(field, secret)
+    return asked
+
+
+def _asked(field: FieldInfo, secret: Secret) -> str:
+    given = os.environ.get(secret.variable or "")
+    return given or str(typer.prompt((field.description or "Secret").rstrip("."), hide_input=True))
+
+
+def _flag(name: str, field: FieldInfo) -> str:
+    own_flag = _mark(field, Flag)
+    return own_flag.name if own_flag else f"--{(field.alias or name).replace('_', '-')}"
+
+
+def _edit(name: str, field: FieldInfo, flag: str | None) -> list[tuple[Any, Any]]:
+    """Return annotation and default of the option that changes a setting; nothing where there is none."""
+    secret, flag = _mark(field, Secret), flag or _flag(name, field)
+    if secret is not None and secret.variable is not None:
+        asks: Any = typer.Option(flag, help=f"Ask for another one, or take it from {secret.variable}.")
+        return [(Annotated[bool, asks], False)]
+    if secret is not None:
+        return _option(name, field, flag)
+    plain, choices = _plain(field.annotation)
+    if plain is None:
+        return []
+    flags = (f"{flag}/--no-{flag.removeprefix('--')}",) if plain is bool else (flag,)
+    option: Any = typer.Option(*flags, help=field.description, metavar="|".join(choices) or None, show_default=False)
+    return [(Annotated[plain | None, option], None)]
+
+
 def _option(name: str, field: FieldInfo, flag: str | None) -> list[tuple[Any, Any]]:
     """Return annotation and default of the option for a setting; nothing when the command line cannot take it."""
-    secret, own_flag = _mark(field, Secret), _mark(field, Flag)
-    flag = flag or (own_flag.name if own_flag else f"--{(field.alias or name).replace('_', '-')}")
+    secret, flag = _mark(field, Secret), flag or _flag(name, field)
     if secret is not None and secret.variable is not None:
         # An argument of a process can be seen by everybody on the machine.
         asked: Any = typer.Option(

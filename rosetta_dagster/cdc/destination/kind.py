@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
 from rosetta_dagster.cdc.config.surfaces import secret_names, shown_names
 from rosetta_dagster.cdc.destination.base import Destination
+from rosetta_dagster.cdc.errors import ConfigurationError
 
 _Settings: TypeAlias = type[BaseModel]
 
@@ -44,6 +45,8 @@ class DestinationKind:
     description: str
     #: Name of the `Factory` module. It is imported at first use, since it loads a driver.
     factory: str
+    #: The extra of this package that installs the driver; None when every installation has it.
+    extra: str | None = None
 
     @property
     def secret_names(self) -> tuple[str, ...]:
@@ -82,4 +85,13 @@ class DestinationKind:
 
     @property
     def _factory(self) -> Factory:
-        return cast(Factory, import_module(self.factory))
+        """The factory. `ConfigurationError` when its driver is not installed."""
+        try:
+            return cast(Factory, import_module(self.factory))
+        except ModuleNotFoundError as error:
+            if self.extra is None:
+                raise
+            raise ConfigurationError(
+                f"{self.title} destinations need the package {error.name}, which is not installed.",
+                f"Run: pip install 'rosetta-dagster[{self.extra}]'",
+            ) from None

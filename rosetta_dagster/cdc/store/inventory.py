@@ -3,23 +3,27 @@
 from dataclasses import dataclass
 from typing import Any, Literal, LiteralString
 
+from psycopg.sql import SQL
+
+from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceSettings
+from rosetta_dagster.cdc.config.surfaces import secret_names
 from rosetta_dagster.cdc.destination.registry import all_secret_names
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
+from rosetta_dagster.cdc.store import queries
+from rosetta_dagster.cdc.store.columns import parameters, selected
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.session import Query
 from rosetta_dagster.cdc.table_id import TableId
 
 #: The places of a connection: the ends of pipelines.
 End = Literal["source", "destination"]
 
-_SOURCES = """
-SELECT name::text, 'POSTGRES' AS type,
-       jsonb_strip_nulls(jsonb_build_object(
-           'host', pg_host, 'port', pg_port, 'database', pg_database, 'username', pg_username, 'sslmode', pg_sslmode,
-           'publication_name', publication_name, 'replication_name', replication_name)) AS settings,
-       CASE WHEN pg_password IS NULL THEN '{}' ELSE ARRAY['password'] END AS secrets,
+_SOURCES = SQL("""
+SELECT name::text, 'POSTGRES' AS type, jsonb_strip_nulls({settings}) - %(secrets)s::text[] AS settings,
+       CASE WHEN pg_password IS NULL THEN '{{}}' ELSE ARRAY['password'] END AS secrets,
        ARRAY(SELECT pipelines.name::text FROM pipelines WHERE source_id = sources.id ORDER BY 1) AS pipelines
 FROM sources ORDER BY name
-"""
+""").format(settings=selected(SourceSettings, "sources"))
 
 _DESTINATIONS = """
 SELECT name::text, type::text, config - %(secrets)s::text[] AS settings,
@@ -33,6 +37,8 @@ _DELETE: dict[End, LiteralString] = {
     "source": "DELETE FROM sources WHERE name = %s",
     "destination": "DELETE FROM destinations WHERE name = %s",
 }
+
+_DECLARED_IN = "SELECT declared_in FROM pipelines WHERE name = %s AND managed_by = 'CODE'"
 
 _REMOVE_TABLE = """
 DELETE FROM pipeline_tables USING pipelines
@@ -55,9 +61,10 @@ class Connection:
 
 def connections(store: Store, end: End) -> list[Connection]:
     """Return every source or every destination, by name."""
-    query = _SOURCES if end == "source" else _DESTINATIONS
+    query: Query = _SOURCES if end == "source" else _DESTINATIONS
+    secrets = secret_names(SourceSettings) if end == "source" else all_secret_names()
     with store.connected() as connection:
-        rows = connection.execute(query, {"secrets": list(all_secret_names())}).fetchall()
+        rows = connection.execute(query, {"secrets": list(secrets)}).fetchall()
     return [
         Connection(name=name, type=kind, settings=settings, secrets=tuple(secrets), pipelines=tuple(pipelines))
         for name, kind, settings, secrets, pipelines in rows
@@ -81,6 +88,22 @@ def delete_connection(store: Store, end: End, name: str) -> None:
         )
     with store.connected() as connection:
         connection.execute(_DELETE[end], [name])
+
+
+def set_pipeline_options(store: Store, name: str, options: PipelineOptions) -> None:
+    """Replace the options of a pipeline. `ConfigurationError` when code declares it."""
+    refuse_declared_in_code(store, name)
+    with store.connected() as connection:
+        connection.execute(queries.SET_PIPELINE_OPTIONS, {**parameters(PipelineOptions, options), "name": name})
+
+
+def refuse_declared_in_code(store: Store, name: str) -> None:
+    """Raise `ConfigurationError` when code declares the pipeline: its next load would take every change back."""
+    with store.connected() as connection:
+        row = connection.execute(_DECLARED_IN, [name]).fetchone()
+    if row is not None:
+        place = f", in the code location {row[0]}" if row[0] else ""
+        raise ConfigurationError(f"Pipeline {name} is declared in code{place}.", "Change it there.")
 
 
 def remove_table(store: Store, pipeline: str, table: TableId) -> None:

@@ -20,6 +20,7 @@ from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
     DeclaredPipeline,
     DeclaredSource,
+    OwnNames,
     Target,
     put_destination,
     put_pipeline,
@@ -58,7 +59,7 @@ def plan(store: Store, declarations: Declarations, *, location: str | None = Non
     Pipelines that the code location no longer declares are to be paused. Without `location` it is the one that declared
     these pipelines last.
     """
-    return [*_changes(store, declarations), *_removed(store, declarations.pipelines, location)]
+    return [*changes(store, declarations), *_removed(store, declarations.pipelines, location)]
 
 
 def declare(store: Store, declarations: Declarations) -> list[Difference]:
@@ -67,8 +68,8 @@ def declare(store: Store, declarations: Declarations) -> list[Difference]:
     The status of a pipeline that exists belongs to the operator. What the code no longer declares is left to
     `release_removed`, which has to know the code location.
     """
-    changes = _changes(store, declarations)
-    changed = {(change.kind, change.name) for change in changes}
+    found = changes(store, declarations)
+    changed = {(change.kind, change.name) for change in found}
     for source in declarations.sources:
         if ("source", source.name) in changed:
             put_source(store, source)
@@ -78,7 +79,7 @@ def declare(store: Store, declarations: Declarations) -> list[Difference]:
     for pipeline in declarations.pipelines:
         if ("pipeline", pipeline.name) in changed:
             put_pipeline(store, pipeline)
-    return changes
+    return found
 
 
 def release_removed(store: Store, location: str, declared: Sequence[str]) -> list[str]:
@@ -92,11 +93,12 @@ def release_removed(store: Store, location: str, declared: Sequence[str]) -> lis
     return [str(name) for (name,) in rows]
 
 
-def _changes(store: Store, declarations: Declarations) -> list[Difference]:
+def changes(store: Store, declarations: Declarations) -> list[Difference]:
+    """Return the rows that are missing or differ. Rows that are not declared are left out."""
     shapes = {shape.name: shape for shape in store.shapes()}
     rows = {
-        name: {"managed_by": managed_by, **options, **thresholds}
-        for name, managed_by, thresholds, options in _rows(store, queries.DECLARED)
+        name: {"managed_by": managed_by, **OwnNames(*names)._asdict(), **options, **thresholds}
+        for name, managed_by, *names, thresholds, options in _rows(store, queries.DECLARED)
     }
     options: dict[str, dict[TableId, TableOptions]] = {}
     for name, namespace, table, values in _rows(store, queries.DECLARED_TABLES):
@@ -181,6 +183,9 @@ def _pipeline_change(
         "managed_by": wanted.managed_by,
         **parameters(PipelineOptions, wanted),
         **wanted.thresholds.model_dump(exclude_defaults=True),
+        **(
+            OwnNames(row["publication_name"], row["replication_name"]) if wanted.own_names is None else wanted.own_names
+        )._asdict(),
     }
     details = [*_fields(before, after), *_table_changes(present, table_options, wanted)]
     return _difference("pipeline", wanted.name, details)

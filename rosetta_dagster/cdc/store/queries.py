@@ -3,7 +3,7 @@
 from psycopg.sql import SQL
 
 from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceSettings, TableOptions
-from rosetta_dagster.cdc.store.columns import differs, listed, placeholders, replaced, selected
+from rosetta_dagster.cdc.store.columns import assigned, differs, listed, placeholders, replaced, selected
 
 SHAPES = """
 SELECT pipelines.name, pipelines.engine, sources.name, pg_host, pg_port, pg_database, pg_username,
@@ -247,7 +247,13 @@ WHERE pipeline_id = %s
   AND (table_schema, table_name) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 """
 
-DECLARED = SQL("SELECT name, managed_by, thresholds, {} FROM pipelines").format(selected(PipelineOptions, "pipelines"))
+DECLARED = SQL("SELECT name, managed_by, publication_name, replication_name, thresholds, {} FROM pipelines").format(
+    selected(PipelineOptions, "pipelines")
+)
+
+SET_OWN_NAMES = "UPDATE pipelines SET publication_name = %s, replication_name = %s WHERE id = %s"
+
+SET_PIPELINE_OPTIONS = SQL("UPDATE pipelines SET {} WHERE name = %(name)s").format(assigned(PipelineOptions))
 
 DECLARED_TABLES = SQL("""
 SELECT pipelines.name, table_schema, table_name, {options}

@@ -10,4 +10,5 @@ SNOWFLAKE = DestinationKind(
     description="A Snowflake database that changes are applied to.",
     settings=SnowflakeDestinationConfig,
     factory="rosetta_dagster.cdc.destination.snowflake.factory",
+    extra="snowflake",
 )
