@@ -153,6 +153,7 @@ class Events:
                 "dagster/row_count": fact.row_count,
                 "dagster/column_schema": column_schema(fact.table),
                 "dagster/column_lineage": column_lineage(fact.table, self._specs.sources[fact.table.id].key),
+                **({} if fact.table.row_filter is None else {"row_filter": fact.table.row_filter}),
                 **change_metadata(self._reported.get(fact.table.id, TableCounts()), counts),
                 **({} if report.lag_seconds is None else {"lag_seconds": report.lag_seconds}),
             },
