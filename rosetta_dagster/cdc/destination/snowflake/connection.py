@@ -69,7 +69,7 @@ class Session:
 
     def _roll_back(self) -> None:
         # When the connection is gone as well, Snowflake rolls back by itself.
-        with suppress(Error):
+        with suppress(Error, OSError):
             self._connection.cursor().execute("ROLLBACK")
 
     def renew(self) -> None:
@@ -78,7 +78,7 @@ class Session:
         self._connection = self._connect()
 
     def close(self) -> None:
-        with suppress(Error):
+        with suppress(Error, OSError):
             self._connection.close()
 
     def _run(
