@@ -80,7 +80,7 @@ def told_of(instance: dg.DagsterInstance, *path: str) -> list[Mapping[str, Any]]
     return [record.asset_materialization.metadata for record in records if record.asset_materialization]
 
 
-def test_tables_that_come_and_go_while_the_run_goes_on_are_told_of(
+def test_tables_that_are_added_and_removed_during_a_run_are_reported(
     store: Store, settings: Settings, instance: dg.DagsterInstance, name: str, both: tuple[Database, Database]
 ) -> None:
     source, _ = both
