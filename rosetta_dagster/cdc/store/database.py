@@ -127,6 +127,8 @@ class Store:
                 rows_copied=row[4],
                 rows_applied=row[5],
                 last_change_time=row[6],
+                resync=row[7],
+                data_version=row[8],
             )
             for row in self._rows(queries.TABLES, [name])
         ]
@@ -208,6 +210,7 @@ class Store:
             lease.release()
 
     def report_started(self, pipeline_id: int, run_id: str) -> None:
+        self._execute(queries.NEW_DATA_VERSIONS, {"run_id": run_id, "pipeline_id": pipeline_id})
         self._execute(queries.STARTED, [run_id, pipeline_id])
 
     def report_progress(self, pipeline_id: int, run_id: str, progress: Progress) -> None:
@@ -356,6 +359,7 @@ class Store:
                     "copied": done.copied,
                     "applied": done.applied,
                     "last_change_at": done.last_change_at,
+                    "data_version": done.data_version,
                 },
             )
 
