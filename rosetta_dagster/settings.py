@@ -4,7 +4,7 @@ import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -102,9 +102,22 @@ def _with_embedded(settings: Settings) -> Settings:
 
 def running_demo() -> dict[str, SecretStr] | None:
     """Return the database and the key of the demo that runs in this directory; None when there is none."""
+    found = _announcement()
+    return found and {name: SecretStr(found[name]) for name in ("config_database_url", "secret_key")}
+
+
+def use_demo_of_dagster() -> None:
+    """Let this process read the records of the demo's Dagster, if one runs in this directory and DAGSTER_HOME is not set."""
+    found = _announcement()
+    if found is not None and "DAGSTER_HOME" not in os.environ:
+        os.environ.update(found.get("dagster_environment", {}))
+
+
+def _announcement() -> dict[str, Any] | None:
+    """Return what the demo of this directory wrote; None when there is none, or when it has ended."""
     try:
-        found = json.loads(EMBEDDED_FILE.read_text())
+        found: dict[str, Any] = json.loads(EMBEDDED_FILE.read_text())
         os.kill(int(found["pid"]), 0)
-        return {name: SecretStr(found[name]) for name in ("config_database_url", "secret_key")}
+        return found if {"config_database_url", "secret_key"} <= found.keys() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

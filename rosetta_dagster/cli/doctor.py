@@ -12,7 +12,10 @@ from rosetta_dagster.settings import open_store
 
 
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False) -> None:
-    """Examine versions, Java, disk, clocks, keys and the configuration database. Exits with 1 on a failure."""
+    """Examine this machine and the configuration database.
+
+    Versions, Java, disk, clocks, keys. Exits with 1 on a failure.
+    """
     found: list[Examined] = []
     for each in examine(open_store, _java):
         if not as_json:

@@ -1,7 +1,7 @@
 """The commands that change rows: only the settings that are given change, and a secret never is an argument."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from pydantic import BaseModel
@@ -15,17 +15,16 @@ from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredSource, put_destination, put_source
 from rosetta_dagster.cdc.store.inventory import End, connection_named, set_pipeline_options
 from rosetta_dagster.cli.add import pipeline, source
+from rosetta_dagster.cli.names import DestinationName, PipelineName, SourceName
 from rosetta_dagster.cli.options import edited, with_options
 from rosetta_dagster.settings import open_store
-
-Name = Annotated[str, typer.Argument(help="Name of the row.")]
 
 _CORRECT = "Correct the option."
 
 
 @source.command(name="edit")
 @with_options(SourceSettings, edits=True, publication_name="--publication", replication_name="--slot")
-def edit_source(name: Name, **options: Any) -> None:
+def edit_source(name: SourceName, **options: Any) -> None:
     """Change settings of a source. An empty text removes a setting."""
     with open_store() as store:
         settings = checked(
@@ -47,7 +46,7 @@ def add_edit_commands(group: typer.Typer) -> None:
 
 def _edit_destination(kind: DestinationKind) -> Any:
     @with_options(kind.settings, edits=True)
-    def edit_destination(name: Name, **options: Any) -> None:
+    def edit_destination(name: DestinationName, **options: Any) -> None:
         with open_store() as store:
             present = connection_named(store, "destination", name)
             if present.type != kind.type:
@@ -65,7 +64,7 @@ def _edit_destination(kind: DestinationKind) -> Any:
 
 @pipeline.command(name="edit")
 @with_options(PipelineOptions, edits=True)
-def edit_pipeline(name: Name, **options: Any) -> None:
+def edit_pipeline(name: PipelineName, **options: Any) -> None:
     """Change options of a pipeline that no code declares. A run takes them up by itself."""
     with open_store() as store:
         present = store.pipeline_options(store.state(name).id) or PipelineOptions()

@@ -8,6 +8,7 @@ from rosetta_dagster.cdc.operate.source_tables import SourceTable, source_tables
 from rosetta_dagster.cdc.store.inventory import Connection, End, connection_named, connections, delete_connection
 from rosetta_dagster.cli.add import destination_commands, source
 from rosetta_dagster.cli.edit import add_edit_commands
+from rosetta_dagster.cli.names import DestinationName, SourceName
 from rosetta_dagster.cli.output import Row, byte_text, print_json, print_rows, to_json
 from rosetta_dagster.settings import open_store
 
@@ -16,7 +17,6 @@ __all__ = ["destination", "source"]
 destination = destination_commands()
 add_edit_commands(destination)
 
-Name = Annotated[str, typer.Argument(help="Its name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -34,32 +34,32 @@ def list_destinations(*, as_json: Json = False) -> None:
 
 
 @source.command(name="show")
-def show_source(name: Name, *, as_json: Json = False) -> None:
+def show_source(name: SourceName, *, as_json: Json = False) -> None:
     """Show a source, without its password."""
     _show("source", name, as_json=as_json)
 
 
 @destination.command(name="show")
-def show_destination(name: Name, *, as_json: Json = False) -> None:
+def show_destination(name: DestinationName, *, as_json: Json = False) -> None:
     """Show a destination, without its secrets."""
     _show("destination", name, as_json=as_json)
 
 
 @source.command(name="rm")
-def remove_source(name: Name, *, yes: Yes = False) -> None:
+def remove_source(name: SourceName, *, yes: Yes = False) -> None:
     """Delete a source that no pipeline uses. Nothing is changed at its server."""
     _remove("source", name, yes=yes)
 
 
 @destination.command(name="rm")
-def remove_destination(name: Name, *, yes: Yes = False) -> None:
+def remove_destination(name: DestinationName, *, yes: Yes = False) -> None:
     """Delete a destination that no pipeline uses. Nothing is changed at its server."""
     _remove("destination", name, yes=yes)
 
 
 @source.command(name="tables")
-def list_source_tables(name: Name, *, as_json: Json = False) -> None:
-    """List the tables of a source: size, key, and whether each can be replicated."""
+def list_source_tables(name: SourceName, *, as_json: Json = False) -> None:
+    """List the tables of a source, and which can be replicated."""
     with open_store() as store:
         found = source_tables(store.source(name))
     if as_json:

@@ -56,7 +56,7 @@ def check(
     user: User = "ROSETTA",
     second: Second = False,
 ) -> None:
-    """Check that a private key can be used, and print the statement that registers it."""
+    """Check a private key. Prints the statement that registers it."""
     _print(load_key(read_key(str(file)), SecretStr(passphrase)), user, second=second)
 
 

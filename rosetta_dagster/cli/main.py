@@ -17,7 +17,10 @@ from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli.doctor import doctor
 from rosetta_dagster.cli.ends import destination, source
 from rosetta_dagster.cli.export import YAML, apply, export, planned_by, print_differences
+from rosetta_dagster.cli.grants import grants_command
 from rosetta_dagster.cli.keys import keys
+from rosetta_dagster.cli.logs import logs
+from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.output import (
     explanation_lines,
     finding_line,
@@ -53,12 +56,13 @@ app.add_typer(secrets, name="secrets")
 app.command()(status)
 app.command(name="test")(connections_command)
 app.command()(drop)
+app.command()(logs)
+app.command(name="grants")(grants_command)
 app.command(name="reconcile")(reconcile_command)
 app.command()(export)
 app.command()(apply)
 app.command()(doctor)
 
-Name = Annotated[str, typer.Argument(help="Name of the pipeline.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
@@ -75,7 +79,7 @@ def rosetta(
 def main() -> None:
     """Run the command line; the entry point."""
     try:
-        app()
+        app(prog_name="rosetta")
     except RosettaError as error:
         if _wants_traces():
             raise
@@ -121,7 +125,7 @@ def migrate(
 
 @app.command()
 def pipelines(*, as_json: Json = False) -> None:
-    """List the pipelines with their status, health and lag, and say what is wrong."""
+    """List the pipelines with status, health and lag. Says what is wrong."""
     with open_store() as store:
         statuses = read_status(store)
     if as_json:
@@ -133,31 +137,34 @@ def pipelines(*, as_json: Json = False) -> None:
 
 
 @app.command()
-def start(name: Name) -> None:
+def start(name: PipelineName) -> None:
     """Start the pipeline."""
     _set_status(name, Status.START)
 
 
 @app.command()
-def pause(name: Name) -> None:
+def pause(name: PipelineName) -> None:
     """Stop the pipeline. When it is started again, it continues from there."""
     _set_status(name, Status.PAUSE)
 
 
 @app.command()
-def refresh(name: Name) -> None:
+def refresh(name: PipelineName) -> None:
     """Restart the pipeline's run."""
     _set_status(name, Status.REFRESH)
 
 
 @app.command(name="resync")
 def resync_command(
-    name: Name,
+    name: PipelineName,
     table: Annotated[
         list[str] | None, typer.Option("--table", help="Only this table, as namespace.name, while the others go on.")
     ] = None,
 ) -> None:
-    """Copy tables again: all tables of a paused pipeline at its next start, or single ones while it runs."""
+    """Copy tables again.
+
+    All tables of a paused pipeline at its next start, or single ones while it runs.
+    """
     if table:
         _resync_tables(name, [TableId.parse(text) for text in table])
         return
@@ -177,7 +184,7 @@ def plan(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what the pipelines declared in code or in a YAML file would change. Nothing is changed."""
+    """Show what code or a YAML file would change. Nothing is changed."""
     if target.endswith(YAML):
         none = "Nothing to change: the rows are as the file says."
         print_differences(planned_by(Path(target)), none, as_json=as_json)
@@ -190,7 +197,7 @@ def plan(
 
 
 @app.command()
-def check(name: Name, *, as_json: Json = False) -> None:
+def check(name: PipelineName, *, as_json: Json = False) -> None:
     """Check that the pipeline's source is ready. Nothing is changed."""
     with open_store() as store:
         findings = preflight(store.pipeline(name))

@@ -9,12 +9,12 @@ from rosetta_dagster.cdc.operate.status import PipelineStatus, read_status
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.cli.add import pipeline
+from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.output import print_json, print_rows, status_json, table_row
 from rosetta_dagster.settings import open_store
 
 __all__ = ["drop", "pipeline"]
 
-Name = Annotated[str, typer.Argument(help="Name of the pipeline.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
@@ -43,7 +43,7 @@ def list_pipelines(*, as_json: Json = False) -> None:
 
 
 @pipeline.command(name="show")
-def show_pipeline(name: Name, *, as_json: Json = False) -> None:
+def show_pipeline(name: PipelineName, *, as_json: Json = False) -> None:
     """Show a pipeline: what it replicates, and how it is."""
     with open_store() as store:
         (status,), shape = read_status(store, name), store.shape(name)
@@ -57,7 +57,7 @@ def show_pipeline(name: Name, *, as_json: Json = False) -> None:
 
 
 def drop(
-    name: Name,
+    name: PipelineName,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this, show what would be removed.")] = False,
     as_json: Json = False,

@@ -8,6 +8,7 @@ from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
 from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.output import print_json
 from rosetta_dagster.settings import open_store
 
@@ -16,7 +17,7 @@ SHOWN_KEYS = 20
 
 
 def reconcile_command(
-    name: Annotated[str, typer.Argument(help="Name of a running pipeline.")],
+    name: PipelineName,
     *,
     table: Annotated[
         list[str] | None, typer.Option("--table", help="Only this table, as namespace.name; repeatable.")
@@ -24,7 +25,10 @@ def reconcile_command(
     repair: Annotated[bool, typer.Option("--repair", help="Repair the rows that differ.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:
-    """Compare source and destinations row by row while the pipeline runs. Exits with 1 if rows differ."""
+    """Compare source and destinations row by row.
+
+    The pipeline has to run. Exits with 1 if rows differ.
+    """
     with open_store() as store:
         if store.status(name) is Status.PAUSE:
             raise ConfigurationError(f"Pipeline {name} is paused, so it cannot catch up.", f"Start it: rosetta start {name}")

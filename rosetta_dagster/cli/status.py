@@ -10,6 +10,7 @@ import typer
 
 from rosetta_dagster.cdc.operate.status import PipelineStatus, is_failing, rates, read_status
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cli.names import OptionalPipelineName
 from rosetta_dagster.cli.output import (
     explanation_lines,
     lines_of,
@@ -29,7 +30,7 @@ _CLEAR = "\x1b[2J\x1b[H"
 
 
 def status(
-    name: Annotated[str | None, typer.Argument(help="Name of one pipeline; it is shown with its tables.")] = None,
+    name: OptionalPipelineName = None,
     *,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it again every two seconds, with rates, until Ctrl-C.")

@@ -1,41 +1,44 @@
 """`rosetta table`: adds tables to a pipeline, takes them out, and copies them again."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rosetta_dagster.cdc.config.pipeline import Status
+from rosetta_dagster.cdc.config.pipeline import Status, TableOptions
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import Target, add_table
 from rosetta_dagster.cdc.store.inventory import remove_table
 from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.cli.names import PipelineName
+from rosetta_dagster.cli.options import with_options
 from rosetta_dagster.cli.output import print_json
 from rosetta_dagster.settings import open_store
 
 table = typer.Typer(no_args_is_help=True, help="Tables of a pipeline.")
 
-Pipeline = Annotated[str, typer.Argument(help="Name of the pipeline.")]
 Tables = Annotated[list[str], typer.Argument(help="Tables, as namespace.name; a name alone is of public.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
 @table.command(name="add")
+@with_options(TableOptions)
 def add(
-    pipeline: Pipeline,
+    pipeline: PipelineName,
     tables: Tables,
     *,
     target_schema: Annotated[str | None, typer.Option(help="Schema at the destinations; as usual unless given.")] = None,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Add tables. A running pipeline copies them at once, a paused one when it starts."""
     with open_store() as store:
         for each in _parsed(tables):
-            add_table(store, pipeline, each, Target(target_schema, None))
+            add_table(store, pipeline, each, Target(target_schema, None), TableOptions(**options))
         _report(store, pipeline, "added", tables, f"copied {_when(store, pipeline)}", as_json=as_json)
 
 
 @table.command(name="rm")
-def remove(pipeline: Pipeline, tables: Tables, *, as_json: Json = False) -> None:
+def remove(pipeline: PipelineName, tables: Tables, *, as_json: Json = False) -> None:
     """Take tables out of a pipeline. Their replicas stay, and are no longer updated."""
     with open_store() as store:
         for each in _parsed(tables):
@@ -44,7 +47,7 @@ def remove(pipeline: Pipeline, tables: Tables, *, as_json: Json = False) -> None
 
 
 @table.command(name="resync")
-def resync(pipeline: Pipeline, tables: Tables, *, as_json: Json = False) -> None:
+def resync(pipeline: PipelineName, tables: Tables, *, as_json: Json = False) -> None:
     """Copy tables again, while the others of the pipeline go on."""
     with open_store() as store:
         for each in _parsed(tables):

@@ -5,12 +5,13 @@ from typing import Annotated
 import typer
 
 from rosetta_dagster.cdc.operate.connection_test import Outcome, Step, run_connection_test
+from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.output import print_json, to_json
 from rosetta_dagster.settings import open_store
 
 
 def connections_command(
-    name: Annotated[str, typer.Argument(help="Name of the pipeline.")],
+    name: PipelineName,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:

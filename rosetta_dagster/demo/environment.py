@@ -163,6 +163,7 @@ class DemoEnvironment:
                     "config_database_url": self.postgres.url("config"),
                     "secret_key": self.secret_key,
                     "dagster": self.url,
+                    "dagster_environment": self._dagster_environment(),
                 }
             )
         )
@@ -204,18 +205,24 @@ class DemoEnvironment:
             "WAL_MONITOR_INTERVAL_SECONDS": "15",
             "MATERIALIZE_INTERVAL_SECONDS": "5",
             "TABLE_CHECK_INTERVAL_SECONDS": "30",
-            "DAGSTER_HOME": str(self.home),
             # Dagster does not delete its sockets.
             "TMPDIR": str(self.home),
+            **self._dagster_environment(),
+            # docs/api.md names these variables.
+            "ROSETTA_SECRET_DEMO_PASSWORD": self.postgres.password,
+            **self.snowflake.environment(),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")])),
+        }
+
+    def _dagster_environment(self) -> dict[str, str]:
+        """Return what finds the records of this Dagster."""
+        return {
+            "DAGSTER_HOME": str(self.home),
             "DAGSTER_PG_HOST": "127.0.0.1",
             "DAGSTER_PG_PORT": str(self.postgres.port),
             "DAGSTER_PG_USERNAME": "postgres",
             "DAGSTER_PG_PASSWORD": self.postgres.password,
             "DAGSTER_PG_DB": "dagster",
-            # docs/api.md names these variables.
-            "ROSETTA_SECRET_DEMO_PASSWORD": self.postgres.password,
-            **self.snowflake.environment(),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")])),
         }
 
     def pause_all(self) -> None:

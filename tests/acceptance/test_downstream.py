@@ -28,7 +28,7 @@ def materializations(deployment: Deployment, *path: str) -> list[dict[str, Any]]
     return told
 
 
-def test_an_asset_is_made_anew_only_when_one_of_its_tables_changed(deployment: Deployment) -> None:
+def test_an_asset_is_materialized_again_only_when_one_of_its_tables_changed(deployment: Deployment) -> None:
     shop = Database(url=deployment.environment.postgres.url("shop"))
     shop.run("COMMENT ON TABLE products IS 'What is sold.'", "COMMENT ON COLUMN products.name IS 'As on the label.'")
 

@@ -66,7 +66,7 @@ class TestOneBatch:
         )
         assert [(f"{n:06}", f"name {n}", "big") for n in range(0, row_count, 2)] == replica.rows(ITEMS)
 
-    def test_a_row_that_is_there_already_is_replaced_also_among_many_that_are_new(self, begin: Open) -> None:
+    def test_a_row_that_exists_already_is_replaced_also_among_many_new_ones(self, begin: Open) -> None:
         replica = begin(ITEMS, PAIRS)
         replica.apply(insert(ITEMS, "050", "theirs", "small"))
         replica.apply(

@@ -105,7 +105,7 @@ class TestCopies:
         finish(replica.destination, ITEMS)
         assert {} == begin(ITEMS).held.begun
 
-    def test_rows_that_may_be_there_are_replaced(self, begin: Open) -> None:
+    def test_rows_that_may_exist_already_are_replaced(self, begin: Open) -> None:
         replica = begin(ITEMS, copied=False)
         replica.destination.start_copy([ITEMS], BEGINNING)
         part = pages()

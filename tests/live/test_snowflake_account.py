@@ -6,7 +6,8 @@ make databases and to suspend the warehouse.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +18,13 @@ from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import Identity, TableSchema
 from rosetta_dagster.cdc.destination.base import Destination
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
+from rosetta_dagster.cdc.destination.snowflake.errors import TooManyWaiters
 from rosetta_dagster.cdc.destination.snowflake.keys import generate_key, key_of
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable, WatermarkMoved
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.changes import insert, table, update
 from tests.support.destinations import SnowflakeKind, make
-from tests.support.replica import IDENTITY, ITEMS, NOTES, copy
+from tests.support.replica import BEGINNING, IDENTITY, ITEMS, NOTES, copy, pages
 from tests.support.snowflake_database import SnowflakeDatabase, drop_database, fresh_database, live_config
 from tests.support.snowflake_values import FACTS, HELD, TEXTS, apply
 
@@ -127,6 +129,43 @@ def test_a_text_that_looks_like_null_stays_a_text(database: SnowflakeDatabase) -
         'SELECT ID, NAME, SIZE FROM "PUBLIC".ITEMS ORDER BY ID'
     )
     destination.close()
+
+
+@pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "streamed"])
+def test_an_empty_text_is_loaded(database: SnowflakeDatabase, is_copied: bool) -> None:
+    """The manual says of MATCH_BY_COLUMN_NAME that an empty value is an error; Rosetta relies on that it is not."""
+    destination = opened(database, ITEMS, copied=False)
+    copy(destination, [ITEMS], b"\t\t\\N\n" if is_copied else b"")
+    if not is_copied:
+        apply(destination, 1, insert(ITEMS, "", "", None))
+    assert [("", "", None)] == database.rows('SELECT ID, NAME, SIZE FROM "PUBLIC".ITEMS')
+    destination.close()
+
+
+def test_a_load_that_was_rolled_back_can_be_repeated(database: SnowflakeDatabase) -> None:
+    """Whether files that were loaded in a transaction count as loaded after ROLLBACK is open; FORCE holds under both."""
+    destination = opened(database, ITEMS, copied=False)
+    destination.start_copy([ITEMS], BEGINNING)
+    with destination.loader() as loader:
+        loader._session.transaction = _rolled_back_once(loader._session.transaction)  # type: ignore[attr-defined]
+        loader.load(ITEMS, pages(), [b"1\ta\tx\n"])
+    destination.finish_copy(ITEMS)
+    assert [("1", "a", "x")] == database.rows('SELECT ID, NAME, SIZE FROM "PUBLIC".ITEMS')
+    destination.close()
+
+
+def _rolled_back_once(transaction: Callable[[], AbstractContextManager[None]]) -> Callable[[], AbstractContextManager[None]]:
+    """A transaction whose first block is rolled back at its end, as when too many statements wait for a table."""
+    ends = iter([True])
+
+    @contextmanager
+    def wrapped() -> Iterator[None]:
+        with transaction():
+            yield
+            if next(ends, False):
+                raise TooManyWaiters("once", "again")
+
+    return wrapped
 
 
 def test_an_update_that_waits_for_its_table_reads_the_row_again_or_does_not(database: SnowflakeDatabase) -> None:

@@ -201,7 +201,7 @@ def test_two_keys_whose_values_were_not_sent_are_swapped_by_moves_in_order() -> 
     assert 3 == len(found)
 
 
-def test_a_composite_key_is_told_by_all_its_columns_in_the_keys_order() -> None:
+def test_a_composite_key_is_described_by_all_its_columns_in_the_keys_order() -> None:
     found = steps_of(insert(PAIRS, "1", "x", "2"), insert(PAIRS, "2", "y", "1"), delete(PAIRS, "2", "1"))
     assert merge([row("2", "y", "1")], [row("2", "1")]) == found
 

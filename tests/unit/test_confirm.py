@@ -42,7 +42,7 @@ def test_a_row_that_arrives_is_right() -> None:
     assert ([], False) == confirmed(Scripted("a"), Scripted("b", "a"))
 
 
-def test_a_row_that_was_changed_and_changed_back_is_not_proved_wrong_by_one_look() -> None:
+def test_a_row_that_was_changed_and_changed_back_is_not_wrong_by_one_reading() -> None:
     # The destination shows the version in between, which the source has given up again.
     assert PROOFS > 1
     assert ([], False) == confirmed(Scripted("a"), Scripted("in between", "a"))

@@ -57,7 +57,7 @@ def test_a_field_is_written_as_copy_reads_it(value: Value, text: bytes) -> None:
     assert text + b"\t" + text + b"\tx\n" == lines([(value, value, b"x")])
 
 
-def test_null_and_the_empty_string_are_told_apart() -> None:
+def test_null_and_the_empty_string_are_distinguished() -> None:
     assert b"\\N\t\n\t\\N\n" == lines([(None, b""), (b"", None)])
 
 

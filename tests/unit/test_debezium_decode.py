@@ -90,13 +90,13 @@ def test_a_truncate_comes_with_the_columns_of_the_change_before_it() -> None:
     assert ("id", "name") == first.table.column_names
 
 
-def test_null_the_empty_string_and_a_value_not_sent_are_told_apart() -> None:
+def test_null_the_empty_string_and_a_value_not_sent_are_distinguished() -> None:
     read = decoder(table("id", "a", "b"))
     found = read.change(event("u", None, {"id": "", "a": None, "b": UNCHANGED}))
     assert row("", None, UNCHANGED) == found.row
 
 
-def test_an_array_that_was_not_sent_is_told_apart_in_every_change() -> None:
+def test_an_array_that_was_not_sent_is_recognized_in_every_change() -> None:
     arrays = replace(
         ITEMS, columns=(ITEMS.columns[0], replace(column("tags", "text[]", oid=1009, number=2), element_oid=25))
     )
@@ -135,7 +135,7 @@ def test_another_type_under_the_same_name_is_that_of_the_catalog() -> None:
     assert (new, row("1", "12.34567")) == (found.table, found.row)
 
 
-def test_a_look_that_finds_nothing_new_leaves_the_schema_as_it_is() -> None:
+def test_a_reading_that_finds_nothing_new_leaves_the_schema_as_it_is() -> None:
     read = decoder(ITEMS, table("id", "name"))
     first = read.change(event("c", None, {"id": "1", "name": "a"}))
     read.decoder.look_up([ITEMS.id])
@@ -160,7 +160,7 @@ def test_a_table_that_is_gone_from_the_catalog_is_decoded_by_what_was_known() ->
     assert (("id", "old"), ("id",)) == (found.table.column_names, found.table.key)
 
 
-def test_a_table_that_is_gone_has_the_columns_that_the_catalog_told_of_last() -> None:
+def test_a_table_that_is_gone_has_the_columns_that_the_catalog_had_last() -> None:
     found: dict[TableId, TableSchema] = {ITEMS.id: table("id", "name", "added")}
     made = Decoding(ITEMS, lambda _: found)
     made.decoder.look_up([ITEMS.id])
@@ -263,7 +263,7 @@ def test_a_change_that_is_refused_leaves_what_is_known_of_its_table() -> None:
     assert first.table is read.change(event("c", None, {"id": "2", "name": "b"})).table
 
 
-def test_a_change_that_was_refused_is_told_in_its_place_with_the_error() -> None:
+def test_a_change_that_was_refused_appears_in_its_place_with_the_error() -> None:
     read, refused = decoder(ITEMS, ITEMS), event("c", None, {"id": "1", "name": b"5"})
     found = read.told(refused)
     assert (40, 50, 0, 7, Operation.INSERT) == found[:5]
@@ -304,7 +304,7 @@ def test_a_key_column_renamed_since_stays_the_key_of_earlier_changes() -> None:
     assert ("id",) == found.table.key
 
 
-def test_a_change_that_cannot_be_read_leaves_those_that_are_told_alike_readable() -> None:
+def test_a_change_that_cannot_be_read_leaves_those_of_its_layout_readable() -> None:
     size = replace(ITEMS, columns=(ITEMS.columns[0], column("size", "integer", oid=23, number=2)))
     read = decoder(size, size)
     good, bad = (event("c", None, {"id": "1", "size": value}) for value in (b"5", b"[5]"))
@@ -331,7 +331,7 @@ def test_a_table_that_turns_out_to_have_another_type_has_it_in_all_that_follows(
     assert [ITEMS, ITEMS] == [read.change(each).table for each in (event("u", None, {"id": "1", "name": "no"}), empty)]
 
 
-def test_a_delete_without_its_key_is_refused_whatever_came_before_it() -> None:
+def test_a_delete_without_its_key_is_refused_after_any_other_change() -> None:
     read = decoder(ITEMS, ITEMS)
     known, lost = (event("d", {"id": key, "name": None}, None) for key in ("1", None))
     assert [False, True, False] == [isinstance(read.told(each).table, UnreadableTable) for each in (known, lost, known)]

@@ -18,7 +18,7 @@ def test_both_images_of_a_row_are_read() -> None:
     assert [both] == list(read(batch_of([both])))
 
 
-def test_null_the_empty_text_and_what_was_not_sent_are_told_apart_in_each_image() -> None:
+def test_null_the_empty_text_and_what_was_not_sent_differ_in_each_image() -> None:
     items = [
         event("u", {"a": None, "b": "", "c": "x"}, {"a": "", "b": UNCHANGED, "c": None}),
         event("d", {"a": "1", "b": None, "c": None}, None),

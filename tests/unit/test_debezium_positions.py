@@ -48,7 +48,7 @@ def test_changes_that_share_an_lsn_are_numbered() -> None:
     assert [(50, 0), (50, 1), (50, 2), (60, 0), (60, 1), (70, 0)] == [each[1:] for each in positions(events)]
 
 
-def test_the_numbers_begin_anew_with_each_transaction() -> None:
+def test_the_numbers_begin_again_with_each_transaction() -> None:
     assert [0, 1, 0] == [each.ordinal for each in positions([(7, 50, 40), (7, 50, 40), (8, 50, 55)])]
 
 

@@ -60,7 +60,7 @@ def test_a_commit_completes_nothing_when_nothing_was_read() -> None:
     assert [] == lsns(reader_of(Beat(130)).take_complete())
 
 
-def test_a_commit_that_was_told_before_completes_nothing_that_came_since() -> None:
+def test_a_commit_that_was_read_before_completes_nothing_that_came_since() -> None:
     # After a start Debezium tells the COMMIT before the transaction late.
     reader = reader_of(Beat(130), event("c", None, {"id": "1", "name": "a"}, commit_before=None, lsn=140), Beat(130))
     assert [] == lsns(reader.take_complete())

@@ -172,7 +172,7 @@ def test_of_several_beats_the_last_one_is_committed(debezium: Debezium) -> None:
 
 
 @pytest.mark.parametrize("commit_lsn", [None, 99, 100])
-def test_a_beat_that_tells_nothing_new_is_no_delivery(debezium: Debezium, commit_lsn: int | None) -> None:
+def test_a_beat_without_a_new_position_is_no_delivery(debezium: Debezium, commit_lsn: int | None) -> None:
     debezium.sends(Beat(commit_lsn))
     assert debezium.stream.next(0.0) is None
 
@@ -208,7 +208,7 @@ def test_a_key_change_is_joined_across_batches(debezium: Debezium) -> None:
     assert (Operation.UPDATE, row("2", "a"), row("1", None)) == (only.operation, only.row, only.old_row)
 
 
-def test_a_change_that_does_not_fit_its_table_is_an_error_to_whoever_wants_it_only(debezium: Debezium) -> None:
+def test_a_change_that_does_not_fit_its_table_fails_only_where_it_is_wanted(debezium: Debezium) -> None:
     unfit = event("c", "1", xid=1, before=100, lsn=110, name=b"5")
     debezium.sends(unfit, event("c", "2", xid=2, before=130, lsn=140), Beat(150))
     first, second = delivered(debezium).changes
@@ -238,7 +238,7 @@ def test_a_table_that_debezium_read_again_is_looked_up_before_its_changes() -> N
     assert [ITEMS.id] == asked
 
 
-def test_the_end_of_the_engine_is_told(debezium: Debezium) -> None:
+def test_the_end_of_the_engine_is_reported(debezium: Debezium) -> None:
     debezium.engine.ends = True
     with pytest.raises(StreamEnded):
         debezium.stream.next(0.0)
@@ -279,7 +279,7 @@ def test_a_delivery_is_full_by_its_bytes_too(debezium: Debezium, monkeypatch: py
     assert ["2"] == keys(delivered(debezium))
 
 
-def test_bytes_that_were_delivered_count_no_more(debezium: Debezium, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_that_were_delivered_no_longer_count(debezium: Debezium, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transactions, "BYTE_LIMIT", 800)
     debezium.sends(event("c", "1", xid=1, before=100, lsn=110, name="x" * 1000), Beat(130))
     delivered(debezium)
@@ -296,7 +296,7 @@ def test_complete_transactions_are_delivered_before_a_large_one_is_cut(
     assert ["1"] == keys(delivered(debezium))
 
 
-def test_a_delivery_tells_when_its_last_transaction_was_committed(debezium: Debezium) -> None:
+def test_a_delivery_has_the_commit_time_of_its_last_transaction(debezium: Debezium) -> None:
     debezium.sends(
         event("c", "1", xid=1, before=100, lsn=110, at=5), event("c", "2", xid=2, before=130, lsn=140, at=6), Beat(150)
     )

@@ -43,7 +43,7 @@ ON CONFLICT ("id") DO UPDATE SET "name" = EXCLUDED."name\""""
     assert expected == text(ITEMS, Merge([row("1", "a"), row("2", None)], [(b"3",), (b"4",)]))
 
 
-def test_what_there_is_nothing_of_is_left_out() -> None:
+def test_empty_parts_are_left_out() -> None:
     assert "DELETE" not in text(ITEMS, Merge([row("1", "a")], []))
     assert "INSERT" not in text(ITEMS, Merge([], [(b"1",)]))
 
@@ -62,7 +62,7 @@ def test_few_keys_of_several_columns_are_deleted_at_once() -> None:
     assert 1 == text(ITEMS, Merge([], [(key,) for key, _ in keys])).count("DELETE")
 
 
-def test_a_table_of_nothing_but_its_key_keeps_the_row_that_is_there() -> None:
+def test_a_table_of_nothing_but_its_key_keeps_the_existing_row() -> None:
     assert text(table("id"), Merge([row("1")], [])).endswith('ON CONFLICT ("id") DO NOTHING')
 
 
@@ -84,7 +84,7 @@ def test_values_stand_in_quotes_as_they_are(value: str | None, literal: str) -> 
     assert f"VALUES ('1', {literal})\n" in text(ITEMS, Merge([row("1", value)], []))
 
 
-def test_each_of_many_rows_stands_in_brackets_whatever_the_others_hold() -> None:
+def test_each_of_many_rows_stands_in_brackets_with_any_neighbours() -> None:
     written = {row("1", "a"): "('1', 'a')", row("2", "it's"): "('2', 'it''s')", row("3", None): "('3', NULL)"}
     for rows in permutations([*written, row("1", "a")], 3):
         assert f"VALUES {', '.join(map(written.__getitem__, rows))}\n" in text(ITEMS, Merge(list(rows), []))
@@ -185,7 +185,7 @@ def test_tables_beyond_the_largest_message_are_staged(monkeypatch: pytest.Monkey
     assert ["notes"] == Writing(ITEMS, NOTES).left(*changes)
 
 
-def test_nothing_is_sent_that_a_database_may_lack_the_characters_of() -> None:
+def test_no_character_is_sent_that_may_be_missing_in_a_database() -> None:
     writing = Writing(ITEMS, encoding="LATIN1")
     assert ["items"] == writing.left(insert(ITEMS, "1", "a"))
     assert [] == writing.connection.messages

@@ -210,6 +210,13 @@ def words_of_a_folder(folder: str) -> list[tuple[str, int, str, str]]:
     ]
 
 
+def names_of_tests(file: Path) -> Iterator[tuple[int, str]]:
+    """The names of a file's tests as sentences."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield node.lineno, node.name.replace("_", " ")
+
+
 def folders(*tops: str) -> list[str]:
     return sorted({file.parent.relative_to(ROOT).as_posix() for top in tops for file in (ROOT / top).rglob("*.py")})
 
@@ -222,6 +229,12 @@ def test_pages_are_in_plain_english(page: str) -> None:
 @pytest.mark.parametrize("folder", [f for f in folders("rosetta_dagster", "bench", "docs") if f not in NOT_YET_PLAIN])
 def test_docstrings_and_comments_are_in_plain_english(folder: str) -> None:
     assert [] == words_of_a_folder(folder)
+
+
+@pytest.mark.parametrize("folder", folders("tests"))
+def test_names_of_tests_are_in_plain_english(folder: str) -> None:
+    found = {file.name: words_of(names_of_tests(file)) for file in sorted((ROOT / folder).glob("test_*.py"))}
+    assert {} == {name: words for name, words in found.items() if words}
 
 
 @pytest.mark.parametrize("folder", sorted(NOT_YET_PLAIN))

@@ -71,7 +71,7 @@ def test_the_connection_of_a_message_is_closed_again(source: Source, heartbeat: 
     assert 0 == source.open_count
 
 
-def test_a_stream_that_is_heard_starts_the_interval_anew(source: Source, heartbeat: Heartbeat) -> None:
+def test_a_stream_that_is_heard_starts_the_interval_again(source: Source, heartbeat: Heartbeat) -> None:
     source.now += BEAT_INTERVAL - 1
     heartbeat.heard(Lsn(1))
     assert 0 == idle_after(BEAT_INTERVAL - 1, source, heartbeat)

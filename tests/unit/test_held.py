@@ -25,12 +25,12 @@ def copied_at(lsn: int, snapshot: str) -> SnapshotPoint:
     return SnapshotPoint(Lsn(lsn), XidSnapshot.parse(snapshot))
 
 
-def test_a_destination_that_holds_nothing_lacks_everything() -> None:
+def test_everything_is_missing_at_a_destination_that_holds_nothing() -> None:
     changes = [change((10, 11, 0)), change((20, 21, 0))]
     assert changes == list(Held().missing_changes(changes, Engine.DEBEZIUM))
 
 
-def test_a_destination_lacks_nothing_of_nothing() -> None:
+def test_nothing_is_missing_of_nothing() -> None:
     held = Held(watermark=held_up_to(1, 1, 0).watermark, copied={ITEMS.id: copied_at(1, "1:1:")})
     assert [] == list(held.missing_changes([], Engine.DEBEZIUM))
 
@@ -40,7 +40,7 @@ def test_a_destination_is_missing_what_comes_after_its_watermark_only() -> None:
     assert changes[2:] == list(held_up_to(10, 12, 0).missing_changes(changes, Engine.DEBEZIUM))
 
 
-def test_a_destination_that_holds_the_last_change_lacks_nothing() -> None:
+def test_nothing_is_missing_at_a_destination_that_holds_the_last_change() -> None:
     changes = [change((10, 11, 0)), change((20, 5, 0))]
     assert [] == list(held_up_to(20, 5, 0).missing_changes(changes, Engine.DEBEZIUM))
 
@@ -62,7 +62,7 @@ def test_each_table_is_judged_by_its_own_copy() -> None:
     assert changes[:1] == list(held.missing_changes(changes, Engine.DEBEZIUM))
 
 
-def test_a_table_that_was_not_copied_lacks_every_change() -> None:
+def test_every_change_of_a_table_that_was_not_copied_is_missing() -> None:
     held = Held(copied={ORDERS.id: copied_at(100, "800:800:")})
     changes = [change((50, 60, 0), xid=750)]
     assert changes == list(held.missing_changes(changes, Engine.DEBEZIUM))

@@ -1,4 +1,4 @@
-"""Test files are short enough to be read, and their names are sentences that fit on a line."""
+"""Files are short enough to be read, and names of tests are sentences that fit on a line."""
 
 import ast
 from pathlib import Path
@@ -7,8 +7,16 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 FILES = sorted(TESTS.rglob("*.py"))
+PACKAGE = TESTS.parent / "rosetta_dagster"
 
 LINE_LIMIT, NAME_LIMIT = 500, 79
+#: Of a module of the package.
+MODULE_LIMIT = 400
+
+
+@pytest.mark.parametrize("module", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_module_decides_one_thing(module: Path) -> None:
+    assert len(module.read_text().splitlines()) <= MODULE_LIMIT, "split it by what it decides"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(TESTS)))

@@ -29,19 +29,19 @@ from tests.support.pgoutput import (
 
 
 @pytest.mark.parametrize("lsn", [1, LARGE_LSN])
-def test_wal_data_tells_its_kind_and_where_the_change_was_logged(lsn: int) -> None:
+def test_wal_data_has_its_kind_and_where_the_change_was_logged(lsn: int) -> None:
     message = insert(7, b"x", lsn=lsn)
     assert (protocol.WAL_DATA, protocol.INSERT, lsn) == (message[0], kind_of(message), lsn_of(message))
 
 
 @pytest.mark.parametrize("wants_answer", [False, True])
-def test_a_keepalive_tells_how_far_the_server_is_and_whether_it_wants_an_answer(wants_answer: bool) -> None:
+def test_a_keepalive_has_the_servers_position_and_whether_it_wants_an_answer(wants_answer: bool) -> None:
     message = keepalive(LARGE_LSN, wants_answer=wants_answer)
     assert protocol.KEEPALIVE == message[0]
     assert (LARGE_LSN, wants_answer) == protocol.read_keepalive(message)
 
 
-def test_a_begin_tells_the_commit_its_time_and_the_transaction() -> None:
+def test_a_begin_has_the_commit_its_time_and_the_transaction() -> None:
     message = begin(LARGE_LSN, 0xFFFF_FFFE)
     assert protocol.BEGIN == kind_of(message)
     assert Begin(Lsn(LARGE_LSN), microseconds(COMMITTED_AT), 0xFFFF_FFFE) == protocol.read_begin(message)
@@ -54,7 +54,7 @@ def test_of_a_commit_its_end_is_read_and_not_its_beginning() -> None:
     assert LARGE_LSN + 48 == protocol.read_commit(message)
 
 
-def test_a_relation_tells_the_table_and_its_columns() -> None:
+def test_a_relation_describes_the_table_and_its_columns() -> None:
     columns = (
         RelationColumn("id", 20, -1, identifies=True),
         RelationColumn("naïve_日本語", LARGE_OID, 786438, identifies=False),
@@ -110,7 +110,7 @@ _MISLEADING: list[Value] = [
 ]  # fmt: skip
 
 
-def test_rows_are_read_as_they_are_whatever_their_values_look_like() -> None:
+def test_rows_are_read_as_they_are_with_values_of_any_form() -> None:
     random = Random(7)
     for _ in range(3000):
         new, old = ([random.choice(_MISLEADING) for _ in range(random.randrange(1, 5))] for _ in range(2))
@@ -134,7 +134,7 @@ def test_an_update_that_left_the_key_alone_has_no_old_row() -> None:
 
 
 @pytest.mark.parametrize("old_kind", [b"K", b"O"])
-def test_an_update_that_tells_the_old_row_has_both(old_kind: bytes) -> None:
+def test_an_update_with_the_old_row_has_both(old_kind: bytes) -> None:
     message = update(7, b"2", b"new", old=(b"1", None), old_kind=old_kind)
     assert ((b"1", None), (b"2", b"new")) == images(message)
 
@@ -148,7 +148,7 @@ def test_a_delete_has_only_the_old_row(kind: bytes) -> None:
 
 @pytest.mark.parametrize("oids", [[], [7], [LARGE_OID, 7, 8]], ids=len)
 @pytest.mark.parametrize("options", [0, 3])
-def test_a_truncate_tells_all_tables_that_were_truncated_together(oids: list[int], options: int) -> None:
+def test_a_truncate_names_all_tables_that_were_truncated_together(oids: list[int], options: int) -> None:
     message = truncate(*oids, options=options)
     assert protocol.TRUNCATE == kind_of(message)
     assert oids == protocol.read_truncate(message)

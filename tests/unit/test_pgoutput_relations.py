@@ -108,7 +108,7 @@ def test_a_table_of_unknown_oid_that_was_renamed_is_no_longer_of_the_pipeline() 
     assert schema_of(relations, 7) is None
 
 
-def test_an_altered_table_is_as_its_message_says_and_the_catalog_tells_the_rest() -> None:
+def test_an_altered_table_is_as_its_message_says_and_the_catalog_has_the_rest() -> None:
     known = Column(
         name="tags", type="now", type_oid=9000, base_oid=1009, element_oid=25, not_null=True, comment="some words"
     )
@@ -165,7 +165,7 @@ def test_a_table_that_lost_its_key_has_none() -> None:
     assert () == schema.key
 
 
-def test_what_is_said_twice_is_the_same_table_unless_the_catalog_tells_otherwise() -> None:
+def test_what_is_said_twice_is_the_same_table_unless_the_catalog_differs() -> None:
     asked: list[TableId] = []
 
     def read_schema(name: TableId) -> TableSchema:
@@ -199,7 +199,7 @@ def test_what_is_said_twice_is_the_same_table_unless_the_catalog_tells_otherwise
         ("f", (column("name", identifies=True),), (), Identity.FULL),
     ],
 )
-def test_the_message_tells_what_identifies_a_row(
+def test_the_message_says_what_identifies_a_row(
     identity: str, columns: tuple[RelationColumn, ...], key: tuple[str, ...], expected: Identity
 ) -> None:
     relations = relations_of(ITEMS, read_schema=lambda _: ITEMS, type_name=spelled)

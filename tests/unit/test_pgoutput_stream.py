@@ -73,7 +73,7 @@ def test_changes_of_every_kind_become_changes_of_their_table() -> None:
     ] == list(reader.take_complete())
 
 
-def test_a_row_that_was_not_sent_whole_is_told_from_the_others() -> None:
+def test_a_row_that_was_not_sent_whole_is_distinguished_from_the_others() -> None:
     """NULLs and long values are sent; what was not sent is taken from the row before."""
     large = b"x" * 1000
     reader = reader_of(
@@ -125,13 +125,13 @@ def test_the_numbers_of_one_lsn_go_on_over_a_cut() -> None:
     assert [(500, 10, 0), (500, 10, 1), (500, 10, 2)] == places([*first, *reader.take_part()])
 
 
-def test_each_transaction_counts_anew() -> None:
+def test_each_transaction_counts_from_the_start() -> None:
     # It is not so in one log, but nothing may depend on what the reader has read before.
     reader = reader_of(*transaction(1, 500, *inserts(10, 1)), *transaction(2, 600, *inserts(10, 1)))
     assert [(500, 10, 0), (600, 10, 0)] == places(reader.take_complete())
 
 
-def test_tables_truncated_together_share_an_lsn_and_are_told_apart() -> None:
+def test_tables_truncated_together_share_an_lsn_and_are_distinguished() -> None:
     reader = reader_of(*transaction(1, 500, truncate(ITEMS_OID, OTHER_OID, NOTES_OID, lsn=10)))
     changes = reader.take_complete()
     assert [ITEMS, NOTES] == [each.table for each in changes]
@@ -217,7 +217,7 @@ def test_nothing_at_hand_is_no_delivery_and_waits_as_long_as_was_asked() -> None
     assert 0.7 == walsender.timeouts[0]
 
 
-def test_a_delivery_tells_where_it_ends() -> None:
+def test_a_delivery_says_where_it_ends() -> None:
     stream = stream_of(FakeWalsender([*transaction(1, 500, *inserts(10, 1)), *transaction(2, 600, *inserts(510, 2))]))
     delivery = stream.next(0)
     assert delivery is not None
@@ -469,7 +469,7 @@ def test_a_watermark_covers_what_comes_up_to_it_and_nothing_else_for_every_engin
 
 
 @pytest.mark.parametrize("held", list(Engine))
-def test_within_one_transaction_engines_agree_whatever_orders_the_transactions(held: Engine) -> None:
+def test_within_one_transaction_engines_agree_in_any_order_of_transactions(held: Engine) -> None:
     other = next(engine for engine in Engine if engine is not held)
     watermark = Watermark(engine=held, position=Position(1000, 50, 1), xid=7)
     assert [True, True, False, False] == [

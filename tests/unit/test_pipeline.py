@@ -212,7 +212,7 @@ def test_a_destination_that_is_ahead_keeps_its_watermark() -> None:
     assert SECOND.watermark == run.replicas[0].held.watermark
 
 
-def test_a_destination_is_given_only_the_part_of_a_delivery_that_it_lacks() -> None:
+def test_a_destination_is_given_only_the_part_of_a_delivery_that_it_misses() -> None:
     run = run_of([FIRST], Held(watermark=watermark(at(100, 110))))
     run.start()
     assert [(compact(FIRST.changes[1:]), FIRST.watermark)] == applied(run)
@@ -261,7 +261,7 @@ def test_a_change_that_cannot_be_read_is_no_error_when_its_table_is_left_out() -
     assert ["commit 0/82"] == run.journal
 
 
-def test_a_change_that_cannot_be_read_is_an_error_when_one_destination_lacks_it() -> None:
+def test_a_change_that_cannot_be_read_is_an_error_when_a_destination_misses_it() -> None:
     run = run_of([delivery_with_unreadable()], Held(watermark=FIRST.watermark), Held())
     with pytest.raises(ChangeUndecodable):
         run.start()
@@ -293,7 +293,7 @@ def test_a_silence_is_left_to_the_heartbeat() -> None:
     assert ["idle", "heard 0/82", "idle"] == run.beats[:3]
 
 
-def test_a_run_that_is_told_to_stop_begins_nothing_more() -> None:
+def test_a_run_that_was_stopped_begins_nothing_more() -> None:
     run = run_of([FIRST])
     run.start(stopped=lambda: True)
     assert [] == run.journal
@@ -382,7 +382,7 @@ def test_what_comes_while_a_batch_is_being_applied_is_applied_together_after_it(
     assert ["a applies", "a applies", "commit 0/B4"] == run.journal
 
 
-def test_no_more_is_requested_after_a_small_delivery_while_destinations_are_busy(
+def test_nothing_is_requested_after_a_small_delivery_while_destinations_are_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pipeline, "GATHER_WAIT", 60.0)
@@ -456,7 +456,7 @@ def test_a_change_that_two_destinations_applied_is_one_change() -> None:
     assert 2 == run.counts()[ITEMS.id].inserted
 
 
-def test_a_change_that_one_of_two_destinations_lacked_is_reported() -> None:
+def test_a_change_that_one_of_two_destinations_missed_is_reported() -> None:
     run = run_of([FIRST], Held(watermark=FIRST.watermark), Held(watermark=watermark(at(100, 110))))
     run.start()
     assert 1 == run.counts()[ITEMS.id].inserted

@@ -112,7 +112,7 @@ def test_a_message_that_may_quote_a_value_is_left_out(
     assert is_quoting == may_quote_values(sqlstate, source_function=source_function, context=context)
 
 
-def test_every_setting_has_a_reason_and_is_there_once() -> None:
+def test_every_setting_has_a_reason_and_occurs_once() -> None:
     assert all(setting.reason.endswith(".") for setting in SESSION_SETTINGS)
     names = [setting.name.lower() for setting in SESSION_SETTINGS]
     assert len(names) == len(set(names))

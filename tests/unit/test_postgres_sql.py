@@ -76,7 +76,7 @@ CREATE TABLE IF NOT EXISTS "S.x"."T""y" (
     assert expected == text(sql.create_table(TableId("S.x", 'T"y'), STRANGE))
 
 
-def test_an_added_column_may_hold_null_whatever_the_source_says() -> None:
+def test_an_added_column_may_hold_null_even_if_the_source_forbids_it() -> None:
     added = column("added", "integer[]", oid=1007, not_null=True)
     expected = 'ALTER TABLE "mirror"."items" ADD COLUMN "added" integer[]'
     assert expected == text(sql.add_column(TARGET, added))
@@ -140,7 +140,7 @@ ON CONFLICT ("region", "id") DO UPDATE SET "price" = EXCLUDED."price", "body" = 
     assert expected == text(merge_sql.upsert(TARGET, STAGE, ITEMS))
 
 
-def test_a_row_that_is_nothing_but_key_is_left_alone_when_it_is_there() -> None:
+def test_a_row_that_is_nothing_but_key_is_left_alone_when_it_exists() -> None:
     found = text(merge_sql.upsert(TARGET, STAGE, table("b", "a", key=("a", "b"))))
     assert 'ON CONFLICT ("a", "b") DO NOTHING' == found.splitlines()[-1]
 

@@ -25,7 +25,7 @@ def test_a_table_id_prints_as_it_is_read() -> None:
     assert TableId("sales", "orders") == TableId.parse(str(TableId("sales", "orders")))
 
 
-def test_the_key_keeps_its_own_order_whatever_the_order_of_the_columns() -> None:
+def test_the_key_keeps_its_own_order_in_any_order_of_the_columns() -> None:
     schema = table("a", "b", "c", key=("c", "a"))
     assert (2, 0) == schema.key_indexes
 
@@ -34,7 +34,7 @@ def test_a_table_without_a_key_has_no_key_indexes() -> None:
     assert () == table("a", "b", key=()).key_indexes
 
 
-def test_a_key_column_that_the_table_lacks_is_refused() -> None:
+def test_a_key_column_that_is_missing_in_the_table_is_refused() -> None:
     with pytest.raises(ValueError, match="not in tuple"):
         table("a", key=("b",))
 
@@ -90,13 +90,13 @@ def numbers_of(names: str, known: TableSchema, current: TableSchema) -> list[int
         pytest.param("bna", {"a": 1, "b": 2}, {"b": 2, "n": 3, "a": 4, "m": 5}, [2, 3, 4], id="dropped and added again"),
     ],
 )
-def test_columns_are_those_of_the_one_table_that_there_can_have_been(
+def test_columns_are_those_of_the_only_table_that_can_have_existed(
     names: str, known: dict[str, int], current: dict[str, int], expected: list[int]
 ) -> None:
     assert expected == numbers_of(names, numbered(**known), numbered(**current))
 
 
-def test_a_column_that_was_there_all_the_time_has_what_is_known_of_it_now() -> None:
+def test_a_column_that_existed_all_the_time_has_what_is_known_of_it_now() -> None:
     known, current = numbered(a=1, b=2), replace(numbered(a=1, c=2), columns=(column("a", "bigint", number=1),))
     a, _ = columns_named(("a", "b"), replace(known, columns=(*known.columns, column("z", number=3))), current)
     assert current.columns[0] is a
@@ -129,7 +129,7 @@ def test_a_change_from_before_what_is_known_has_the_columns_of_its_names() -> No
     assert [1] == numbers_of("a", numbered(a=1, b=2), numbered(a=1, b=2, n=3))
 
 
-def test_many_columns_that_came_again_are_told_at_once() -> None:
+def test_many_columns_that_came_again_are_resolved_at_once() -> None:
     names = [f"c{number}" for number in range(500)]
     known = table(*names, key=())
     now = tuple(column(name, number=number) for number, name in enumerate([*names, "more", "last"], 501))

@@ -71,7 +71,7 @@ def test_names_are_quoted() -> None:
     assert 'COPY (SELECT "a""b", "Order" FROM ONLY "S.x"."T""y") TO STDOUT' == copy_statement(part).as_string(None)
 
 
-def test_rows_written_since_a_transaction_are_told_by_its_age() -> None:
+def test_rows_written_since_a_transaction_are_found_by_its_age() -> None:
     expected = (
         'COPY (SELECT "id", "name" FROM ONLY "public"."items"'
         " WHERE ctid < '(8192,0)'::tid AND age(xmin) <= age('7'::xid)) TO STDOUT"

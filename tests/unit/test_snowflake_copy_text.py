@@ -28,7 +28,7 @@ def test_rows_are_read_as_they_were_written(width: int) -> None:
     assert rows == read(encoded(rows), width)
 
 
-def test_nulls_alone_are_read_without_a_look_at_escapes() -> None:
+def test_nulls_alone_are_read_without_a_search_for_escapes() -> None:
     assert [("1", None), (None, "")] == read(b"1\t\\N\n\\N\t\n", 2)
 
 

@@ -131,7 +131,7 @@ def test_a_key_comes_from_the_row_a_file_or_a_variable(tmp_path: Path, monkeypat
     assert [KEY.fingerprint] * 3 == [key_of(row).fingerprint for row in rows]
 
 
-def test_a_file_or_a_variable_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_or_a_variable_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROSETTA_SECRET_KEY_OF_DW", raising=False)
     with pytest.raises(KeyRefused, match=r"nowhere\.p8: No such file"):
         key_of(connection(private_key_path=str(tmp_path / "nowhere.p8"), private_key_passphrase="x"))

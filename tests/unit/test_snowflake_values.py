@@ -128,21 +128,21 @@ def test_values_are_converted_as_they_are(type_: tuple[Any, ...], texts: list[st
 OUT_OF_RANGE: list[str | None] = ["infinity", "-infinity", "0044-03-15 BC", "10000-01-01", "2024-01-01", None]
 
 
-def test_dates_that_snowflake_lacks_become_null_and_are_counted() -> None:
+def test_dates_beyond_snowflakes_range_become_null_and_are_counted() -> None:
     dates = converter(*DATE)
     values = dates.convert(pa.array(OUT_OF_RANGE, pa.string())).to_pylist()
     assert [None, None, None, None, date(2024, 1, 1), None] == values
     assert Counter({Touched(PLACE, "out of range"): 4}) == dates.touched
 
 
-def test_dates_that_snowflake_lacks_may_become_the_nearest() -> None:
+def test_dates_beyond_snowflakes_range_may_become_the_nearest() -> None:
     high, low = date(9999, 12, 31), date(1, 1, 1)
     assert [high, low, low, high, date(2024, 1, 1), None] == converted(OUT_OF_RANGE, *DATE, dates="clamp")
 
 
 @pytest.mark.parametrize("type_", [DATE, TIMESTAMP, TIMESTAMPTZ])
 @pytest.mark.parametrize("how", [{"dates": "error"}, {"is_key": True}], ids=["by policy", "in a key"])
-def test_dates_that_snowflake_lacks_may_be_an_error_and_are_one_in_a_key(type_: Any, how: dict[str, Any]) -> None:
+def test_dates_beyond_snowflakes_range_may_be_an_error_and_are_one_in_a_key(type_: Any, how: dict[str, Any]) -> None:
     with pytest.raises(DestinationRejected, match=r"Table public\.facts, column fact: .*out of range \(22008\)"):
         converted(["infinity"], *type_, **how)
 

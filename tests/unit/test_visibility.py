@@ -50,7 +50,7 @@ def test_without_transactions_in_progress_everything_below_is_held() -> None:
 
 
 @given(snapshots(), st.integers(min_value=-5000, max_value=5000))
-def test_the_low_half_of_a_transaction_id_is_told_from_its_neighbours_in_any_epoch(
+def test_the_low_half_of_a_transaction_id_is_unlike_its_neighbours_in_any_epoch(
     snapshot: XidSnapshot, distance: int
 ) -> None:
     xid = max(3, snapshot.xmax + distance)

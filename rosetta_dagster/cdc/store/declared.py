@@ -19,8 +19,9 @@ from rosetta_dagster.cdc.destination.registry import all_secret_names, kind_of
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound, SecretUnreadable
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.columns import parameters
-from rosetta_dagster.cdc.store.database import Query, Store
+from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.sealed_rows import destination_places, source_place
+from rosetta_dagster.cdc.store.session import Query
 from rosetta_dagster.cdc.table_id import TableId
 
 

@@ -11,7 +11,8 @@ from rosetta_dagster.cdc.destination.registry import all_secret_names
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.columns import parameters, selected
-from rosetta_dagster.cdc.store.database import Query, Store
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.session import Query
 from rosetta_dagster.cdc.table_id import TableId
 
 #: The places of a connection: the ends of pipelines.

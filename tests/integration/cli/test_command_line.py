@@ -111,7 +111,7 @@ def test_a_name_that_is_taken_is_refused_and_the_row_kept(
     assert before == [config_database.rows(f"SELECT * FROM {table}") for table in tables]
 
 
-def test_a_name_that_the_database_refuses_is_told_by_its_rule(rosetta: Rosetta, shop: Database) -> None:
+def test_a_name_that_the_database_refuses_is_explained_by_its_rule(rosetta: Rosetta, shop: Database) -> None:
     result = rosetta("pipeline", "add", "a b", "--source", "shop", "--destination", "dw", "--table", "t")
     assert_one_line(result, "pipeline_name_is_letters_digits_underscores")
 
@@ -172,7 +172,7 @@ def test_an_error_with_brackets_is_listed_as_it_is(
     assert error in rosetta("pipelines").out
 
 
-def test_a_source_that_is_ready_is_told_and_nothing_is_changed(rosetta: Rosetta, shop: Database) -> None:
+def test_a_source_that_is_ready_is_reported_and_nothing_is_changed(rosetta: Rosetta, shop: Database) -> None:
     assert (0, "shop is ready.\n", "") == rosetta("check", "shop")
     result = rosetta("check", "shop", "--json")
     assert (0, []) == (result.code, json.loads(result.out))
@@ -180,7 +180,7 @@ def test_a_source_that_is_ready_is_told_and_nothing_is_changed(rosetta: Rosetta,
     assert [(0,)] == shop.rows("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()")
 
 
-def test_a_source_that_is_not_ready_is_told_line_by_line_and_ends_with_exit_code_1(
+def test_a_source_that_is_not_ready_is_explained_by_line_and_exits_with_1(
     rosetta: Rosetta, shop: Database, config_database: Database
 ) -> None:
     shop.run("CREATE TABLE keyless (a integer)")
@@ -231,7 +231,7 @@ def test_a_resync_forgets_the_slot_and_says_what_comes_next(
     assert [(0,)] == shop.rows(count)
 
 
-def test_migrate_tells_what_it_applied_to_an_empty_database(rosetta: Rosetta) -> None:
+def test_migrate_reports_what_it_applied_to_an_empty_database(rosetta: Rosetta) -> None:
     names = [migration.name for migration in read_migrations() if not migration.is_seed]
     assert (0, "".join(f"applied {name}\n" for name in names), "") == rosetta("migrate")
 

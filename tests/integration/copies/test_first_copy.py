@@ -134,7 +134,7 @@ def keys(destination: Database) -> Sequence[tuple[object, ...]]:
         return connection.execute(KEYS).fetchall()
 
 
-def test_the_key_is_built_when_the_rows_are_there(destination: Database) -> None:
+def test_the_key_is_built_after_the_rows_are_copied(destination: Database) -> None:
     with opened(destination) as (replica, _):
         replica.start_copy([ITEMS], POINT)
         load(replica, 0, b"2\tb\n1\ta\n")
@@ -167,7 +167,7 @@ def test_a_copy_that_starts_over_gets_its_key_too(destination: Database) -> None
         assert [("PRIMARY KEY (id)",)] == keys(destination)
 
 
-def test_rows_that_the_destination_calls_equal_are_told_as_such(destination: Database) -> None:
+def test_rows_that_the_destination_calls_equal_are_reported_as_such(destination: Database) -> None:
     with opened(destination) as (replica, _):
         replica.start_copy([ITEMS], POINT)
         load(replica, 0, b"1\ta\n1\tsecret\n")

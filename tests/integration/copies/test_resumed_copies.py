@@ -82,7 +82,7 @@ class TestResumedCopies:
 
     # Copies know no engine.
     @only_pgoutput
-    def test_ranges_of_a_table_that_was_written_anew_are_not_resumed(
+    def test_ranges_of_a_table_that_was_rewritten_are_not_resumed(
         self, engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(pages, "PAGES_PER_RANGE", 2)

@@ -167,9 +167,7 @@ def test_a_status_is_set_and_a_table_added(
     assert "has the table public.customers already" in failure(instance, "add_table", pipeline="shop", table="customers")
 
 
-def test_a_table_is_asked_to_be_copied_anew(
-    store: Store, settings: Settings, instance: dg.DagsterInstance, shop: None
-) -> None:
+def test_a_table_can_be_resynced(store: Store, settings: Settings, instance: dg.DagsterInstance, shop: None) -> None:
     told = ran(instance, "resync_table", pipeline="shop", table="orders")
     assert {"resync": "table public.orders of pipeline shop is copied again when it starts next"} == told
     assert [True] == [table.resync for table in store.table_configs(store.state("shop").id)]
@@ -260,7 +258,7 @@ def test_a_publication_that_an_operator_named_stays(
         ("drop_pipeline", {"pipeline": "absent", "confirm": True}, "no pipeline absent"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_sentence(
+def test_an_error_is_reported_in_one_sentence(
     store: Store, instance: dg.DagsterInstance, job: str, config: dict[str, Any], message: str
 ) -> None:
     told = failure(instance, job, **config)
@@ -274,7 +272,7 @@ def test_a_wrong_status_is_refused_before_a_run_begins(instance: dg.DagsterInsta
         executed(instance, "set_status", {"pipeline": "shop", "status": "STOP"})
 
 
-def test_rows_are_reconciled_and_mended_and_the_check_is_told(
+def test_rows_are_reconciled_and_repaired_and_the_check_is_evaluated(
     store: Store, settings: Settings, instance: dg.DagsterInstance, both: tuple[Database, Database]
 ) -> None:
     source, destination = both

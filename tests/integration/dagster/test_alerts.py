@@ -63,7 +63,7 @@ def look_at_checks(definitions: dg.Definitions, instance: dg.DagsterInstance, cu
     return sensor.evaluate_tick(context).cursor
 
 
-def test_a_failed_run_is_told_of_once_with_its_remedy(
+def test_a_failed_run_is_alerted_once_with_its_remedy(
     store: Store, alerting: Settings, instance: dg.DagsterInstance, shop: str, received: Webhook
 ) -> None:
     definitions = build(store.shapes(), alerting)
@@ -95,7 +95,7 @@ def evaluation(name: str, check: str, *, passed: bool, severity: str = "ERROR") 
     )  # fmt: skip
 
 
-def test_a_check_is_told_of_when_it_begins_to_fail_and_when_it_gets_worse(
+def test_a_check_is_alerted_when_it_begins_to_fail_and_when_it_gets_worse(
     store: Store, alerting: Settings, instance: dg.DagsterInstance, shop: str, received: Webhook
 ) -> None:
     definitions = build(store.shapes(), alerting)
@@ -126,7 +126,7 @@ def test_a_check_is_told_of_when_it_begins_to_fail_and_when_it_gets_worse(
     )
 
 
-def test_a_webhook_that_refuses_is_told_of_without_its_url(received: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_webhook_that_refuses_is_reported_without_its_url(received: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posting, "PAUSE", 0.0)
     received.status = 404
     with pytest.raises(AlertFailed, match="it answered 404") as caught:

@@ -61,7 +61,7 @@ def test_a_slot_is_judged_by_what_it_retains_and_by_how_long_it_lasts(
     assert expected is observation(reading, growth=grown, thresholds=thresholds).lag
 
 
-def test_growth_is_told_from_two_looks_that_are_far_enough_apart() -> None:
+def test_growth_is_measured_between_two_samples_that_are_far_enough_apart() -> None:
     assert 5.0 == growth(WalSample(retained_bytes=1000, age=10.0), 1050)
     assert growth(WalSample(retained_bytes=1000, age=1.0), 1050) is None
     assert growth(WalSample(retained_bytes=None, age=None), 1050) is None
@@ -126,7 +126,7 @@ def both(source: Database, destination: Database) -> tuple[Database, Database]:
     return source, destination
 
 
-def test_drift_is_told_with_the_statement_that_ends_it(
+def test_drift_is_reported_with_the_statement_that_ends_it(
     store: Store, settings: Settings, instance: dg.DagsterInstance, shop: str, both: tuple[Database, Database]
 ) -> None:
     source, destination = both
@@ -157,7 +157,7 @@ def test_drift_is_told_with_the_statement_that_ends_it(
     assert 'CREATE TABLE IF NOT EXISTS "public"."items"' in str(found.metadata["statements"].value)
 
 
-def test_rows_that_lack_are_told_beyond_the_tolerance(
+def test_missing_rows_are_reported_beyond_the_tolerance(
     store: Store, settings: Settings, instance: dg.DagsterInstance, shop: str, destination: Database
 ) -> None:
     destination.run("DELETE FROM items WHERE id <= 10")
@@ -184,7 +184,7 @@ def test_a_table_that_is_still_to_be_copied_is_not_called_different(
         assert {"schema_drift": True, "row_count": True} == {name: each.passed for name, each in found.items()}
 
 
-def test_what_cannot_be_looked_at_fails_the_check_with_the_reason(
+def test_what_cannot_be_inspected_fails_the_check_with_the_reason(
     store: Store, settings: Settings, instance: dg.DagsterInstance, shop: str
 ) -> None:
     with store.connected() as connection:
@@ -194,7 +194,7 @@ def test_what_cannot_be_looked_at_fails_the_check_with_the_reason(
     assert "cannot be reached" in (found["row_count"].description or "")
 
 
-def test_thresholds_are_of_the_pipeline_and_wrong_ones_are_told(store: Store, shop: str) -> None:
+def test_thresholds_are_of_the_pipeline_and_wrong_ones_are_reported(store: Store, shop: str) -> None:
     with store.connected() as connection:
         connection.execute("""UPDATE pipelines SET thresholds = '{"wal_warning_bytes": 1}'""")
     assert 1 == observe(store, shop).thresholds.wal_warning_bytes

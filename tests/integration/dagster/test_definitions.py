@@ -148,7 +148,7 @@ def test_a_row_that_was_added_is_left_to_the_definitions_sensor(
     assert [] == requested_jobs(definitions, instance)
 
 
-def test_the_checks_execute_and_tell_of_a_failure(
+def test_the_checks_execute_and_report_a_failure(
     store: Store, settings: Settings, instance: dg.DagsterInstance, source: Database, destination: Database
 ) -> None:
     add_pipeline(store, "shop", source, destination, "orders")

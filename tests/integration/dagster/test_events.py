@@ -87,7 +87,7 @@ def stream_shows(instance: dg.DagsterInstance, name: str) -> Mapping[str, Any]:
     return found[0] if found else {}
 
 
-def test_tables_that_come_and_go_while_the_run_goes_on_are_told_of(
+def test_tables_that_are_added_and_removed_during_a_run_are_reported(
     store: Store, settings: Settings, instance: dg.DagsterInstance, name: str, both: tuple[Database, Database]
 ) -> None:
     source, _ = both

@@ -139,8 +139,11 @@ def test_commands_of_the_guides_succeed(
     commands = commands_of(page)
     assert commands
     for command in commands:
-        result = CliRunner().invoke(app, command[1:])
+        arguments, _, file = (" ".join(map(shlex.quote, command[1:]))).partition(" '>' ")
+        result = CliRunner().invoke(app, shlex.split(arguments))
         assert 0 == result.exit_code, (command, result.output, result.exception)
+        if file:
+            (tmp_path / file).write_text(result.stdout)
 
 
 def add_shop(store: Store, source: Database, destination: Database) -> None:

@@ -374,7 +374,7 @@ LARGE = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 1000) AS n
     ],
     ids=["trigger", "index", "check", "deferrable", "dropped", "column"],
 )
-def test_what_a_table_refuses_is_told_of_that_table(
+def test_an_error_is_attributed_to_the_table_that_refused_the_rows(
     begin: Begin, destination: Database, prepared: str, name: str, part: str
 ) -> None:
     replica = begin(ITEMS, NOTES, TAGS)
@@ -428,7 +428,7 @@ def test_a_message_that_is_canceled_is_not_tried_another_way(
     assert ([("1", "a")], [("1", "n")]) == (rows(destination, "items"), rows(destination, "notes"))
 
 
-def test_a_character_that_the_database_lacks_is_refused_for_its_table(
+def test_a_character_that_is_missing_in_the_encoding_is_refused_for_its_table(
     begin: Begin, destination: Database, postgres_server: EmbeddedPostgres
 ) -> None:
     name = f"{destination.connection.database}_latin"

@@ -99,7 +99,7 @@ def test_three_differences_in_a_million_rows_are_repaired_while_rows_are_written
         assert [] == destination.rows(f"SELECT DISTINCT id FROM touched WHERE {quiet} AND NOT {planted}")
 
 
-def test_keys_of_several_columns_and_odd_values_are_told_apart(source: Database, destination: Database) -> None:
+def test_keys_of_several_columns_and_odd_values_are_distinguished(source: Database, destination: Database) -> None:
     source.run(
         'CREATE TABLE "Odd ""rows" (name text, at timestamptz, value text, "100 %s" int, PRIMARY KEY (at, name))',
         """INSERT INTO "Odd ""rows" SELECT E'a,"{}\\\\''é' || n, '2024-01-01'::timestamptz + n * interval '1 hour', NULL, n

@@ -101,7 +101,7 @@ class TestRuns:
             wait_until(worker, lambda: left() is None)
         assert gc.isenabled()
 
-    def test_a_slot_that_was_made_anew_is_noticed(self, engine: Engine, source: Database, destination: Database) -> None:
+    def test_a_slot_that_was_created_again_is_noticed(self, engine: Engine, source: Database, destination: Database) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (0)")
         config = pipeline(engine, source, [destination], "items")
         replicate(config, source, destination)
@@ -127,7 +127,7 @@ class TestRuns:
         destination.run("TRUNCATE items")
         replicate(config, source, destination)
 
-    def test_a_copy_that_the_destination_refuses_is_told_of_the_destination(
+    def test_a_copy_that_the_destination_refuses_is_an_error_of_the_destination(
         self, engine: Engine, source: Database, destination: Database
     ) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")

@@ -115,7 +115,7 @@ def _day() -> Column:
 
 class TestLostAnswers:
     @pytest.mark.parametrize("lost", ["^COMMIT", "^MERGE", "^UPDATE ROSETTA", "^BEGIN", "^COPY", "^PUT"])
-    def test_a_batch_whose_answer_is_lost_is_there_once_after_a_restart(
+    def test_a_batch_whose_answer_is_lost_arrives_once_after_a_restart(
         self, begin: Open, snowflake_database: SnowflakeDatabase, lost: str
     ) -> None:
         first, server = begin(ITEMS, NOTES), snowflake_database.server

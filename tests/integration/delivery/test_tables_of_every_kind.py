@@ -246,7 +246,7 @@ class TestTablesOfEveryKind:
             failure(pipeline(engine, source, [destination], "items"))
 
     @only_debezium
-    def test_a_value_that_debezium_cannot_print_stops_the_pipeline_and_is_told_nowhere(
+    def test_a_value_that_debezium_cannot_print_stops_the_pipeline_and_is_never_shown(
         self, engine: Engine, source: Database, destination: Database, capfd: pytest.CaptureFixture[str]
     ) -> None:
         source.run("CREATE TABLE items (id int PRIMARY KEY, v interval, name text)")

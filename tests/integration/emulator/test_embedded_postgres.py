@@ -164,7 +164,7 @@ def test_the_data_outlives_a_crash_and_a_restart_and_not_the_end() -> None:
     assert not home.exists()
 
 
-def test_a_server_that_was_stopped_can_be_stopped_again_and_started_anew() -> None:
+def test_a_server_that_was_stopped_can_be_stopped_and_started_again() -> None:
     server = EmbeddedPostgres()
     server.stop()
     server.start()
@@ -178,7 +178,7 @@ def test_a_server_that_was_stopped_can_be_stopped_again_and_started_anew() -> No
     server.stop()
 
 
-def test_settings_are_the_servers_and_its_own_are_there_too(postgres_server: EmbeddedPostgres) -> None:
+def test_settings_are_added_to_the_servers_own(postgres_server: EmbeddedPostgres) -> None:
     def show(server: EmbeddedPostgres, name: str) -> object:
         with psycopg.connect(server.url()) as connection:
             row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()

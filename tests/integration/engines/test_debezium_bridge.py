@@ -61,7 +61,7 @@ def changes_of(engine: EngineThread, count: int) -> list[Event]:
     return [event for event in events if isinstance(event, Event)]
 
 
-def test_each_form_of_value_is_told_and_what_is_not_there_is_told_apart(source: Database) -> None:
+def test_each_form_of_value_is_read_and_a_missing_one_is_distinguished(source: Database) -> None:
     source.run("CREATE TABLE t (id int PRIMARY KEY, big bigint, yes boolean, note text, tags text[], size float8)")
     with engine_of(source, "t") as engine:
         source.run(
@@ -83,7 +83,7 @@ def test_each_form_of_value_is_told_and_what_is_not_there_is_told_apart(source: 
     assert ["c", "c", "u", "d"] == [each.letter for each in (first, second, updated, deleted)]
 
 
-def test_null_is_told_as_null_whatever_the_catalog_says_by_now(source: Database) -> None:
+def test_null_is_read_as_null_although_the_catalog_has_changed(source: Database) -> None:
     source.run("CREATE TABLE t (id int PRIMARY KEY, size int DEFAULT 5, note text, span interval, tags text[])")
     with engine_of(source, "t") as engine:
         source.run(
@@ -98,7 +98,7 @@ def test_null_is_told_as_null_whatever_the_catalog_says_by_now(source: Database)
     assert [b"1", None, None, None, None] == deleted.before
 
 
-def test_tables_and_their_alterations_are_told_apart_by_layouts(source: Database) -> None:
+def test_tables_and_their_alterations_are_distinguished_by_layouts(source: Database) -> None:
     source.run("CREATE TABLE t (id int PRIMARY KEY, a int)", 'CREATE TABLE "The. other" (id int PRIMARY KEY)')
     with engine_of(source, "t", "The. other") as engine:
         source.run(
@@ -174,7 +174,7 @@ def test_debezium_keeps_no_text_of_an_event_for_its_metrics(source: Database) ->
 
 
 @pytest.mark.parametrize("text", ["a b", "\t\n\\N", "🙂", '{"a": 1}', _PLACEHOLDER[:-1]])
-def test_texts_are_told_as_they_are(source: Database, text: str) -> None:
+def test_texts_are_read_as_they_are(source: Database, text: str) -> None:
     source.run("CREATE TABLE t (id int PRIMARY KEY, note text)")
     with engine_of(source, "t") as engine:
         with source.connect() as connection:

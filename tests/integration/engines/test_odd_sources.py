@@ -233,7 +233,7 @@ def test_changes_of_a_table_go_on_while_it_has_another_name(source: Database) ->
     assert [(GOOD, (b"%d" % number,)) for number in (1, 2, 3, 4)] == [(each.table.id, each.row) for each in found]
 
 
-def test_another_table_under_the_name_is_not_taken_for_it(source: Database) -> None:
+def test_another_table_under_the_name_is_not_treated_as_it(source: Database) -> None:
     source.run("CREATE TABLE good (id int PRIMARY KEY)")
     found = changes_of(
         source,

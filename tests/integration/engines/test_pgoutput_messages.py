@@ -78,7 +78,7 @@ def test_what_a_real_server_sends_is_understood(source: Database) -> None:
     assert [{items, notes}] == [set(each) for each in truncated]
 
 
-def test_a_real_transaction_tells_its_number_its_commit_and_its_time(source: Database) -> None:
+def test_a_real_transaction_has_its_number_its_commit_and_its_time(source: Database) -> None:
     source.run("CREATE TABLE items (id int PRIMARY KEY)", "CREATE TABLE seen (xid bigint, at timestamptz)")
     before = datetime.now(UTC)
     messages = peek(source, "INSERT INTO seen VALUES (txid_current() & 4294967295, now())", "INSERT INTO items VALUES (1)")

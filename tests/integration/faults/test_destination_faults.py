@@ -106,7 +106,7 @@ def test_a_destination_whose_disk_is_full_ends_the_run_and_the_next_one_continue
         assert_continues(config, source, destination)
 
 
-def test_a_table_that_may_not_be_written_is_told_with_the_remedy(
+def test_a_table_that_may_not_be_written_is_reported_with_the_remedy(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     role = f"writer_{destination.connection.database}"
@@ -189,7 +189,7 @@ def test_a_stalled_destination_is_waited_for_and_other_pipelines_go_on(
     assert worker.wait(0)
 
 
-def test_a_run_behind_a_stalled_destination_ends_when_it_is_told_to(
+def test_a_run_behind_a_stalled_destination_can_be_stopped(
     engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "STOP_PATIENCE", 1.0)

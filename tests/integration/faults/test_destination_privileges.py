@@ -62,7 +62,7 @@ def refusal(config: PipelineConfig) -> DestinationRejected | None:
     return None
 
 
-def test_each_missing_privilege_is_named_with_its_grant_and_no_more_are_needed(
+def test_each_missing_privilege_is_named_with_its_grant_and_these_are_enough(
     source: Database, destination: Database, loader: str
 ) -> None:
     source.run("CREATE SCHEMA sales; CREATE TABLE sales.t (id int PRIMARY KEY); INSERT INTO sales.t VALUES (1)")

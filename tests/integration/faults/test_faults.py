@@ -173,7 +173,7 @@ def assert_copies_anew(config: PipelineConfig, source: Database, destination: Da
 
 # Copies know no engine.
 @only_pgoutput
-def test_a_copy_whose_connection_was_terminated_in_the_middle_is_made_anew(
+def test_a_copy_whose_connection_was_terminated_in_the_middle_is_made_again(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     gated_copy(source, destination, 500)
@@ -190,7 +190,7 @@ def test_a_copy_whose_connection_was_terminated_in_the_middle_is_made_anew(
 
 # Copies know no engine.
 @only_pgoutput
-def test_a_copy_that_was_terminated_when_another_table_was_finished_is_made_anew(
+def test_a_copy_terminated_after_another_table_was_finished_is_made_again(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     gated_copy(source, destination, 500)

@@ -90,7 +90,7 @@ def test_a_silent_source_ends_the_run_and_the_next_one_continues(
     assert_continues(config, source, destination)
 
 
-def test_a_walsender_that_stands_still_is_not_taken_for_an_idle_source(
+def test_a_walsender_that_stands_still_is_not_treated_as_an_idle_source(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     config = pipeline(engine, source, [destination], *TABLES)

@@ -54,7 +54,7 @@ def source(source: Database) -> Database:
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
-def test_a_pooler_before_the_source_is_told_before_anything_is_copied(
+def test_a_pooler_before_the_source_is_refused_before_anything_is_copied(
     source: Database, destination: Database, pooled: Pooled, mode: str
 ) -> None:
     with pooled(source, mode=mode) as behind:
@@ -66,7 +66,7 @@ def test_a_pooler_before_the_source_is_told_before_anything_is_copied(
     assert [(0,)] == destination.rows("SELECT count(*) FROM pg_class WHERE relname = 'items'")
 
 
-def test_a_pooler_that_ignores_replication_is_told_too(source: Database, destination: Database, pooled: Pooled) -> None:
+def test_a_pooler_that_ignores_replication_is_refused_too(source: Database, destination: Database, pooled: Pooled) -> None:
     with pooled(source, mode="session", ignored="replication") as behind, pytest.raises(ConfigurationError) as caught:
         preflight(pipeline(Engine.PGOUTPUT, behind, [destination], "items"))
     assert "does not replicate: a connection pooler" in str(caught.value)

@@ -98,7 +98,7 @@ def test_a_source_that_is_ready_has_no_findings_and_is_not_changed(shop: Databas
     ],
     ids=["host", "port", "database", "user", "password", "no password", "tls"],
 )
-def test_a_wrong_row_of_the_source_is_told_with_its_place(
+def test_a_wrong_row_of_the_source_is_reported_with_its_place(
     shop: Database, change: dict[str, Any], kind: type[RosettaError], told: str
 ) -> None:
     connection = PostgresConnection.model_validate({**shop.config, **change})
@@ -114,18 +114,18 @@ def test_a_wrong_row_of_the_source_is_told_with_its_place(
         assert shop.config["password"] not in text
 
 
-def test_a_pipeline_without_tables_is_told(shop: Database) -> None:
+def test_a_pipeline_without_tables_is_refused(shop: Database) -> None:
     text = only(preflight(pipeline(shop.connection)), "tables")
     assert f"Pipeline {shop.connection.database} has no tables. Insert rows into pipeline_tables" in text
 
 
-def test_a_pipeline_without_a_destination_is_told(shop: Database) -> None:
+def test_a_pipeline_without_a_destination_is_refused(shop: Database) -> None:
     text = only(preflight(pipeline(shop.connection, T, destinations=())), "destinations")
     assert "has no destination. Insert a row into pipeline_destinations" in text
 
 
 @pytest.mark.parametrize("table", [TableId("public", "ghost"), TableId("public", "T"), TableId("ghost", "t")])
-def test_a_table_that_does_not_exist_is_told_by_its_full_name(shop: Database, table: TableId) -> None:
+def test_a_table_that_does_not_exist_is_reported_by_its_full_name(shop: Database, table: TableId) -> None:
     text = only(preflight(pipeline(shop.connection, T, table)), "tables")
     assert f"Table {table} does not exist at the source." in text
 
@@ -184,7 +184,7 @@ def test_children_by_inheritance_are_named_as_not_replicated(shop: Database) -> 
     )
 
 
-def test_a_role_without_replication_is_told_and_the_remedy_works(shop: Database, role: Role) -> None:
+def test_a_role_without_replication_is_reported_and_the_remedy_works(shop: Database, role: Role) -> None:
     config = pipeline(role.connection, T, own_publication_name="p")
     shop.run("CREATE PUBLICATION p FOR ALL TABLES")
     allow(shop, role, "GRANT SELECT ON t TO {}", f'GRANT CREATE ON DATABASE "{shop.connection.database}" TO {{}}')
@@ -195,7 +195,7 @@ def test_a_role_without_replication_is_told_and_the_remedy_works(shop: Database,
     assert "replication" not in {finding.check for finding in preflight(config)}
 
 
-def test_a_role_without_select_is_told_and_the_remedy_works(shop: Database, role: Role) -> None:
+def test_a_role_without_select_is_reported_and_the_remedy_works(shop: Database, role: Role) -> None:
     config = pipeline(role.connection, T, own_publication_name="p")
     shop.run("CREATE PUBLICATION p FOR ALL TABLES")
     allow(shop, role, "ALTER ROLE {} REPLICATION", f'GRANT CREATE ON DATABASE "{shop.connection.database}" TO {{}}')
@@ -216,7 +216,7 @@ def test_the_remedy_for_a_table_of_mixed_case_works_too(shop: Database, role: Ro
     assert () == preflight(config)
 
 
-def test_a_role_that_may_not_use_the_namespace_is_told(shop: Database, role: Role) -> None:
+def test_a_role_that_may_not_use_the_namespace_is_reported(shop: Database, role: Role) -> None:
     shop.run("CREATE SCHEMA closed", "CREATE TABLE closed.t (id int PRIMARY KEY)", "CREATE PUBLICATION p FOR ALL TABLES")
     allow(shop, role, "ALTER ROLE {} REPLICATION", "GRANT SELECT ON closed.t TO {}")
     config = pipeline(role.connection, TableId("closed", "t"), own_publication_name="p")
@@ -225,7 +225,7 @@ def test_a_role_that_may_not_use_the_namespace_is_told(shop: Database, role: Rol
     only(preflight(config), "privileges")
 
 
-def test_a_role_that_sees_only_some_rows_is_told(shop: Database, role: Role) -> None:
+def test_a_role_that_sees_only_some_rows_is_reported(shop: Database, role: Role) -> None:
     shop.run(
         "INSERT INTO t VALUES (1, 'seen'), (2, 'hidden')",
         "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
@@ -238,7 +238,7 @@ def test_a_role_that_sees_only_some_rows_is_told(shop: Database, role: Role) -> 
     assert () != preflight(pipeline(role.connection, T, own_publication_name="p"))
 
 
-def test_a_role_that_may_not_create_the_publication_is_told(shop: Database, role: Role) -> None:
+def test_a_role_that_may_not_create_the_publication_is_reported(shop: Database, role: Role) -> None:
     allow(shop, role, "ALTER ROLE {} REPLICATION", "GRANT SELECT ON t TO {}")
     text = only(preflight(pipeline(role.connection, T, own_publication_name="p")), "publication")
     assert f"Publication p does not exist, and role {role.name} may not create it. Grant CREATE" in text
@@ -246,7 +246,7 @@ def test_a_role_that_may_not_create_the_publication_is_told(shop: Database, role
     assert () == preflight(pipeline(role.connection, T, own_publication_name="p"))
 
 
-def test_a_role_that_does_not_own_the_table_is_told_that_it_cannot_publish_it(shop: Database, role: Role) -> None:
+def test_a_role_that_does_not_own_the_table_cannot_publish_it_and_is_reported(shop: Database, role: Role) -> None:
     database = shop.connection.database
     allow(shop, role, "ALTER ROLE {} REPLICATION", "GRANT SELECT ON t TO {}")
     allow(shop, role, f'GRANT CREATE ON DATABASE "{database}" TO {{}}')
@@ -258,7 +258,7 @@ def test_a_role_that_does_not_own_the_table_is_told_that_it_cannot_publish_it(sh
     only(preflight(pipeline(role.connection, T)), "publication")
 
 
-def test_everything_that_a_role_lacks_is_told_at_once(shop: Database, role: Role) -> None:
+def test_every_missing_privilege_of_a_role_is_reported_at_once(shop: Database, role: Role) -> None:
     findings = preflight(pipeline(role.connection, T))
     assert ["privileges", "publication", "replication"] == sorted(finding.check for finding in findings)
     assert not any(ROLE_PASSWORD in str(finding) for finding in findings)
@@ -273,7 +273,7 @@ def test_a_foreign_publication_without_a_table_is_reported_and_the_remedy_works(
     assert () == preflight(config)
 
 
-def test_a_publication_of_rosettas_own_that_lacks_a_table_is_fine(shop: Database) -> None:
+def test_a_publication_of_rosettas_own_may_miss_a_table(shop: Database) -> None:
     config = pipeline(shop.connection, T)
     shop.run(f"CREATE PUBLICATION {config.publication_name}")
     assert () == preflight(config)
@@ -287,12 +287,12 @@ def test_a_publication_of_rosettas_own_that_lacks_a_table_is_fine(shop: Database
         pytest.param("FOR TABLE t WHERE (id > 5)", marks=needs_version(15)),
     ],
 )
-def test_a_publication_that_tells_only_some_changes_is_told(shop: Database, publication: str) -> None:
+def test_a_publication_of_only_some_kinds_of_changes_is_reported(shop: Database, publication: str) -> None:
     shop.run(f"CREATE PUBLICATION theirs {publication}")
     assert () != preflight(pipeline(shop.connection, T, own_publication_name="theirs"))
 
 
-def test_a_publication_that_tells_of_partitions_instead_of_their_table_is_told(source: Database) -> None:
+def test_a_publication_of_partitions_instead_of_their_table_is_reported(source: Database) -> None:
     source.run(
         "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY LIST (id)",
         "CREATE TABLE t1 PARTITION OF t DEFAULT",
@@ -362,7 +362,7 @@ def small_server() -> Iterator[EmbeddedPostgres]:
         yield server
 
 
-def test_a_server_without_logical_replication_is_told(physical_server: EmbeddedPostgres) -> None:
+def test_a_server_without_logical_replication_is_reported(physical_server: EmbeddedPostgres) -> None:
     database = Database(url=physical_server.create_database("shop"))
     database.run("CREATE TABLE t (id int PRIMARY KEY)")
     text = only(preflight(pipeline(database.connection, T)), "wal_level")

@@ -14,7 +14,7 @@ from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, 
 from rosetta_dagster.cdc.postgres import connections
 from rosetta_dagster.cdc.run import run
 from rosetta_dagster.cdc.run.worker import Worker
-from rosetta_dagster.cdc.store import database as store_database
+from rosetta_dagster.cdc.store import session as store_session
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.support.database import SECRET_KEY, Database
@@ -77,7 +77,7 @@ def test_a_destination_that_is_being_promoted_is_waited_for(source: Database, se
     promotion.join()
 
 
-def test_a_run_that_waits_for_a_promotion_ends_when_it_is_told_to(
+def test_a_run_that_waits_for_a_promotion_can_be_stopped(
     source: Database, server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "STOP_PATIENCE", 1.0)
@@ -92,7 +92,7 @@ def test_a_run_that_waits_for_a_promotion_ends_when_it_is_told_to(
 def test_a_standby_as_the_configuration_database_is_refused_with_the_remedy(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_database, "PROMOTION_PATIENCE", 1.0)
+    monkeypatch.setattr(store_session, "PROMOTION_PATIENCE", 1.0)
     database = Database(url=server.create_database("config"))
     become_standby(server)
     with Store(SecretStr(database.url), SecretStr(SECRET_KEY)) as store, pytest.raises(ConfigurationError) as caught:
@@ -100,7 +100,7 @@ def test_a_standby_as_the_configuration_database_is_refused_with_the_remedy(
     assert "The configuration database is a standby" in str(caught.value)
 
 
-def test_a_standby_as_the_source_is_told_by_what_it_refuses(
+def test_a_standby_as_the_source_is_identified_by_what_it_refuses(
     destination: Database, server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Database(url=server.create_database("shop"))

@@ -88,7 +88,7 @@ def stopped(worker: Worker) -> None:
     assert worker.wait(0)
 
 
-def test_a_slot_lost_while_the_pipeline_is_paused_is_told_with_the_remedy(
+def test_a_slot_lost_while_the_pipeline_is_paused_is_reported_with_the_remedy(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     config = pipeline(engine, source, [destination], *TABLES)
@@ -98,7 +98,7 @@ def test_a_slot_lost_while_the_pipeline_is_paused_is_told_with_the_remedy(
     assert_refused(config, destination, "Raise max_slot_wal_keep_size")
 
 
-def test_a_slot_lost_behind_a_stalled_destination_ends_the_run_and_is_told(
+def test_a_slot_lost_behind_a_stalled_destination_ends_the_run_and_is_reported(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     config = pipeline(engine, source, [destination], *TABLES)
@@ -119,7 +119,7 @@ def test_a_slot_lost_behind_a_stalled_destination_ends_the_run_and_is_told(
     assert_refused(config, destination, "Raise max_slot_wal_keep_size")
 
 
-def test_a_slot_dropped_while_it_streams_ends_the_run_and_is_told(
+def test_a_slot_dropped_while_it_streams_ends_the_run_and_is_reported(
     engine: Engine, source: Database, destination: Database
 ) -> None:
     config = pipeline(engine, source, [destination], *TABLES)
@@ -133,7 +133,7 @@ def test_a_slot_dropped_while_it_streams_ends_the_run_and_is_told(
     assert_refused(config, destination, "rosetta resync")
 
 
-def test_a_slot_made_anew_between_two_runs_is_told(engine: Engine, source: Database, destination: Database) -> None:
+def test_a_slot_created_again_between_two_runs_is_reported(engine: Engine, source: Database, destination: Database) -> None:
     config = pipeline(engine, source, [destination], *TABLES)
     stopped(streaming(config, source, destination))
     source.run(

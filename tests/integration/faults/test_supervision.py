@@ -33,7 +33,7 @@ from tests.support.waiting import eventually
 LIMIT = 30.0
 
 
-def test_pause_ends_the_run_and_what_it_did_is_told(own_store: Store, name: str, source: Database) -> None:
+def test_pause_ends_the_run_and_its_progress_is_reported(own_store: Store, name: str, source: Database) -> None:
     run = Run(own_store, name)
     eventually(lambda: own_store.state(name).run_status == "STREAMING")
     source.run("INSERT INTO items VALUES (2)")
@@ -46,7 +46,7 @@ def test_pause_ends_the_run_and_what_it_did_is_told(own_store: Store, name: str,
     assert ["STREAMING"] == [table.state for table in own_store.tables(name)]
 
 
-def test_tables_come_go_and_are_copied_anew_while_the_run_goes_on(
+def test_tables_are_added_removed_and_resynced_while_the_run_goes_on(
     own_store: Store, config_server: EmbeddedPostgres, name: str, source: Database, destination: Database
 ) -> None:
     source.run("CREATE TABLE notes (id int PRIMARY KEY)", "INSERT INTO notes VALUES (1), (2)")
@@ -134,7 +134,7 @@ def test_refresh_ends_the_run_and_the_next_one_writes_start_back(own_store: Stor
     assert second.wait() is None
 
 
-def test_a_failure_is_told_and_waits_for_a_person_until_the_row_is_changed(own_store: Store, name: str) -> None:
+def test_a_failure_is_reported_and_waits_until_the_row_is_changed(own_store: Store, name: str) -> None:
     with own_store.connected() as connection:
         connection.execute("UPDATE sources SET pg_password = 'wrong'")
     error = Run(own_store, name).wait()

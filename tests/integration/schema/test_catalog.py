@@ -107,7 +107,7 @@ def test_the_index_of_the_replica_identity_comes_before_the_primary_key(source: 
 @pytest.mark.parametrize(
     ("clause", "identity"), [("DEFAULT", Identity.KEY), ("FULL", Identity.FULL), ("NOTHING", Identity.NOTHING)]
 )
-def test_the_replica_identity_is_told_and_a_primary_key_stays_the_key(
+def test_the_replica_identity_is_read_and_a_primary_key_stays_the_key(
     source: Database, clause: str, identity: Identity
 ) -> None:
     schema = schema_of(source, "CREATE TABLE t (id int PRIMARY KEY, a int)", f"ALTER TABLE t REPLICA IDENTITY {clause}")
@@ -191,7 +191,7 @@ def test_domains_and_arrays_are_resolved_to_what_they_are_made_of(source: Databa
         ("jsonb", '{"a": [1, "b"]}'),
     ],
 )
-def test_what_older_rows_hold_in_a_column_is_told_as_it_is_printed(source: Database, type_: str, value: str) -> None:
+def test_what_older_rows_hold_in_a_column_is_read_as_it_is_printed(source: Database, type_: str, value: str) -> None:
     text = value.replace("'", "''")
     schema = schema_of(
         source,
@@ -219,7 +219,7 @@ def test_types_that_are_not_the_servers_own_are_spelled_with_their_namespace(sou
 
 
 @pytest.mark.parametrize("name", ["Mixed", "select", "o'clock", 'quo"te', "a.b", "%s %c", "ü" * 31, "x" * 63, "日本", " "])
-def test_odd_names_are_told_as_they_are(source: Database, name: str) -> None:
+def test_odd_names_are_read_as_they_are(source: Database, name: str) -> None:
     quoted = '"' + name.replace('"', '""') + '"'
     table = TableId(name, name)
     schema = schema_of(
@@ -271,7 +271,7 @@ def test_the_identity_of_a_source_is_that_of_its_cluster(
     assert row[0] == source_identity(catalog).system_identifier
 
 
-def test_a_replication_connection_with_a_wrong_password_is_told_without_it(source: Database) -> None:
+def test_a_wrong_password_of_a_replication_connection_is_reported_without_it(source: Database) -> None:
     wrong = PostgresConnection.model_validate({**source.config, "password": "hunter2hunter2"})
     with pytest.raises(ConfigurationError, match="password authentication failed") as caught:
         connect_for_replication(wrong)

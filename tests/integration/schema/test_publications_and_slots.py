@@ -30,7 +30,7 @@ def slot(source: Database) -> str:
     return f"rosetta_{source.connection.database}"
 
 
-def test_a_publication_is_made_once_and_gets_the_tables_that_it_lacks(
+def test_a_publication_is_made_once_and_gets_its_missing_tables(
     source: Database, catalog: "psycopg.Connection[tuple[object, ...]]"
 ) -> None:
     source.run("CREATE TABLE a (id int)", "CREATE TABLE b (id int)")
@@ -75,14 +75,14 @@ def test_a_publication_of_somebody_else_is_not_touched(
 
 
 @pytest.mark.parametrize("of", ["ALL TABLES", pytest.param("TABLES IN SCHEMA public", marks=needs_version(15))])
-def test_a_publication_of_everything_lacks_nothing(
+def test_a_publication_of_everything_misses_nothing(
     source: Database, catalog: "psycopg.Connection[tuple[object, ...]]", of: str
 ) -> None:
     source.run("CREATE TABLE t (id int)", f"CREATE PUBLICATION everything FOR {of}")
     assert [] == missing_tables(catalog, "everything", [T])
 
 
-def test_there_is_no_slot_before_one_is_made_and_none_after_it_is_dropped(
+def test_a_slot_exists_from_when_it_is_made_until_it_is_dropped(
     catalog: "psycopg.Connection[tuple[object, ...]]", source: Database, slot: str
 ) -> None:
     assert read_slot(catalog, slot) is None

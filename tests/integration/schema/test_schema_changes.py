@@ -172,7 +172,7 @@ class TestSchemaChanges:
             wait_until_same(worker, source, destination, ORDERS)
             wait_until(worker, lambda: table_state(worker, ORDERS) is TableState.STREAMING)
 
-    def test_a_table_that_is_copied_anew_follows_the_names_of_its_key(
+    def test_a_table_that_is_copied_again_follows_the_names_of_its_key(
         self, both: PipelineConfig, source: Database, destination: Database
     ) -> None:
         forget(both, ORDERS)
@@ -266,7 +266,7 @@ class TestSchemaChanges:
             source.run("ALTER TABLE orders ALTER COLUMN price TYPE numeric", "INSERT INTO orders VALUES (2, 12.34567)")
             wait_until_equal(worker, source, destination, ORDERS)
 
-    def test_a_column_that_took_the_place_of_one_that_was_dropped_is_told_from_it(
+    def test_a_column_is_distinguished_from_a_dropped_one_whose_place_it_took(
         self, both: PipelineConfig, source: Database, destination: Database
     ) -> None:
         with running(both) as worker:
@@ -305,7 +305,7 @@ class TestSchemaChanges:
         forget(strict, ORDERS)
         replicate(strict, source, destination)
 
-    def test_what_cannot_be_followed_sets_the_table_aside_until_it_is_copied_anew(
+    def test_what_cannot_be_followed_sets_the_table_aside_until_it_is_copied_again(
         self, both: PipelineConfig, source: Database, destination: Database
     ) -> None:
         with running(both) as worker:

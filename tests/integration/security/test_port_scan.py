@@ -47,7 +47,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tuple[str, int
         yield {**found, "closed": ("127.0.0.1", 1), "nowhere": ("nowhere.invalid", 5432), "socket": ("/nowhere", 5432)}
 
 
-def test_a_place_without_a_postgresql_server_is_told_alike(places: dict[str, tuple[str, int]]) -> None:
+def test_every_place_without_a_postgresql_server_gets_the_same_message(places: dict[str, tuple[str, int]]) -> None:
     told = set()
     for host, port in places.values():
         with pytest.raises(SourceUnavailable) as caught:

@@ -144,7 +144,7 @@ def test_the_same_secret_never_looks_the_same_twice() -> None:
     assert box().encrypt("a", PLACE) != box().encrypt("a", PLACE)
 
 
-def test_a_wrong_key_is_told_with_a_remedy_and_writes_nothing(
+def test_a_wrong_key_is_reported_with_a_remedy_and_writes_nothing(
     rows: Database, open_with: Callable[[str | None], Store]
 ) -> None:
     open_with(SECRET_KEY).pipeline("shop")
@@ -198,7 +198,7 @@ def test_an_encrypted_value_copied_to_another_row_cannot_be_read_there(
 @pytest.mark.parametrize(
     "text", ["enc:v2:", "enc:v2:AAAA", "enc:v2:k:not base64:at all", "enc:v2:ü", "enc:v2:k:W10=:" + "A" * 64, "enc:v1:AAAA"]
 )
-def test_a_damaged_value_is_told_like_one_under_another_key(text: str) -> None:
+def test_a_damaged_value_is_reported_like_one_under_another_key(text: str) -> None:
     with pytest.raises(SecretUnreadable, match="sources/1/pg_password"):
         box().decrypt(text, PLACE)
 
@@ -238,7 +238,7 @@ def test_what_dagster_shows_of_a_pipeline_holds_no_secret_even_in_clear_rows(
     assert {"host": "dw", "database": "d", "username": "u"} == shape.destinations[0].connection
 
 
-def test_a_row_that_is_not_valid_is_told_without_its_values(
+def test_a_row_that_is_not_valid_is_reported_without_its_values(
     rows: Database, open_with: Callable[[str | None], Store]
 ) -> None:
     rows.run("UPDATE sources SET pg_host = ''")
@@ -327,13 +327,13 @@ def test_a_name_is_given_once(store: Store) -> None:
         "postgresql://u:hunter2hunter2@[h/d",
     ],
 )
-def test_a_url_that_cannot_be_read_is_told_without_showing_it(url: str) -> None:
+def test_a_url_that_cannot_be_read_is_reported_without_showing_it(url: str) -> None:
     with Store(SecretStr(url)) as store, pytest.raises(RosettaError) as caught:
         store.states()
     assert "hunter2" not in in_any_form(caught.value)
 
 
-def test_a_refused_connection_is_told_without_the_password(config_database: Database) -> None:
+def test_a_refused_connection_is_reported_without_the_password(config_database: Database) -> None:
     url = config_database.url.replace(config_database.config["password"], "hunter2hunter2")
     with Store(SecretStr(url)) as store, pytest.raises(ConfigurationError, match="authentication failed") as caught:
         store.states()

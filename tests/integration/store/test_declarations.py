@@ -215,7 +215,7 @@ def test_a_key_in_a_components_options_is_refused_and_not_repeated() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_plan_tells_every_difference_and_changes_nothing(
+def test_the_plan_lists_every_difference_and_changes_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch, password: str
 ) -> None:
     declared(store, pipeline("orders", "customers"))
@@ -247,7 +247,7 @@ def test_the_plan_tells_every_difference_and_changes_nothing(
     assert before == touched(store)
 
 
-def test_what_the_code_declares_no_more_is_paused_once_and_only_that(store: Store) -> None:
+def test_what_the_code_no_longer_declares_is_paused_once_and_only_that(store: Store) -> None:
     for location, name in (("here", "shop"), ("here", "gone"), ("elsewhere", "other")):
         declared(store, pipeline("orders", name=name, status="START"))
         release_removed(store, location, ["shop", "gone"] if location == "here" else ["other"])
@@ -331,7 +331,7 @@ def test_dg_scaffolds_a_pipeline_checks_it_and_loads_it(
     assert TableId("public", "orders") in [table.id for table in store.shapes()[2].tables]
 
 
-def test_a_plan_of_nothing_says_so_and_a_wrong_file_is_told(store: Store, tmp_path: Path) -> None:
+def test_a_plan_of_nothing_says_so_and_a_wrong_file_is_reported(store: Store, tmp_path: Path) -> None:
     empty = tmp_path / "definitions.py"
     empty.write_text("import dagster as dg\nfrom rosetta_dagster.orchestration import rosetta_definitions\n"
                      "@dg.definitions\ndef defs():\n    return rosetta_definitions()\n")  # fmt: skip

@@ -56,12 +56,12 @@ def test_a_slot_in_danger_shows_in_the_health(wal_status: str, lag_bytes: int, h
     assert health is Observation(state=state_of(), slot_name="s", slot=slot, error=None).health
 
 
-def test_a_failed_run_is_told_by_its_error() -> None:
+def test_a_failed_run_is_explained_by_its_error() -> None:
     failed = state_of(run_status="FAILED", last_error="wrong row")
     assert "wrong row" == Observation(state=failed, slot_name="s", slot=None, error=None).problem
 
 
-def test_a_look_at_a_pipeline_writes_its_slot_and_health(
+def test_an_observation_of_a_pipeline_writes_its_slot_and_health(
     store: Store, add: Add, source: Database, config_database: Database
 ) -> None:
     # Slots are of the whole server, so the name has to be of this test alone.

@@ -258,7 +258,7 @@ def test_the_queries_of_an_operator_show_every_pipeline_from_the_start(migrated:
     assert 1 == len(migrated.rows("SELECT * FROM pipeline_metadata"))
 
 
-def test_a_database_that_lacks_the_rights_is_told_in_one_sentence(config_database: Database) -> None:
+def test_missing_rights_in_the_database_are_reported_in_one_sentence(config_database: Database) -> None:
     place = config_database.connection
     role = f"reader_of_{place.database}"
     config_database.run(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")

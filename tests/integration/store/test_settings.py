@@ -117,7 +117,7 @@ def test_a_file_that_is_half_written_is_not_used() -> None:
     assert read_settings().config_database_url is None
 
 
-def test_a_file_that_lacks_a_field_is_not_used() -> None:
+def test_a_file_with_a_missing_field_is_not_used() -> None:
     leave_demo(secret_key=None)
     assert read_settings().config_database_url is None
 
@@ -148,7 +148,7 @@ def test_the_store_is_of_the_database_in_the_environment(monkeypatch: pytest.Mon
     assert [(True,)] == config_database.rows("SELECT count(*) > 0 FROM rosetta_migrations")
 
 
-def test_a_database_that_is_away_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_away_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONFIG_DATABASE_URL", "postgresql://u:hunter2hunter2@127.0.0.1:1/d")
     with pytest.raises(StoreUnavailable, match="The configuration database cannot be reached") as caught:
         open_store()

@@ -64,7 +64,7 @@ def test_both_spellings_of_the_url_are_understood(config_database: Database, sch
         assert [] == store.states()
 
 
-def test_what_does_not_exist_is_told_by_name(store: Store) -> None:
+def test_what_does_not_exist_is_reported_by_name(store: Store) -> None:
     calls: dict[str, Callable[[str], object]] = {
         "pipeline": store.pipeline, "source": store.source, "destination": store.destination,
     }  # fmt: skip
@@ -127,7 +127,7 @@ def test_a_closed_store_opens_again_when_it_is_used(store: Store) -> None:
     assert [] == store.states()
 
 
-def test_a_configuration_database_that_is_away_is_transient_and_told_in_one_line(config_database: Database) -> None:
+def test_a_configuration_database_that_is_away_is_transient_and_takes_one_line(config_database: Database) -> None:
     url = config_database.url.replace(f":{config_database.connection.port}/", ":1/")
     with Store(SecretStr(url)) as store, pytest.raises(StoreUnavailable, match=r"cannot be reached.*tried again") as caught:
         store.states()
@@ -191,7 +191,7 @@ def test_a_wait_that_is_over_is_due(store: Store, add: Add, config_database: Dat
     assert store.state("shop").is_due
 
 
-def test_progress_is_added_to_what_was_told_before(store: Store, add: Add, config_database: Database) -> None:
+def test_progress_is_added_to_what_was_reported_before(store: Store, add: Add, config_database: Database) -> None:
     pipeline_id = add("shop")
     add("other")
     store.report_started(pipeline_id, "run")

@@ -1,15 +1,22 @@
 """Connects to Snowflake and runs one statement at a time."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import snowflake.connector
 from snowflake.connector.errors import Error
 
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
-from rosetta_dagster.cdc.destination.snowflake.errors import KEY_REFUSED, MISSING, Translation, translated
+from rosetta_dagster.cdc.destination.snowflake.errors import (
+    KEY_REFUSED,
+    MISSING,
+    TooManyWaiters,
+    Translation,
+    translated,
+)
 from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationUnavailable
 
@@ -20,6 +27,11 @@ LOCK_TIMEOUT = 240
 #: Seconds until a login, or a connection that is not answered, is given up.
 LOGIN_TIMEOUT = 60
 CONNECT_TIMEOUT = 15
+
+#: Seconds between attempts while too many statements wait for a table: a merge holds it for seconds, seldom for longer.
+_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+_T = TypeVar("_T")
 
 
 class Session:
@@ -34,6 +46,7 @@ class Session:
         self._connection = connect()
         self._translation = translation
         self._is_unwanted = is_unwanted
+        self._in_transaction = False
 
     def __enter__(self) -> Self:
         return self
@@ -42,8 +55,13 @@ class Session:
         self.close()
 
     def execute(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> list[tuple[Any, ...]]:
-        """Run a statement and return its rows. With parameters, each `?` stands for one."""
-        return self._run(statement, parameters, place)[0]
+        """Run a statement and return its rows. With parameters, each `?` stands for one.
+
+        Outside of a transaction it is repeated when too many statements wait for its table.
+        """
+        if self._in_transaction:
+            return self._run(statement, parameters, place)[0]
+        return _patiently(lambda: self._run(statement, parameters, place)[0])
 
     def describe(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement that describes an object. Return no rows when the object is missing."""
@@ -61,11 +79,24 @@ class Session:
     def transaction(self) -> Iterator[None]:
         """Run the block in a transaction that commits at its end."""
         self.execute("BEGIN")
-        with ExitStack() as unless_done:
-            unless_done.callback(self._roll_back)
-            yield
-            unless_done.pop_all()
-        self.execute("COMMIT")
+        self._in_transaction = True
+        try:
+            with ExitStack() as unless_done:
+                unless_done.callback(self._roll_back)
+                yield
+                unless_done.pop_all()
+            self.execute("COMMIT")
+        finally:
+            self._in_transaction = False
+
+    def transact(self, work: Callable[[], object]) -> None:
+        """Run the work in a transaction, and all of it again when too many statements wait for one of its tables."""
+
+        def whole() -> None:
+            with self.transaction():
+                work()
+
+        _patiently(whole)
 
     def _roll_back(self) -> None:
         # When the connection is gone as well, Snowflake rolls back by itself.
@@ -97,6 +128,15 @@ class Session:
                     return [], 0
                 raise
             return cursor.fetchall(), cursor.rowcount or 0
+
+
+def _patiently(work: Callable[[], _T]) -> _T:
+    """Return the work's result. Repeat it after pauses while too many statements wait for a table."""
+    for pause in _PAUSES:
+        with suppress(TooManyWaiters):
+            return work()
+        time.sleep(pause)
+    return work()
 
 
 def connect(

@@ -81,7 +81,7 @@ class SnowflakeDestination:
         drop_left_staging(self._session, self._pipeline)
         # Files that an interrupted run left in the stage cost storage, nothing else.
         with suppress(DestinationRejected):
-            self._session.execute(f"REMOVE @{sql.SCHEMA}.STAGE/{pipeline_token(self._pipeline)}/")
+            self._session.execute(sql.remove(f"{sql.SCHEMA}.STAGE/{pipeline_token(self._pipeline)}/"))
         return held
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
@@ -102,14 +102,10 @@ class SnowflakeDestination:
         for table in tables:
             with breaking(table.id, self.name):
                 self._targets.reshape(self._live, table, self._stream.schemas.get(table.id))
-        with self._live.transaction():
-            for table in tables:
-                self._stream.start_copy(table, point)
+        self._live.transact(lambda: self._stream.start_copies(tables, point))
 
     def resume_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        with self._live.transaction():
-            for table in tables:
-                self._stream.resume_copy(table.id, point)
+        self._live.transact(lambda: self._stream.resume_copies([table.id for table in tables], point))
 
     @contextmanager
     def loader(self) -> Iterator[SnowflakeLoader]:
@@ -123,8 +119,7 @@ class SnowflakeDestination:
             # Under READ_CONSISTENCY_MODE = SESSION a session may not see what others have committed since it was opened.
             self._has_loaded.clear()
             self._live.renew()
-        with self._live.transaction():
-            self._stream.finish_copy(table.id)
+        self._live.transact(lambda: self._stream.finish_copy(table.id))
 
     def apply(self, batch: Batch, watermark: Watermark) -> None:
         assert self._merger is not None, "open comes first"

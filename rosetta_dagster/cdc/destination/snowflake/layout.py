@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.snowflake.config import Deletes, SnowflakeDestinationConfig, ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.names import Names
-from rosetta_dagster.cdc.destination.snowflake.types import Target, target_of
+from rosetta_dagster.cdc.destination.snowflake.types import Target, length_of, target_of
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter, Touched
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -52,12 +52,18 @@ def layout_of(
         id=names.table(target),
         columns=tuple(spelled[: len(schema.columns)]),
         types=tuple(
-            replace(target_of(column, numbers.get(f"{schema.id}.{column.name}")), must_parse=index in schema.key_indexes)
-            for index, column in enumerate(schema.columns)
+            _column_type(
+                target_of(column, numbers.get(f"{schema.id}.{column.name}")), config, in_key=column.name in schema.key
+            )
+            for column in schema.columns
         ),
         key=schema.key_indexes,
         deleted_at=spelled[-1] if is_soft else None,
     )
+
+
+def _column_type(target: Target, config: SnowflakeDestinationConfig, *, in_key: bool) -> Target:
+    return replace(target, must_parse=in_key, length=length_of(target, config.values.value_limit_bytes))
 
 
 def places(schema: TableSchema) -> list[str]:

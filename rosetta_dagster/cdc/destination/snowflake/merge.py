@@ -70,7 +70,9 @@ class Merger:
                 )
                 filled[table.table.id] = filled.get(table.table.id, frozenset()) | come
                 staged.append(self._stage(table, staging, shape, come, touched))
-        with self._session.transaction():
+
+        def write() -> None:
+            self._state.restore(known)
             # First, so that a run that has lost its turn writes nothing and waits while it holds nothing.
             self._state.move(watermark)
             for part in staged:
@@ -80,6 +82,9 @@ class Merger:
             self._remember(batch, shapes)
             add_substitutions(self._session, self._pipeline, touched)
             self._state.verify_moved(watermark)
+
+        known = self._state.known()
+        self._session.transact(write)
         self._state.moved(watermark)
 
     def _shape(self, batch: Batch) -> dict[TableId, Shape]:

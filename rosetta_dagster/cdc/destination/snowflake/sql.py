@@ -35,7 +35,8 @@ def create_namespace(namespace: str) -> str:
 def create_table(layout: Layout) -> str:
     """Create a table with the source's columns, types and key. Snowflake records the key and does not enforce it."""
     parts = [
-        f"{quoted(name)} " + constrained(target.type, is_required=index in layout.key, is_compared=layout.is_compared(index))
+        f"{quoted(name)} "
+        + constrained(target.spelled, is_required=index in layout.key, is_compared=layout.is_compared(index))
         for index, (name, target) in enumerate(zip(layout.columns, layout.types, strict=True))
     ]
     if layout.deleted_at is not None:
@@ -52,7 +53,7 @@ def constrained(type_: str, *, is_required: bool = False, is_compared: bool = Fa
     "VARCHAR NOT NULL COLLATE ''"
     """
     required = " NOT NULL" if is_required else ""
-    return f"{type_}{required}" + (" COLLATE ''" if is_compared and type_ == "VARCHAR" else "")
+    return f"{type_}{required}" + (" COLLATE ''" if is_compared and type_.startswith("VARCHAR") else "")
 
 
 def _staged_type(layout: Layout, index: int) -> str:
@@ -146,12 +147,20 @@ def drop_staging(staging: str) -> str:
     return f"DROP TABLE IF EXISTS {staging}"
 
 
-def copy_into(table: str, path: str) -> str:
-    """Load the files of a path, columns by name, and remove them. A file that the table holds already is passed over."""
+def copy_into(table: str, path: str, *, purges: bool = True, forces: bool = False) -> str:
+    """Load the files of a path, columns by name. A file that the table holds already is passed over unless forced.
+
+    To match names without their case, Snowflake builds each row as one VARIANT, whose limit the whole row then has.
+    """
     return (
         f"COPY INTO {table} FROM @{path}\n{_FORMAT}\n"
-        "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT PURGE = TRUE"
+        "MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT"
+        f"{' PURGE = TRUE' if purges else ''}{' FORCE = TRUE' if forces else ''}"
     )
+
+
+def remove(path: str) -> str:
+    return f"REMOVE @{path}"
 
 
 def create_key_staging(staging: str, layout: Layout) -> str:

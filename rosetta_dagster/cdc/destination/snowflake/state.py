@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -37,6 +37,9 @@ from rosetta_dagster.cdc.destination.state import (
 from rosetta_dagster.cdc.table_id import TableId
 
 _NAMES = TypeAdapter(dict[int, str])
+
+#: Schemas and names that run ahead, by table.
+Known: TypeAlias = tuple[dict[TableId, TableSchema], dict[TableId, dict[int, str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +86,7 @@ class StreamState:
         self._create()
         self._watermark = self._read_stream()
         ((row, comment),) = self._session.execute(state_sql.read_note(self._note), self._note.split("."))
-        noted = int(comment) if comment else row
-        self._noted = None if noted is None else Lsn(noted)
+        self._noted = state_sql.noted(row, comment, self._watermark)
         self._note_targets()
         copies = self._copies()
         is_copying = any(not copy.is_finished for copy in copies)
@@ -109,7 +111,11 @@ class StreamState:
         for statement in (state_sql.FORGET_COPY, state_sql.FORGET_RANGES):
             self._session.execute(statement, [self._identity.pipeline, *table])
 
-    def start_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
+    def start_copies(self, tables: Iterable[TableSchema], point: SnapshotPoint) -> None:
+        for table in tables:
+            self._start_copy(table, point)
+
+    def _start_copy(self, table: TableSchema, point: SnapshotPoint) -> None:
         pipeline = self._identity.pipeline
         place = [str(int(point.lsn)), str(point.xids)]
         # The ranges of a copy that was broken off may be of another target.
@@ -122,9 +128,10 @@ class StreamState:
         self.schemas[table.id] = table
         self.names.pop(table.id, None)
 
-    def resume_copy(self, table: TableId, point: SnapshotPoint) -> None:
-        parameters = [str(int(point.lsn)), str(point.xids), self._identity.pipeline, *table]
-        self._session.execute(state_sql.RESUME_COPY, parameters)
+    def resume_copies(self, tables: Iterable[TableId], point: SnapshotPoint) -> None:
+        for table in tables:
+            parameters = [str(int(point.lsn)), str(point.xids), self._identity.pipeline, *table]
+            self._session.execute(state_sql.RESUME_COPY, parameters)
 
     def finish_copy(self, table: TableId) -> None:
         self._session.execute(state_sql.FINISH_COPY, [self._identity.pipeline, *table])
@@ -146,6 +153,13 @@ class StreamState:
         self._session.execute(state_sql.REMEMBER_COLUMNS, parameters)
         self.schemas[table.id] = table
         self.names[table.id] = ahead
+
+    def known(self) -> Known:
+        """Return what is known of the tables' columns, to be restored before a transaction is repeated."""
+        return dict(self.schemas), dict(self.names)
+
+    def restore(self, known: Known) -> None:
+        self.schemas, self.names = dict(known[0]), dict(known[1])
 
     def move(self, watermark: Watermark) -> None:
         """Write the watermark at the beginning of a transaction, which no other run writes in until its end.
@@ -175,7 +189,7 @@ class StreamState:
     def note(self, lsn: Lsn) -> None:
         """Note the LSN, unless a higher one is noted. Runs outside any transaction and needs no warehouse."""
         if self._noted is None or lsn > self._noted:
-            self._session.execute(state_sql.note(self._note, lsn))
+            self._session.execute(state_sql.note(self._note, lsn, self._watermark))
             self._noted = lsn
 
     def _create(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 
@@ -147,9 +147,28 @@ def create_note(view: str) -> str:
     return f"CREATE OR REPLACE VIEW {view} AS SELECT NULL::NUMBER(20,0) AS LSN"
 
 
-def note(view: str, lsn: Lsn | None) -> str:
-    """Store the LSN in the comment of a view: it needs no warehouse, keeps the view's grants, and creates no object."""
-    return f"COMMENT ON VIEW {view} IS '{'' if lsn is None else int(lsn)}'"
+def note(view: str, lsn: Lsn | None, watermark: Watermark | None = None) -> str:
+    """Store the LSN in the comment of a view: it needs no warehouse, keeps the view's grants, and creates no object.
+
+    The watermark stands beside it: a note is void where the watermark is older, since the table was restored then.
+    """
+    text = "" if lsn is None else f"{int(lsn)}{'' if watermark is None else _beside(watermark)}"
+    return f"COMMENT ON VIEW {view} IS '{text}'"
+
+
+def _beside(watermark: Watermark) -> str:
+    position = watermark.position
+    return f" at {int(position.transaction_lsn)} {int(position.lsn)} {position.ordinal}"
+
+
+def noted(row: int | None, comment: str | None, watermark: Watermark | None) -> Lsn | None:
+    """Return the noted LSN: from the comment, or as an older version stored it. None when it is of a later watermark."""
+    lsn, _, beside = (comment or "").partition(" at ")
+    if not lsn:
+        return None if row is None else Lsn(row)
+    then = tuple(map(int, beside.split()))
+    now = () if watermark is None else watermark.position
+    return None if then and (not now or tuple(map(int, now)) < then) else Lsn(int(lsn))
 
 
 def read_note(view: str) -> str:

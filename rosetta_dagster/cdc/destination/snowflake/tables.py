@@ -151,11 +151,11 @@ class Targets:
                 yield sql.drop_not_null(target, found.name)
             is_wider = self._policy is SchemaPolicy.APPLY and column.type != after.type and widens(column.type, after.type)
             if is_wider and found.can_become(types[column.number]):
-                yield sql.change_type(target, found.name, types[column.number].type)
+                yield sql.change_type(target, found.name, types[column.number].spelled)
 
 
 def _added_type(layout: Layout, index: int) -> str:
-    return sql.constrained(layout.types[index].type, is_compared=layout.is_compared(index))
+    return sql.constrained(layout.types[index].spelled, is_compared=layout.is_compared(index))
 
 
 def _passed(number: int, ahead: Mapping[int, str], names: Mapping[int, str]) -> str | None:

@@ -19,6 +19,7 @@ from rosetta_dagster.embedded.snowflake.emulator.errors import (
     no_warehouse,
     stage_unreachable,
     timed_out,
+    too_many_wait,
 )
 from rosetta_dagster.embedded.snowflake.emulator.faults import Faults
 from rosetta_dagster.embedded.snowflake.emulator.results import Result
@@ -144,6 +145,7 @@ def _run(session: Session, content: Mapping[str, Any], host: str, query: str) ->
 _REFUSALS: Mapping[FaultKind, Callable[[], SnowflakeError]] = {
     FaultKind.WAREHOUSE_SUSPENDED: no_warehouse,
     FaultKind.LOCKED: lambda: locked("unknown"),
+    FaultKind.TOO_MANY_WAITERS: too_many_wait,
     FaultKind.INTERNAL_ERROR: internal,
     FaultKind.STAGE_UNREACHABLE: stage_unreachable,
 }
@@ -154,6 +156,7 @@ async def _play(request: _Request, fault: Fault | None) -> None:
     if fault is None:
         return
     if refusal := _REFUSALS.get(fault.kind):
+        request.session.transaction.fail()
         raise refusal()
     if fault.kind is FaultKind.STALL:
         await _stall(request, fault.seconds)
