@@ -110,7 +110,7 @@ def test_a_team_materializes_pauses_wipes_and_restarts(deployment: Deployment) -
     assert [] == materializations(deployment, *CUSTOMERS)
     deployment.store.set_status(PIPELINE, Status.REFRESH)
     wait_for("A new run", lambda: deployment.state(PIPELINE).run_id != stream, 120)
-    wait_for("The wiped table", lambda: materializations(deployment, *CUSTOMERS), 120)
+    wait_for("The wiped table", lambda: bool(materializations(deployment, *CUSTOMERS)), 120)
     assert {"FRESH"} == team.stale(ORDERS, CUSTOMERS, PRODUCTS)
 
     # A pause ends the stream, and its checks stay shown.

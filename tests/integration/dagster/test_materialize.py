@@ -9,6 +9,7 @@ import pytest
 
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.operate import catch_up
+from rosetta_dagster.cdc.source.slot_reading import slot_reading
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.settings import Settings
@@ -101,7 +102,7 @@ def test_one_table_alone_is_materialized_with_what_it_is_made_of(shop: Shop) -> 
         result = shop.materialize(shop.orders)
     assert result.success
     (event,) = result.get_asset_materialization_events()
-    metadata = event.materialization.metadata
+    metadata: dict[str, Any] = dict(event.materialization.metadata)
     assert shop.orders == event.asset_key
     assert 4 == metadata["dagster/row_count"].value
     assert ["id"] == [column.name for column in metadata["dagster/column_schema"].value.columns]
@@ -123,11 +124,10 @@ def test_a_paused_pipeline_is_not_started_and_the_run_says_how_to(shop: Shop) ->
 
 def test_a_pause_ends_a_run_that_waits(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.store.set_status(shop.name, Status.START)
-    read = catch_up.slot_reading
 
     def paused(*args: Any) -> Any:
         shop.store.set_status(shop.name, Status.PAUSE)
-        return read(*args)
+        return slot_reading(*args)
 
     monkeypatch.setattr(catch_up, "slot_reading", paused)
     assert "is paused" in failure(shop.materialize(shop.orders))
