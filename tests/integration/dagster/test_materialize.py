@@ -86,7 +86,7 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
     return f"{found.description} {found.metadata['remedy'].value}"
 
 
-def test_everything_with_what_is_made_from_it_ends_and_has_all_that_was_committed(shop: Shop) -> None:
+def test_a_run_of_everything_ends_and_has_what_was_committed_before_it(shop: Shop) -> None:
     with shop.streaming():
         for last in (10, 20, 30):
             shop.source.run(f"INSERT INTO orders SELECT generate_series({last - 6}, {last})")
@@ -134,7 +134,7 @@ def test_a_pause_ends_a_run_that_waits(shop: Shop, monkeypatch: pytest.MonkeyPat
     assert Status.PAUSE is shop.store.status(shop.name)
 
 
-def test_a_table_that_is_set_aside_fails_with_its_remedy_and_a_resync_brings_it_back(shop: Shop) -> None:
+def test_a_table_that_is_set_aside_fails_the_run_and_a_resync_restores_it(shop: Shop) -> None:
     with shop.streaming():
         shop.destination.run("ALTER TABLE orders ADD CONSTRAINT small CHECK (id < 100)")
         shop.source.run("INSERT INTO orders VALUES (100)")
