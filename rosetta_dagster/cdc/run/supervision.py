@@ -153,6 +153,7 @@ def progress_since(before: Report, now: Report, run_id: str) -> Progress:
         lag_seconds=now.lag_seconds,
         success_age=_success_age(now),
         tables={table: _table_progress(table, before, now, run_id) for table in _changed(before, now)},
+        batches=now.batches - before.batches,
     )
 
 
@@ -183,4 +184,8 @@ def _table_progress(table: TableId, before: Report, now: Report, run_id: str) ->
         applied=counts.applied - then.applied,
         last_change_at=counts.last_change_at,
         data_version=None if counts == then else counts.data_version(run_id),
+        inserted=counts.inserted - then.inserted,
+        updated=counts.updated - then.updated,
+        deleted=counts.deleted - then.deleted,
+        truncated=counts.truncated - then.truncated,
     )
