@@ -88,7 +88,8 @@ def add_pipeline(
     ids = tuple(TableId.parse(table) for table in tables)
     if doubles := sorted({str(table) for table in ids if ids.count(table) > 1}):
         raise ConfigurationError(f"Table {', '.join(doubles)} is given more than once.", "Give each table once.")
-    table_options = TableOptions(**{field: options.pop(field) for field in TableOptions.model_fields})
+    table_values = {field: options.pop(field) for field in TableOptions.model_fields}
+    table_options = checked_options(TableOptions, table_values, f"Pipeline {name}")
     pipeline_options = checked_options(PipelineOptions, options, f"Pipeline {name}")
     with open_store() as store:
         refuse_existing(store, "pipeline", name)
