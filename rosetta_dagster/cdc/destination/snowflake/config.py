@@ -174,7 +174,25 @@ class SnowflakeDestinationConfig(SnowflakeConnection):
     flush_seconds: float = Field(default=60.0, ge=0, description="Seconds that changes may wait to be written together.")
     flush_rows: int = Field(default=100_000, ge=1, description="Changes that may wait.")
     flush_bytes: int = Field(default=64 * _MIB, ge=1, description="Bytes of changes that may wait.")
+    merge_parallelism: int = Field(
+        default=8, ge=1, le=32, description="Tables that are staged and merged at the same time within a flush."
+    )
+    transient: bool = Field(default=False, description="Create tables as TRANSIENT: without the seven days of Fail-safe.")
+    retention_days: int | None = Field(
+        default=None, ge=0, le=90, description="DATA_RETENTION_TIME_IN_DAYS of created tables; none: the schema's."
+    )
+    cluster_by: dict[str, list[str]] = Field(
+        default_factory=dict, description='Clustering keys of created tables, as {"public.orders": ["created_at"]}.'
+    )
     statement_timeout: int = Field(default=3600, ge=1, description="Seconds after which Snowflake ends a statement.")
+
+    @model_validator(mode="after")
+    def _may_be_kept(self) -> Self:
+        if self.transient and (self.retention_days or 0) > 1:
+            raise worded(
+                "retention_days has to be 0 or 1 with transient: Snowflake keeps transient tables for a day at most"
+            )
+        return self
 
     @property
     def flush(self) -> FlushPolicy:
