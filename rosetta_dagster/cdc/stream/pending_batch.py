@@ -18,6 +18,9 @@ class PendingBatch:
         self._compaction = Compaction()
         self._estimated_bytes = 0
         self._first_added_at = 0.0
+        #: By the clock, for a schedule; and when the schedule is due after it.
+        self._first_added_on = 0.0
+        self._due_at: float | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -28,13 +31,19 @@ class PendingBatch:
         return self._compaction.change_count >= policy.rows or self._estimated_bytes >= policy.bytes
 
     def is_due(self, policy: FlushPolicy) -> bool:
-        """Return whether its first change has waited for as long as the policy allows."""
-        return not self.is_empty and time.monotonic() - self._first_added_at >= policy.seconds
+        """Return whether its first change has waited for as long as the policy allows, or until its schedule is due."""
+        if self.is_empty:
+            return False
+        if policy.schedule is None:
+            return time.monotonic() - self._first_added_at >= policy.seconds
+        if self._due_at is None:
+            self._due_at = policy.schedule.next_after(self._first_added_on)
+        return time.time() >= self._due_at
 
     def add(self, changes: Sequence[Change]) -> Counts:
         """Fold the changes into the batch. Return how many there are of each table and operation."""
         if changes and self.is_empty:
-            self._first_added_at = time.monotonic()
+            self._first_added_at, self._first_added_on = time.monotonic(), time.time()
         self._estimated_bytes += _estimated_size(changes)
         return self._compaction.add(changes)
 

@@ -12,7 +12,7 @@ from rosetta_dagster.cdc.errors import DestinationUnavailable
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.snowflake import Fault, FaultKind, SnowflakeServer
 from tests.support.changes import column, insert, update
-from tests.support.replica import ITEMS
+from tests.support.replica import BEGINNING, ITEMS, pages
 from tests.support.snowflake_database import SnowflakeDatabase
 from tests.support.snowflake_destination import Open, items
 from tests.support.snowflake_values import apply
@@ -123,3 +123,18 @@ def test_counts_of_substituted_values_are_summed_up(
     begin(ITEMS).close()
     counted = snowflake_database.rows("SELECT PIPELINE, PLACE, VALUE_COUNT FROM ROSETTA.SUBSTITUTIONS")
     assert [("other", "a", 9), ("shop", "a", 5), ("shop", "b", 1)] == sorted(counted)
+
+
+def test_copies_are_loaded_by_their_own_warehouse(begin: Open, snowflake_database: SnowflakeDatabase) -> None:
+    snowflake_database.rows("CREATE WAREHOUSE COPIES_WH")
+    destination = begin(ITEMS, copied=False, copy_warehouse="COPIES_WH")
+    destination.start_copy([ITEMS], BEGINNING)
+    snowflake_database.rows("ALTER WAREHOUSE COMPUTE_WH SUSPEND")
+    try:
+        with destination.loader() as loader:
+            loader.load(ITEMS, pages(), [b"1\ta\tx\n"])
+    finally:
+        snowflake_database.rows("ALTER WAREHOUSE COMPUTE_WH RESUME")
+    destination.finish_copy(ITEMS)
+    apply(destination, 1, update(ITEMS, "1", "b", "y"))
+    assert [("1", "b", "y")] == items(snowflake_database)

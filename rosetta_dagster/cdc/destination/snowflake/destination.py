@@ -111,7 +111,7 @@ class SnowflakeDestination:
 
     @contextmanager
     def loader(self) -> Iterator[SnowflakeLoader]:
-        with self._connect() as session:
+        with self._connect(self._config.copy_warehouse) as session:
             yield SnowflakeLoader(
                 session, self._targets, self._config.values, pipeline=self._pipeline, on_commit=self._has_loaded.set
             )
@@ -180,9 +180,9 @@ class SnowflakeDestination:
         # Deriving a key from a passphrase is slow on purpose, and every loader connects.
         return key_of(self._config)
 
-    def _connect(self) -> Session:
+    def _connect(self, warehouse: str | None = None) -> Session:
         return connect(
-            self._config,
+            self._config if warehouse is None else self._config.model_copy(update={"warehouse": warehouse}),
             self._key,
             who=f"destination {self.name}",
             tag=f"rosetta {self._pipeline}",
