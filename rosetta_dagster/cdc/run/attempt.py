@@ -5,9 +5,9 @@ each destination with the current catalog, and copies again, or sets aside, the 
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -19,7 +19,7 @@ from rosetta_dagster.cdc.config.pipeline import DestinationConfig, GapPolicy, Pa
 from rosetta_dagster.cdc.copy.concurrent import ConcurrentCopies
 from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
-from rosetta_dagster.cdc.errors import SlotInvalid
+from rosetta_dagster.cdc.errors import ConfigurationError, SlotInvalid, StreamEnded
 from rosetta_dagster.cdc.postgres.watched_connection import WatchedConnection
 from rosetta_dagster.cdc.report import Phase, Reporter
 from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_message, on_timeline, verify_timeline
@@ -266,7 +266,7 @@ class Attempt:
         watch = self._watch(source, replicas)
         with closing(watch), closing(engine.open([each.watermark for each in held if each.watermark is not None])) as stream:
             self.reporter.enter(Phase.STREAMING)
-            with RareCollections() as collections:
+            with RareCollections() as collections, _ended_by_changes(watch):
                 replicate(
                     stream,
                     replicas,
@@ -294,6 +294,20 @@ class Attempt:
             ignores_dropped=self.config.on_partition_drop is PartitionDropPolicy.KEEP,
             record=record,
         )
+
+
+@contextmanager
+def _ended_by_changes(watch: SourceWatch) -> Iterator[None]:
+    """Suppress an error that ended the stream if the source's catalog has changed: the next attempt starts with what it is.
+
+    An engine may end when its publication is dropped: Debezium while it starts, and any with a server before version 18.
+    """
+    try:
+        yield
+    except (StreamEnded, ConfigurationError):
+        watch.inspect()
+        if not watch.has_changed:
+            raise
 
 
 def _discarded_copies(

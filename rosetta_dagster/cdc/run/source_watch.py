@@ -61,8 +61,7 @@ class SourceWatch:
     def inspect_if_due(self) -> None:
         """Inspect the source when the last time was long enough ago."""
         if time.monotonic() - self._inspected_at >= INSPECTION_INTERVAL:
-            self._inspected_at = time.monotonic()
-            self._inspect()
+            self.inspect()
 
     def close(self) -> None:
         """Close the connection."""
@@ -70,7 +69,9 @@ class SourceWatch:
             self._connection.close()
             self._connection = None
 
-    def _inspect(self) -> None:
+    def inspect(self) -> None:
+        """Inspect the source now."""
+        self._inspected_at = time.monotonic()
         with source_errors(self._source):
             connection = self._connection = self._connection or connect(self._source)
             found = dict(read_fingerprints(connection, self._publications, self._tables))

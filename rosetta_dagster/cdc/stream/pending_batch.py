@@ -26,6 +26,11 @@ class PendingBatch:
     def is_empty(self) -> bool:
         return not self._compaction.change_count
 
+    @property
+    def age(self) -> float:
+        """Seconds since its first change was added; 0 while it is empty."""
+        return 0.0 if self.is_empty else time.monotonic() - self._first_added_at
+
     def is_full(self, policy: FlushPolicy) -> bool:
         """Return whether the batch has as many rows or bytes as the policy allows."""
         return self._compaction.change_count >= policy.rows or self._estimated_bytes >= policy.bytes
@@ -35,7 +40,7 @@ class PendingBatch:
         if self.is_empty:
             return False
         if policy.schedule is None:
-            return time.monotonic() - self._first_added_at >= policy.seconds
+            return self.age >= policy.seconds
         if self._due_at is None:
             self._due_at = policy.schedule.next_after(self._first_added_on)
         return time.time() >= self._due_at

@@ -77,13 +77,18 @@ class PostgresDestination:
             self._merger = Merger(self._connection, self._targets, self._state, self._translation)
             self._types = Types(self._connection, read_types, self._type_policy)
             held = self._state.read()
-            lost = [table for table in held.begun if not self._targets.exists(self._connection, table)]
+            lost = [table for table in held.begun if self._is_lost(table)]
             self._state.lose(lost)
             return held.without_copies(lost)
+
+    def _is_lost(self, table: TableId) -> bool:
+        """Return whether the table's target was dropped; another table may have its name by now."""
+        return table in self._stream.replaced or not self._targets.exists(self._live, table)
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
         known = [(table, self._stream.schemas.get(table.id)) for table in tables]
         copied = [(table, before) for table, before in known if before and table.id not in self._stream.unfinished]
+        self._refuse_replaced(copied)
         with translated(self._translation):
             ready = self._targets.ready(self._live, copied)
         self._follow_types([table for table, _ in copied])
@@ -91,6 +96,12 @@ class PostgresDestination:
             if table.id not in ready:
                 with self._about(table.id), self._live.transaction():
                     self._targets.prepare(self._live, table, before)
+
+    def _refuse_replaced(self, copied: Sequence[tuple[TableSchema, TableSchema]]) -> None:
+        for table, _ in copied:
+            if table.id in self._stream.replaced:
+                with self._about(table.id):
+                    raise self._targets.replaced(table)
 
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
         self._follow_types(tables)
