@@ -7,7 +7,6 @@ from pydantic import ValidationError
 from rosetta_dagster.cdc.destination.base import FlushPolicy
 from rosetta_dagster.cdc.destination.schedule import FlushSchedule
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
-from rosetta_dagster.cdc.stream import pending_batch
 from rosetta_dagster.cdc.stream.pending_batch import PendingBatch
 from tests.support.changes import insert, table
 
@@ -46,7 +45,7 @@ def test_a_setting_that_cannot_be_used_is_named(settings: dict[str, Any], proble
 def test_changes_wait_until_the_schedule_is_due_and_not_for_the_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = config(flush_seconds=0, flush_schedule="30 * * * *").flush
     clock = [at("2026-01-01T12:00+00:00")]
-    monkeypatch.setattr(pending_batch.time, "time", lambda: clock[0])
+    monkeypatch.setattr("rosetta_dagster.cdc.stream.pending_batch.time.time", lambda: clock[0])
     pending = PendingBatch()
     assert not pending.is_due(policy), "nothing waits"
     pending.add([insert(ITEMS, "1", "a")])
