@@ -18,8 +18,7 @@ class PendingBatch:
         self._compaction = Compaction()
         self._estimated_bytes = 0
         self._first_added_at = 0.0
-        #: By the clock, for a schedule; and when the schedule is due after it.
-        self._first_added_on = 0.0
+        #: When a schedule is due after that, in seconds of the epoch; None before it was asked.
         self._due_at: float | None = None
 
     @property
@@ -42,13 +41,13 @@ class PendingBatch:
         if policy.schedule is None:
             return self.age >= policy.seconds
         if self._due_at is None:
-            self._due_at = policy.schedule.next_after(self._first_added_on)
+            self._due_at = policy.schedule.next_after(time.time() - self.age)
         return time.time() >= self._due_at
 
     def add(self, changes: Sequence[Change]) -> Counts:
         """Fold the changes into the batch. Return how many there are of each table and operation."""
         if changes and self.is_empty:
-            self._first_added_at, self._first_added_on = time.monotonic(), time.time()
+            self._first_added_at = time.monotonic()
         self._estimated_bytes += _estimated_size(changes)
         return self._compaction.add(changes)
 
