@@ -151,6 +151,7 @@ def progress_since(before: Report, now: Report) -> Progress:
         lag_seconds=now.lag_seconds,
         success_age=_success_age(now),
         tables={table: _table_progress(table, before, now) for table in _changed(before, now)},
+        batches=now.batches - before.batches,
     )
 
 
@@ -180,4 +181,8 @@ def _table_progress(table: TableId, before: Report, now: Report) -> TableProgres
         copied=counts.copied - then.copied,
         applied=counts.applied - then.applied,
         last_change_at=counts.last_change_at,
+        inserted=counts.inserted - then.inserted,
+        updated=counts.updated - then.updated,
+        deleted=counts.deleted - then.deleted,
+        truncated=counts.truncated - then.truncated,
     )

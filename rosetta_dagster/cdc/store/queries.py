@@ -131,6 +131,8 @@ SET status = %(run_status)s::text, heartbeat_at = clock_timestamp(),
     lag_seconds = COALESCE(%(lag_seconds)s::float8, lag_seconds),
     last_success_time = COALESCE(clock_timestamp() - make_interval(secs => %(success_age)s::float8), last_success_time),
     rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
+    batches_applied = batches_applied + %(batches)s, batch_wait_seconds = batch_wait_seconds + %(wait_seconds)s,
+    batch_apply_seconds = batch_apply_seconds + %(apply_seconds)s,
     reported_health = CASE WHEN %(run_status)s::text = 'STREAMING' AND reported_health = 'ERROR'
                            THEN 'HEALTHY' ELSE reported_health END,
     last_error = CASE WHEN %(run_status)s::text = 'STREAMING' THEN NULL ELSE last_error END,
@@ -142,6 +144,8 @@ WHERE pipeline_id = %(pipeline_id)s AND run_id = %(run_id)s
 TABLE_PROGRESS = """
 UPDATE pipeline_tables
 SET state = %(state)s, error = %(error)s, rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
+    rows_inserted = rows_inserted + %(inserted)s, rows_updated = rows_updated + %(updated)s,
+    rows_deleted = rows_deleted + %(deleted)s, times_truncated = times_truncated + %(truncated)s,
     last_change_time = COALESCE(%(last_change_at)s, last_change_time)
 WHERE pipeline_id = %(pipeline_id)s AND table_schema = %(namespace)s AND table_name = %(name)s
 """
@@ -168,7 +172,8 @@ WHERE pipeline_id = %s AND run_id = %s AND status <> 'FAILED'
 SLOT = """
 UPDATE pipeline_metadata
 SET slot_name = %(slot_name)s, wal_status = %(wal_status)s, confirmed_flush_lsn = %(confirmed_flush_lsn)s::pg_lsn,
-    wal_size = %(wal_size)s, wal_size_at = clock_timestamp(), lag_bytes = %(lag_bytes)s, safe_wal_size = %(safe_wal_size)s
+    wal_size = %(wal_size)s, wal_size_at = clock_timestamp(), lag_bytes = %(lag_bytes)s, safe_wal_size = %(safe_wal_size)s,
+    wal_growth = %(wal_growth)s
 WHERE pipeline_id = %(pipeline_id)s
 """
 

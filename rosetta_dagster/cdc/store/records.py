@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
+from rosetta_dagster.cdc.report import Batches
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -122,6 +123,11 @@ class TableProgress:
     copied: int
     applied: int
     last_change_at: datetime | None
+    #: What was applied, by operation.
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    truncated: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +140,7 @@ class Progress:
     #: Seconds since changes were last durable everywhere or the slot was confirmed; None: not in this run.
     success_age: float | None
     tables: dict[TableId, TableProgress]
+    batches: Batches = field(default_factory=Batches)
 
     @property
     def copied(self) -> int:
