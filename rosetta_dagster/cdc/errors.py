@@ -11,6 +11,7 @@
     │   ├── SpoolUnavailable         the directory for temporary files is full or cannot be written
     │   ├── LeaseHeld                another run holds this pipeline
     │   ├── WatermarkMoved           another run has written this pipeline's watermark
+    │   ├── NotCaughtUp              tables have not reached the source's position in time
     │   ├── AlertFailed              the webhook of alerts does not accept a message
     │   └── Unexpected               Rosetta itself failed
     └── TerminalError                a person has to mend it: tried again every 10 minutes, or when a row is changed
@@ -18,6 +19,7 @@
         ├── SecretUnreadable         a secret cannot be decrypted
         ├── MigrationRefused         the recorded migrations and the files disagree
         ├── PipelineNotFound         no such pipeline
+        ├── NotReplicated            tables that somebody waits for do not change: paused, or set aside
         ├── PreflightFailed          the source or a destination is not ready
         ├── SlotInvalid              the replication slot does not continue the watermark
         ├── TableNotOurs             a destination table holds rows that Rosetta did not write
@@ -122,6 +124,10 @@ class WatermarkMoved(TransientError):
     """Another run has written this pipeline's watermark since this one read it."""
 
 
+class NotCaughtUp(TransientError):
+    """The destinations have not reached the source's position in time."""
+
+
 class AlertFailed(TransientError):
     """The webhook of alerts does not accept a message."""
 
@@ -144,6 +150,10 @@ class MigrationRefused(TerminalError):
 
 class PipelineNotFound(TerminalError):
     """No pipeline, source or destination has that name."""
+
+
+class NotReplicated(TerminalError):
+    """Tables that somebody waits for do not change: their pipeline is paused, or they are set aside."""
 
 
 class PreflightFailed(TerminalError):

@@ -68,7 +68,9 @@ def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, N
 def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter) -> Generator[Report, None, None]:
     """Run a worker with the tables that the pipeline has now, until they change or the row wants no run any more."""
     config = store.pipeline(name)
-    begin_resyncs(store, config)
+    for table in begin_resyncs(store, config):
+        # What the last worker said of it must not be written again.
+        reporter.table(table, TableState.PENDING)
     worker = Worker(config, reporter)
     worker.start()
     try:
@@ -153,18 +155,18 @@ class _PipelineRow:
                 self._store.report_failure(self._pipeline_id, self._run_id, str(error), transient=error.transient)
 
     def _write(self, report: Report) -> None:
-        self._store.report_progress(self._pipeline_id, self._run_id, progress_since(self._written, report))
+        self._store.report_progress(self._pipeline_id, self._run_id, progress_since(self._written, report, self._run_id))
         self._written, self._written_at = report, time.monotonic()
 
 
-def progress_since(before: Report, now: Report) -> Progress:
+def progress_since(before: Report, now: Report, run_id: str) -> Progress:
     """Return what a run did between two reports."""
     return Progress(
         run_status=now.phase.value,
         applied_lsn=now.applied_lsn,
         lag_seconds=now.lag_seconds,
         success_age=_success_age(now),
-        tables={table: _table_progress(table, before, now) for table in _changed(before, now)},
+        tables={table: _table_progress(table, before, now, run_id) for table in _changed(before, now)},
         batches=now.batches - before.batches,
     )
 
@@ -186,7 +188,7 @@ def _changed(before: Report, now: Report) -> set[TableId]:
     }
 
 
-def _table_progress(table: TableId, before: Report, now: Report) -> TableProgress:
+def _table_progress(table: TableId, before: Report, now: Report, run_id: str) -> TableProgress:
     state, error = now.states.get(table, (TableState.PENDING, None))
     then, counts = before.tables.get(table, TableCounts()), now.tables.get(table, TableCounts())
     return TableProgress(
@@ -195,6 +197,7 @@ def _table_progress(table: TableId, before: Report, now: Report) -> TableProgres
         copied=counts.copied - then.copied,
         applied=counts.applied - then.applied,
         last_change_at=counts.last_change_at,
+        data_version=None if counts == then else counts.data_version(run_id),
         inserted=counts.inserted - then.inserted,
         updated=counts.updated - then.updated,
         deleted=counts.deleted - then.deleted,
