@@ -7,6 +7,7 @@ from typing import Protocol
 
 from rosetta_dagster.cdc.change.batch import Batch
 from rosetta_dagster.cdc.change.event import Change
+from rosetta_dagster.cdc.change.feeder import Feeder
 from rosetta_dagster.cdc.change.pages import CopiedRange
 from rosetta_dagster.cdc.change.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
@@ -26,6 +27,8 @@ class StreamIdentity:
     slot_name: str
     #: OID of the source's database in its cluster; 0 when it is not known.
     database_oid: int = 0
+    #: Other pipelines that write the source's tables.
+    feeders: tuple[Feeder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
