@@ -13,6 +13,7 @@ from rosetta_dagster.cdc.change.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.types import TypeReader, no_types
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
+from rosetta_dagster.cdc.destination.schedule import FlushSchedule
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -99,6 +100,8 @@ class FlushPolicy:
     rows: int = 100_000
     #: Of the values.
     bytes: int = 64 * 1024 * 1024
+    #: When changes are due instead of after `seconds`.
+    schedule: FlushSchedule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
