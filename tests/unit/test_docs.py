@@ -142,7 +142,7 @@ def test_what_is_marked_long_is_marked_so_on_the_page() -> None:
         f"{file.relative_to(ROOT)}::{node.name}"
         for file in (ROOT / "tests").rglob("test_*.py")
         for node in ast.parse(file.read_text()).body
-        if isinstance(node, ast.FunctionDef) and any("mark.long" in ast.unparse(each) for each in node.decorator_list)
+        if isinstance(node, ast.FunctionDef) and any("pytest.mark.long" == ast.unparse(each) for each in node.decorator_list)
     }
     assert marked
     assert marked == {name for _, over, proof in rows() if "*long*" in over for name in named(proof)}
