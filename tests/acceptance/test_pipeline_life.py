@@ -112,11 +112,11 @@ def test_a_problem_shows_on_the_row_in_the_run_in_the_check_and_in_one_alert(
     for name in BROKEN:
         deployment.store.set_status(name, Status.START)
     for name, (_, message) in BROKEN.items():
-        assert_told_once(deployment, name, message)
+        assert_reported_once(deployment, name, message)
     assert "wrong-secret" not in str(deployment.webhook.texts)
 
 
-def assert_told_once(deployment: Deployment, name: str, message: str) -> None:
+def assert_reported_once(deployment: Deployment, name: str, message: str) -> None:
     """The pipeline has failed, which is said everywhere, and nothing tries again."""
     deployment.environment.wait_for("The failure", lambda: deployment.state(name).run_status == "FAILED", 180)
     state = deployment.state(name)
@@ -126,11 +126,11 @@ def assert_told_once(deployment: Deployment, name: str, message: str) -> None:
     assert not state.is_due
     deployment.environment.wait_for("The run", lambda: deployment.graphql.run_statuses(name) == ["FAILURE"], 180)
 
-    def is_told_by_the_check() -> bool:
+    def is_reported_by_the_check() -> bool:
         check = deployment.graphql.last_check(name, "health")
         return check is not None and not check.passed and check.description == state.last_error
 
-    deployment.environment.wait_for("The check", is_told_by_the_check, 180)
+    deployment.environment.wait_for("The check", is_reported_by_the_check, 180)
 
     def alerts() -> list[str]:
         return [html.unescape(text) for text in deployment.webhook.texts if f"pipeline {name} failed" in text]
