@@ -41,6 +41,34 @@ class TableCounts:
         """Changes applied, of any kind."""
         return self.inserted + self.updated + self.deleted + self.truncated
 
+    def data_version(self, run_id: str) -> str | None:
+        """Return the version of the table's contents after this run has changed them; None when it has not.
+
+        It is the LSN of the last change. A copy changes the contents too, but has no LSN in the stream.
+        """
+        if not self.copied:
+            return None if self.last_lsn is None else str(self.last_lsn)
+        after = "" if self.last_lsn is None else f", then changed up to {self.last_lsn}"
+        return f"{self.copied:,} rows copied by run {run_id}{after}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batches:
+    """The batches that destinations have made durable, and what they took in total."""
+
+    count: int = 0
+    #: Seconds that the first change of each waited until it was applied.
+    wait_seconds: float = 0.0
+    #: Seconds that the destinations took to apply them.
+    apply_seconds: float = 0.0
+
+    def __sub__(self, before: "Batches") -> "Batches":
+        return Batches(
+            count=self.count - before.count,
+            wait_seconds=self.wait_seconds - before.wait_seconds,
+            apply_seconds=self.apply_seconds - before.apply_seconds,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
@@ -62,6 +90,7 @@ class Report:
     states: dict[TableId, tuple[TableState, str | None]] = field(default_factory=dict)
     #: What waits for each copy beside the stream, by destination and table.
     spooled: Mapping[tuple[str, TableId], Spooled] = field(default_factory=dict)
+    batches: Batches = field(default_factory=Batches)
     #: Up to where the source's log is durable at every destination.
     applied_lsn: Lsn | None = None
     #: Commit time, at the source, of the last change applied.
@@ -125,6 +154,17 @@ class Reporter:
         with self._lock:
             counts = self._report.tables.get(table, TableCounts())
             self._put({table: replace(counts, copied=counts.copied + row_count)})
+
+    def batch_applied(self, *, wait_seconds: float, apply_seconds: float) -> None:
+        """Record that a destination has made a batch durable, how long it waited before and how long that took."""
+        with self._lock:
+            total = self._report.batches
+            batches = Batches(
+                count=total.count + 1,
+                wait_seconds=total.wait_seconds + wait_seconds,
+                apply_seconds=total.apply_seconds + apply_seconds,
+            )
+            self._report = replace(self._report, batches=batches)
 
     def applied(self, parts: Sequence[Applied]) -> None:
         """Record deliveries that every destination has just made durable, in order."""

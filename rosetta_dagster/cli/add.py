@@ -87,7 +87,9 @@ def add_pipeline(
     ids = tuple(TableId.parse(table) for table in tables)
     if doubles := sorted({str(table) for table in ids if ids.count(table) > 1}):
         raise ConfigurationError(f"Table {', '.join(doubles)} is given more than once.", "Give each table once.")
-    table_options = TableOptions(**{field: options.pop(field) for field in TableOptions.model_fields})
+    table_options = checked(
+        TableOptions, {field: options.pop(field) for field in TableOptions.model_fields}, f"Pipeline {name}", _CORRECT
+    )
     pipeline_options = checked(PipelineOptions, options, f"Pipeline {name}", _CORRECT)
     with open_store() as store:
         refuse_existing(store, "pipeline", name)

@@ -20,6 +20,7 @@ from rosetta_dagster.cli.export import YAML, apply, export, planned_by, print_di
 from rosetta_dagster.cli.grants import grants_command
 from rosetta_dagster.cli.keys import keys
 from rosetta_dagster.cli.logs import logs
+from rosetta_dagster.cli.metrics import serve_metrics
 from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.output import (
     explanation_lines,
@@ -62,6 +63,7 @@ app.command(name="reconcile")(reconcile_command)
 app.command()(export)
 app.command()(apply)
 app.command()(doctor)
+app.command()(serve_metrics)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 

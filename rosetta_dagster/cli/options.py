@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from rosetta_dagster.cdc.config.surfaces import Flag, Secret, binding
 from rosetta_dagster.cdc.errors import ConfigurationError
 
-#: Types that an option can have. What is nested is set in the row, by SQL.
+#: Types that an option can have, besides a list of texts. What is nested is set in the row, by SQL.
 _SIMPLE: Final = (str, int, float, bool)
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -152,11 +152,15 @@ def _plain(annotation: Any) -> tuple[Any, list[str]]:
         return str, [str(each) for each in get_args(annotation)]
     if annotation in _SIMPLE:
         return annotation, []
+    if get_origin(annotation) is tuple:
+        return list[str], []
     parts = [each for each in get_args(annotation) if each is not type(None)]
     return _plain(parts[0]) if len(parts) == 1 else (None, [])
 
 
 def _default(field: FieldInfo) -> Any:
+    if isinstance(field.default, tuple):
+        return list(field.default)
     return field.default.value if isinstance(field.default, Enum) else field.default
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rosetta_dagster.cdc.config.pipeline import Status, TableOptions
+from rosetta_dagster.cdc.config.pipeline import Status, TableOptions, checked
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import Target, add_table
 from rosetta_dagster.cdc.store.inventory import remove_table
@@ -31,9 +31,10 @@ def add(
     **options: Any,
 ) -> None:
     """Add tables. A running pipeline copies them at once, a paused one when it starts."""
+    table_options = checked(TableOptions, options, f"Pipeline {pipeline}", "Correct the option.")
     with open_store() as store:
         for each in _parsed(tables):
-            add_table(store, pipeline, each, Target(target_schema, None), TableOptions(**options))
+            add_table(store, pipeline, each, Target(target_schema, None), table_options)
         _report(store, pipeline, "added", tables, f"copied {_when(store, pipeline)}", as_json=as_json)
 
 

@@ -248,11 +248,8 @@ class TestTablesAndColumns:
         assert [("2", "b", None)] == second.rows(ITEMS)
 
     def test_ranges_of_a_dropped_table_are_not_held_of_one_that_somebody_made_later(
-        self, begin: Open, kind: DestinationKind, request: pytest.FixtureRequest
+        self, begin: Open, kind: DestinationKind
     ) -> None:
-        if "postgres" in request.node.name:
-            reason = "The other pipeline is refused there: the table made again still counts as the first one's."
-            request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
         first = begin(ITEMS, copied=False)
         first.destination.start_copy([ITEMS], BEGINNING)
         with first.destination.loader() as loader:

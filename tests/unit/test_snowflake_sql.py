@@ -80,7 +80,7 @@ def test_files_are_loaded_by_name_and_once() -> None:
         "COPY INTO ROSETTA.S FROM @ROSETTA.STAGE/P/1/\n"
         "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE BINARY_AS_TEXT = FALSE "
         "NULL_IF = ())\n"
-        "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT PURGE = TRUE"
+        "MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT PURGE = TRUE"
     )
     assert expected == sql.copy_into("ROSETTA.S", "ROSETTA.STAGE/P/1/")
     assert "FORCE" not in expected
@@ -198,11 +198,23 @@ def test_a_note_is_made_without_a_warehouse() -> None:
 
 
 def test_files_are_loaded_into_the_table_itself_when_names_and_types_allow() -> None:
-    assert is_direct(layout(ID, NAME))
-    assert not is_direct(ORDERS), "JSON has to be parsed"
-    assert not is_direct(layout(ID, column("two words")))
-    assert not is_direct(layout(ID, column("a"), column("A"), preserve_case=True))
-    assert not is_direct(layout(ID, target=TableId("p", "two words")))
+    assert is_direct(layout(ID, NAME), present(layout(ID, NAME)))
+    assert not is_direct(ORDERS, present(ORDERS)), "JSON has to be parsed"
+    assert not is_direct(layout(ID, column("two words")), present(layout(ID, column("two words"))))
+    other = layout(ID, target=TableId("p", "two words"))
+    assert not is_direct(other, present(other))
+    assert not is_direct(layout(ID, NAME), present(layout(ID))), "COPY would leave the values of NAME out"
+    converted = {**present(layout(ID, NAME)), "ID": PresentColumn("ID", "FLOAT")}
+    assert not is_direct(layout(ID, NAME), converted), "COPY does not validate conversions"
+    filled = {**present(layout(ID)), "AT": PresentColumn("AT", "DATE", has_default=True)}
+    assert not is_direct(layout(ID), filled), "COPY writes NULL in place of a default"
+
+
+def present(wanted: Layout) -> dict[str, PresentColumn]:
+    return {
+        name: PresentColumn(name, target.type, precision=10 if target.type.startswith("NUMBER") else 0)
+        for name, target in zip(wanted.columns, wanted.types, strict=True)
+    }
 
 
 def test_independent_moves_are_one_statement_and_dependent_ones_keep_their_order() -> None:
@@ -263,6 +275,6 @@ WHO = Translation(who="destination dw (r@a/D)", fingerprint="SHA256:abc")
 )
 def test_each_error_is_one_of_ours_and_quotes_no_value(error: Any, kind: type[Exception], said: str) -> None:
     found = translate(error, WHO, "table public.orders")
-    assert kind is type(found)
+    assert isinstance(found, kind)
     assert said in str(found)
     assert "a secret" not in str(found)

@@ -12,10 +12,20 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.places import is_loopback
+from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
 from rosetta_dagster.cdc.config.wording import problems, worded
 from rosetta_dagster.cdc.errors import ConfigurationError
@@ -226,6 +236,27 @@ class TableOptions(_Config):
     comments: bool = Field(
         default=True, description="Copy the comments of the table and its columns, as they are when the table is copied."
     )
+    columns: tuple[str, ...] = Field(default=(), description="Columns to replicate. None given: all.")
+    exclude: tuple[str, ...] = Field(
+        default=(), description="Columns that never leave the source. Those that are added later are replicated."
+    )
+    where: Annotated[str | None, Column("row_filter")] = Field(
+        default=None,
+        min_length=1,
+        description="Condition of the rows to replicate, as CREATE PUBLICATION … WHERE takes it. None: all rows.",
+    )
+
+    @field_validator("exclude")
+    @classmethod
+    def _is_the_only_rule(cls, exclude: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        if exclude and others.data.get("columns"):
+            raise worded("columns and exclude cannot both be given: name the columns to replicate, or those to leave out")
+        return exclude
+
+    @property
+    def selection(self) -> Selection:
+        """What is replicated of the table."""
+        return Selection(columns=self.columns, exclude=self.exclude, where=self.where)
 
 
 class TableConfig(TableOptions):
@@ -283,6 +314,11 @@ class PipelineConfig(PipelineOptions):
     def slot_name(self) -> str:
         """Name of the replication slot: the pipeline's own, else the source's, else one after the pipeline."""
         return self.own_replication_name or self.source.replication_name or default_name(self.name)
+
+    @property
+    def selections(self) -> dict[TableId, Selection]:
+        """The tables of which something is left out."""
+        return {table.id: table.selection for table in self.tables if table.selection}
 
     @property
     def publication_name(self) -> str:

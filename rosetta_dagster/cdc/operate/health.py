@@ -118,8 +118,9 @@ def observe(store: Store, name: str) -> Observation:
     state = store.state(name)
     slot_name, slot, error, exposed = _read_slot(store, name)
     before = store.wal_sample(state.id)
+    pace = None if slot is None else growth(before, slot.retained_bytes)
     if error is None:
-        store.report_slot(state.id, slot_name, slot)
+        store.report_slot(state.id, slot_name, slot, pace)
     changes = [table.last_change_time for table in store.tables(name) if table.last_change_time is not None]
     thresholds, wrong = Thresholds(), None
     try:
@@ -132,7 +133,7 @@ def observe(store: Store, name: str) -> Observation:
         slot=slot,
         error=error or wrong,
         thresholds=thresholds,
-        growth=None if slot is None else growth(before, slot.retained_bytes),
+        growth=pace,
         last_commit_at=max(changes, default=None),
         exposed=exposed,
     )

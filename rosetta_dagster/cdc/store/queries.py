@@ -20,6 +20,7 @@ ORDER BY pipelines.name
 
 STATES = """
 SELECT pipelines.id, pipelines.name, sources.name AS source,
+       extract(epoch FROM clock_timestamp() - pipelines.updated_at)::float8 AS unchanged_seconds,
        ARRAY(SELECT destinations.name::text FROM pipeline_destinations
              JOIN destinations ON destinations.id = destination_id
              WHERE pipeline_id = pipelines.id ORDER BY destinations.name) AS destinations,
@@ -40,7 +41,7 @@ ORDER BY pipelines.name
 """
 
 TABLES = """
-SELECT table_schema, table_name, state, error, rows_copied, rows_applied, last_change_time
+SELECT table_schema, table_name, state, error, rows_copied, rows_applied, last_change_time, resync, data_version
 FROM pipeline_tables JOIN pipelines ON pipelines.id = pipeline_id
 WHERE pipelines.name = %s ORDER BY table_schema, table_name
 """
@@ -123,6 +124,13 @@ SET status = 'STARTING', run_id = %s, started_at = clock_timestamp(), heartbeat_
 WHERE pipeline_id = %s
 """
 
+#: A run that did not end as it should may not have recorded the last changes that it made.
+NEW_DATA_VERSIONS = """
+UPDATE pipeline_tables SET data_version = 'as of run ' || %(run_id)s::text FROM pipeline_metadata AS metadata
+WHERE pipeline_tables.pipeline_id = %(pipeline_id)s AND metadata.pipeline_id = pipeline_tables.pipeline_id
+  AND (data_version IS NULL OR metadata.status <> 'STOPPED')
+"""
+
 #: A run that has streamed for a minute has overcome what failed before.
 PROGRESS = """
 UPDATE pipeline_metadata
@@ -131,6 +139,8 @@ SET status = %(run_status)s::text, heartbeat_at = clock_timestamp(),
     lag_seconds = COALESCE(%(lag_seconds)s::float8, lag_seconds),
     last_success_time = COALESCE(clock_timestamp() - make_interval(secs => %(success_age)s::float8), last_success_time),
     rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
+    batches_applied = batches_applied + %(batches)s, batch_wait_seconds = batch_wait_seconds + %(wait_seconds)s,
+    batch_apply_seconds = batch_apply_seconds + %(apply_seconds)s,
     reported_health = CASE WHEN %(run_status)s::text = 'STREAMING' AND reported_health = 'ERROR'
                            THEN 'HEALTHY' ELSE reported_health END,
     last_error = CASE WHEN %(run_status)s::text = 'STREAMING' THEN NULL ELSE last_error END,
@@ -142,7 +152,10 @@ WHERE pipeline_id = %(pipeline_id)s AND run_id = %(run_id)s
 TABLE_PROGRESS = """
 UPDATE pipeline_tables
 SET state = %(state)s, error = %(error)s, rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
-    last_change_time = COALESCE(%(last_change_at)s, last_change_time)
+    rows_inserted = rows_inserted + %(inserted)s, rows_updated = rows_updated + %(updated)s,
+    rows_deleted = rows_deleted + %(deleted)s, times_truncated = times_truncated + %(truncated)s,
+    last_change_time = COALESCE(%(last_change_at)s, last_change_time),
+    data_version = COALESCE(%(data_version)s, data_version)
 WHERE pipeline_id = %(pipeline_id)s AND table_schema = %(namespace)s AND table_name = %(name)s
 """
 
@@ -168,7 +181,8 @@ WHERE pipeline_id = %s AND run_id = %s AND status <> 'FAILED'
 SLOT = """
 UPDATE pipeline_metadata
 SET slot_name = %(slot_name)s, wal_status = %(wal_status)s, confirmed_flush_lsn = %(confirmed_flush_lsn)s::pg_lsn,
-    wal_size = %(wal_size)s, wal_size_at = clock_timestamp(), lag_bytes = %(lag_bytes)s, safe_wal_size = %(safe_wal_size)s
+    wal_size = %(wal_size)s, wal_size_at = clock_timestamp(), lag_bytes = %(lag_bytes)s, safe_wal_size = %(safe_wal_size)s,
+    wal_growth = %(wal_growth)s
 WHERE pipeline_id = %(pipeline_id)s
 """
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
+from rosetta_dagster.cdc.report import Batches
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -68,6 +69,10 @@ class TableRecord:
     rows_copied: int
     rows_applied: int
     last_change_time: datetime | None
+    #: Whether a new copy was asked for that has not begun yet.
+    resync: bool = False
+    #: Version of the replica's contents; None before its first run.
+    data_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +105,8 @@ class PipelineState:
     is_due: bool
     #: Seconds until the next attempt after a failure; None when none is planned, negative when it is due.
     seconds_until_due: float | None = None
+    #: Seconds since the pipeline's row was last changed.
+    unchanged_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +129,13 @@ class TableProgress:
     copied: int
     applied: int
     last_change_at: datetime | None
+    #: Version of the table's contents after that; None when they have not changed.
+    data_version: str | None = None
+    #: What was applied, by operation.
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    truncated: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +148,7 @@ class Progress:
     #: Seconds since changes were last durable everywhere or the slot was confirmed; None: not in this run.
     success_age: float | None
     tables: dict[TableId, TableProgress]
+    batches: Batches = field(default_factory=Batches)
 
     @property
     def copied(self) -> int:

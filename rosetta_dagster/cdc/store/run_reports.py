@@ -16,6 +16,7 @@ class RunReports(StoreSession):
     """The state of pipelines, as those who know it write it."""
 
     def report_started(self, pipeline_id: int, run_id: str) -> None:
+        self._execute(queries.NEW_DATA_VERSIONS, {"run_id": run_id, "pipeline_id": pipeline_id})
         self._execute(queries.STARTED, [run_id, pipeline_id])
 
     def report_progress(self, pipeline_id: int, run_id: str, progress: Progress) -> None:
@@ -32,6 +33,9 @@ class RunReports(StoreSession):
                     "success_age": progress.success_age,
                     "copied": progress.copied,
                     "applied": progress.applied,
+                    "batches": progress.batches.count,
+                    "wait_seconds": progress.batches.wait_seconds,
+                    "apply_seconds": progress.batches.apply_seconds,
                 },
             )
             if cursor.rowcount:
@@ -57,8 +61,8 @@ class RunReports(StoreSession):
         rows = self._rows(queries.WAL_SAMPLE, [pipeline_id])
         return WalSample(retained_bytes=rows[0][0], age=rows[0][1]) if rows else WalSample(retained_bytes=None, age=None)
 
-    def report_slot(self, pipeline_id: int, slot_name: str, slot: SlotReading | None) -> None:
-        """Record the state of the pipeline's slot; None when it does not exist."""
+    def report_slot(self, pipeline_id: int, slot_name: str, slot: SlotReading | None, growth: float | None = None) -> None:
+        """Record the state of the pipeline's slot, None when it does not exist, and how fast its WAL grows."""
         self._execute(
             queries.SLOT,
             {
@@ -71,6 +75,7 @@ class RunReports(StoreSession):
                 "wal_size": slot.retained_bytes if slot else None,
                 "lag_bytes": slot.lag_bytes if slot else None,
                 "safe_wal_size": slot.safe_wal_bytes if slot else None,
+                "wal_growth": growth,
             },
         )
 
@@ -89,6 +94,11 @@ class RunReports(StoreSession):
                     "error": done.error,
                     "copied": done.copied,
                     "applied": done.applied,
+                    "inserted": done.inserted,
+                    "updated": done.updated,
+                    "deleted": done.deleted,
+                    "truncated": done.truncated,
                     "last_change_at": done.last_change_at,
+                    "data_version": done.data_version,
                 },
             )

@@ -5,6 +5,7 @@ only runs `Destination.apply`, one batch at a time. A destination is used by one
 comes after `wait_until_applied`.
 """
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from rosetta_dagster.cdc.change.batch import Batch
@@ -20,6 +21,8 @@ class ApplyThread:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="apply")
         #: The result of the batch that is being applied; None when there is none, or its result was collected.
         self.outcome: Future[None] | None = None
+        #: Seconds that the last batch took; written by the thread before its outcome.
+        self.apply_seconds = 0.0
 
     @property
     def is_busy(self) -> bool:
@@ -33,7 +36,7 @@ class ApplyThread:
 
     def start(self, batch: Batch, watermark: Watermark) -> None:
         assert self.outcome is None, "one batch is applied at a time"
-        self.outcome = self._executor.submit(self._destination.apply, batch, watermark)
+        self.outcome = self._executor.submit(self._apply, batch, watermark)
 
     def wait_until_applied(self) -> None:
         """Wait until the batch is durable. Raise what it failed with; a second call raises it again."""
@@ -44,3 +47,8 @@ class ApplyThread:
     def close(self) -> None:
         """Wait until the thread has ended."""
         self._executor.shutdown()
+
+    def _apply(self, batch: Batch, watermark: Watermark) -> None:
+        began_at = time.monotonic()
+        self._destination.apply(batch, watermark)
+        self.apply_seconds = time.monotonic() - began_at

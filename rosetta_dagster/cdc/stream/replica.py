@@ -43,6 +43,8 @@ class Replica:
         self._held = held
         self._pending = PendingBatch()
         self._thread = ApplyThread(destination)
+        #: Seconds that the batch that is being applied had waited before.
+        self._wait_seconds = 0.0
         #: Changes from spools that were taken into batches and not reported yet.
         self._spooled_counts: Counts = Counter()
 
@@ -115,6 +117,7 @@ class Replica:
         if not self._pending.is_empty:
             watermark = self.progress.taken.watermark
             assert watermark is not None, "a delivery with changes has a watermark"
+            self._wait_seconds = self._pending.age
             batch, self._pending = self._pending.finish(), PendingBatch()
             self._thread.start(batch, watermark)
             self.progress = self.progress.start_batch()
@@ -123,6 +126,7 @@ class Replica:
         """Wait until the batch that is being applied is durable. Raise what it failed with."""
         if self.is_applying:
             self._thread.wait_until_applied()
+            self._reporter.batch_applied(wait_seconds=self._wait_seconds, apply_seconds=self._thread.apply_seconds)
             self.progress = self.progress.finish_batch()
             self._settle()
 

@@ -14,8 +14,10 @@ class FaultKind(StrEnum):
     SESSION_GONE = "session_gone"
     #: 000606: no warehouse is running.
     WAREHOUSE_SUSPENDED = "warehouse_suspended"
-    #: 000625: another transaction holds the table's lock, and too many wait for it.
+    #: 000625: another transaction has held the table's lock for longer than LOCK_TIMEOUT.
     LOCKED = "locked"
+    #: 000625: more statements wait for the table than Snowflake allows.
+    TOO_MANY_WAITERS = "too_many_waiters"
     #: 000603 with SQLSTATE XX000: Snowflake itself failed.
     INTERNAL_ERROR = "internal_error"
     #: 091003 with SQLSTATE 22000: the storage of a stage does not answer.

@@ -111,6 +111,46 @@ def test_foreign_keys_that_keep_a_table_from_being_emptied_are_named(
     replicate(both, source, destination)
 
 
+def test_a_table_that_somebody_dropped_and_made_again_is_set_aside_and_not_emptied(
+    both: PipelineConfig, source: Database, destination: Database
+) -> None:
+    destination.run("DROP TABLE t", "CREATE TABLE t (id int PRIMARY KEY, v int)", "INSERT INTO t VALUES (9, 9)")
+    with running(both) as worker:
+        wait_until(worker, lambda: worker.report().states.get(T, (None,))[0] is TableState.ERROR)
+        assert "was dropped and created again" in str(worker.report().states[T][1])
+        source.run("INSERT INTO other VALUES (1)")
+        wait_until_equal(worker, source, destination, "other")
+    resync(both)
+    with running(both) as worker:
+        wait_until(worker, lambda: worker.report().states.get(T, (None,))[0] is TableState.ERROR)
+        assert "holds rows that Rosetta did not write" in str(worker.report().states[T][1])
+    assert [(9, 9)] == destination.rows("SELECT * FROM t")
+    destination.run("TRUNCATE t")
+    replicate(both, source, destination)
+
+
+def test_a_destination_that_was_restored_from_a_dump_continues(
+    both: PipelineConfig, source: Database, destination: Database
+) -> None:
+    # A restored database has another OID for every table.
+    destination.run(
+        "CREATE TABLE restored (LIKE rosetta.copies INCLUDING ALL)",
+        "INSERT INTO restored SELECT * FROM rosetta.copies",
+        "DROP TABLE rosetta.copied_ranges, rosetta.copies",
+        "ALTER TABLE restored RENAME TO copies",
+        "ALTER TABLE copies SET SCHEMA rosetta",
+        "CREATE TABLE copy (LIKE t INCLUDING ALL)",
+        "INSERT INTO copy SELECT * FROM t",
+        "DROP TABLE t",
+        "ALTER TABLE copy RENAME TO t",
+        "ALTER TABLE rosetta.copies ADD FOREIGN KEY (pipeline) REFERENCES rosetta.streams ON DELETE CASCADE",
+    )
+    copied_at = destination.rows("SELECT finished_at FROM rosetta.copies ORDER BY table_name")
+    source.run("INSERT INTO t VALUES (5, 5)")
+    replicate(both, source, destination)
+    assert copied_at == destination.rows("SELECT finished_at FROM rosetta.copies ORDER BY table_name")
+
+
 def test_a_table_whose_type_is_missing_does_not_stop_the_others(source: Database, destination: Database) -> None:
     source.run("CREATE EXTENSION vector", "CREATE TABLE t (id int PRIMARY KEY, v vector(2))")
     source.run("CREATE TABLE other (id int PRIMARY KEY)", "INSERT INTO other VALUES (1)")

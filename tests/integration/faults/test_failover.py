@@ -64,12 +64,7 @@ def replicate_some(
             standby.receive_slots()
 
 
-NOT_TAKEN_OVER = pytest.mark.xfail(
-    reason="The standby did not take over Debezium's slot within 60 s; why is not known yet.", strict=False
-)
-
-
-@pytest.mark.parametrize("engine", [Engine.PGOUTPUT, pytest.param(Engine.DEBEZIUM, marks=NOT_TAKEN_OVER)])
+@pytest.mark.usefixtures("quick_beats")
 def test_a_promoted_standby_that_lost_nothing_is_followed(
     engine: Engine, primary: EmbeddedPostgres, standby: Standby, source: Database, destination: Database
 ) -> None:

@@ -9,7 +9,7 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.support.database import Database, current_lsn
 from tests.support.items_and_notes import CREATE, TABLES, assert_continues, changes, streaming
-from tests.support.pipelines import confirmed_lsn, pipeline, wait_until
+from tests.support.pipelines import confirmed_lsn, pipeline, wait_until, wait_until_equal
 
 _NUMBERS = count(1)
 
@@ -43,3 +43,18 @@ def test_a_source_of_version_16_is_replicated(
     assert worker.wait(0)
     source.run(*changes(3), "TRUNCATE notes", *changes(4))
     assert_continues(config, source, destination)
+
+
+def test_a_publication_that_a_source_of_version_16_loses_is_a_gap(
+    source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch, engine: Engine
+) -> None:
+    # So long that only the stream's error is noticed: the server ends a stream without its publication.
+    monkeypatch.setattr("rosetta_dagster.cdc.run.source_watch.INSPECTION_INTERVAL", 1000)
+    config = pipeline(engine, source, [destination], *TABLES)
+    worker = streaming(config, source, destination)
+    source.run(f"DROP PUBLICATION {config.publication_name}", *changes(3))
+    wait_until_equal(worker, source, destination, *TABLES)
+    source.run(*changes(4))
+    wait_until_equal(worker, source, destination, *TABLES)
+    assert worker.stop(20)
+    assert worker.wait(0)

@@ -1,6 +1,8 @@
 """Reads and writes what a PostgreSQL destination stores about a stream: its watermark and its copies."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import psycopg
 
 from rosetta_dagster.cdc.change.pages import CopiedRange
 from rosetta_dagster.cdc.change.position import Lsn, Position, Watermark
@@ -43,6 +45,8 @@ class StreamState:
         self.schemas: dict[TableId, TableSchema] = {}
         #: Tables whose copy has started and is not complete.
         self.unfinished: set[TableId] = set()
+        #: Tables whose target was dropped, and has another table in its place: that one does not hold the copy.
+        self.replaced: frozenset[TableId] = frozenset()
 
     def read(self) -> Held:
         """Return what the destination has applied of the stream. Creates the state tables that are missing."""
@@ -55,20 +59,21 @@ class StreamState:
             self._watermark, noted = self._read_stream()
             self._note_targets()
             copies = self._copies()
+            self.replaced = self._read_replaced()
             ranges = ranges_by_table(self._connection.execute(state_sql.READ_RANGES, [self._identity.pipeline]))
         self.schemas = {copy.table: copy.schema for copy in copies if copy.schema is not None}
         self.unfinished = {copy.table for copy in copies if not copy.is_finished}
         return held_of(self._watermark, noted, copies, ranges)
 
     def lose(self, tables: Iterable[TableId]) -> None:
-        """Forget the copied rows of these tables: their targets were dropped."""
+        """Forget the copied rows of these tables: their targets were dropped or replaced."""
         for table in tables:
             self._connection.execute(state_sql.FORGET_RANGES, [self._identity.pipeline, *table])
             self.schemas.pop(table, None)
 
     def begun_copies(self) -> frozenset[TableId]:
-        """Return the tables whose copy has started, complete or not: Rosetta wrote their rows."""
-        return frozenset(copy.table for copy in self._copies())
+        """Return the tables whose copy has started, complete or not: Rosetta wrote the rows of their targets."""
+        return frozenset(copy.table for copy in self._copies()) - self._read_replaced()
 
     def verify_target(self, table: TableId) -> None:
         """Raise `TableNotOurs` when another pipeline writes the table's target. Others wait until the transaction ends."""
@@ -82,6 +87,7 @@ class StreamState:
         pipeline = self._identity.pipeline
         parameters = [pipeline, *table.id, str(point.lsn), str(point.xids), schema_to_json(table), *self._targets[table.id]]
         self._connection.execute(state_sql.START_COPY, parameters)
+        self._connection.execute(state_sql.RECORD_OIDS, [pipeline])
         self._connection.execute(state_sql.FORGET_RANGES, [pipeline, *table.id])
         self.schemas[table.id] = table
         self.unfinished.add(table.id)
@@ -101,18 +107,23 @@ class StreamState:
 
     def move(self, watermark: Watermark) -> None:
         """Write the watermark in the open transaction. Raise `WatermarkMoved` when another run has written it."""
-        cursor = self._connection.execute(
-            state_sql.MOVE_WATERMARK,
-            [
-                watermark.engine,
-                *_position_texts(watermark.position),
-                watermark.xid,
-                self._identity.pipeline,
-                *(_position_texts(self._watermark.position) if self._watermark else (None, None, None)),
-            ],
-        )
+        cursor = self._connection.execute(state_sql.MOVE_WATERMARK, self._move_values(watermark))
         if cursor.rowcount != 1:
             raise watermark_moved(self._identity.pipeline)
+
+    def move_in_one_message(self, watermark: Watermark) -> bytes:
+        """Return the statement that writes the watermark, or fails when another run has written it."""
+        cursor = psycopg.ClientCursor(self._connection)
+        return cursor.mogrify(state_sql.MOVE_WATERMARK_OR_FAIL, self._move_values(watermark)).encode()
+
+    def _move_values(self, watermark: Watermark) -> Sequence[object]:
+        return [
+            watermark.engine,
+            *_position_texts(watermark.position),
+            watermark.xid,
+            self._identity.pipeline,
+            *(_position_texts(self._watermark.position) if self._watermark else (None, None, None)),
+        ]
 
     def note(self, lsn: Lsn) -> None:
         self._connection.execute(state_sql.NOTE, [str(lsn), self._identity.pipeline])
@@ -136,12 +147,17 @@ class StreamState:
         return _watermark(row[3:]), None if row[2] is None else Lsn.parse(str(row[2]))
 
     def _note_targets(self) -> None:
-        """Record the targets of copies from before targets were recorded; forget copies whose table has another target."""
+        """Record the targets of copies from older versions. Forget copies whose table has another target."""
         change = retargeting(self._read_copies(), self._targets)
         for table, target in change.unrecorded.items():
             self._connection.execute(state_sql.NOTE_TARGET, [*target, self._identity.pipeline, *table])
         for table in change.abandoned:
             self._connection.execute(state_sql.FORGET_COPY, [self._identity.pipeline, *table])
+        self._connection.execute(state_sql.RECORD_OIDS, [self._identity.pipeline])
+
+    def _read_replaced(self) -> frozenset[TableId]:
+        rows = self._connection.execute(state_sql.READ_REPLACED, [self._identity.pipeline])
+        return frozenset(TableId(str(namespace), str(name)) for namespace, name in rows)
 
     def _copies(self) -> list[StoredCopy]:
         return in_place(self._read_copies(), self._targets)
@@ -183,7 +199,7 @@ def _has_state(connection: Connection) -> bool:
 
 def _is_current(connection: Connection) -> bool:
     """Return whether the state tables have every column that this version reads."""
-    return _has_state(connection) and connection.execute(state_sql.HAS_TARGETS).fetchone() == (True,)
+    return _has_state(connection) and connection.execute(state_sql.HAS_OIDS).fetchone() == (True,)
 
 
 def _copy(row: tuple[object, ...]) -> StoredCopy:

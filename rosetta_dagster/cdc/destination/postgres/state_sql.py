@@ -38,11 +38,16 @@ ALTER TABLE rosetta.copies
     ADD COLUMN IF NOT EXISTS set_aside_at timestamptz,
     ADD COLUMN IF NOT EXISTS set_aside_reason text,
     ADD COLUMN IF NOT EXISTS target_schema text,
-    ADD COLUMN IF NOT EXISTS target_name text;
+    ADD COLUMN IF NOT EXISTS target_name text,
+    ADD COLUMN IF NOT EXISTS target_oid bigint,
+    ADD COLUMN IF NOT EXISTS state_oid bigint;
 COMMENT ON TABLE rosetta.copies IS
     'The tables that Rosetta copied here, and the point of the source''s stream that each copy is consistent with.';
 COMMENT ON COLUMN rosetta.copies.source_columns IS 'The schema of the source table as of its last change applied here.';
 COMMENT ON COLUMN rosetta.copies.target_name IS 'The table here, in target_schema, that the copy went into.';
+COMMENT ON COLUMN rosetta.copies.target_oid IS 'The OID of that table: another table of its name does not hold the copy.';
+COMMENT ON COLUMN rosetta.copies.state_oid IS
+    'The OID of rosetta.copies when target_oid was recorded. A restored database has other OIDs.';
 COMMENT ON COLUMN rosetta.copies.set_aside_at IS 'Since when changes of the table are left out, until it is copied again.';
 CREATE TABLE IF NOT EXISTS rosetta.copied_ranges (
     pipeline         text NOT NULL,
@@ -61,8 +66,24 @@ COMMENT ON TABLE rosetta.copied_ranges IS 'The pages of the source''s tables tha
 """
 
 #: True when the column exists that was added last.
-HAS_TARGETS = """
-SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'rosetta.copies'::regclass AND attname = 'target_name')
+HAS_OIDS = """
+SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'rosetta.copies'::regclass AND attname = 'state_oid')
+"""
+
+#: The table that has the name of the copy's target now. `to_regclass` fails where the role may not use the namespace.
+_TARGET_OID = """(
+    SELECT class.oid::bigint FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+    WHERE namespace.nspname = copy.target_schema AND class.relname = copy.target_name)"""
+
+_STATE_OID = "'rosetta.copies'::regclass::oid::bigint"
+
+#: Whether another table has the name of the copy's target.
+_IS_REPLACED = f"COALESCE(copy.state_oid = {_STATE_OID} AND copy.target_oid <> {_TARGET_OID}, false)"
+
+#: Records which tables the targets are, where that is not known: from an older version, or before the database was restored.
+RECORD_OIDS = f"""
+UPDATE rosetta.copies AS copy SET target_oid = COALESCE({_TARGET_OID}, 0), state_oid = {_STATE_OID}
+WHERE pipeline = %s AND target_name IS NOT NULL AND (target_oid IS NULL OR state_oid IS DISTINCT FROM {_STATE_OID})
 """
 
 READ_STREAM = """
@@ -80,6 +101,9 @@ SELECT table_schema, table_name, lsn::text, snapshot, finished_at IS NOT NULL, s
 FROM rosetta.copies WHERE pipeline = %s
 """
 
+#: The copies whose target was dropped, and has another table in its place.
+READ_REPLACED = f"SELECT table_schema, table_name FROM rosetta.copies AS copy WHERE pipeline = %s AND {_IS_REPLACED}"
+
 #: Copies from before targets were recorded are of the target that the table has now.
 NOTE_TARGET = """
 UPDATE rosetta.copies SET target_schema = %s, target_name = %s
@@ -95,9 +119,10 @@ FROM rosetta.copied_ranges WHERE pipeline = %s
 LOCK_TARGET = "SELECT pg_advisory_xact_lock(hashtextextended(format('%%I.%%I', %s::text, %s::text), 0))"
 
 #: Another pipeline that writes the target. One that was dropped, or is to be resynced, has no cluster.
-READ_WRITER = """
+READ_WRITER = f"""
 SELECT copy.pipeline FROM rosetta.copies AS copy JOIN rosetta.streams AS stream USING (pipeline)
-WHERE copy.target_schema = %s AND copy.target_name = %s AND copy.pipeline <> %s AND stream.system_identifier <> '' LIMIT 1
+WHERE copy.target_schema = %s AND copy.target_name = %s AND copy.pipeline <> %s AND stream.system_identifier <> ''
+  AND NOT {_IS_REPLACED} LIMIT 1
 """
 
 START_COPY = """
@@ -106,7 +131,7 @@ INSERT INTO rosetta.copies
 VALUES (%s, %s, %s, %s::pg_lsn, %s, %s::jsonb, %s, %s)
 ON CONFLICT (pipeline, table_schema, table_name)
 DO UPDATE SET lsn = EXCLUDED.lsn, snapshot = EXCLUDED.snapshot, source_columns = EXCLUDED.source_columns,
-              target_schema = EXCLUDED.target_schema, target_name = EXCLUDED.target_name,
+              target_schema = EXCLUDED.target_schema, target_name = EXCLUDED.target_name, target_oid = NULL,
               finished_at = NULL, set_aside_at = NULL, set_aside_reason = NULL
 """
 
@@ -139,6 +164,8 @@ SET engine = %s, transaction_lsn = %s::pg_lsn, lsn = %s::pg_lsn, ordinal = %s, x
 WHERE pipeline = %s AND (transaction_lsn, lsn, ordinal) IS NOT DISTINCT FROM (%s::pg_lsn, %s::pg_lsn, %s::bigint)
 """
 
+#: The same where nobody can look at the number of rows before the commit: a division by zero fails when it is zero.
+MOVE_WATERMARK_OR_FAIL = f"WITH moved AS ({MOVE_WATERMARK}RETURNING 1)\nSELECT 1 / count(*) FROM moved"
 
 #: The LSN up to which the slot may be confirmed; written before it is.
 NOTE = "UPDATE rosetta.streams SET noted_lsn = greatest(noted_lsn, %s::pg_lsn) WHERE pipeline = %s"

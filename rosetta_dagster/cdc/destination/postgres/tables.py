@@ -126,6 +126,14 @@ class Targets:
         connection.execute(sql.create_table(target, replace(self.stored(schema), key=())))
         return True
 
+    def replaced(self, schema: TableSchema) -> DestinationRejected:
+        """Return the error for a copied table that was dropped at the destination, and made again by somebody."""
+        return DestinationRejected(
+            f"Table {self.of(schema.id)} of the destination was dropped and created again, and rows of {schema.id} may be "
+            "missing in it.",
+            resync_remedy(self._pipeline, schema.id),
+        )
+
     def takes_binary(self, connection: Connection, schema: TableSchema) -> bool:
         """Return whether every column has the source's type and a binary form that is the same in all versions."""
         types = column_types(connection, self.of(schema.id))

@@ -6,13 +6,11 @@ from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
-from rosetta_dagster.cdc.destination.snowflake.types import Target
+from rosetta_dagster.cdc.destination.snowflake.types import DEFAULT_LENGTH, Target
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Characters of a VARCHAR that was given no length; accounts differ.
-_UNLIMITED = 16 * 1024 * 1024
-
 _NUMBER = re.compile(r"NUMBER\((\d+),(\d+)\)")
+_LENGTH = re.compile(r"(?:VARCHAR|BINARY)\((\d+)\)")
 
 
 class PresentColumn(NamedTuple):
@@ -24,6 +22,8 @@ class PresentColumn(NamedTuple):
     #: Digits of a NUMBER, and those behind the point.
     precision: int = 0
     scale: int = 0
+    #: Characters of a VARCHAR, bytes of a BINARY.
+    length: int = 0
     not_null: bool = False
     has_default: bool = False
 
@@ -31,13 +31,20 @@ class PresentColumn(NamedTuple):
         """Return whether the column holds every value of this type."""
         digits = _digits(target)
         if digits is None or not self.precision:
-            return self.type == target.type
+            return self.type == target.type and self.length >= target.length
         return self.scale == digits[1] and self.precision >= digits[0]
 
     def can_become(self, target: Target) -> bool:
-        """Return whether Snowflake can change the type in place. It can add digits before the point."""
+        """Return whether Snowflake can change the type in place. It can add digits before the point, and length."""
         digits = _digits(target)
-        return digits is not None and bool(self.precision) and self.scale == digits[1] and self.precision < digits[0]
+        if digits is None:
+            return self.type == target.type and self.length < target.length
+        return bool(self.precision) and self.scale == digits[1] and self.precision < digits[0]
+
+    @property
+    def spelled(self) -> str:
+        """Return the type with a length that is not in `type`."""
+        return f"{self.type}({self.length})" if self.length and "(" not in self.type else self.type
 
     @property
     def limits(self) -> bool:
@@ -51,17 +58,18 @@ def read_columns(session: Session, target: TableId) -> dict[str, PresentColumn]:
     return {column.name: column for column in map(_column, rows)}
 
 
-def _column(row: tuple[Any, ...]) -> PresentColumn:
-    name, type_, _, nullable, default = row[:5]
+def _column(row: Mapping[str, Any]) -> PresentColumn:
+    name, type_ = row["name"], row["type"]
     spelled = _spelled(type_)
-    found = _NUMBER.fullmatch(spelled)
+    found, length = _NUMBER.fullmatch(spelled), _LENGTH.match(type_)
     return PresentColumn(
         name=name,
         type=spelled,
         precision=int(found[1]) if found else 0,
         scale=int(found[2]) if found else 0,
-        not_null=nullable == "N",
-        has_default=default is not None,
+        length=int(length[1]) if length else 0,
+        not_null=row["null?"] == "N",
+        has_default=row["default"] is not None,
     )
 
 
@@ -73,7 +81,7 @@ def _spelled(type_: str) -> str:
     """
     plain = type_.partition(" COLLATE ")[0]
     name, _, limit = plain.rstrip(")").partition("(")
-    is_unlimited = name == "VARCHAR" and limit.isdigit() and int(limit) >= _UNLIMITED
+    is_unlimited = name == "VARCHAR" and limit.isdigit() and int(limit) >= DEFAULT_LENGTH
     return name if is_unlimited or name == "BINARY" else plain
 
 

@@ -1,15 +1,22 @@
 """Connects to Snowflake and runs one statement at a time."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import snowflake.connector
 from snowflake.connector.errors import Error
 
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
-from rosetta_dagster.cdc.destination.snowflake.errors import KEY_REFUSED, MISSING, Translation, translated
+from rosetta_dagster.cdc.destination.snowflake.errors import (
+    KEY_REFUSED,
+    MISSING,
+    TooManyWaiters,
+    Translation,
+    translated,
+)
 from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationUnavailable
 
@@ -21,9 +28,17 @@ LOCK_TIMEOUT = 240
 LOGIN_TIMEOUT = 60
 CONNECT_TIMEOUT = 15
 
+#: Seconds between attempts while too many statements wait for a table: a merge holds it for seconds, seldom for longer.
+_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+_T = TypeVar("_T")
+
 
 class Session:
-    """One connection to Snowflake, in autocommit mode outside of `transaction`. Used by one thread at a time.
+    """One connection to Snowflake, in autocommit mode outside of `transaction`.
+
+    Threads may share it: their statements are of one session, and of its transaction, if one is open. The thread that opens
+    a transaction waits for the others before it ends it.
 
     Every error is a `RosettaError`. The connector repeats a request under the same identifier, which Snowflake runs once.
     When no answer comes, the watermark shows after a restart whether the transaction was committed.
@@ -34,6 +49,7 @@ class Session:
         self._connection = connect()
         self._translation = translation
         self._is_unwanted = is_unwanted
+        self._in_transaction = False
 
     def __enter__(self) -> Self:
         return self
@@ -42,12 +58,26 @@ class Session:
         self.close()
 
     def execute(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> list[tuple[Any, ...]]:
-        """Run a statement and return its rows. With parameters, each `?` stands for one."""
-        return self._run(statement, parameters, place)[0]
+        """Run a statement and return its rows. With parameters, each `?` stands for one.
 
-    def describe(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run a statement that describes an object. Return no rows when the object is missing."""
-        return self._run(statement, (), "", may_be_missing=True)[0]
+        Outside of a transaction it is repeated when too many statements wait for its table.
+        """
+        if self._in_transaction:
+            return self._run(statement, parameters, place)[0]
+        return _patiently(lambda: self._run(statement, parameters, place)[0])
+
+    def describe(self, statement: str) -> list[dict[str, Any]]:
+        """Run a DESC or SHOW, which needs no warehouse. Return its rows by column; none when the object is missing."""
+        self._verify_wanted()
+        with translated(self._translation), self._connection.cursor() as cursor:
+            try:
+                cursor.execute(statement)
+            except Error as error:
+                if error.errno in MISSING:
+                    return []
+                raise
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def change(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> int:
         """Run a statement that writes rows and return their number."""
@@ -61,11 +91,24 @@ class Session:
     def transaction(self) -> Iterator[None]:
         """Run the block in a transaction that commits at its end."""
         self.execute("BEGIN")
-        with ExitStack() as unless_done:
-            unless_done.callback(self._roll_back)
-            yield
-            unless_done.pop_all()
-        self.execute("COMMIT")
+        self._in_transaction = True
+        try:
+            with ExitStack() as unless_done:
+                unless_done.callback(self._roll_back)
+                yield
+                unless_done.pop_all()
+            self.execute("COMMIT")
+        finally:
+            self._in_transaction = False
+
+    def transact(self, work: Callable[[], object]) -> None:
+        """Run the work in a transaction, and all of it again when too many statements wait for one of its tables."""
+
+        def whole() -> None:
+            with self.transaction():
+                work()
+
+        _patiently(whole)
 
     def _roll_back(self) -> None:
         # When the connection is gone as well, Snowflake rolls back by itself.
@@ -81,22 +124,27 @@ class Session:
         with suppress(Error):
             self._connection.close()
 
-    def _run(
-        self, statement: str, parameters: Sequence[Any], place: str, *, may_be_missing: bool = False
-    ) -> tuple[list[tuple[Any, ...]], int]:
+    def _run(self, statement: str, parameters: Sequence[Any], place: str) -> tuple[list[tuple[Any, ...]], int]:
+        self._verify_wanted()
+        with translated(self._translation, place), self._connection.cursor() as cursor:
+            cursor.execute(statement, *([tuple(parameters)] if parameters else []))
+            return cursor.fetchall(), cursor.rowcount or 0
+
+    def _verify_wanted(self) -> None:
+        """Raise `DestinationUnavailable` once the run was asked to stop: the connector waits for an answer without end."""
         if self._is_unwanted():
-            # The connector waits for an answer as long as it takes.
             raise DestinationUnavailable(
                 f"{self._translation.who}: the run was asked to stop.", "It goes on with the next run."
             )
-        with translated(self._translation, place), self._connection.cursor() as cursor:
-            try:
-                cursor.execute(statement, *([tuple(parameters)] if parameters else []))
-            except Error as error:
-                if may_be_missing and error.errno in MISSING:
-                    return [], 0
-                raise
-            return cursor.fetchall(), cursor.rowcount or 0
+
+
+def _patiently(work: Callable[[], _T]) -> _T:
+    """Return the work's result. Repeat it after pauses while too many statements wait for a table."""
+    for pause in _PAUSES:
+        with suppress(TooManyWaiters):
+            return work()
+        time.sleep(pause)
+    return work()
 
 
 def connect(

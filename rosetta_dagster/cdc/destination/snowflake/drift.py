@@ -23,13 +23,13 @@ def drift_of(schema: TableSchema, layout: Layout, present: Mapping[str, PresentC
             yield _extra_column(schema, layout, found)
     for name, (_, target) in wanted.items():
         if name not in present:
-            yield _drift(schema, layout, f"Column {name} is missing.", sql.add_column(layout.id, name, target.type))
+            yield _drift(schema, layout, f"Column {name} is missing.", sql.add_column(layout.id, name, target.spelled))
 
 
 def _column_drift(
     schema: TableSchema, layout: Layout, found: PresentColumn, column: Column, target: Target
 ) -> Iterator[Drift]:
-    if found.type != target.type:
+    if found.type != target.type or found.length < target.length:
         yield _type_drift(schema, layout, found, target)
     if found.not_null and not column.not_null:
         statement = sql.drop_not_null(layout.id, found.name)
@@ -38,11 +38,11 @@ def _column_drift(
 
 def _type_drift(schema: TableSchema, layout: Layout, found: PresentColumn, target: Target) -> Drift:
     in_place = found.can_become(target) or (found.limits and target.type == "VARCHAR")
-    problem = f"Column {found.name} is {found.type}, and would be made {target.type}."
-    statement = sql.change_type(layout.id, found.name, target.type)
+    problem = f"Column {found.name} is {found.spelled}, and would be made {target.spelled}."
+    statement = sql.change_type(layout.id, found.name, target.spelled)
     if not in_place:
         problem = f"{problem} Snowflake does not change it in place: resync the table after the statement."
-        anew = (sql.drop_column(layout.id, found.name), sql.add_column(layout.id, found.name, target.type))
+        anew = (sql.drop_column(layout.id, found.name), sql.add_column(layout.id, found.name, target.spelled))
         statement = "; ".join(anew)
     return _drift(schema, layout, problem, statement, breaks=in_place)
 

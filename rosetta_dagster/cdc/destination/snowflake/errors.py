@@ -76,6 +76,9 @@ _POLICIES = "Compare the user in DESC USER, and its authentication and network p
 
 _LOCKED = re.compile(r"lock|conflict|deadlock|was aborted because", re.IGNORECASE)
 
+#: A table is locked for longer than LOCK_TIMEOUT, or too many statements wait for it: the text has the word `waiters` then.
+_LOCKED_TABLE = 625
+
 _REMEDIES = {
     3001: "Grant the privilege to the role of this connection.",
     2003: "Create what is missing, or grant a privilege on it to the role of this connection.",
@@ -90,6 +93,10 @@ MISSING = frozenset({2003, 2043})
 
 #: SQL errors whose text holds names and SQL of ours, and no value of a row.
 _TELLS_NAMES = frozenset({1003, 1757, 2003, 2043, 3001, 606, 904, 90105, 90106})
+
+
+class TooManyWaiters(DestinationUnavailable):
+    """More statements wait for a table than Snowflake allows. The statement may be repeated at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +120,19 @@ def translated(translation: Translation, place: str = "") -> Iterator[None]:
 
 def translate(error: Error, translation: Translation, place: str = "") -> RosettaError:
     """Return the Rosetta error for an error of the connector."""
-    number, state, text = error.errno or -1, error.sqlstate or "", _first_line(error)
+    number, text = error.errno or -1, _first_line(error)
     who = translation.who[:1].upper() + translation.who[1:]
-    at = f" at {place}" if place else ""
     if number in KEY_REFUSED:
         return _refused_key(who, text, number, translation)
     if number in _WRONG_ROW or (number in _LOGIN_CODES and number not in _TRANSIENT):
         remedy = _WRONG_ROW.get(number, _POLICIES)
         return ConfigurationError(f"{who} refuses the connection: {text} ({number}).", remedy)
+    return _of_statement(number, error.sqlstate or "", text, who, f" at {place}" if place else "")
+
+
+def _of_statement(number: int, state: str, text: str, who: str, at: str) -> RosettaError:
+    if number == _LOCKED_TABLE and "waiters" in text:
+        return TooManyWaiters(f"{who} cannot go on{at}: {text} ({number}).", "The run restarts by itself.")
     if _is_transient(number, state, text):
         return DestinationUnavailable(f"{who} cannot go on: {text} ({number}).", "The run restarts by itself.")
     if number == -1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.snowflake.config import Deletes, SnowflakeDestinationConfig, ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.names import Names
-from rosetta_dagster.cdc.destination.snowflake.types import Target, target_of
+from rosetta_dagster.cdc.destination.snowflake.types import Target, length_of, target_of
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter, Touched
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -24,6 +24,10 @@ class Layout:
     key: tuple[int, ...]
     #: The column with the time when a row was deleted; None when deleted rows are removed.
     deleted_at: str | None = None
+    #: The columns by which Snowflake clusters a created table.
+    cluster_by: tuple[str, ...] = ()
+    transient: bool = False
+    retention_days: int | None = None
 
     def is_compared(self, index: int) -> bool:
         """Return whether rows are found by this column: one of the key, or any of a table without a key."""
@@ -52,12 +56,21 @@ def layout_of(
         id=names.table(target),
         columns=tuple(spelled[: len(schema.columns)]),
         types=tuple(
-            replace(target_of(column, numbers.get(f"{schema.id}.{column.name}")), must_parse=index in schema.key_indexes)
-            for index, column in enumerate(schema.columns)
+            _column_type(
+                target_of(column, numbers.get(f"{schema.id}.{column.name}")), config, in_key=column.name in schema.key
+            )
+            for column in schema.columns
         ),
         key=schema.key_indexes,
         deleted_at=spelled[-1] if is_soft else None,
+        cluster_by=tuple(names.of(name) for name in config.cluster_by.get(str(schema.id), ())),
+        transient=config.transient,
+        retention_days=config.retention_days,
     )
+
+
+def _column_type(target: Target, config: SnowflakeDestinationConfig, *, in_key: bool) -> Target:
+    return replace(target, must_parse=in_key, length=length_of(target, config.values.value_limit_bytes))
 
 
 def places(schema: TableSchema) -> list[str]:

@@ -2,8 +2,9 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -11,13 +12,14 @@ import pyarrow as pa
 from rosetta_dagster.cdc.change.pages import CopiedRange
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.destination.snowflake import copy_text, sql
+from rosetta_dagster.cdc.destination.snowflake.columns import PresentColumn, read_columns
 from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters, places
 from rosetta_dagster.cdc.destination.snowflake.names import is_plain, quoted
 from rosetta_dagster.cdc.destination.snowflake.stage import Upload
 from rosetta_dagster.cdc.destination.snowflake.state import add_range, add_substitutions, pipeline_token
-from rosetta_dagster.cdc.destination.snowflake.state_sql import add_unparsed
+from rosetta_dagster.cdc.destination.snowflake.state_sql import add_unparsed, unparsed
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter, Touched
 from rosetta_dagster.cdc.errors import RosettaError
@@ -39,6 +41,8 @@ class SnowflakeLoader:
         self._policy = policy
         self._pipeline = pipeline
         self._on_commit = on_commit
+        #: Whether files are loaded into the table itself, for each layout.
+        self._direct: dict[Layout, bool] = {}
 
     def takes_binary(self, table: TableSchema) -> bool:  # noqa: ARG002 - no table's
         return False
@@ -55,7 +59,7 @@ class SnowflakeLoader:
         assert not binary, "it was not offered"
         layout, touched = self._targets.layout(table), Counter[Touched]()
         with Upload(self._session, pipeline_token(self._pipeline)) as upload:
-            direct = is_direct(layout) and not replacing
+            direct = not replacing and self._is_direct(layout)
             names = layout.columns if direct else [f"C{index}" for index in range(len(layout.columns))]
             columns = converters(table, layout, self._policy, touched)
             for texts in copy_text.tables(blocks, table.column_names, copy_text.PIECE_SIZE):
@@ -63,14 +67,20 @@ class SnowflakeLoader:
                 upload.add(_as_upserts(values) if replacing else values)
             upload.finish()
             staged = nullcontext() if direct else self._staged(upload, sql.create_staging, layout, f"table {table.id}")
-            with staged as staging, self._session.transaction():
+
+            def write(staging: str | None) -> None:
                 if upload.row_count:
                     self._write(layout, upload, staging, f"table {table.id}", replacing=replacing)
-                    if staging and (count := add_unparsed(self._pipeline, layout, staging, places(table))):
-                        self._session.execute(count)
+                    if staging and (counts := unparsed(layout, staging, places(table))):
+                        self._session.execute(add_unparsed(self._pipeline, counts))
                 add_substitutions(self._session, self._pipeline, touched)
                 add_range(self._session, self._pipeline, table.id, copied)
+
+            with staged as staging:
+                self._session.transact(partial(write, staging))
             self._on_commit()
+            if direct:
+                upload.remove()
             return upload.row_count
 
     def keep(self, table: TableSchema, blocks: Iterable[bytes]) -> None:
@@ -90,9 +100,14 @@ class SnowflakeLoader:
     def complete(self, table: TableSchema) -> None:
         """Do nothing: Snowflake tables have no index."""
 
+    def _is_direct(self, layout: Layout) -> bool:
+        if layout not in self._direct:
+            self._direct[layout] = is_direct(layout, read_columns(self._session, layout.id))
+        return self._direct[layout]
+
     def _write(self, layout: Layout, upload: Upload, staging: str | None, place: str, *, replacing: bool) -> None:
         if staging is None:
-            upload.copy_into(quoted(*layout.id), place)
+            upload.copy_into(quoted(*layout.id), place, in_transaction=True)
         elif replacing and layout.key:
             merge = sql.merge(layout, staging, 0, (), in_part=False, deletes=False)
             self._session.execute(merge, place=place)
@@ -115,14 +130,17 @@ class SnowflakeLoader:
                 self._session.execute(sql.drop_staging(staging))
 
 
-def is_direct(layout: Layout) -> bool:
-    """Return whether files can be loaded into the table itself: no value has to be parsed, and column names are distinct.
+def is_direct(layout: Layout, present: Mapping[str, PresentColumn]) -> bool:
+    """Return whether files can be loaded into the table itself: no value has to be parsed or converted.
 
-    COPY ignores the case of column names.
+    COPY does not validate conversions, and writes NULL into columns that a file does not have, whatever their default.
     """
     plain = all(map(is_plain, (*layout.id, *layout.columns)))
-    distinct = len({name.upper() for name in layout.columns}) == len(layout.columns)
-    return plain and distinct and not any(target.is_parsed for target in layout.types)
+    typed = all(
+        name in present and present[name].holds(target) and not target.is_parsed
+        for name, target in zip(layout.columns, layout.types, strict=True)
+    )
+    return plain and typed and not any(column.has_default for name, column in present.items() if name not in layout.columns)
 
 
 def _as_upserts(values: Any) -> Any:

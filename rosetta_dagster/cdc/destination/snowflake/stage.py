@@ -1,6 +1,7 @@
 """Uploads tables of values to Snowflake's internal stage as Parquet files, and loads them into a table."""
 
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -9,7 +10,7 @@ import pyarrow.parquet
 
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
-from rosetta_dagster.cdc.errors import DestinationRejected
+from rosetta_dagster.cdc.errors import DestinationRejected, RosettaError
 
 #: Bytes of a file before compression, about: Snowflake loads several files of this size in parallel.
 FILE_SIZE = 200 * 1024 * 1024
@@ -31,6 +32,7 @@ class Upload:
         self._writer: Any = None
         self._size = 0
         self._count = 0
+        self._was_loaded = False
 
     def __enter__(self) -> Self:
         return self
@@ -62,9 +64,15 @@ class Upload:
         self._file.unlink()
         self._count += 1
 
-    def copy_into(self, table: str, place: str) -> None:
-        """Load the files into a table. Raise `DestinationRejected` when Snowflake loads another number of rows."""
-        rows = self._session.execute(sql.copy_into(table, self.path), place=place)
+    def copy_into(self, table: str, place: str, *, in_transaction: bool = False) -> None:
+        """Load the files into a table. Raise `DestinationRejected` when Snowflake loads another number of rows.
+
+        In a transaction, which may be repeated, the files stay until `remove`.
+        """
+        statement = sql.copy_into(table, self.path, purges=not in_transaction, forces=self._was_loaded)
+        rows = self._session.execute(statement, place=place)
+        # A load that was rolled back may still count as one, and COPY would pass the files over.
+        self._was_loaded = in_transaction
         # One row for each file: its name, its status, rows parsed, rows loaded.
         loaded = sum(int(row[3]) for row in rows if len(row) > 3)
         if loaded != self.row_count:
@@ -72,6 +80,11 @@ class Upload:
                 f"Of {self.row_count} rows of {place}, Snowflake loaded {loaded}.",
                 "Restart the pipeline. If it happens again, look at the stage ROSETTA.STAGE and at COPY_HISTORY.",
             )
+
+    def remove(self) -> None:
+        """Remove the files, once their rows are committed. If that fails, the next run removes them."""
+        with suppress(RosettaError):
+            self._session.execute(sql.remove(self.path))
 
     @property
     def _file(self) -> Path:

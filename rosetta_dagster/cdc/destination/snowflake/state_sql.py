@@ -1,8 +1,9 @@
 """Builds the statements that read and write a Snowflake destination's state, in its schema ROSETTA."""
 
 from collections.abc import Sequence
+from datetime import date
 
-from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.destination.snowflake import sql
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 
@@ -36,16 +37,11 @@ def take_fence(fence: str) -> str:
     return f"UPDATE {fence} SET TURNS = TURNS + 1"
 
 
-#: Finds the pipeline's own tables, the table that is created last, and the column that was added last.
-STATE_TABLES = """
-SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, ?, 'COPIED_RANGES')
-UNION ALL
-SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS
-WHERE TABLE_SCHEMA = ? AND TABLE_NAME = 'COPIES' AND COLUMN_NAME = 'TARGET_NAME'
-"""
+#: The column of COPIES that was added last, and the table that is created last.
+LAST_COLUMN, LAST_TABLE = "TARGET_NAME", "COPIED_RANGES"
 
 #: Found when every state table has every column that this version reads.
-CURRENT = frozenset({"COPIED_RANGES", "TARGET_NAME"})
+CURRENT = frozenset({LAST_TABLE, LAST_COLUMN})
 
 CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIES (
     PIPELINE VARCHAR NOT NULL COLLATE '',
@@ -95,20 +91,36 @@ CREATE_SUBSTITUTIONS = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.SUBSTITUTIONS
 ADD_SUBSTITUTION = f"INSERT INTO {sql.SCHEMA}.SUBSTITUTIONS SELECT ?, ?, ?, ?, {sql.NOW}"
 
 
-def add_unparsed(pipeline: str, layout: Layout, staging: str, places: Sequence[str]) -> str | None:
-    """Count the staged documents that Snowflake cannot parse, which become NULL. None for a table without documents."""
-    counts = [
+def unparsed(layout: Layout, staging: str, places: Sequence[str]) -> list[str]:
+    """Count the staged documents that Snowflake cannot parse, which become NULL, in each column of documents."""
+    return [
         f"SELECT {sql.constant(places[index])} AS PLACE, "
         f"COUNT_IF(C{index} IS NOT NULL AND {target.read(f'C{index}')} IS NULL) AS VALUE_COUNT FROM {staging}"
         for index, target in enumerate(layout.types)
         if target.is_parsed and not target.must_parse
     ]
-    if not counts:
-        return None
+
+
+def add_unparsed(pipeline: str, counts: Sequence[str]) -> str:
+    """Record what `unparsed` counts."""
     return (
         f"INSERT INTO {sql.SCHEMA}.SUBSTITUTIONS\n"
         f"SELECT {sql.constant(pipeline)}, PLACE, 'not valid JSON', VALUE_COUNT, {sql.NOW}\n"
         f"FROM ({' UNION ALL '.join(counts)}) AS COUNTED WHERE VALUE_COUNT > 0"
+    )
+
+
+def prune_substitutions(pipeline: str, day: date) -> tuple[str, str]:
+    """Sum up the pipeline's counts of before this day as one row for each column and reason; then delete these counts."""
+    today, of_pipeline = f"'{day} 00:00:00 +0000'::TIMESTAMP_TZ(6)", f"PIPELINE = {sql.constant(pipeline)}"
+    summed = (
+        f"INSERT INTO {sql.SCHEMA}.SUBSTITUTIONS\n"
+        f"SELECT PIPELINE, PLACE, REASON, SUM(VALUE_COUNT), {today} FROM {sql.SCHEMA}.SUBSTITUTIONS\n"
+        f"WHERE {of_pipeline} AND WRITTEN_AT < {today} GROUP BY PIPELINE, PLACE, REASON"
+    )
+    return (
+        summed,
+        f"DELETE FROM {sql.SCHEMA}.SUBSTITUTIONS WHERE {of_pipeline} AND WRITTEN_AT < {today}",
     )
 
 
@@ -147,16 +159,31 @@ def create_note(view: str) -> str:
     return f"CREATE OR REPLACE VIEW {view} AS SELECT NULL::NUMBER(20,0) AS LSN"
 
 
-def note(view: str, lsn: Lsn | None) -> str:
-    """Store the LSN in the comment of a view: it needs no warehouse, keeps the view's grants, and creates no object."""
-    return f"COMMENT ON VIEW {view} IS '{'' if lsn is None else int(lsn)}'"
+def note(view: str, lsn: Lsn | None, watermark: Watermark | None = None) -> str:
+    """Store the LSN in the comment of a view: it needs no warehouse, keeps the view's grants, and creates no object.
+
+    The watermark stands beside it: a note is void where the watermark is older, since the table was restored then.
+    """
+    text = "" if lsn is None else f"{int(lsn)}{'' if watermark is None else _beside(watermark)}"
+    return f"COMMENT ON VIEW {view} IS '{text}'"
+
+
+def _beside(watermark: Watermark) -> str:
+    position = watermark.position
+    return f" at {int(position.transaction_lsn)} {int(position.lsn)} {position.ordinal}"
+
+
+def noted(comment: str, watermark: Watermark | None) -> Lsn | None:
+    """Return the noted LSN from the comment; None when it is of a later watermark."""
+    lsn, _, beside = comment.partition(" at ")
+    then = tuple(map(int, beside.split()))
+    now = () if watermark is None else watermark.position
+    return None if then and (not now or tuple(map(int, now)) < then) else Lsn(int(lsn))
 
 
 def read_note(view: str) -> str:
-    return (
-        f"SELECT LSN, (SELECT MAX(COMMENT) FROM INFORMATION_SCHEMA.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?) "
-        f"FROM {view}"
-    )
+    """Read the LSN as older versions noted it: as the row of the view."""
+    return f"SELECT LSN FROM {view}"
 
 
 READ_COPIES = (

@@ -11,6 +11,9 @@ PRECISION_LIMIT = 38
 #: Digits of a NUMBER behind the point.
 SCALE_LIMIT = 37
 
+#: Characters of a VARCHAR without a length. A BINARY has half as many bytes.
+DEFAULT_LENGTH = 16 * 1024 * 1024
+
 _NUMERIC = 1700
 
 
@@ -60,6 +63,8 @@ class Target:
     element: "Target | None" = None
     #: The separator of an array's elements; a box contains commas of its own.
     delimiter: str = ","
+    #: Characters of a VARCHAR or bytes of a BINARY, where the default would be too few; 0: the default.
+    length: int = 0
     #: A document of a key that cannot be parsed is an error. Any other becomes NULL.
     must_parse: bool = False
 
@@ -70,7 +75,12 @@ class Target:
     @property
     def staged_type(self) -> str:
         """Return the type that values are staged in."""
-        return "VARCHAR" if self.is_parsed else self.type
+        return _with_length("VARCHAR" if self.is_parsed else self.type, self.length)
+
+    @property
+    def spelled(self) -> str:
+        """Return the type as DDL spells it, with its length."""
+        return _with_length(self.type, self.length)
 
     def read(self, cell: str) -> str:
         """Return the SQL expression of a value, from that of its staged form."""
@@ -80,6 +90,21 @@ class Target:
     def comparable(self, value: str) -> str:
         """Return the SQL expression of the staged form, from that of the value. Equal for equal values."""
         return f"TO_JSON({value})" if self.is_parsed else value
+
+
+def _with_length(type_: str, length: int) -> str:
+    return f"{type_}({length})" if length and type_ in ("VARCHAR", "BINARY") else type_
+
+
+def length_of(target: Target, limit: int) -> int:
+    """Return the length to declare for values of at most `limit` bytes; 0 when the default is enough.
+
+    >>> length_of(_TEXT, 2**24), length_of(_TEXT, 2**25), length_of(_TARGETS[17], 2**25)
+    (0, 33554432, 16777216)
+    """
+    if limit <= DEFAULT_LENGTH or (target.type not in ("VARCHAR", "BINARY") and not target.is_parsed):
+        return 0
+    return limit // 2 if target.type == "BINARY" else limit
 
 
 def _number(precision: int, scale: int = 0) -> Target:

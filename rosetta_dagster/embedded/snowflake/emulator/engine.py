@@ -20,6 +20,7 @@ from rosetta_dagster.embedded.snowflake.emulator.catalog import describe_table, 
 from rosetta_dagster.embedded.snowflake.emulator.comments import comment_on_column, escape_comment, is_of_a_column
 from rosetta_dagster.embedded.snowflake.emulator.doubts import counts_now, is_conditional, read_tables, without_condition
 from rosetta_dagster.embedded.snowflake.emulator.errors import MISSING, no_warehouse, translated, unsupported
+from rosetta_dagster.embedded.snowflake.emulator.loads import verify_files
 from rosetta_dagster.embedded.snowflake.emulator.merge import run_merge
 from rosetta_dagster.embedded.snowflake.emulator.refusals import (
     creates_schema,
@@ -97,6 +98,8 @@ def _run(session: Session, text: str, bindings: Mapping[str, Any], host: str) ->
     params = None if bound.is_batch(bindings) else bound.single(bindings) or None
     params = _prepare(session, cursor, statement, params)
     cursor.check_db_and_schema(statement)
+    if isinstance(statement, exp.Copy):
+        verify_files(session, statement)
     if bound.is_batch(bindings):
         return _run_batch(cursor, statement, bound.batch(bindings), type_id)
     with _CATALOG if isinstance(statement, _DDL) else nullcontext():
@@ -105,7 +108,7 @@ def _run(session: Session, text: str, bindings: Mapping[str, Any], host: str) ->
         return _upload(cursor, statement, host)
     rowtype = describe_as_rowtype(cursor._describe_last_sql())
     rows: Any = cursor._arrow_table
-    return Result(rows=rows, rowtype=rowtype, type_id=type_id)
+    return Result(rows=rows, rowtype=rowtype, type_id=type_id, used_warehouse=_needs_warehouse(statement))
 
 
 def _end_or_begin(session: Session, statement: Expr) -> Result:

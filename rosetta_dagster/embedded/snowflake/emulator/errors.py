@@ -54,6 +54,12 @@ def locked(table: str) -> SnowflakeError:
     )
 
 
+def too_many_wait() -> SnowflakeError:
+    return SnowflakeError(
+        625, "Statement was aborted because the number of waiters for this lock exceeds the 20 statements limit.", "57014"
+    )
+
+
 def internal() -> SnowflakeError:
     return SnowflakeError(
         603, "SQL execution internal error:\nProcessing aborted by error 300010:391167117; incident 4711.", "XX000"

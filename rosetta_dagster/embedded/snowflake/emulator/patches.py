@@ -26,6 +26,7 @@ def apply() -> None:
     leave_precision_of_times_out()
     load_null_if_of_parquet()
     keep_comments_of_views()
+    match_column_names_in_their_case()
 
 
 def find_named_files_of_a_stage() -> None:
@@ -93,6 +94,21 @@ def keep_comments_of_views() -> None:
     )
     view = getattr(info_schema, name).template.replace("null::VARCHAR as COMMENT", comment)
     setattr(info_schema, name, Template(view))
+
+
+def match_column_names_in_their_case() -> None:
+    """Repaired: fakesnow 0.12.1 matches the columns of a file with upper-case names of the table's columns."""
+
+    def columns(table: exp.Table, *place: Any) -> list[str]:
+        return [column[0] for column in copy_into._describe_table(table, *place)]
+
+    def match(names: list[str], targets: list[str], mode: copy_into.MatchByColumnName) -> dict[str, str]:
+        if mode == copy_into.MatchByColumnName.CASE_SENSITIVE:
+            return {name: name for name in targets if name in names}
+        found = {name.upper(): name for name in names}
+        return {name: found[name.upper()] for name in targets if name.upper() in found}
+
+    vars(copy_into).update(_get_table_columns=columns, _match_parquet_columns=match)
 
 
 def load_null_if_of_parquet() -> None:

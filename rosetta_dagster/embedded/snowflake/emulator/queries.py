@@ -19,6 +19,7 @@ from rosetta_dagster.embedded.snowflake.emulator.errors import (
     no_warehouse,
     stage_unreachable,
     timed_out,
+    too_many_wait,
 )
 from rosetta_dagster.embedded.snowflake.emulator.faults import Faults
 from rosetta_dagster.embedded.snowflake.emulator.results import Result
@@ -61,7 +62,7 @@ class Queries:
         self._requests: dict[str, _Request] = {}
         # A session that waits for a lock occupies a thread.
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="statement")
-        self.statements: deque[dict[str, str]] = deque(maxlen=_STATEMENTS_KEPT)
+        self.statements: deque[dict[str, Any]] = deque(maxlen=_STATEMENTS_KEPT)
 
     async def run(self, token: str, identifier: str, content: Mapping[str, Any], host: str) -> Answer:
         """Answer a request. A repeated request gets the answer of the first and does not run again, as in Snowflake.
@@ -122,28 +123,31 @@ class Queries:
         query, loop = str(uuid.uuid4()), asyncio.get_running_loop()
         session, text = request.session, content["sqlText"]
         tag = (content.get("parameters") or {}).get("QUERY_TAG", session.parameters.get("QUERY_TAG", ""))
-        shown = {"text": text, "user": session.user, "query_tag": tag, "error_code": ""}
+        shown = {"text": text, "user": session.user, "query_tag": tag, "error_code": "", "used_warehouse": False}
         self.statements.append(shown)
         try:
+            await asyncio.sleep(float(session.parameter("EMULATOR_STATEMENT_SECONDS", "0")))
             await _play(request, fault)
-            return await loop.run_in_executor(self._threads, _run, session, content, host, query)
+            return await loop.run_in_executor(self._threads, _run, session, content, host, query, shown)
         except SnowflakeError as error:
             shown["error_code"] = error.code
             return orjson.dumps(failure(error, query))
 
 
-def _run(session: Session, content: Mapping[str, Any], host: str, query: str) -> Answer:
+def _run(session: Session, content: Mapping[str, Any], host: str, query: str, shown: dict[str, Any]) -> Answer:
     text = content["sqlText"]
     if content.get("describeOnly"):
         result = engine.describe(session, text)
     else:
         result = engine.run(session, text, content.get("bindings") or {}, host)
+    shown["used_warehouse"] = result.used_warehouse
     return orjson.dumps(_success(session, result, query))
 
 
 _REFUSALS: Mapping[FaultKind, Callable[[], SnowflakeError]] = {
     FaultKind.WAREHOUSE_SUSPENDED: no_warehouse,
     FaultKind.LOCKED: lambda: locked("unknown"),
+    FaultKind.TOO_MANY_WAITERS: too_many_wait,
     FaultKind.INTERNAL_ERROR: internal,
     FaultKind.STAGE_UNREACHABLE: stage_unreachable,
 }
@@ -154,6 +158,7 @@ async def _play(request: _Request, fault: Fault | None) -> None:
     if fault is None:
         return
     if refusal := _REFUSALS.get(fault.kind):
+        request.session.transaction.fail()
         raise refusal()
     if fault.kind is FaultKind.STALL:
         await _stall(request, fault.seconds)
