@@ -153,7 +153,7 @@ def snapshot_relations(connection: "psycopg.Connection[Any]", table: TableId) ->
 
 
 def was_rewritten(connection: "psycopg.Connection[Any]", relation: TableId) -> bool:
-    """Return whether the relation got another file since the snapshot of the connection's transaction, which sees no rows in it."""
+    """Return whether the relation got another file since the snapshot of the transaction, which sees no rows in it."""
     return connection.execute(_HAS_ITS_FILE, relation).fetchone() != (True,)
 
 
