@@ -112,7 +112,7 @@ class Session:
 
     def _roll_back(self) -> None:
         # When the connection is gone as well, Snowflake rolls back by itself.
-        with suppress(Error):
+        with suppress(Error, OSError):
             self._connection.cursor().execute("ROLLBACK")
 
     def renew(self) -> None:
@@ -121,7 +121,7 @@ class Session:
         self._connection = self._connect()
 
     def close(self) -> None:
-        with suppress(Error):
+        with suppress(Error, OSError):
             self._connection.close()
 
     def _run(self, statement: str, parameters: Sequence[Any], place: str) -> tuple[list[tuple[Any, ...]], int]:
