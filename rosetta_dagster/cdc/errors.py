@@ -26,6 +26,7 @@
         ├── TableUnreadable          the role may not read a table at the source
         ├── TableReplaced            another table at the source has the name of one of the pipeline's
         ├── ChangeUndecodable        a change does not fit the table that it belongs to
+        │   └── EngineUnsuitable     Debezium cannot read past a change, and PGOUTPUT can: the run goes on with that
         ├── SchemaChangeRefused      a schema change that a destination cannot follow, or is not to
         │   └── ColumnValuesUnknown  a column's values in existing rows are not in the stream
         └── DestinationRejected      a destination refuses a statement or a value
@@ -177,6 +178,10 @@ class TableReplaced(TerminalError):
 
 class ChangeUndecodable(TerminalError):
     """A change does not fit the table that it belongs to."""
+
+
+class EngineUnsuitable(ChangeUndecodable):
+    """Debezium cannot read past a change, and PGOUTPUT can. The run goes on with that engine."""
 
 
 class SchemaChangeRefused(TerminalError):

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
-from rosetta_dagster.cdc.errors import ChangeUndecodable, ConfigurationError, StreamEnded
+from rosetta_dagster.cdc.errors import ConfigurationError, EngineUnsuitable, StreamEnded
 from rosetta_dagster.cdc.source.debezium.engine import ended
 from rosetta_dagster.cdc.source.debezium.properties import unsupported_settings
 from rosetta_dagster.cdc.source.debezium.readable import used_index
@@ -57,7 +57,7 @@ def test_a_publication_of_another_name_is_accepted(name: str) -> None:
     [
         ("Connector configuration is not valid. The 'database.hostname' value is invalid: ::1", ConfigurationError),
         ("Connector configuration is not valid. Error while validating connector config: refused", StreamEnded),
-        ('ERROR: invalid byte sequence for encoding "UTF8": 0xe9 0x74 0xe9', ChangeUndecodable),
+        ('ERROR: invalid byte sequence for encoding "UTF8": 0xe9 0x74 0xe9', EngineUnsuitable),
         ("the server closed the connection", StreamEnded),
         (None, StreamEnded),
     ],

@@ -28,6 +28,7 @@ from rosetta_dagster.cdc.run.gc_policy import RareCollections
 from rosetta_dagster.cdc.run.source_watch import SourceWatch
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.feeders import read_feeders
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
 from rosetta_dagster.cdc.source.preflight import Check, Finding, preflight, raise_findings
@@ -159,6 +160,7 @@ class Attempt:
             system_identifier=identity.system_identifier,
             slot_name=self.config.slot_name,
             database_oid=identity.database_oid,
+            feeders=read_feeders(connection, [table.id for table in self.config.tables]),
         )
 
     def _read_schemas(
