@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import dagster as dg
 import psycopg
 from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection, SourceOptions, SourceSettings, checked
 from rosetta_dagster.cdc.config.surfaces import Fields, binding, public_fields, secret_names
@@ -82,7 +83,7 @@ class Resource(dg.ConfigurableResource[Any]):
     def given(self) -> dict[str, Any]:
         """Return the settings that differ from their defaults, by name. A secret is the name of its variable."""
         fields = public_fields(self.settings)
-        return {name: getattr(self, name) for name in fields if fields[name][1].get_default() != getattr(self, name)}
+        return {name: getattr(self, name) for name in fields if _default(fields[name][1]) != getattr(self, name)}
 
     def resolved(self) -> dict[str, Any]:
         """Return the same with the values of `dagster.EnvVar`. `ConfigurationError` when a variable is not set."""
@@ -257,10 +258,14 @@ def _is_resolved_later(value: Any) -> bool:
     return hasattr(value, "env_var_name")
 
 
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True, validated_data={})
+
+
 def _unlimited(fields: Fields) -> Any:
     """Return fields of any value: `Resource` refuses wrong ones itself, in words that name the nearest right one."""
     return {
-        name: (annotation, Field(default=field.default, description=field.description))
+        name: (annotation, Field(default=_default(field), description=field.description))
         for name, (annotation, field) in fields.items()
     }
 
