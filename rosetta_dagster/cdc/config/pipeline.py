@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.certificates import SYSTEM, refuse_wrong_text, root_file
 from rosetta_dagster.cdc.config.places import is_loopback
 from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
 from rosetta_dagster.cdc.config.wording import problems, worded
@@ -93,6 +94,8 @@ class _Config(BaseModel):
 
 Sslmode: TypeAlias = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
+ChannelBinding: TypeAlias = Literal["disable", "prefer", "require"]
+
 #: Where and as whom to connect may be shown to everybody.
 _PLACE = SHOWN
 
@@ -150,6 +153,35 @@ class PostgresConnection(_Config):
         "server is sent a password in clear.",
     )
 
+    sslrootcert: Annotated[str | None, _PLACE, BOUND, Column("pg_sslrootcert")] = Field(
+        default=None,
+        description="Authorities that the server's certificate is verified by, with sslmode verify-ca and verify-full: a "
+        "file on the worker, the certificates themselves in PEM form, or system: those that the machine trusts.",
+    )
+    sslcert: Annotated[str | None, _PLACE, Column("pg_sslcert")] = Field(
+        default=None, description="File on the worker with the certificate that Rosetta presents to the server."
+    )
+    sslkey: Annotated[str | None, _PLACE, Column("pg_sslkey")] = Field(
+        default=None, description="File on the worker with the private key of sslcert, readable by its user only."
+    )
+    channel_binding: Annotated[ChannelBinding | None, _PLACE, Column("pg_channel_binding")] = Field(
+        default=None,
+        description="Whether log-in is bound to the TLS session, as libpq's channel_binding. require: a server in between "
+        "that has a certificate, too, is refused.",
+    )
+
+    @model_validator(mode="after")
+    def _verifies_what_it_names(self) -> Self:
+        if self.sslrootcert is not None:
+            refuse_wrong_text(self.sslrootcert)
+        if self.sslrootcert == SYSTEM and self.sslmode != "verify-full":
+            raise worded(
+                "sslrootcert 'system' needs sslmode 'verify-full': anybody can get a certificate of such an authority"
+            )
+        if (self.sslcert is None) != (self.sslkey is None):
+            raise worded("sslcert and sslkey are given together")
+        return self
+
     @model_validator(mode="after")
     def _sends_no_password_in_clear(self) -> Self:
         """Who writes the row also decides on the host, so only a server with a certificate may ask for the password."""
@@ -167,6 +199,7 @@ class PostgresConnection(_Config):
             "dbname": self.database,
             "user": self.username,
             "sslmode": self.sslmode,
+            **self._tls_parameters(),
             **auth_parameter(self.require_auth, has_password=self.password is not None),
             "client_encoding": "UTF8",
             "connect_timeout": CONNECT_TIMEOUT,
@@ -179,6 +212,16 @@ class PostgresConnection(_Config):
         if self.password is not None:
             parameters["password"] = self.password.get_secret_value()
         return make_conninfo("", **parameters)
+
+    def _tls_parameters(self) -> dict[str, str]:
+        """Return the parameters that are given; libpq's variables and files decide on the others."""
+        given = {
+            "sslrootcert": None if self.sslrootcert is None else root_file(self.sslrootcert),
+            "sslcert": self.sslcert,
+            "sslkey": self.sslkey,
+            "channel_binding": self.channel_binding,
+        }
+        return {name: text for name, text in given.items() if text is not None}
 
     def describe(self) -> str:
         """Return the connection for a message, without the password."""
