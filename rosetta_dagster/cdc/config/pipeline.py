@@ -94,8 +94,6 @@ class _Config(BaseModel):
 
 Sslmode: TypeAlias = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
-ChannelBinding: TypeAlias = Literal["disable", "prefer", "require"]
-
 #: Where and as whom to connect may be shown to everybody.
 _PLACE = SHOWN
 
@@ -164,8 +162,9 @@ class PostgresConnection(_Config):
     sslkey: Annotated[str | None, _PLACE, Column("pg_sslkey")] = Field(
         default=None, description="File on the worker with the private key of sslcert, readable by its user only."
     )
-    channel_binding: Annotated[ChannelBinding | None, _PLACE, Column("pg_channel_binding")] = Field(
+    channel_binding: Annotated[str | None, _PLACE, Column("pg_channel_binding")] = Field(
         default=None,
+        pattern="^(disable|prefer|require)$",
         description="Whether log-in is bound to the TLS session, as libpq's channel_binding. require: a server in between "
         "that has a certificate, too, is refused.",
     )
