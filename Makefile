@@ -6,7 +6,7 @@ PIP = $(RUN) pip install --quiet --disable-pip-version-check
 SIDE_BY_SIDE = --numprocesses $(or $(WORKERS),2)
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo demo-check unit test test-long test-versions fuzz screenshots check docs bench bench-quick bridge format clean
+.PHONY: demo demo-check unit test test-long test-versions test-machines fuzz screenshots check docs bench bench-quick bridge format clean
 
 demo: .venv/demo            ## Replicate a small shop to a warehouse under Dagster, until Ctrl-C.
 	@$(RUN) rosetta_dagster demo $(if $(PORT),--port $(PORT))
@@ -25,6 +25,9 @@ test-long: .venv/dev        ## The few tests that take minutes, such as a transa
 
 test-versions: .venv/dev    ## Sources of PostgreSQL 14 to 18, from this machine or npm: VERSIONS="14 17". Debian's bring PostGIS.
 	@$(RUN) tests.versions $(VERSIONS)
+
+test-machines: .venv/dev    ## The demo in private homes, odd paths, strict settings; prints a table.
+	@$(RUN) tests.machines
 
 fuzz: .venv/dev             ## Random workloads, compared with PostgreSQL: SECONDS=60, ENGINE=pgoutput|debezium, SEED=one that failed.
 	@$(RUN) tests.fuzz $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) $(if $(ENGINE),--engine $(ENGINE))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import LiteralString
 
 from bench import parts
+from bench.distance import distance
 from bench.face import face
 from bench.field import CONTENDERS, Scale
 from bench.idle_fleet import idle_fleet
@@ -55,6 +56,7 @@ PARTS: dict[str, Part] = {
     "tables": over_tables,
     "pipelines": pipelines,
     "latency": parts.latency,
+    "distance": distance,
     "sustained": sustained,
     "start": parts.start,
     "idle": parts.idle,

@@ -59,17 +59,21 @@ class Contender(Protocol):
 class Native:
     """PostgreSQL's native logical replication, with its default settings."""
 
-    def __init__(self, source: str, destination: str, number: int, workload: Workload) -> None:
+    def __init__(
+        self, source: str, destination: str, number: int, workload: Workload, *, reached_at: str | None = None
+    ) -> None:
+        """The subscription connects to `reached_at`, by default to the source itself."""
         self.name = "native"
         self.destination = destination
         self.tables: Sequence[str] = workload.tables
         self._source = source
+        self._reached_at = reached_at or source
         self._slot = f"bench_native_{number}"
         _run(destination, workload.create)
 
     def begin(self) -> None:
         command = sql.SQL("CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION bench")
-        _run(self.destination, command.format(sql.Identifier(self._slot), sql.Literal(make_conninfo(self._source))))
+        _run(self.destination, command.format(sql.Identifier(self._slot), sql.Literal(make_conninfo(self._reached_at))))
 
     def is_copied(self) -> bool:
         query = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate IN ('f', 's', 'r')"
@@ -107,14 +111,15 @@ class Rosetta:
         logs: Path,
         tables: Sequence[str],
         publication: str | None = "bench",
+        reached_at: str | None = None,
     ) -> None:
-        """Without a publication's name, the worker creates its own."""
+        """Without a publication's name, the worker creates its own. It connects to `reached_at` to reach the destination."""
         self.name = f"rosetta {engine.lower()}"
         self.destination = destination
         self.tables: Sequence[str] = tables
         self._source = source
         name = f"bench_{engine.lower()}_{label}"
-        self._config = _pipeline(source, destination, name, engine, tables=tables, publication=publication)
+        self._config = _pipeline(source, reached_at or destination, name, engine, tables=tables, publication=publication)
         self._log = logs / f"{self._config.name}.log"
         self._worker: WorkerProcess | None = None
 

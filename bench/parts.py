@@ -59,11 +59,12 @@ def backlog(servers: Servers, scale: Scale, workload: Workload, changes: Changes
                 write(place.source, call, marker)
             place.settle()
             for contender in place.turns(repetition):
-                result.measurements.append(_catch_up(place, contender, marker, changes.count))
+                result.measurements.append(catch_up(place, contender, marker, changes.count))
     return result
 
 
-def _catch_up(place: Field, contender: Contender, marker: int, change_count: int) -> Measurement:
+def catch_up(place: Field, contender: Contender, marker: int, change_count: int) -> Measurement:
+    """Return what the contender took from its start until it shows the marker. Its rows are verified."""
     began = time.perf_counter()
     contender.start()
     wait_for(contender, contender.is_streaming)

@@ -11,6 +11,7 @@
     │   ├── SpoolUnavailable         the directory for temporary files is full or cannot be written
     │   ├── LeaseHeld                another run holds this pipeline
     │   ├── WatermarkMoved           another run has written this pipeline's watermark
+    │   ├── NotCaughtUp              tables have not reached the source's position in time
     │   ├── AlertFailed              the webhook of alerts does not accept a message
     │   └── Unexpected               Rosetta itself failed
     └── TerminalError                a person has to mend it: tried again every 10 minutes, or when a row is changed
@@ -18,12 +19,14 @@
         ├── SecretUnreadable         a secret cannot be decrypted
         ├── MigrationRefused         the recorded migrations and the files disagree
         ├── PipelineNotFound         no such pipeline
+        ├── NotReplicated            tables that somebody waits for do not change: paused, or set aside
         ├── PreflightFailed          the source or a destination is not ready
         ├── SlotInvalid              the replication slot does not continue the watermark
         ├── TableNotOurs             a destination table holds rows that Rosetta did not write
         ├── TableUnreadable          the role may not read a table at the source
         ├── TableReplaced            another table at the source has the name of one of the pipeline's
         ├── ChangeUndecodable        a change does not fit the table that it belongs to
+        │   └── EngineUnsuitable     Debezium cannot read past a change, and PGOUTPUT can: the run goes on with that
         ├── SchemaChangeRefused      a schema change that a destination cannot follow, or is not to
         │   └── ColumnValuesUnknown  a column's values in existing rows are not in the stream
         └── DestinationRejected      a destination refuses a statement or a value
@@ -121,6 +124,10 @@ class WatermarkMoved(TransientError):
     """Another run has written this pipeline's watermark since this one read it."""
 
 
+class NotCaughtUp(TransientError):
+    """The destinations have not reached the source's position in time."""
+
+
 class AlertFailed(TransientError):
     """The webhook of alerts does not accept a message."""
 
@@ -145,6 +152,10 @@ class PipelineNotFound(TerminalError):
     """No pipeline, source or destination has that name."""
 
 
+class NotReplicated(TerminalError):
+    """Tables that somebody waits for do not change: their pipeline is paused, or they are set aside."""
+
+
 class PreflightFailed(TerminalError):
     """The source or a destination is not ready; the message lists every finding."""
 
@@ -167,6 +178,10 @@ class TableReplaced(TerminalError):
 
 class ChangeUndecodable(TerminalError):
     """A change does not fit the table that it belongs to."""
+
+
+class EngineUnsuitable(ChangeUndecodable):
+    """Debezium cannot read past a change, and PGOUTPUT can. The run goes on with that engine."""
 
 
 class SchemaChangeRefused(TerminalError):

@@ -41,6 +41,16 @@ class TableCounts:
         """Changes applied, of any kind."""
         return self.inserted + self.updated + self.deleted + self.truncated
 
+    def data_version(self, run_id: str) -> str | None:
+        """Return the version of the table's contents after this run has changed them; None when it has not.
+
+        It is the LSN of the last change. A copy changes the contents too, but has no LSN in the stream.
+        """
+        if not self.copied:
+            return None if self.last_lsn is None else str(self.last_lsn)
+        after = "" if self.last_lsn is None else f", then changed up to {self.last_lsn}"
+        return f"{self.copied:,} rows copied by run {run_id}{after}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batches:

@@ -1,10 +1,10 @@
 """The commands that add rows to the configuration database. Their options come from the declared settings."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceOptions, SourceSettings, TableOptions, checked
+from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceOptions, SourceSettings, TableOptions
 from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kinds
 from rosetta_dagster.cdc.errors import ConfigurationError
@@ -18,7 +18,7 @@ from rosetta_dagster.cdc.store.declared import (
     refuse_existing,
 )
 from rosetta_dagster.cdc.table_id import TableId
-from rosetta_dagster.cli.options import given, with_options
+from rosetta_dagster.cli.options import checked_options, given, with_options
 from rosetta_dagster.settings import open_store
 
 source = typer.Typer(no_args_is_help=True, help="Databases that changes are captured from.")
@@ -26,19 +26,20 @@ pipeline = typer.Typer(no_args_is_help=True, help="What is replicated from where
 
 Name = Annotated[str, typer.Argument(help="Name of the new row.")]
 
-_CORRECT = "Correct the option."
+#: The options of a source whose names differ from those of its settings.
+SOURCE_FLAGS: Final = {"publication_name": "--publication", "replication_name": "--slot"}
 
 
 @source.command(name="add")
-@with_options(SourceSettings, publication_name="--publication", replication_name="--slot")
+@with_options(SourceSettings, SOURCE_FLAGS)
 def add_source(name: Name, **options: Any) -> None:
     """Add a source."""
-    settings = checked(SourceSettings, given(SourceSettings, options), f"Source {name}", _CORRECT)
+    settings = checked_options(SourceSettings, given(SourceSettings, options), f"Source {name}", SOURCE_FLAGS)
     with open_store() as store:
         refuse_existing(store, "source", name)
         more = {field: getattr(settings, field) for field in SourceOptions.model_fields}
         put_source(store, DeclaredSource(name=name, connection=settings.connection, **more))
-    typer.echo(f"added source {name}")
+    typer.echo(f"added source {name}; see its tables with: rosetta source tables {name}")
 
 
 def destination_commands() -> typer.Typer:
@@ -87,8 +88,9 @@ def add_pipeline(
     ids = tuple(TableId.parse(table) for table in tables)
     if doubles := sorted({str(table) for table in ids if ids.count(table) > 1}):
         raise ConfigurationError(f"Table {', '.join(doubles)} is given more than once.", "Give each table once.")
-    table_options = TableOptions(**{field: options.pop(field) for field in TableOptions.model_fields})
-    pipeline_options = checked(PipelineOptions, options, f"Pipeline {name}", _CORRECT)
+    table_values = {field: options.pop(field) for field in TableOptions.model_fields}
+    table_options = checked_options(TableOptions, table_values, f"Pipeline {name}")
+    pipeline_options = checked_options(PipelineOptions, options, f"Pipeline {name}")
     with open_store() as store:
         refuse_existing(store, "pipeline", name)
         put_pipeline(
@@ -102,4 +104,4 @@ def add_pipeline(
                 table_options=dict.fromkeys(ids, table_options),
             ),
         )
-    typer.echo(f"added pipeline {name}; start it with: rosetta start {name}")
+    typer.echo(f"added pipeline {name}; test it with: rosetta test {name}; start it with: rosetta start {name}")

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceOptions, SourceSettings, Status, checked
+from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceOptions, SourceSettings, Status
 from rosetta_dagster.cdc.config.surfaces import secret_names
 from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kinds
@@ -14,22 +14,19 @@ from rosetta_dagster.cdc.errors import ConfigurationError, SecretUnreadable
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredSource, put_destination, put_source
 from rosetta_dagster.cdc.store.inventory import End, connection_named, set_pipeline_options
-from rosetta_dagster.cli.add import pipeline, source
+from rosetta_dagster.cli.add import SOURCE_FLAGS, pipeline, source
 from rosetta_dagster.cli.names import DestinationName, PipelineName, SourceName
-from rosetta_dagster.cli.options import edited, with_options
+from rosetta_dagster.cli.options import checked_options, edited, with_options
 from rosetta_dagster.settings import open_store
-
-_CORRECT = "Correct the option."
 
 
 @source.command(name="edit")
-@with_options(SourceSettings, edits=True, publication_name="--publication", replication_name="--slot")
+@with_options(SourceSettings, SOURCE_FLAGS, edits=True)
 def edit_source(name: SourceName, **options: Any) -> None:
     """Change settings of a source. An empty text removes a setting."""
     with open_store() as store:
-        settings = checked(
-            SourceSettings, edited(SourceSettings, _source(store, name, options), options), f"Source {name}", _CORRECT
-        )
+        values = edited(SourceSettings, _source(store, name, options), options)
+        settings = checked_options(SourceSettings, values, f"Source {name}", SOURCE_FLAGS)
         more = {field: getattr(settings, field) for field in SourceOptions.model_fields}
         put_source(store, DeclaredSource(name=name, connection=settings.connection, **more))
         _report(store, "source", name)
@@ -69,7 +66,7 @@ def edit_pipeline(name: PipelineName, **options: Any) -> None:
     with open_store() as store:
         present = store.pipeline_options(store.state(name).id) or PipelineOptions()
         values = edited(PipelineOptions, present.model_dump(), options)
-        set_pipeline_options(store, name, checked(PipelineOptions, values, f"Pipeline {name}", _CORRECT))
+        set_pipeline_options(store, name, checked_options(PipelineOptions, values, f"Pipeline {name}"))
     typer.echo(f"changed pipeline {name}")
 
 

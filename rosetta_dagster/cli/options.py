@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
@@ -11,16 +12,22 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from rosetta_dagster.cdc.config.pipeline import checked
 from rosetta_dagster.cdc.config.surfaces import Flag, Secret, binding
 from rosetta_dagster.cdc.errors import ConfigurationError
 
-#: Types that an option can have. What is nested is set in the row, by SQL.
+#: Types that an option can have, besides a list of texts. What is nested is set in the row, by SQL.
 _SIMPLE: Final = (str, int, float, bool)
+
+#: Options that are named after their settings.
+_NO_FLAGS: Final[Mapping[str, str]] = {}
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
-def with_options(settings: type[BaseModel], *, edits: bool = False, **flags: str) -> Callable[[_Command], _Command]:
+def with_options(
+    settings: type[BaseModel], flags: Mapping[str, str] = _NO_FLAGS, *, edits: bool = False
+) -> Callable[[_Command], _Command]:
     """Give a command an option for each setting, in the place of its `**options`. `flags` are names that differ.
 
     With `edits` none is required, and None stands for "stays as it is".
@@ -53,6 +60,22 @@ def given(settings: type[BaseModel], options: Mapping[str, Any]) -> dict[str, An
         # The variable is asked for as well, since a prompt comes before anything is known of the other options.
         del values[name]
     return values
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def checked_options(
+    settings: type[_Model], values: dict[str, Any], place: str, flags: Mapping[str, str] = _NO_FLAGS
+) -> _Model:
+    """Return the values as settings. `ConfigurationError` names each wrong option as it is written on the command line."""
+    try:
+        return checked(settings, values, place, "Correct the option.")
+    except ConfigurationError as error:
+        message = error.message
+        for name, field in settings.model_fields.items():
+            message = re.sub(rf"\b{field.alias or name}:", f"{flags.get(name) or _flag(name, field)}:", message)
+        raise ConfigurationError(message, error.remedy) from None
 
 
 def edited(settings: type[BaseModel], present: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,11 +175,15 @@ def _plain(annotation: Any) -> tuple[Any, list[str]]:
         return str, [str(each) for each in get_args(annotation)]
     if annotation in _SIMPLE:
         return annotation, []
+    if get_origin(annotation) is tuple:
+        return list[str], []
     parts = [each for each in get_args(annotation) if each is not type(None)]
     return _plain(parts[0]) if len(parts) == 1 else (None, [])
 
 
 def _default(field: FieldInfo) -> Any:
+    if isinstance(field.default, tuple):
+        return list(field.default)
     return field.default.value if isinstance(field.default, Enum) else field.default
 
 

@@ -4,13 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
-from rosetta_dagster.cdc.config.pipeline import Status, TableOptions
+from rosetta_dagster.cdc.config.pipeline import Status, TableOptions, checked
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import Target, add_table
 from rosetta_dagster.cdc.store.inventory import remove_table
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli.names import PipelineName
-from rosetta_dagster.cli.options import with_options
+from rosetta_dagster.cli.options import checked_options, with_options
 from rosetta_dagster.cli.output import print_json
 from rosetta_dagster.settings import open_store
 
@@ -31,9 +31,11 @@ def add(
     **options: Any,
 ) -> None:
     """Add tables. A running pipeline copies them at once, a paused one when it starts."""
+    table_options = checked(TableOptions, options, f"Pipeline {pipeline}", "Correct the option.")
+    table_options = checked_options(TableOptions, options, f"Table {', '.join(tables)}")
     with open_store() as store:
         for each in _parsed(tables):
-            add_table(store, pipeline, each, Target(target_schema, None), TableOptions(**options))
+            add_table(store, pipeline, each, Target(target_schema, None), table_options)
         _report(store, pipeline, "added", tables, f"copied {_when(store, pipeline)}", as_json=as_json)
 
 

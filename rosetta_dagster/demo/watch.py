@@ -1,6 +1,7 @@
 """`rosetta demo`: runs until Ctrl-C and shows the state of each pipeline in a line."""
 
 import contextlib
+import shlex
 import shutil
 import signal
 import sys
@@ -12,6 +13,7 @@ from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.store.records import PipelineState
 from rosetta_dagster.demo.environment import ANALYTICS, PIPELINE, DemoEnvironment
 from rosetta_dagster.demo.shop import Writer
+from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 
 _EXPLANATION = """
 Try this in the configuration database:
@@ -54,9 +56,14 @@ def _explain(console: Console, environment: DemoEnvironment) -> None:
     postgres = environment.postgres
     console.print(f"\nDagster's UI      [bold]{environment.url}/asset-groups[/bold]")
     for name, database in (("Configuration", "config"), ("Source", "shop"), ("Destination", "warehouse")):
-        console.print(f"{name:<17} psql '{postgres.url(database)}'", soft_wrap=True, highlight=False)
+        console.print(f"{name:<17} {_psql(postgres)} '{postgres.url(database)}'", soft_wrap=True, highlight=False)
     console.print(f"{'Snowflake':<17} {environment.snowflake.describe()}", soft_wrap=True, highlight=False)
     console.print(_EXPLANATION.format(rosetta=_command()), highlight=False, soft_wrap=True)
+
+
+def _psql(postgres: EmbeddedPostgres) -> str:
+    """Return how this terminal runs `psql`: by its name where it is on the path, else that of the wheel."""
+    return "psql" if shutil.which("psql") else shlex.quote(str(postgres.program("psql")))
 
 
 def _command() -> str:

@@ -104,7 +104,7 @@ class EmbeddedPostgres:
             self._initialize()
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command = [
-            str(self._program("postgres")),
+            str(self.program("postgres")),
             "-D",
             str(self._data),
             "-p",
@@ -148,6 +148,11 @@ class EmbeddedPostgres:
     def password(self) -> str:
         return self._password
 
+    def program(self, name: str) -> Path:
+        """Return one of the server's programs, which can be run while the server does."""
+        assert self._binaries is not None, "start comes first"
+        return self._binaries / name
+
     def create_database(self, name: str, *, template: str | None = None) -> str:
         """Make a database and return its URL."""
         clause = sql.SQL(" TEMPLATE {}").format(sql.Identifier(template)) if template else sql.SQL("")
@@ -163,10 +168,6 @@ class EmbeddedPostgres:
     @property
     def _data(self) -> Path:
         return self._directory / "data"
-
-    def _program(self, name: str) -> Path:
-        assert self._binaries is not None, "start comes first"
-        return self._binaries / name
 
     def _make_home(self) -> None:
         """Create the server's directory, with a copy of the programs in it where the server's user needs one."""
@@ -186,7 +187,7 @@ class EmbeddedPostgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._program(program), *arguments], cwd=self._home, capture_output=True, text=True, check=False,
+            [self.program(program), *arguments], cwd=self._home, capture_output=True, text=True, check=False,
             stdin=subprocess.DEVNULL, **identity(str(self._owner.pw_uid) if self._owner else ""),
         )  # fmt: skip
         if done.returncode:

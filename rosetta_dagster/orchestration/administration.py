@@ -241,4 +241,5 @@ def _target(table: PipelineTable) -> Target:
 
 
 def _options(table: PipelineTable) -> TableOptions:
-    return TableOptions(**{name: getattr(table, name) for name in TableOptions.model_fields})
+    values = {name: getattr(table, name) for name in TableOptions.model_fields}
+    return checked(TableOptions, values, f"Table {table.table}", _CORRECT)

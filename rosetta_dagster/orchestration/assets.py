@@ -1,4 +1,4 @@
-"""One pipeline as Dagster definitions: source tables → stream → destination tables, with checks and a job."""
+"""One pipeline as Dagster definitions: a job that streams, an asset for each table, an asset for the stream with checks."""
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
@@ -8,11 +8,11 @@ import dagster as dg
 
 from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.orchestration.checks import check_specs, results
-from rosetta_dagster.orchestration.code_location import AssetJob
 from rosetta_dagster.orchestration.evaluation import evaluate
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, destination_resource, job_name, source_resource
 from rosetta_dagster.orchestration.replication import replicate_until_stopped
 from rosetta_dagster.orchestration.specs import PipelineSpecs, external_sources, materialized
+from rosetta_dagster.orchestration.tables import CatchUp, caught_up_tables
 from rosetta_dagster.settings import Settings, open_store
 
 
@@ -20,10 +20,12 @@ from rosetta_dagster.settings import Settings, open_store
 class PipelineDefinitions:
     """The Dagster definitions of one pipeline."""
 
-    sources: list[dg.AssetSpec]
-    assets: dg.AssetsDefinition
+    #: The source tables and the stream. They have no step of their own: the job reports the stream.
+    external: list[dg.AssetSpec]
+    #: None when other pipelines write all of its tables.
+    tables: dg.AssetsDefinition | None
     checks: dg.AssetChecksDefinition
-    job: AssetJob
+    job: dg.JobDefinition
 
 
 def pipeline_definitions(
@@ -34,33 +36,35 @@ def pipeline_definitions(
     `taken` holds the tables that earlier pipelines write, `written` those that any pipeline writes.
     """
     sources = external_sources(specs, written)
-    assets = _assets(specs, materialized(specs, sources, taken), settings)
-    return PipelineDefinitions(sources=sources, assets=assets, checks=_checks(specs), job=_job(specs.shape, assets))
+    stream = specs.stream.replace_attributes(deps=[spec.key for spec in sources])
+    tables = materialized(specs, taken)
+    return PipelineDefinitions(
+        external=[*sources, stream],
+        tables=_tables(specs, tables) if tables else None,
+        checks=_checks(specs),
+        job=_job(specs, settings),
+    )
 
 
-def _assets(specs: PipelineSpecs, outputs: list[dg.AssetSpec], settings: Settings) -> dg.AssetsDefinition:
+def _tables(specs: PipelineSpecs, outputs: list[dg.AssetSpec]) -> dg.AssetsDefinition:
     shape = specs.shape
-    resources = {source_resource(shape.source.name)}
-    resources |= {destination_resource(destination.name) for destination in shape.destinations}
 
     @dg.multi_asset(
-        name=f"replicate_{shape.name}",
+        name=f"tables_{shape.name}",
+        description="Waits until the selected tables hold what the source has now. The pipeline has to run.",
         specs=outputs,
-        # One slot feeds all tables, so they can only run together.
-        can_subset=False,
-        pool=job_name(shape.name),
-        required_resource_keys=resources,
+        can_subset=True,
     )
-    def replicate(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-        yield from replicate_until_stopped(context, specs, settings.materialize_interval_seconds)
+    def tables(context: dg.AssetExecutionContext, config: CatchUp) -> Iterator[dg.MaterializeResult[None]]:
+        yield from caught_up_tables(context, config, specs)
 
-    return replicate
+    return tables
 
 
 def _checks(specs: PipelineSpecs) -> dg.AssetChecksDefinition:
     shape = specs.shape
 
-    # With can_subset=False, executing a check in the UI would materialize the stream.
+    # With can_subset=False, executing a check in the UI would need all of them.
     @dg.multi_asset_check(name=f"check_{shape.name}", specs=check_specs(specs.stream.key), can_subset=True)
     def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
@@ -70,14 +74,26 @@ def _checks(specs: PipelineSpecs) -> dg.AssetChecksDefinition:
     return checks
 
 
-def _job(shape: PipelineShape, assets: dg.AssetsDefinition) -> AssetJob:
-    return dg.define_asset_job(
-        job_name(shape.name),
-        # With the checks, each run would plan them and show them as not executed.
-        selection=dg.AssetSelection.assets(assets).without_checks(),
+def _job(specs: PipelineSpecs, settings: Settings) -> dg.JobDefinition:
+    shape = specs.shape
+
+    @dg.op(name=f"replicate_{shape.name}", required_resource_keys=_resource_keys(shape))
+    def replicate(context: dg.OpExecutionContext) -> None:
+        replicate_until_stopped(context, specs, settings.materialize_interval_seconds)
+
+    @dg.job(
+        name=job_name(shape.name),
         executor_def=dg.in_process_executor,
         description=f"Replicates {shape.source.name} until the pipeline is paused.",
         tags={PIPELINE_TAG: shape.name},
         # The control sensor restarts runs, with backoff; a run may last for months.
         run_tags={PIPELINE_TAG: shape.name, "dagster/max_retries": "0", "dagster/max_runtime": "0"},
     )
+    def job() -> None:
+        replicate()
+
+    return job
+
+
+def _resource_keys(shape: PipelineShape) -> set[str]:
+    return {source_resource(shape.source.name), *(destination_resource(each.name) for each in shape.destinations)}

@@ -51,10 +51,10 @@ def build(
     specs = [pipeline_specs(shape, translator or RosettaTranslator()) for shape in shapes]
     built = _pipelines(specs, settings)
     jobs = [pipeline.job for pipeline in built]
-    sources = {spec.key: spec for pipeline in built for spec in pipeline.sources}
+    external = {spec.key: spec for pipeline in built for spec in pipeline.external}
     streams = {each.shape.name: each.stream.key for each in specs}
     return dg.Definitions(
-        assets=[*(pipeline.assets for pipeline in built), *sources.values()],
+        assets=[*(pipeline.tables for pipeline in built if pipeline.tables is not None), *external.values()],
         asset_checks=[pipeline.checks for pipeline in built],
         jobs=[*jobs, *(administration_jobs(streams) if administration else ())],
         sensors=[

@@ -1,21 +1,20 @@
 """Wraps the parts of Dagster that Rosetta needs and that have no public API.
 
 Definitions are generated from rows. A run has to see the rows that its definitions were generated from, without reading
-the database (`shapes_for_this_process`). New rows have to become new definitions (`reload_code_location`). `AssetJob` is the
-type of `define_asset_job`'s result, and `LazyDefinitions` the type of a function that `dagster.definitions` decorates.
+the database (`shapes_for_this_process`). New rows have to become new definitions (`reload_code_location`). `LazyDefinitions`
+is the type of a function that `dagster.definitions` decorates.
 """
 
 from collections.abc import Callable, Sequence
 
 import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as AssetJob
 from dagster.components.definitions import LazyDefinitions
 from pydantic import TypeAdapter
 
 from rosetta_dagster.cdc.store.records import PipelineShape
 
-__all__ = ["AssetJob", "LazyDefinitions", "location_name", "reload_code_location", "serialized", "shapes_for_this_process"]
+__all__ = ["LazyDefinitions", "location_name", "reload_code_location", "serialized", "shapes_for_this_process"]
 
 #: Key of the rows in the metadata of a run's execution plan. They hold no secret.
 _METADATA_KEY = "rosetta/pipelines"

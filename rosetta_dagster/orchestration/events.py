@@ -7,7 +7,6 @@ from contextlib import suppress
 import dagster as dg
 
 from rosetta_dagster.cdc.change.position import Lsn
-from rosetta_dagster.cdc.change.schema import Column, TableSchema
 from rosetta_dagster.cdc.config.pipeline import TableState
 from rosetta_dagster.cdc.errors import PipelineNotFound, RosettaError, StoreUnavailable
 from rosetta_dagster.cdc.operate.health import Observation, observe
@@ -20,16 +19,17 @@ from rosetta_dagster.orchestration.checks import evaluations
 from rosetta_dagster.orchestration.naming import END_TAG, PIPELINE_TAG, SLOT_TAG, START_TAG
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 from rosetta_dagster.orchestration.summary import stream_metadata
+from rosetta_dagster.orchestration.tables import table_metadata
 
-#: Data version of every stream. It never changes, since tables that follow their stream are never older than it.
-STREAM_VERSION = "stream"
+#: The version of an asset's contents, on a materialization.
+DATA_VERSION_TAG = "dagster/data_version"
 
 
 class Events:
     """Decides what a run reports to Dagster next, from what it has reported so far."""
 
     def __init__(
-        self, context: dg.AssetExecutionContext, store: Store, specs: PipelineSpecs, materialize_interval: float
+        self, context: dg.OpExecutionContext, store: Store, specs: PipelineSpecs, materialize_interval: float
     ) -> None:
         """Report each changed table at most once in `materialize_interval` seconds."""
         self._context = context
@@ -40,7 +40,9 @@ class Events:
         self._phase: Phase | None = None
         #: The counts that were last reported of each table.
         self._reported: dict[TableId, TableCounts] = {}
-        #: The states of the tables when the stream was last materialized.
+        #: The version that each table had before the run.
+        self._versions: dict[TableId, str | None] = {}
+        #: The states of the tables when the stream was last reported.
         self._reported_states: list[tuple[TableId, TableState, str | None]] = []
         self._materialized_at = 0.0
         self._start_lsn: Lsn | None = None
@@ -57,6 +59,7 @@ class Events:
         self._refresh_specs()
         if report.phase is Phase.STREAMING:
             self._materialize(report, self._changed(report))
+            self._observe_stream(report)
         self._check()
 
     def ended(self, report: Report) -> None:
@@ -65,10 +68,12 @@ class Events:
         if end is not None:
             self._context.instance.add_run_tags(self._context.run.run_id, {END_TAG: str(end)})
 
-    def stream_metadata(self, report: Report) -> dict[str, dg.MetadataValue]:
+    def _stream_metadata(self, report: Report) -> dict[str, dg.MetadataValue]:
         """Return the metadata of the stream's asset."""
+        records = self._records()
+        self._reported_states = _states(records)
         run = dg.MetadataValue.dagster_run(self._context.run.run_id)
-        return {"run": run, **stream_metadata(self._specs, self._records(), report)}
+        return {"run": run, **stream_metadata(self._specs, records, report)}
 
     def _enter(self, report: Report) -> None:
         self._phase = report.phase
@@ -77,8 +82,7 @@ class Events:
             self._refresh_specs()
             self._materialize_stream(report)
             self._note_start(self._check())
-            everything = frozenset(table for _, table in self._specs.tables)
-            self._materialize(report, everything if self._may_have_missed_changes() else self._changed(report))
+            self._materialize(report, self._changed(report) | self._unknown(report))
 
     def _refresh_specs(self) -> None:
         """Read which tables the pipeline has now. An error that lasts ends the run elsewhere."""
@@ -94,28 +98,41 @@ class Events:
             tags[START_TAG] = str(self._start_lsn)
         self._context.instance.add_run_tags(self._context.run.run_id, tags)
 
-    def _may_have_missed_changes(self) -> bool:
-        """Return whether the previous run ended before it could report its last changes."""
-        of_pipeline = dg.RunsFilter(tags={PIPELINE_TAG: self._specs.shape.name})
-        runs = self._context.instance.get_runs(of_pipeline, limit=2)
-        before = [run for run in runs if run.run_id != self._context.run.run_id]
-        return bool(before) and before[0].status is not dg.DagsterRunStatus.SUCCESS
+    def _unknown(self, report: Report) -> frozenset[TableId]:
+        """Return the replicated tables of which Dagster has no materialization, or one of another version.
+
+        It has none after its records were deleted, in another instance, and after a key was changed.
+        """
+        versions = {record.id: record.data_version for record in self._records()}
+        self._versions = versions | self._versions
+        replicated = {table for table, (state, _) in report.states.items() if state is TableState.STREAMING}
+        keys = {spec.key: table for (_, table), spec in self._specs.tables.items() if table in replicated}
+        known = {
+            record.asset_entry.asset_key: record.asset_entry.last_materialization
+            for record in self._context.instance.get_asset_records(list(keys))
+        }
+        return frozenset(table for key, table in keys.items() if not _is_of(known.get(key), versions.get(table)))
 
     def _changed(self, report: Report) -> frozenset[TableId]:
         return frozenset(table for table, counts in report.tables.items() if counts != self._reported.get(table))
 
     def _report_changes(self, report: Report) -> None:
         self._refresh_specs()
+        tables = self._changed(report)
         if _states(self._records()) != self._reported_states:
-            self._materialize_stream(report)
+            self._observe_stream(report)
             self._check()
-        self._materialize(report, self._changed(report))
+            # A table that was added is one even without rows.
+            tables |= self._unknown(report)
+        self._materialize(report, tables)
 
     def _materialize_stream(self, report: Report) -> None:
-        """Materialize the stream: at its start, and when a table is added, removed, set aside or recovers."""
-        self._reported_states = _states(self._records())
-        metadata, tags = self.stream_metadata(report), {"dagster/data_version": STREAM_VERSION}
-        self._context.log_event(dg.AssetMaterialization(self._specs.stream.key, metadata=metadata, tags=tags))
+        """Materialize the stream, at its start only: Dagster hides the results of checks that are older."""
+        self._context.log_event(dg.AssetMaterialization(self._specs.stream.key, metadata=self._stream_metadata(report)))
+
+    def _observe_stream(self, report: Report) -> None:
+        """Observe the stream: when a table is added, removed, set aside or recovers, and at the end."""
+        self._context.log_event(dg.AssetObservation(self._specs.stream.key, metadata=self._stream_metadata(report)))
 
     def _records(self) -> list[TableRecord]:
         try:
@@ -142,26 +159,19 @@ class Events:
         self._reported |= {table: report.tables[table] for table in tables if table in report.tables}
 
     def _materialization(self, report: Report, fact: TableFacts) -> dg.AssetMaterialization:
-        spec = self._specs.tables[fact.destination, fact.table.id]
+        spec, run_id = self._specs.tables[fact.destination, fact.table.id], self._context.run.run_id
         counts = report.tables.get(fact.table.id, TableCounts())
-        stream = self._specs.stream.key.to_user_string()
+        version = counts.data_version(run_id) or self._versions.get(fact.table.id) or f"as of run {run_id}"
         return dg.AssetMaterialization(
             spec.key,
             description=fact.table.comment,
             metadata={
                 **spec.metadata,
-                "dagster/row_count": fact.row_count,
-                "dagster/column_schema": column_schema(fact.table),
-                "dagster/column_lineage": column_lineage(fact.table, self._specs.sources[fact.table.id].key),
+                **table_metadata(self._specs, fact),
                 **change_metadata(self._reported.get(fact.table.id, TableCounts()), counts),
                 **({} if report.lag_seconds is None else {"lag_seconds": report.lag_seconds}),
             },
-            tags={
-                PIPELINE_TAG: self._specs.shape.name,
-                "dagster/data_version": data_version(counts, self._context.run.run_id),
-                # The table's input. Without it the UI shows every table as unsynced.
-                f"dagster/input_data_version/{stream}": STREAM_VERSION,
-            },
+            tags={PIPELINE_TAG: self._specs.shape.name, DATA_VERSION_TAG: version},
         )
 
     def _check(self) -> Observation | None:
@@ -172,7 +182,7 @@ class Events:
             self._context.log.warning("The pipeline could not be read: %s", error)
             return None
         for evaluation in evaluations(self._specs.stream.key, observation):
-            self._context.log_event(evaluation)
+            log_event(self._context, evaluation)
         return observation
 
 
@@ -180,12 +190,14 @@ def _states(records: Sequence[TableRecord]) -> list[tuple[TableId, TableState, s
     return [(record.id, record.state, record.error) for record in records]
 
 
-def data_version(counts: TableCounts, run_id: str) -> str:
-    """Return the version of a table's contents: the LSN of its last change, or this run if it has not changed in it.
+def _is_of(entry: dg.EventLogEntry | None, version: str | None) -> bool:
+    """Return whether the materialization is one of this version."""
+    return entry is not None and (entry.tags or {}).get(DATA_VERSION_TAG) == version
 
-    Downstream assets run again when it changes, so it must not change with other tables.
-    """
-    return f"as of run {run_id}" if counts.last_lsn is None else str(counts.last_lsn)
+
+def log_event(context: dg.OpExecutionContext, evaluation: dg.AssetCheckEvaluation) -> None:
+    """Report the evaluation of a check. Dagster accepts it, although the annotation does not."""
+    context.log_event(evaluation)  # type: ignore[arg-type]
 
 
 def change_metadata(before: TableCounts, now: TableCounts) -> dict[str, int | str | dg.MetadataValue]:
@@ -202,18 +214,3 @@ def change_metadata(before: TableCounts, now: TableCounts) -> dict[str, int | st
     if now.last_change_at is not None:
         metadata["source_commit_time"] = dg.MetadataValue.timestamp(now.last_change_at)
     return metadata
-
-
-def column_schema(table: TableSchema) -> dg.TableSchema:
-    """Return the columns as the source describes them."""
-    return dg.TableSchema(columns=[_column(column, is_key=column.name in table.key) for column in table.columns])
-
-
-def column_lineage(table: TableSchema, source: dg.AssetKey) -> dg.TableColumnLineage:
-    """Return the lineage: each column comes from the source's column of the same name."""
-    return dg.TableColumnLineage({name: [dg.TableColumnDep(source, name)] for name in table.column_names})
-
-
-def _column(column: Column, *, is_key: bool) -> dg.TableColumn:
-    constraints = dg.TableColumnConstraints(nullable=not column.not_null, other=["primary key"] if is_key else [])
-    return dg.TableColumn(column.name, column.type, column.comment, constraints=constraints)

@@ -1,7 +1,7 @@
 """The body of a pipeline's run in Dagster: runs the engine until it has to stop, and reports its progress."""
 
 import os
-from collections.abc import Iterator
+import time
 from contextlib import closing
 
 import dagster as dg
@@ -12,9 +12,10 @@ from rosetta_dagster.cdc.report import Report
 from rosetta_dagster.cdc.run.supervision import WorkerStuck, supervise
 from rosetta_dagster.cdc.run.worker import unexpected
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.records import PipelineState
 from rosetta_dagster.orchestration.checks import failed_run
-from rosetta_dagster.orchestration.events import STREAM_VERSION, Events
-from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG
+from rosetta_dagster.orchestration.events import Events, log_event
+from rosetta_dagster.orchestration.naming import REQUESTED_TAG
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 from rosetta_dagster.settings import open_store
 
@@ -22,38 +23,30 @@ from rosetta_dagster.settings import open_store
 STUCK_EXIT_CODE = 70
 
 
-def replicate_until_stopped(
-    context: dg.AssetExecutionContext, specs: PipelineSpecs, materialize_interval: float
-) -> Iterator[dg.MaterializeResult[None]]:
-    """Run the pipeline. On PAUSE the step succeeds with one result for the stream.
+def replicate_until_stopped(context: dg.OpExecutionContext, specs: PipelineSpecs, materialize_interval: float) -> None:
+    """Run the pipeline until it is paused. A run that finds another one at work leaves the pipeline to it.
 
     A table that changes is materialized at most once in `materialize_interval` seconds.
     """
     try:
-        metadata = _replicate(context, specs, materialize_interval)
+        _replicate(context, specs, materialize_interval)
+    except LeaseHeld as held:
+        context.log.info("%s", held)
     except RosettaError as error:
-        if not isinstance(error, LeaseHeld):
-            context.log_event(failed_run(specs.stream.key, context.run.run_id, str(error)))
+        log_event(context, failed_run(specs.stream.key, context.run.run_id, str(error)))
         raise dg.Failure(description=error.message, metadata={"remedy": error.remedy}, allow_retries=False) from None
     except WorkerStuck as stuck:
         context.log.critical("%s The process ends itself.", stuck)
         os._exit(STUCK_EXIT_CODE)
-    if metadata is not None:
-        yield dg.MaterializeResult(
-            asset_key=specs.stream.key, metadata=metadata, data_version=dg.DataVersion(STREAM_VERSION)
-        )
 
 
-def _replicate(
-    context: dg.AssetExecutionContext, specs: PipelineSpecs, materialize_interval: float
-) -> dict[str, dg.MetadataValue] | None:
-    """Run the pipeline and return the stream's metadata; None when the run is no longer wanted."""
+def _replicate(context: dg.OpExecutionContext, specs: PipelineSpecs, materialize_interval: float) -> None:
     name = specs.shape.name
     with open_store() as store:
         if not _claim(context, store, name):
-            return None
+            return
         try:
-            return _run(context, store, name, Events(context, store, specs, materialize_interval))
+            _run(context, store, name, Events(context, store, specs, materialize_interval))
         except (RosettaError, WorkerStuck):
             raise
         except Exception as error:  # noqa: BLE001 - raised below, as one of Rosetta's errors
@@ -64,11 +57,9 @@ def _replicate(
             raise failure from None
 
 
-def _claim(context: dg.AssetExecutionContext, store: Store, name: str) -> bool:
+def _claim(context: dg.OpExecutionContext, store: Store, name: str) -> bool:
     """Return whether the run is wanted. A run that a person launched sets a paused pipeline to START first."""
-    # Runs of the "Materialize" button carry no tags of the job.
-    context.instance.add_run_tags(context.run.run_id, {PIPELINE_TAG: name})
-    if REQUESTED_TAG not in context.run.tags:
+    if REQUESTED_TAG not in context.run.tags and _is_later(context, store.state(name)):
         store.set_status(name, Status.START, only_from=Status.PAUSE)
     if store.status(name) is Status.PAUSE:
         context.log.info("The pipeline was paused before the run began.")
@@ -76,7 +67,16 @@ def _claim(context: dg.AssetExecutionContext, store: Store, name: str) -> bool:
     return True
 
 
-def _run(context: dg.AssetExecutionContext, store: Store, name: str, events: Events) -> dict[str, dg.MetadataValue]:
+def _is_later(context: dg.OpExecutionContext, state: PipelineState) -> bool:
+    """Return whether the run was launched after the row was last changed.
+
+    A run may wait in Dagster's queue. What was said of the pipeline meanwhile is the later command.
+    """
+    record = context.instance.get_run_record_by_id(context.run.run_id)
+    return record is None or time.time() - record.create_timestamp.timestamp() < state.unchanged_seconds
+
+
+def _run(context: dg.OpExecutionContext, store: Store, name: str, events: Events) -> None:
     report = Report()
     try:
         with closing(supervise(store, name, context.run.run_id)) as reports:
@@ -89,10 +89,9 @@ def _run(context: dg.AssetExecutionContext, store: Store, name: str, events: Eve
     finally:
         events.ended(report)
     events.finish(report)
-    return events.stream_metadata(report)
 
 
-def _follow_cancel(context: dg.AssetExecutionContext, store: Store, name: str) -> None:
+def _follow_cancel(context: dg.OpExecutionContext, store: Store, name: str) -> None:
     """Set PAUSE when the run is terminated in the UI: otherwise the sensor would start the pipeline again."""
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is not None and run.status is dg.DagsterRunStatus.CANCELING:

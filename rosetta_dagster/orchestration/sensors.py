@@ -14,7 +14,7 @@ from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.plan import release_removed
 from rosetta_dagster.cdc.store.records import PipelineShape, PipelineState
 from rosetta_dagster.orchestration.checks import STREAM_CHECKS, TABLE_CHECKS
-from rosetta_dagster.orchestration.code_location import AssetJob, location_name, reload_code_location
+from rosetta_dagster.orchestration.code_location import location_name, reload_code_location
 from rosetta_dagster.orchestration.evaluation import evaluate
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG, job_name
 from rosetta_dagster.orchestration.specs import PipelineSpecs
@@ -36,7 +36,7 @@ DEFINITIONS_INTERVAL = 10
 TABLE_CHECK_BUDGET = 20.0
 
 
-def control_sensor(jobs: Sequence[AssetJob], loaded: AbstractSet[str], settings: Settings) -> dg.SensorDefinition:
+def control_sensor(jobs: Sequence[dg.JobDefinition], loaded: AbstractSet[str], settings: Settings) -> dg.SensorDefinition:
     """Request the runs that are missing, and fail the runs whose process is gone.
 
     Its first tick also ends the waits after failures: this code location was loaded since, maybe with another environment.

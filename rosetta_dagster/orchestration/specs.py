@@ -39,7 +39,7 @@ def pipeline_specs(shape: PipelineShape, translator: RosettaTranslator) -> Pipel
         (destination.name, table.id): translator.get_asset_spec(
             DestinationTable(pipeline=shape, table=table, destination=destination)
         )
-        .replace_attributes(deps=[stream.key], skippable=True)
+        .replace_attributes(deps=[stream.key], skippable=False)
         .merge_attributes(
             metadata={
                 "rosetta/stream": dg.MetadataValue.asset(stream.key),
@@ -61,9 +61,7 @@ def external_sources(specs: PipelineSpecs, written: Iterable[dg.AssetKey]) -> li
     return [spec for spec in specs.sources.values() if spec.key not in keys]
 
 
-def materialized(specs: PipelineSpecs, external: Iterable[dg.AssetSpec], taken: Iterable[dg.AssetKey]) -> list[dg.AssetSpec]:
-    """Return what the pipeline's run materializes. Tables that an earlier pipeline writes (`taken`) are left to it."""
-    stream = specs.stream.replace_attributes(deps=[spec.key for spec in external], skippable=True)
+def materialized(specs: PipelineSpecs, taken: Iterable[dg.AssetKey]) -> list[dg.AssetSpec]:
+    """Return the tables that are the pipeline's to materialize. Those that an earlier pipeline writes (`taken`) are not."""
     keys = frozenset(taken)
-    tables = {spec.key: spec for spec in specs.tables.values() if spec.key not in keys}
-    return [stream, *tables.values()]
+    return list({spec.key: spec for spec in specs.tables.values() if spec.key not in keys}.values())

@@ -1,31 +1,10 @@
 """What is made from replicated tables, by Dagster's own daemon: made anew when its tables changed, and only then."""
 
-from typing import Any
-
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.demo.environment import PIPELINE
 from tests.support.database import Database
 from tests.support.deployment import Deployment
-
-_MATERIALIZATIONS = """
-query ($path: [String!]!) {
-  assetOrError(assetKey: {path: $path}) { ... on Asset { assetMaterializations(limit: 20) {
-    runId tags { key value } metadataEntries {
-      label ... on IntMetadataEntry { intValue } ... on TextMetadataEntry { text }
-      ... on TimestampMetadataEntry { timestamp }
-      ... on TableSchemaMetadataEntry { schema { columns { name description } } }
-      ... on TableColumnLineageMetadataEntry { lineage { columnName columnDeps { assetKey { path } columnName } } }
-    }
-  } } }
-}
-"""
-
-
-def materializations(deployment: Deployment, *path: str) -> list[dict[str, Any]]:
-    """The materializations of an asset, the newest first."""
-    found = deployment.graphql._query(_MATERIALIZATIONS, {"path": list(path)})
-    told: list[dict[str, Any]] = found.get("assetOrError", {}).get("assetMaterializations", [])
-    return told
+from tests.support.team import materializations
 
 
 def test_an_asset_is_materialized_again_only_when_one_of_its_tables_changed(deployment: Deployment) -> None:

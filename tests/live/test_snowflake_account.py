@@ -6,7 +6,9 @@ make databases and to suspend the warehouse.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -236,6 +238,44 @@ def test_a_note_leaves_the_warehouse_asleep(database: SnowflakeDatabase) -> None
     warehouse = database.config.get("warehouse") or database.rows("SELECT CURRENT_WAREHOUSE()")[0][0]
     database.rows(f'ALTER WAREHOUSE "{warehouse}" SUSPEND')
     destination.note(Lsn(4711))
+    ((_, state, *_),) = database.rows(f"SHOW WAREHOUSES LIKE '{warehouse}'")
+    assert state in ("SUSPENDED", "SUSPENDING")
+    destination.close()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True], ids=["in autocommit", "in a transaction"])
+def test_threads_that_share_a_session_run_at_the_same_time(database: SnowflakeDatabase, in_transaction: bool) -> None:
+    """A question of speed only. If it fails, `merge_parallelism` gains nothing where it does."""
+    if in_transaction:
+        database.rows("BEGIN")
+    began = time.monotonic()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: database.rows("CALL SYSTEM$WAIT(3)"), range(4)))
+    took = time.monotonic() - began
+    if in_transaction:
+        database.rows("ROLLBACK")
+    assert took < 9
+
+
+def test_after_an_error_no_statement_of_the_transaction_is_committed(database: SnowflakeDatabase) -> None:
+    database.rows("CREATE TABLE WRITTEN (N NUMBER)")
+    database.rows("BEGIN")
+    with pytest.raises(DestinationRejected):
+        database.rows("SELECT 1 / 0")
+    with pytest.raises((DestinationRejected, DestinationUnavailable)):
+        database.rows("INSERT INTO WRITTEN VALUES (1)")
+    database.rows("ROLLBACK")
+    assert [] == database.rows("SELECT N FROM WRITTEN")
+
+
+def test_what_needs_no_warehouse_leaves_it_asleep(database: SnowflakeDatabase) -> None:
+    destination = opened(database, ITEMS)
+    warehouse = database.config.get("warehouse") or database.rows("SELECT CURRENT_WAREHOUSE()")[0][0]
+    database.rows(f'ALTER WAREHOUSE "{warehouse}" SUSPEND')
+    assert {ITEMS.id: 0} == destination.row_counts([ITEMS.id])
+    destination.prepare([ITEMS])
+    database.rows('TRUNCATE TABLE "PUBLIC".ITEMS')
+    database.rows("REMOVE @ROSETTA.STAGE/")
     ((_, state, *_),) = database.rows(f"SHOW WAREHOUSES LIKE '{warehouse}'")
     assert state in ("SUSPENDED", "SUSPENDING")
     destination.close()

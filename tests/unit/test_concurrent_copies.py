@@ -213,7 +213,7 @@ def test_what_waits_in_spools_counts_in_the_lag_and_in_the_age_of_the_last_succe
     assert (2, an_hour_ago) == (size.changes, size.oldest_commit_at)
     assert 0 < size.bytes
     assert pytest.approx(3600, abs=60) == report.lag_seconds
-    assert pytest.approx(3600, abs=60) == progress_since(report, report).success_age
+    assert pytest.approx(3600, abs=60) == progress_since(report, report, "run").success_age
     loaded.set()
     run_copy_work_until(replica, lambda: LATE.id in replica.held.copied)
     assert {} == reporter.read().spooled

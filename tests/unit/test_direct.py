@@ -110,7 +110,7 @@ class FakeConnection:
 
     def execute(self, message: bytes) -> None:
         self.messages.append(message.decode())
-        if self.error is not None and "RELEASE" in self.messages[-1]:
+        if self.error is not None and self.messages[-1].endswith(("RELEASE rosetta_direct", "MOVE")):
             raise self.error
 
 
@@ -128,7 +128,13 @@ class Writing:
 
     def left(self, *changes: Change) -> list[str]:
         """The tables that are still to be done."""
-        return names(self.writer.write(compact(changes).tables))
+        batches = compact(changes).tables
+        small = self.writer.split(batches)
+        return names(small.others if self.writer.write(small) else batches)
+
+    def is_done_with(self, move: str, *changes: Change) -> bool:
+        """Write the changes and move the watermark in one message."""
+        return self.writer.write_with(self.writer.split(compact(changes).tables), move.encode())
 
 
 def names(batches: Sequence[TableBatch]) -> list[str]:
@@ -143,6 +149,22 @@ def test_small_batches_go_in_one_message_around_which_a_savepoint_is_kept() -> N
     assert ("SAVEPOINT rosetta_direct", "RELEASE rosetta_direct") == (first, last)
     tables = ['DELETE FROM "public"."items"', 'INSERT INTO "public"."items"', 'INSERT INTO "public"."notes"']
     assert tables == [statement[: len(start)] for statement, start in zip(statements, tables, strict=True)]
+
+
+def test_small_batches_and_the_watermark_are_one_message_and_so_one_transaction() -> None:
+    writing = Writing(ITEMS, NOTES)
+    assert writing.is_done_with("MOVE", insert(ITEMS, "1", "a"), insert(NOTES, "1", "n"))
+    (message,) = writing.connection.messages
+    assert "MOVE" == message.split(";\n")[-1]
+    assert "SAVEPOINT" not in message, "PostgreSQL allows none outside of a transaction block"
+    assert ["items", "notes"] == [name for name in ("items", "notes") if f'INSERT INTO "public"."{name}"' in message]
+
+
+def test_a_message_that_fails_as_a_whole_has_nothing_to_roll_back() -> None:
+    writing = Writing(ITEMS)
+    writing.connection.error = psycopg.errors.DivisionByZero()
+    assert not writing.is_done_with("MOVE", insert(ITEMS, "1", "a"))
+    assert 1 == len(writing.connection.messages)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,21 @@ def test_copies_that_the_stream_cannot_continue(policy: GapPolicy, missed: set[T
         replicated={KEPT, MISSED, ASIDE},
         refused={REFUSED: "it is unlogged"},
         missed={MISSED: "it was renamed", ASIDE: "it was dropped"},
+        reselected=set(),
         policy=policy,
     )
     assert (missed, forgotten) == (set(discarded.missed), set(discarded.forgotten))
+
+
+@pytest.mark.parametrize("policy", list(GapPolicy))
+def test_a_table_with_another_selection_is_copied_again_by_either_policy(policy: GapPolicy) -> None:
+    discarded = _discarded_copies(
+        HELD,
+        declared=HELD.copied.keys(),
+        replicated=HELD.copied.keys(),
+        refused={},
+        missed={MISSED: "other rows of it are published"},
+        reselected={MISSED},
+        policy=policy,
+    )
+    assert {MISSED} == set(discarded.forgotten)

@@ -11,6 +11,7 @@ from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.cdc.destination.registry import kinds
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.store import queries
+from rosetta_dagster.cdc.store.columns import columns
 from rosetta_dagster.cdc.store.migrate import read_migrations
 from rosetta_dagster.orchestration import (
     Pipeline,
@@ -44,13 +45,15 @@ def test_an_option_of_a_pipeline_is_the_same_everywhere(surface: type[BaseModel]
 @pytest.mark.parametrize("name", [*PipelineOptions.model_fields, *TableOptions.model_fields])
 def test_an_option_has_a_column_in_a_migration_and_is_written_and_read(name: str) -> None:
     statements = [queries.PUT_PIPELINE, queries.PUT_PIPELINE_TABLE, queries.PIPELINE, queries.PIPELINE_TABLES]
-    assert 2 == sum(f'"{name}"' in statement.as_string() for statement in statements)
-    assert any(f" {name} " in migration.text for migration in read_migrations())
+    column = {**columns(PipelineOptions), **columns(TableOptions)}[name]
+    assert 2 == sum(f'"{column}"' in statement.as_string() for statement in statements)
+    assert any(f" {column} " in migration.text for migration in read_migrations())
 
 
 @pytest.mark.parametrize("name", TableOptions.model_fields)
 def test_an_option_of_a_table_is_the_same_everywhere(name: str) -> None:
     assert TableOptions.model_fields[name].default == Table.model_fields[name].default
+    assert TableOptions().model_dump(mode="json")[name] == PipelineTable.model_fields[name].default
     assert TableOptions.model_fields[name].description == PipelineTable.model_fields[name].description
 
 

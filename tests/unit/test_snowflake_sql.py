@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.change.schema import Column, Identity, TableSchema
 from rosetta_dagster.cdc.destination.snowflake import sql, state_sql
 from rosetta_dagster.cdc.destination.snowflake.columns import PresentColumn
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
-from rosetta_dagster.cdc.destination.snowflake.errors import Translation, translate
+from rosetta_dagster.cdc.destination.snowflake.errors import Translation, translate, translated
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout, layout_of
 from rosetta_dagster.cdc.destination.snowflake.loader import is_direct
 from rosetta_dagster.cdc.destination.snowflake.names import Names
@@ -278,3 +278,9 @@ def test_each_error_is_one_of_ours_and_quotes_no_value(error: Any, kind: type[Ex
     assert isinstance(found, kind)
     assert said in str(found)
     assert "a secret" not in str(found)
+
+
+def test_an_error_of_the_connectors_http_client_is_transient_and_quotes_no_url() -> None:
+    with pytest.raises(DestinationUnavailable, match="cannot be reached: ConnectionError") as found, translated(WHO):
+        raise ConnectionError("https://account/queries?token=hidden")
+    assert "hidden" not in str(found.value)

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from rosetta_dagster.cdc.change.columns import ChangeColumns, Form, Kind
 from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Counts, Key, Operation, Row, UnreadableTable
 from rosetta_dagster.cdc.change.schema import Identity, TableSchema
+from rosetta_dagster.cdc.errors import BrokenTable, ColumnValuesUnknown
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -265,8 +266,11 @@ class _KeyedFold(_Fold):
 
     def _put(self, operation: Operation, row: Row) -> None:
         key = self.key_of(row)
-        if operation is _INSERT and key not in self.states:
-            self.inserted[key] = None
+        if operation is _INSERT:
+            if UNCHANGED in row:
+                raise _unsent(self.table)
+            if key not in self.states:
+                self.inserted[key] = None
         self.states[key] = self._completed(row, key)
 
     def _replace(self, old_row: Row, row: Row | None) -> None:
@@ -339,6 +343,17 @@ class _KeylessFold(_Fold):
         if inserted or deleted:
             self.steps.append(Recount(inserted, deleted))
         self.surplus = Counter()
+
+
+def _unsent(table: TableSchema) -> ColumnValuesUnknown:
+    """Return the error for an update that the server sends as an insert, since it moved the row into the row filter."""
+    error = ColumnValuesUnknown(
+        f"A row of table {table.id} came into the row filter by an update of its key, and large values that the update left "
+        "unchanged are not in the stream.",
+        "Resync the table. With REPLICA IDENTITY FULL the source logs such values.",
+    )
+    error.broken = BrokenTable(table.id)
+    return error
 
 
 def _from_old_row(table: TableSchema, row: Row, old_row: Row) -> Row:

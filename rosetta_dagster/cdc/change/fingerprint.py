@@ -41,6 +41,12 @@ class Fingerprint:
     columns: str = ""
     #: Updates and deletes that the server has counted in a table of which it publishes none; None for other tables.
     unpublished_writes: int | None = None
+    #: The condition of the rows that are published, as SQL; None for all.
+    row_filter: str | None = None
+    #: The numbers of the columns that are published, as text; None for all.
+    column_list: str | None = None
+    #: Digest of the replica identity of each relation: a table may be refused for it.
+    identity: str = ""
     #: The timeline of the source's log that the table's changes were read from; 0 when that is not known.
     timeline: int = field(default=0, compare=False)
 
@@ -53,6 +59,11 @@ class Fingerprint:
     def storage(self) -> dict[int, int]:
         """The file of each relation that holds rows."""
         return {leaf.oid: leaf.filenode for leaf in self.leaves}
+
+    def is_selected_as(self, other: "Fingerprint") -> bool:
+        """Return whether the same rows and columns are published as there. A renamed column changes the text of a filter."""
+        selection = (self.row_filter, self.column_list)
+        return self.membership == other.membership or selection == (other.row_filter, other.column_list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +98,7 @@ def missed_changes_reason(before: Fingerprint, now: Fingerprint, *, follows_oid:
     reasons = (
         (now.oid != before.oid, "it was dropped at the source, and another table has its name"),
         (now.membership is None, "it is not in the publication"),
+        (not now.is_selected_as(before), "other rows or columns of it are published than before"),
         (now.membership != before.membership, "it was not in the publication all the time, or the publication was altered"),
         (is_moved, "it was renamed, moved or given to another owner for a moment"),
         (may_be_unlogged, "its rows were written to another file, maybe while it was unlogged"),

@@ -88,6 +88,11 @@ class TableSchema:
         return self.fingerprint is not None and self.fingerprint.is_partitioned
 
     @property
+    def row_filter(self) -> str | None:
+        """The condition of the rows that are replicated; None for all."""
+        return None if self.fingerprint is None else self.fingerprint.row_filter
+
+    @property
     def column_names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
 

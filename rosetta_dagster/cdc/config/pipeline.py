@@ -12,11 +12,21 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.certificates import SYSTEM, refuse_wrong_text, root_file
-from rosetta_dagster.cdc.config.places import is_loopback
+from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
+from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
 from rosetta_dagster.cdc.config.wording import problems, worded
 from rosetta_dagster.cdc.errors import ConfigurationError
@@ -134,7 +144,9 @@ def auth_parameter(require_auth: str | None, *, has_password: bool) -> dict[str,
 class PostgresConnection(_Config):
     """Where a PostgreSQL database is and who connects to it."""
 
-    host: Annotated[str, _PLACE, BOUND, Column("pg_host")] = Field(min_length=1, description="Host of the server.")
+    host: Annotated[str, _PLACE, BOUND, Column("pg_host")] = Field(
+        min_length=1, description="Host of the server; or several, separated by commas, of which the primary is used."
+    )
     port: Annotated[int, _PLACE, BOUND, Column("pg_port")] = Field(
         default=5432, ge=1, le=65535, description="TCP port of the server."
     )
@@ -194,6 +206,7 @@ class PostgresConnection(_Config):
         """Return libpq's connection string, password included. A silent peer is noticed within half a minute."""
         parameters: dict[str, Any] = {
             "host": self.host,
+            **({"target_session_attrs": "primary"} if self.has_several_hosts else {}),
             "port": self.port,
             "dbname": self.database,
             "user": self.username,
@@ -221,6 +234,11 @@ class PostgresConnection(_Config):
             "channel_binding": self.channel_binding,
         }
         return {name: text for name, text in given.items() if text is not None}
+
+    @property
+    def has_several_hosts(self) -> bool:
+        """Whether the server is one of several: the primary among them."""
+        return len(hosts_of(self.host)) > 1
 
     def describe(self) -> str:
         """Return the connection for a message, without the password."""
@@ -268,6 +286,27 @@ class TableOptions(_Config):
     comments: bool = Field(
         default=True, description="Copy the comments of the table and its columns, as they are when the table is copied."
     )
+    columns: tuple[str, ...] = Field(default=(), description="Columns to replicate. None given: all.")
+    exclude: tuple[str, ...] = Field(
+        default=(), description="Columns that never leave the source. Those that are added later are replicated."
+    )
+    where: Annotated[str | None, Column("row_filter")] = Field(
+        default=None,
+        min_length=1,
+        description="Condition of the rows to replicate, as CREATE PUBLICATION … WHERE takes it. None: all rows.",
+    )
+
+    @field_validator("exclude")
+    @classmethod
+    def _is_the_only_rule(cls, exclude: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        if exclude and others.data.get("columns"):
+            raise worded("columns and exclude cannot both be given: name the columns to replicate, or those to leave out")
+        return exclude
+
+    @property
+    def selection(self) -> Selection:
+        """What is replicated of the table."""
+        return Selection(columns=self.columns, exclude=self.exclude, where=self.where)
 
 
 class TableConfig(TableOptions):
@@ -325,6 +364,11 @@ class PipelineConfig(PipelineOptions):
     def slot_name(self) -> str:
         """Name of the replication slot: the pipeline's own, else the source's, else one after the pipeline."""
         return self.own_replication_name or self.source.replication_name or default_name(self.name)
+
+    @property
+    def selections(self) -> dict[TableId, Selection]:
+        """The tables of which something is left out."""
+        return {table.id: table.selection for table in self.tables if table.selection}
 
     @property
     def publication_name(self) -> str:

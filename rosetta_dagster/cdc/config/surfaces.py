@@ -117,18 +117,22 @@ def _public(field: FieldInfo, *, optional: bool) -> tuple[Any, FieldInfo]:
         own.default = field.default.value
     if isinstance(field.default, BaseModel):
         own.default, own.default_factory = {}, None
+    if isinstance(field.default, tuple):
+        own.default = list(field.default)
     if optional:
-        own.default = None
+        own.default, own.default_factory = None, None
         annotation = own.annotation = annotation | None
     return annotation, own
 
 
 def _plain(annotation: Any) -> Any:
-    """Return the type as Dagster can describe it: the values of an enumeration, a mapping for a model."""
+    """Return the type as Dagster can describe it: the values of an enumeration, a mapping for a model, a list."""
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return Literal[tuple(str(each.value) for each in annotation)]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return dict[str, Any]
+    if get_origin(annotation) is tuple:
+        return list[get_args(annotation)[0]]  # type: ignore[misc]  # read from the declared type
     if type(None) in get_args(annotation) and get_origin(annotation) is not Literal:
         return Union[tuple(_plain(each) for each in get_args(annotation))]  # noqa: UP007 - made of a list
     return annotation

@@ -82,6 +82,8 @@ def copy_statement(part: Part, *, binary: bool = False) -> sql.Composed:
         conditions.append(sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({first_page},0)")))
     if end_page is not None:
         conditions.append(sql.SQL("ctid < {}::tid").format(sql.Literal(f"({end_page},0)")))
+    if part.table.row_filter is not None:
+        conditions.append(_in_brackets(part.table.row_filter))
     if part.since_xid is not None:
         # Transaction ids of 32 bits wrap around, so they are compared by age.
         conditions.append(sql.SQL("age(xmin) <= age({}::xid)").format(sql.Literal(str(part.since_xid % (1 << 32)))))
@@ -96,7 +98,13 @@ def keys_statement(table: TableSchema) -> sql.Composed:
     """Return the statement that reads all keys of a table in COPY's text format."""
     columns = sql.SQL(", ").join(map(sql.Identifier, table.key))
     only = sql.SQL("" if table.is_partitioned else "ONLY ")
-    return sql.SQL("COPY (SELECT {} FROM {}{}) TO STDOUT").format(columns, only, sql.Identifier(*table.id))
+    where = sql.SQL(" WHERE ") + _in_brackets(table.row_filter) if table.row_filter else sql.SQL("")
+    return sql.SQL("COPY (SELECT {} FROM {}{}{}) TO STDOUT").format(columns, only, sql.Identifier(*table.id), where)
+
+
+def _in_brackets(condition: str) -> sql.Composed:
+    """Return a condition that the server itself has written out."""
+    return sql.SQL("(") + sql.SQL(condition) + sql.SQL(")")
 
 
 def copy_tables(
@@ -115,7 +123,7 @@ def copy_tables(
         connect(copier.source) as connection,
         as_of_snapshot(connection, point.snapshot_name),
     ):
-        _verify_columns(connection, tables)
+        _verify_columns(connection, tables, copier.publications)
         seen = SnapshotPoint(point.lsn, current_snapshot(connection))
         resumed = [table for table in tables if can_resume(connection, table, begun.get(table.id))]
         fresh = [table for table in tables if table not in resumed]
@@ -125,13 +133,16 @@ def copy_tables(
         copier.copy(parts, point.snapshot_name, seen.xids.xmin, observer)
 
 
-def _verify_columns(connection: "psycopg.Connection[Any]", tables: Sequence[TableSchema]) -> None:
-    """Raise `TableAltered` when a table's columns at the point differ from those that were read before.
+def _verify_columns(
+    connection: "psycopg.Connection[Any]", tables: Sequence[TableSchema], publications: Sequence[str]
+) -> None:
+    """Raise `TableAltered` when a table's columns or row filter at the point differ from those that were read before.
 
     A column that was added in between would never be copied: the point holds its values, and the copy does not read them.
     """
-    now = read_schemas(connection, [table.id for table in tables])
-    changed = [table for table in tables if table.id not in now or now[table.id].columns != table.columns]
+    now = read_schemas(connection, [table.id for table in tables], publications)
+    selected = {table: (schema.columns, schema.row_filter) for table, schema in now.items()}
+    changed = [table for table in tables if selected.get(table.id) != (table.columns, table.row_filter)]
     if changed:
         raise altered(changed[0])
 
@@ -142,6 +153,7 @@ def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun:
         return False
     relations = {relation for relation, _ in snapshot_relations(connection, table.id)}
     is_same = begun.table.columns == table.columns and begun.table.key == table.key
+    is_same &= begun.table.row_filter == table.row_filter
     return is_same and all(copied.pages.relation in relations for copied in begun.ranges)
 
 
@@ -245,8 +257,11 @@ class Copier:
         destination: Destination,
         reporter: Reporter,
         stopped: Callable[[], bool],
+        publications: Sequence[str] = (),
     ) -> None:
+        """The publications decide which rows and columns of a table there are."""
         self.source = source
+        self.publications = publications
         #: Whether the destination holds rows that a later run can continue from.
         self.has_resumable_rows = False
         self._destination = destination
@@ -356,6 +371,6 @@ class Copier:
             raise altered(table)
 
     def _verify_schema(self, connections: _Connections, table: TableSchema) -> None:
-        now = read_schemas(connections.catalog, [table.id]).get(table.id)
+        now = read_schemas(connections.catalog, [table.id], self.publications).get(table.id)
         if now is None or (now.columns, now.key) != (table.columns, table.key):
             raise altered(table)

@@ -7,11 +7,13 @@ from typing import Protocol
 
 from rosetta_dagster.cdc.change.batch import Batch
 from rosetta_dagster.cdc.change.event import Change
+from rosetta_dagster.cdc.change.feeder import Feeder
 from rosetta_dagster.cdc.change.pages import CopiedRange
 from rosetta_dagster.cdc.change.position import Engine, Lsn, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.types import TypeReader, no_types
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
+from rosetta_dagster.cdc.destination.schedule import FlushSchedule
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -25,6 +27,8 @@ class StreamIdentity:
     slot_name: str
     #: OID of the source's database in its cluster; 0 when it is not known.
     database_oid: int = 0
+    #: Other pipelines that write the source's tables.
+    feeders: tuple[Feeder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,8 @@ class FlushPolicy:
     rows: int = 100_000
     #: Of the values.
     bytes: int = 64 * 1024 * 1024
+    #: When changes are due instead of after `seconds`.
+    schedule: FlushSchedule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

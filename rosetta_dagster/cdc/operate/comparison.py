@@ -9,6 +9,7 @@ from rosetta_dagster.cdc.destination.base import Drift
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.publications import publications_of
 from rosetta_dagster.cdc.source.row_counts import row_counts
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -42,7 +43,7 @@ def schema_drift(config: PipelineConfig) -> list[DestinationDrift]:
     """Return how the destinations' tables differ from the source's. Tables that the source no longer has are left out."""
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
-        schemas = read_schemas(connection, [table.id for table in config.tables])
+        schemas = read_schemas(connection, [table.id for table in config.tables], publications_of(config))
     return [
         DestinationDrift(destination=row.name, drift=drift)
         for row in config.destinations
@@ -65,7 +66,7 @@ def compare_row_counts(config: PipelineConfig, tolerance: float) -> list[RowCoun
 def _read_counts(config: PipelineConfig, tables: Sequence[TableId]) -> dict[tuple[str, TableId], RowCounts]:
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
-        at_source = row_counts(connection, tables)
+        at_source = row_counts(connection, tables, publications_of(config))
     return {
         (row.name, table): RowCounts(destination=row.name, table=table, source_rows=at_source[table], destination_rows=count)
         for row in config.destinations

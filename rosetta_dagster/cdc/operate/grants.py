@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from psycopg import sql
 
-from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, PostgresConnection
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, PostgresConnection, TableConfig
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -105,7 +105,7 @@ def _source(config: PipelineConfig, provider: Provider) -> Grants:
     if tables:
         names = ", ".join(_text("{}", table) for table in tables)
         statements.append(f"GRANT SELECT ON {names} TO {_text('{}', source.username)}")
-        only = ", ".join(_text("ONLY {}", table) for table in tables)
+        only = ", ".join(_member(table) for table in config.tables)
         statements.append(
             f"CREATE PUBLICATION {_text('{}', config.publication_name)} FOR TABLE {only}"
             " WITH (publish_via_partition_root = true)"
@@ -116,9 +116,21 @@ def _source(config: PipelineConfig, provider: Provider) -> Grants:
             _SETTINGS[provider],
             _role_note(source),
             "Partitions of a table need the same SELECT. The publication takes the ownership of its tables.",
+            *_excluded(config.tables),
         ),
         statements=tuple(filter(None, statements)),
     )
+
+
+def _member(table: TableConfig) -> str:
+    """Return the table as CREATE PUBLICATION takes it, with the columns and rows that are replicated."""
+    columns = f" ({', '.join(_text('{}', column) for column in table.columns)})" if table.columns else ""
+    rows = f" WHERE ({table.where})" if table.where else ""
+    return f"{_text('ONLY {}', table.id)}{columns}{rows}"
+
+
+def _excluded(tables: Iterable[TableConfig]) -> list[str]:
+    return [f"Name the columns of {t.id} in the publication, without {', '.join(t.exclude)}." for t in tables if t.exclude]
 
 
 def _replication(provider: Provider, role: str) -> str:

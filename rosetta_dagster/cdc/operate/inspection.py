@@ -10,6 +10,7 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.destination.registry import kind_of, make_destination
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.publications import publications_of
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -27,7 +28,8 @@ def inspect(config: PipelineConfig, tables: frozenset[TableId]) -> list[TableFac
     """Return the facts of these tables at each destination. Tables that the pipeline no longer has are left out."""
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
-        schemas = read_schemas(connection, sorted(tables & {table.id for table in config.tables}))
+        wanted = sorted(tables & {table.id for table in config.tables})
+        schemas = read_schemas(connection, wanted, publications_of(config))
     return [
         TableFacts(destination=row.name, table=schemas[table], row_count=count)
         for row in config.destinations

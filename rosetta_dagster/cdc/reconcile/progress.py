@@ -7,7 +7,7 @@ import psycopg
 
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.errors import StreamStalled
-from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
+from rosetta_dagster.cdc.source.heartbeat import emit_message
 
 #: Seconds that the stream may take to catch up.
 CATCH_UP_TIMEOUT = 120.0
@@ -21,9 +21,7 @@ def wait_until_caught_up(connection: "psycopg.Connection[Any]", slot_name: str) 
     A slot confirms an LSN only when all changes before it are durable at every destination. `StreamStalled` when that takes
     too long, as when the pipeline is paused.
     """
-    row = connection.execute("SELECT pg_logical_emit_message(true, %s, '')::text", [MESSAGE_PREFIX + slot_name]).fetchone()
-    assert row is not None, "the function returns one row"
-    written = Lsn.parse(row[0])
+    written = emit_message(connection, slot_name)
     deadline = time.monotonic() + CATCH_UP_TIMEOUT
     while (confirmed := _confirmed(connection, slot_name)) is None or confirmed < written:
         if time.monotonic() > deadline:

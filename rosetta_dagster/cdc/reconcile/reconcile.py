@@ -23,6 +23,7 @@ from rosetta_dagster.cdc.reconcile.repair import repair
 from rosetta_dagster.cdc.reconcile.side import Side
 from rosetta_dagster.cdc.source import connections
 from rosetta_dagster.cdc.source.catalog import read_schemas
+from rosetta_dagster.cdc.source.publications import publications_of
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -56,7 +57,7 @@ def reconcile(config: PipelineConfig, *, tables: Collection[TableId] = (), mend:
             f"Pipeline {config.name} has no table {', '.join(map(str, sorted(unknown)))}.", "Name tables as the source does."
         )
     with connections.source_errors(source), connections.connect(source) as connection:
-        schemas = read_schemas(connection, wanted)
+        schemas = read_schemas(connection, wanted, publications_of(config))
     for row in config.destinations:
         for table in wanted:
             yield _table(config, row, table, schemas.get(table), mend=mend)
@@ -98,7 +99,7 @@ def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchem
         clock = stack.enter_context(connections.connect(source))
         there.execute(connections.TEXT_FORMS)
         sides = (
-            Side(here, schema.id, schema, partial(connections.source_errors, source)),
+            Side(here, schema.id, schema, partial(connections.source_errors, source), row_filter=schema.row_filter),
             Side(there, name, schema, partial(translated, translation)),
         )
         catch_up = partial(wait_until_caught_up, clock, config.slot_name)

@@ -35,8 +35,14 @@ class Side:
         table: TableId,
         schema: TableSchema,
         errors: Callable[[], AbstractContextManager[None]],
+        *,
+        row_filter: str | None = None,
     ) -> None:
-        """Read a table. `errors` returns a context that translates psycopg's errors to those of this side."""
+        """Read a table, or its rows with this condition.
+
+        `errors` returns a context that translates psycopg's errors to those of this side.
+        """
+        self._row_filter = row_filter
         self.connection = connection
         self.errors = errors
         self.table = table
@@ -46,7 +52,8 @@ class Side:
     def own_rows(self) -> Composed:
         """The table's own rows, for a FROM clause. A table may be partitioned on one side only."""
         with self.errors():
-            return sql.own_rows(self.table, is_partitioned=is_partitioned(self.connection, self.table))
+            is_tree = is_partitioned(self.connection, self.table)
+            return sql.own_rows(self.table, is_partitioned=is_tree, row_filter=self._row_filter)
 
     def buckets(self, bucket_count: int) -> dict[int, BucketHash]:
         """Return the buckets that hold rows. Reads the whole table."""

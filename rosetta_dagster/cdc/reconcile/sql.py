@@ -22,9 +22,15 @@ _COMMA = sql.SQL(", ")
 _NUMBER = "('x' || substr(md5({}), 1, 15))::bit(60)::bigint"
 
 
-def own_rows(table: TableId, *, is_partitioned: bool) -> sql.Composed:
-    """Return the table for a FROM clause: its own rows, with those of partitions, without those of inheritance children."""
-    return sql.SQL("{}" if is_partitioned else "ONLY {}").format(sql.Identifier(*table))
+def own_rows(table: TableId, *, is_partitioned: bool, row_filter: str | None = None) -> sql.Composed:
+    """Return the table for a FROM clause: its own rows, with those of partitions, without those of inheritance children.
+
+    `row_filter`: only the rows with this condition.
+    """
+    rows = sql.SQL("{}" if is_partitioned else "ONLY {}").format(sql.Identifier(*table))
+    if row_filter is None:
+        return rows
+    return sql.SQL("(SELECT * FROM {} WHERE ({}))").format(rows, sql.SQL(row_filter))
 
 
 def _columns(names: tuple[str, ...]) -> sql.Composed:

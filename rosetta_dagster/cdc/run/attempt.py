@@ -28,6 +28,7 @@ from rosetta_dagster.cdc.run.gc_policy import RareCollections
 from rosetta_dagster.cdc.run.source_watch import SourceWatch
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.feeders import read_feeders
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
 from rosetta_dagster.cdc.source.preflight import Check, Finding, preflight, raise_findings
@@ -159,6 +160,7 @@ class Attempt:
             system_identifier=identity.system_identifier,
             slot_name=self.config.slot_name,
             database_oid=identity.database_oid,
+            feeders=read_feeders(connection, [table.id for table in self.config.tables]),
         )
 
     def _read_schemas(
@@ -207,17 +209,19 @@ class Attempt:
 
     def _discard_broken_copies(self, destination: Destination, held: Held, source: _PreparedSource) -> bool:
         """Forget or set aside the copies that the stream cannot continue. Return whether there were any."""
+        found = self._continuity(held, source)
         discarded = _discarded_copies(
             held,
             declared={table.id for table in self.config.tables},
             replicated=source.schemas.keys() | self.broken.at(destination.name).keys(),
             refused=source.refused,
-            missed=self._continuity(held, source).gaps,
+            missed=found.gaps,
+            reselected=found.reselected,
             policy=self.config.on_gap,
         )
         for table, reason in discarded.missed.items():
             _logger.warning("Pipeline %s, destination %s, table %s: %s.", self.config.name, destination.name, table, reason)
-            if self.config.on_gap is GapPolicy.STOP_TABLE:
+            if table not in discarded.forgotten:
                 destination.set_aside(table, gap_message(self.config.name, table, reason))
         if discarded.forgotten:
             destination.forget(sorted(discarded.forgotten))
@@ -286,7 +290,9 @@ class Attempt:
         return SourceWatch(
             self.config.source.connection,
             publications=source.publications,
+            own_publications=source.publications if self.config.selections else (),
             tables=[table.id for table in self.config.tables],
+            growing={table for table, selection in self.config.selections.items() if selection.exclude},
             refused={*source.refused, *set.intersection(*({*replica.set_aside} for replica in replicas))},
             unidentified=source.unidentified,
             known=source.fingerprints,
@@ -317,15 +323,19 @@ def _discarded_copies(
     replicated: Collection[TableId],
     refused: Mapping[TableId, str],
     missed: Mapping[TableId, str],
+    reselected: AbstractSet[TableId],
     policy: GapPolicy,
 ) -> _Discarded:
-    """Return which copies are forgotten, and which tables missed changes: those are set aside if that is the policy."""
+    """Return which copies are forgotten, and which tables missed changes: those are set aside if that is the policy.
+
+    A table of which other rows or columns are selected is copied again whatever the policy is.
+    """
     # Tables that left the pipeline, or cannot be replicated, miss changes: they are copied again when they are back.
     not_replicated = held.copied.keys() - replicated - held.set_aside.keys()
     missed = {**missed, **{table: reason for table, reason in refused.items() if table in not_replicated}}
     if policy is GapPolicy.STOP_TABLE:
         missed = {table: reason for table, reason in missed.items() if table not in held.set_aside}
-        return _Discarded(missed=missed, forgotten=not_replicated - declared)
+        return _Discarded(missed=missed, forgotten=(not_replicated - declared) | (reselected & missed.keys()))
     return _Discarded(missed=missed, forgotten=not_replicated | missed.keys())
 
 

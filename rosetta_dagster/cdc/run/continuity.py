@@ -22,6 +22,8 @@ class Continuity:
 
     #: Tables that may have missed changes, and why, as a clause.
     gaps: Mapping[TableId, str]
+    #: Those of them of which other rows or columns are published than were copied: somebody wants it so.
+    reselected: frozenset[TableId]
     #: Tables of which only partitions came, went or were rewritten.
     partitions: Sequence[PartitionCopy]
 
@@ -87,4 +89,10 @@ def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oi
                 reason = str(changes)
         if reason is not None:
             gaps[table] = reason
-    return Continuity(gaps=gaps, partitions=partitions)
+    reselected = frozenset(table for table in gaps if _is_reselected(held.schemas[table], schemas[table]))
+    return Continuity(gaps=gaps, reselected=reselected, partitions=partitions)
+
+
+def _is_reselected(known: TableSchema, now: TableSchema) -> bool:
+    before, after = known.fingerprint, now.fingerprint
+    return before is not None and after is not None and not after.is_selected_as(before)

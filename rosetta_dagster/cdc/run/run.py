@@ -1,16 +1,21 @@
-"""Decides after an error whether to retry without the failed table or to end the run."""
+"""Decides after an error whether to retry, without the failed table or with the other engine, or to end the run."""
 
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
+from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.destination.registry import make_destination
-from rosetta_dagster.cdc.errors import DestinationUnavailable, TerminalError
+from rosetta_dagster.cdc.errors import DestinationUnavailable, EngineUnsuitable, TerminalError
 from rosetta_dagster.cdc.report import Reporter
 from rosetta_dagster.cdc.run.attempt import Attempt, Ended
 from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
 from rosetta_dagster.cdc.table_id import TableId
+
+_logger = logging.getLogger(__name__)
 
 #: Seconds that a run continues with its work at a destination after it is stopped. Its process ends after 30.
 STOP_PATIENCE = 10.0
@@ -45,6 +50,10 @@ def run_pipeline(config: PipelineConfig, *, reporter: Reporter, stopped: Callabl
                 raise
             # What was not applied is still in the slot.
             return
+        except EngineUnsuitable as error:
+            # It continues where Debezium was. The next run begins with Debezium again, beyond that change.
+            _logger.warning("Pipeline %s: %s", config.name, error)
+            attempt = replace(attempt, config=config.model_copy(update={"engine": Engine.PGOUTPUT}))
         except TerminalError as error:
             broken.recover_from(error)
 

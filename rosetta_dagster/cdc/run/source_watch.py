@@ -14,6 +14,7 @@ from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.source.publications import unidentified_tables
+from rosetta_dagster.cdc.source.selections import withdraw
 from rosetta_dagster.cdc.table_id import TableId
 
 #: Seconds between two inspections. Each is one query, of about a millisecond for fifty tables.
@@ -31,7 +32,9 @@ class SourceWatch:
         source: PostgresConnection,
         *,
         publications: Sequence[str],
+        own_publications: Sequence[str] = (),
         tables: Sequence[TableId],
+        growing: Collection[TableId] = (),
         refused: Collection[TableId],
         unidentified: Collection[TableId],
         known: Mapping[TableId, Fingerprint],
@@ -41,12 +44,17 @@ class SourceWatch:
     ) -> None:
         """`known` holds the tables that existed. `record` gets those that differ without having missed changes.
 
+        A table that is published with a selection of Rosetta's own is taken out of `own_publications` as soon as the source
+        refuses its updates. `growing` are tables whose later columns are to be published, too.
+
         A refused table, or one that is set aside, needs a new attempt once its definition differs. So does a table that
         lost its replica identity: while it is published, the source refuses its updates.
         """
         self._source = source
         self._publications = publications
+        self._own_publications = own_publications
         self._tables = tables
+        self._growing = growing
         self._refused = refused
         self._unidentified = unidentified
         self._known = dict(known)
@@ -74,9 +82,11 @@ class SourceWatch:
         self._inspected_at = time.monotonic()
         with source_errors(self._source):
             connection = self._connection = self._connection or connect(self._source)
+            withdrawn = withdraw(connection, self._own_publications) if self._own_publications else []
             found = dict(read_fingerprints(connection, self._publications, self._tables))
             self.has_changed = (
                 self.has_changed
+                or bool(withdrawn)
                 or unidentified_tables(connection, list(self._known)) != self._unidentified
                 or any(self._needs_new_attempt(table, found.get(table)) for table in self._tables)
             )
@@ -94,6 +104,8 @@ class SourceWatch:
             return before is not now
         if table in self._refused:
             return before.definition != now.definition
+        if table in self._growing and now.column_count > before.column_count:
+            return True
         return missed_changes_reason(before, now, follows_oid=self._follows_oid) is not None or bool(
             leaf_changes(before, now, ignores_dropped=self._ignores_dropped)
         )

@@ -1,5 +1,6 @@
 """Decides how long a pipeline runs: holds its lease, follows its row, and writes its progress to the row."""
 
+import math
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
@@ -20,6 +21,10 @@ TICK = 0.5
 #: Seconds between two writes of progress and heartbeat, while the phase stays the same.
 REPORT_INTERVAL = 2.0
 
+#: Seconds between two restarts of the worker because of changed tables or options. Each restart closes the stream for a
+#: second or two, so changes that follow one another every few seconds would keep it closed: they are gathered.
+CHANGE_INTERVAL = 10.0
+
 #: Seconds that a worker may take to end after it was asked to.
 STOP_TIMEOUT = 30.0
 
@@ -35,7 +40,8 @@ class WorkerStuck(RuntimeError):
 def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, None]:
     """Run the pipeline for as long as its row says START. Yield a report about every half second, and one after the end.
 
-    When tables are added, removed, or to be resynced, or options change, the worker restarts with them, within seconds.
+    When tables are added, removed, or to be resynced, or options change, the worker restarts with them, within seconds. What
+    changes within `CHANGE_INTERVAL` of such a restart waits for the next one.
 
     The run stops when the generator is closed (`contextlib.closing`). Errors of the run are written to its row and raised.
     `LeaseHeld` when another run has the pipeline.
@@ -50,6 +56,7 @@ def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, N
             row.write_start()
             while row.wants_to_run():
                 yield from _run_worker(store, name, row, reporter)
+                row.note_restart()
         except RosettaError as error:
             failure = error
             raise
@@ -61,11 +68,13 @@ def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, N
 def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter) -> Generator[Report, None, None]:
     """Run a worker with the tables that the pipeline has now, until they change or the row wants no run any more."""
     config = store.pipeline(name)
-    begin_resyncs(store, config)
+    for table in begin_resyncs(store, config):
+        # What the last worker said of it must not be written again.
+        reporter.table(table, TableState.PENDING)
     worker = Worker(config, reporter)
     worker.start()
     try:
-        while not worker.wait(TICK) and row.wants_to_run() and row.is_current(config):
+        while not worker.wait(TICK) and row.wants_to_run() and not row.has_due_changes(config):
             row.write_progress_if_due(reporter.read())
             yield reporter.read()
     finally:
@@ -85,6 +94,7 @@ class _PipelineRow:
         self._written = Report()
         self._written_at = 0.0
         self._reached_at = time.monotonic()
+        self._restarted_at = -math.inf
 
     def wants_to_run(self) -> bool:
         """Return whether the row still says START, or cannot be read for less than `STORE_PATIENCE` seconds.
@@ -109,9 +119,15 @@ class _PipelineRow:
             )
         return True
 
-    def is_current(self, config: PipelineConfig) -> bool:
-        """Return whether tables and options in the rows are still those of the config."""
-        return self.has_tables(config.tables) and self._has_options(config)
+    def note_restart(self) -> None:
+        """Record that the worker restarts with what the rows say now."""
+        self._restarted_at = time.monotonic()
+
+    def has_due_changes(self, config: PipelineConfig) -> bool:
+        """Return whether tables or options differ from the config, and the last restart for that was long enough ago."""
+        if time.monotonic() - self._restarted_at < CHANGE_INTERVAL:
+            return False
+        return not (self.has_tables(config.tables) and self._has_options(config))
 
     def _has_options(self, config: PipelineConfig) -> bool:
         with suppress(StoreUnavailable):
@@ -139,18 +155,18 @@ class _PipelineRow:
                 self._store.report_failure(self._pipeline_id, self._run_id, str(error), transient=error.transient)
 
     def _write(self, report: Report) -> None:
-        self._store.report_progress(self._pipeline_id, self._run_id, progress_since(self._written, report))
+        self._store.report_progress(self._pipeline_id, self._run_id, progress_since(self._written, report, self._run_id))
         self._written, self._written_at = report, time.monotonic()
 
 
-def progress_since(before: Report, now: Report) -> Progress:
+def progress_since(before: Report, now: Report, run_id: str) -> Progress:
     """Return what a run did between two reports."""
     return Progress(
         run_status=now.phase.value,
         applied_lsn=now.applied_lsn,
         lag_seconds=now.lag_seconds,
         success_age=_success_age(now),
-        tables={table: _table_progress(table, before, now) for table in _changed(before, now)},
+        tables={table: _table_progress(table, before, now, run_id) for table in _changed(before, now)},
         batches=now.batches - before.batches,
     )
 
@@ -172,7 +188,7 @@ def _changed(before: Report, now: Report) -> set[TableId]:
     }
 
 
-def _table_progress(table: TableId, before: Report, now: Report) -> TableProgress:
+def _table_progress(table: TableId, before: Report, now: Report, run_id: str) -> TableProgress:
     state, error = now.states.get(table, (TableState.PENDING, None))
     then, counts = before.tables.get(table, TableCounts()), now.tables.get(table, TableCounts())
     return TableProgress(
@@ -181,6 +197,7 @@ def _table_progress(table: TableId, before: Report, now: Report) -> TableProgres
         copied=counts.copied - then.copied,
         applied=counts.applied - then.applied,
         last_change_at=counts.last_change_at,
+        data_version=None if counts == then else counts.data_version(run_id),
         inserted=counts.inserted - then.inserted,
         updated=counts.updated - then.updated,
         deleted=counts.deleted - then.deleted,

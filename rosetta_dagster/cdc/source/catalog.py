@@ -9,6 +9,7 @@ from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.change.pages import Relation
 from rosetta_dagster.cdc.change.schema import Column, Identity, OldRowValues, TableSchema
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
+from rosetta_dagster.cdc.source.selections import SELECTIONS_VERSION
 from rosetta_dagster.cdc.table_id import TableId
 
 #: One row for each column of the tables. A generated column is left out: its values are not logged.
@@ -60,9 +61,16 @@ FROM wanted
 JOIN pg_attribute AS attribute ON attribute.attrelid = wanted.oid
 LEFT JOIN keys ON keys.oid = wanted.oid
 LEFT JOIN missing ON missing.root = wanted.oid AND missing.attname = attribute.attname
-WHERE attribute.attnum > 0 AND NOT attribute.attisdropped AND attribute.attgenerated = ''
+WHERE attribute.attnum > 0 AND NOT attribute.attisdropped AND attribute.attgenerated = ''{listed}
 ORDER BY wanted.nspname, wanted.relname, attribute.attnum
 """
+
+#: Leaves out the columns that a publication does not list.
+_LISTED = """
+  AND NOT EXISTS (SELECT FROM pg_publication_rel AS member JOIN pg_publication AS publication
+                  ON publication.oid = member.prpubid AND publication.pubname = ANY (%(publications)s)
+                  WHERE member.prrelid = wanted.oid AND member.prattrs IS NOT NULL
+                  AND attribute.attnum <> ALL (member.prattrs::int2[]))"""
 
 #: For each type its base type and its base type's elements; domains may be made of domains.
 _TYPES = """
@@ -110,10 +118,15 @@ def read_schemas(
 ) -> dict[TableId, TableSchema]:
     """Return what the catalog says of these tables, in their order; a table that does not exist is not among them.
 
-    Fingerprints are of the publications of these names.
+    Fingerprints are of the publications of these names. Columns that one of them does not publish are left out.
     """
-    parameters = {"namespaces": [table.namespace for table in tables], "names": [table.name for table in tables]}
-    rows = connection.execute(_COLUMNS, parameters).fetchall()
+    parameters = {
+        "namespaces": [table.namespace for table in tables],
+        "names": [table.name for table in tables],
+        "publications": list(publications),
+    }
+    listed = _LISTED if connection.info.server_version >= SELECTIONS_VERSION else ""
+    rows = connection.execute(_COLUMNS.format(listed=listed), parameters).fetchall()
     types = _types(connection, {row[6] for row in rows})
     elements = _types(connection, {element for _, element in types.values() if element})
     by_table: dict[TableId, list[tuple[Any, ...]]] = {}

@@ -11,24 +11,29 @@ from rosetta_dagster.cdc.table_id import TableId
 #: The first version whose publications take whole schemas, row filters and column lists.
 _SCHEMAS_VERSION = 150_000
 
-#: What makes a table a member, as OIDs and `xmin` of catalog rows.
+#: What makes a table a member, as OIDs and `xmin` of catalog rows, and which of its rows and columns are published.
 _MEMBERS = """
     SELECT wanted.oid AS root, publication.pubname, true AS is_listed,
-           concat_ws(' ', publication.oid, publication.xmin, member.oid, member.xmin) AS mark
+           concat_ws(' ', publication.oid, publication.xmin, member.oid, member.xmin) AS mark,
+           {filter} AS row_filter, {columns} AS column_list
     FROM wanted JOIN pg_publication_rel AS member ON member.prrelid = wanted.oid
     JOIN publication ON publication.oid = member.prpubid
     UNION ALL
-    SELECT wanted.oid, publication.pubname, false, concat_ws(' ', publication.oid, publication.xmin)
+    SELECT wanted.oid, publication.pubname, false, concat_ws(' ', publication.oid, publication.xmin), NULL, NULL
     FROM wanted CROSS JOIN publication WHERE publication.puballtables
 """
+
+_FILTER, _LIST = "pg_get_expr(member.prqual, member.prrelid)", "member.prattrs::text"
 
 _MEMBERS_BY_SCHEMA = """
     UNION ALL
     SELECT wanted.oid, publication.pubname, false,
-           concat_ws(' ', publication.oid, publication.xmin, member.oid, member.xmin)
+           concat_ws(' ', publication.oid, publication.xmin, member.oid, member.xmin), NULL, NULL
     FROM wanted JOIN pg_publication_namespace AS member ON member.pnnspid = wanted.relnamespace
     JOIN publication ON publication.oid = member.pnpubid
 """
+
+_ALL_MEMBERS = _MEMBERS.format(filter=_FILTER, columns=_LIST) + _MEMBERS_BY_SCHEMA
 
 #: One row for each table. Names come as two arrays, or OIDs as one; the other is empty. Only plain reads of the catalog, so
 #: that a transaction sees everything as of its snapshot.
@@ -65,7 +70,16 @@ SELECT wanted.oid::bigint, wanted.nspname::text, wanted.relname::text, wanted.re
        CASE WHEN NOT EXISTS (SELECT FROM member JOIN publication USING (pubname)
                              WHERE member.root = wanted.oid AND (pubupdate OR pubdelete))
             THEN (SELECT sum(pg_stat_get_tuples_updated(part) + pg_stat_get_tuples_deleted(part))::bigint
-                  FROM tree WHERE tree.root = wanted.oid) END
+                  FROM tree WHERE tree.root = wanted.oid) END,
+       (SELECT CASE WHEN bool_and(row_filter IS NOT NULL)
+                    THEN string_agg(DISTINCT row_filter, ' OR ' ORDER BY row_filter) END
+        FROM member WHERE member.root = wanted.oid),
+       (SELECT min(column_list) FROM member WHERE member.root = wanted.oid),
+       (SELECT md5(string_agg(concat_ws(' ', class.oid, class.relreplident, index.indexrelid), ','
+                              ORDER BY class.oid, index.indexrelid))
+        FROM tree JOIN pg_class AS class ON class.oid = tree.part
+        LEFT JOIN pg_index AS index ON index.indrelid = class.oid AND (index.indisreplident OR index.indisprimary)
+        WHERE tree.root = wanted.oid)
 FROM wanted
 """
 
@@ -82,7 +96,8 @@ def read_fingerprints(
 ) -> list[Found]:
     """Return the fingerprints of tables of these names, and of tables of these OIDs under any name."""
     is_old = connection.info.server_version < _SCHEMAS_VERSION
-    statement = _READ.format(members=_MEMBERS if is_old else _MEMBERS + _MEMBERS_BY_SCHEMA)
+    members = _MEMBERS.format(filter="NULL", columns="NULL") if is_old else _ALL_MEMBERS
+    statement = _READ.format(members=members)
     parameters = {
         "oids": list(oids),
         "namespaces": [table.namespace for table in tables],
@@ -106,6 +121,9 @@ def _found(row: tuple[Any, ...]) -> Found:
         persistence,
         columns,
         writes,
+        row_filter,
+        column_list,
+        identity,
     ) = row
     fingerprint = Fingerprint(
         oid=oid,
@@ -118,5 +136,8 @@ def _found(row: tuple[Any, ...]) -> Found:
         persistence=persistence,
         columns=columns or "",
         unpublished_writes=writes,
+        row_filter=row_filter,
+        column_list=column_list,
+        identity=identity or "",
     )
     return Found(TableId(namespace, name), fingerprint)

@@ -7,6 +7,9 @@ change, touches no table, and its absence shows that the engine is stuck.
 
 import time
 from collections.abc import Callable
+from typing import Any
+
+import psycopg
 
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
@@ -30,7 +33,7 @@ class Heartbeat:
         self, connection: PostgresConnection, slot_name: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._connection = connection
-        self._prefix = f"{MESSAGE_PREFIX}{slot_name}"
+        self._slot_name = slot_name
         self._clock = clock
         self._heard_at = clock()
         self._beat_at = clock()
@@ -56,6 +59,11 @@ class Heartbeat:
 
     def _beat(self) -> Lsn:
         with source_errors(self._connection), connect(self._connection) as connection:
-            row = connection.execute("SELECT pg_logical_emit_message(true, %s, '')::text", [self._prefix]).fetchone()
-        assert row is not None, "the function returns one row"
-        return Lsn.parse(str(row[0]))
+            return emit_message(connection, self._slot_name)
+
+
+def emit_message(connection: "psycopg.Connection[Any]", slot_name: str) -> Lsn:
+    """Write a message for the slot's stream into the WAL, and return its LSN: every earlier commit has a smaller one."""
+    row = connection.execute("SELECT pg_logical_emit_message(true, %s, '')::text", [MESSAGE_PREFIX + slot_name]).fetchone()
+    assert row is not None, "the function returns one row"
+    return Lsn.parse(str(row[0]))

@@ -2,10 +2,12 @@
 
 PostgreSQL refuses updates and deletes of a table that is published with them and has no replica identity. So a table whose
 rows cannot be identified is published by a second publication, of inserts and truncates only. `ONLY` keeps the children of
-an inheritance parent out, and members that left the pipeline leave its publications.
+an inheritance parent out, and members that left the pipeline leave its publications. Selected rows and columns are set by
+`selections`, so that a table is never published whole before.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,9 @@ from psycopg import sql
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import Identity, TableSchema
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, default_name
+from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.errors import SourceUnavailable
+from rosetta_dagster.cdc.source.selections import locking, set_selection
 from rosetta_dagster.cdc.table_id import TableId
 
 #: Tables are added only to publications of this prefix; the others belong to an operator.
@@ -75,11 +79,6 @@ WHERE (part.relkind <> 'p' OR tree.part = tree.root)
           AND CASE part.relreplident WHEN 'i' THEN index.indisreplident ELSE index.indisprimary AND index.indimmediate END)
       END
 """
-
-
-#: The wait for a lock on a table; the session's own has no limit.
-_SHORT_WAIT = "SET lock_timeout = '500ms'"
-_NO_LIMIT = "SET lock_timeout = 0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,13 +187,12 @@ def ensure_publications(
         return
     unidentified = unidentified_tables(connection, tables)
     unidentified |= {schema.id for schema in schemas if schema.identity is Identity.NOTHING}
-    ensure_publication(
-        connection, config.publication_name, [table for table in tables if table not in unidentified], is_own=True
-    )
-    ensure_publication(
-        connection, inserts_publication(config.name), [table for table in tables if table in unidentified],
-        is_own=True, kinds=INSERTS,
-    )  # fmt: skip
+    for name, kinds in ((config.publication_name, ALL_CHANGES), (inserts_publication(config.name), INSERTS)):
+        members = [schema for schema in schemas if (schema.id in unidentified) is (kinds == INSERTS)]
+        ensure_publication(
+            connection, name, [each.id for each in members], is_own=True, kinds=kinds, selected=config.selections
+        )
+        _set_selections(connection, name, members, config.selections)
     both = existing_publications(connection, config)
     if config.engine is Engine.DEBEZIUM and len(both) > 1:
         # Debezium verifies that a publication with the name of the whole list exists; an empty one is enough.
@@ -208,20 +206,27 @@ def ensure_publication(
     *,
     is_own: bool = False,
     kinds: str = ALL_CHANGES,
+    selected: Collection[TableId] = (),
 ) -> None:
     """Create the publication if it is missing, else add missing tables if its name has Rosetta's prefix.
 
-    `is_own`: it serves no other pipeline, so that other tables are taken out of it.
+    `is_own`: it serves no other pipeline, so that other tables are taken out of it. Selected tables are not added.
     """
     try:
-        _alter_or_create(connection, name, tables, is_own=is_own, kinds=kinds)
+        _alter_or_create(connection, name, tables, is_own=is_own, kinds=kinds, selected=selected)
     except _CHANGED_MEANWHILE:
         # The server may still have carried out the statement of a killed run, or a table was dropped since the read.
-        _alter_or_create(connection, name, tables, is_own=is_own, kinds=kinds)
+        _alter_or_create(connection, name, tables, is_own=is_own, kinds=kinds, selected=selected)
 
 
 def _alter_or_create(
-    connection: "psycopg.Connection[Any]", name: str, tables: Sequence[TableId], *, is_own: bool, kinds: str
+    connection: "psycopg.Connection[Any]",
+    name: str,
+    tables: Sequence[TableId],
+    *,
+    is_own: bool,
+    kinds: str,
+    selected: Collection[TableId],
 ) -> None:
     publication = read_publication(connection, name)
     if publication is None and not tables and kinds != ALL_CHANGES:
@@ -232,29 +237,33 @@ def _alter_or_create(
     for table in sorted(listed - set(tables)) if is_own else ():
         _alter_soon(connection, table, drop_table(name, table))
     for table in tables if publication is None or name.startswith(OWN_PREFIX) else ():
-        if table not in published:
+        if table not in published and table not in selected:
             _alter_soon(connection, table, add_table(name, table))
 
 
-def _alter_soon(connection: "psycopg.Connection[Any]", table: TableId, statement: sql.Composed) -> None:
-    """Alter a publication by one table, or give up while somebody alters the table.
+def _set_selections(
+    connection: "psycopg.Connection[Any]",
+    name: str,
+    tables: Sequence[TableSchema],
+    selections: Mapping[TableId, Selection],
+) -> None:
+    """Let the publication hold these tables as selected. Preflight has verified that it can."""
+    publication = read_publication(connection, name)
+    cut = publication.cut_tables if publication is not None else frozenset()
+    for table in [each for each in tables if each.id in cut | selections.keys()] if publication is not None else ():
+        selection = selections.get(table.id, Selection())
+        if set_selection(connection, name, table, selection) is not None:
+            raise SourceUnavailable(
+                f"The replica identity of table {table.id} was changed while the table was published.",
+                "The run restarts by itself, and says what the table needs.",
+            )
 
-    One table at a time, with a wait shorter than `deadlock_timeout`: so no migration of an application that alters several
-    tables is ever the victim of a deadlock.
-    """
-    connection.execute(_SHORT_WAIT)
-    try:
+
+def _alter_soon(connection: "psycopg.Connection[Any]", table: TableId, statement: sql.Composed) -> None:
+    """Alter a publication by one table, or give up while somebody alters the table."""
+    # Dropped or renamed since it was read: the next attempt finds out.
+    with locking(connection, table), suppress(psycopg.errors.UndefinedTable):
         connection.execute(statement)
-    except psycopg.errors.UndefinedTable:
-        # Dropped or renamed since it was read: the next attempt finds out.
-        return
-    except psycopg.errors.LockNotAvailable:
-        raise SourceUnavailable(
-            f"Table {table} is locked at the source, so that it cannot be published.",
-            "The run restarts by itself, and continues once the transaction that alters the table has ended.",
-        ) from None
-    finally:
-        connection.execute(_NO_LIMIT)
 
 
 def create_publication(name: str, kinds: str = ALL_CHANGES) -> sql.Composed:

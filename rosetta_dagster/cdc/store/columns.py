@@ -58,5 +58,6 @@ def differs(model: type[BaseModel], table: str) -> sql.Composed:
 
 
 def parameters(model: type[BaseModel], settings: BaseModel) -> Mapping[str, Any]:
-    """Return the values for the parameters of `placeholders`."""
-    return {name: getattr(settings, name) for name in model.model_fields}
+    """Return the values for the parameters of `placeholders`. psycopg writes a list as an array, and a tuple as a record."""
+    values = {name: getattr(settings, name) for name in model.model_fields}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -79,6 +79,8 @@ class Store(Definitions, RunReports):
                 rows_copied=row[4],
                 rows_applied=row[5],
                 last_change_time=row[6],
+                resync=row[7],
+                data_version=row[8],
             )
             for row in self._rows(queries.TABLES, [name])
         ]

@@ -20,6 +20,7 @@ ORDER BY pipelines.name
 
 STATES = """
 SELECT pipelines.id, pipelines.name, sources.name AS source,
+       extract(epoch FROM clock_timestamp() - pipelines.updated_at)::float8 AS unchanged_seconds,
        ARRAY(SELECT destinations.name::text FROM pipeline_destinations
              JOIN destinations ON destinations.id = destination_id
              WHERE pipeline_id = pipelines.id ORDER BY destinations.name) AS destinations,
@@ -40,7 +41,7 @@ ORDER BY pipelines.name
 """
 
 TABLES = """
-SELECT table_schema, table_name, state, error, rows_copied, rows_applied, last_change_time
+SELECT table_schema, table_name, state, error, rows_copied, rows_applied, last_change_time, resync, data_version
 FROM pipeline_tables JOIN pipelines ON pipelines.id = pipeline_id
 WHERE pipelines.name = %s ORDER BY table_schema, table_name
 """
@@ -124,6 +125,13 @@ SET status = 'STARTING', run_id = %s, started_at = clock_timestamp(), heartbeat_
 WHERE pipeline_id = %s
 """
 
+#: A run that did not end as it should may not have recorded the last changes that it made.
+NEW_DATA_VERSIONS = """
+UPDATE pipeline_tables SET data_version = 'as of run ' || %(run_id)s::text FROM pipeline_metadata AS metadata
+WHERE pipeline_tables.pipeline_id = %(pipeline_id)s AND metadata.pipeline_id = pipeline_tables.pipeline_id
+  AND (data_version IS NULL OR metadata.status <> 'STOPPED')
+"""
+
 #: A run that has streamed for a minute has overcome what failed before.
 PROGRESS = """
 UPDATE pipeline_metadata
@@ -147,7 +155,8 @@ UPDATE pipeline_tables
 SET state = %(state)s, error = %(error)s, rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
     rows_inserted = rows_inserted + %(inserted)s, rows_updated = rows_updated + %(updated)s,
     rows_deleted = rows_deleted + %(deleted)s, times_truncated = times_truncated + %(truncated)s,
-    last_change_time = COALESCE(%(last_change_at)s, last_change_time)
+    last_change_time = COALESCE(%(last_change_at)s, last_change_time),
+    data_version = COALESCE(%(data_version)s, data_version)
 WHERE pipeline_id = %(pipeline_id)s AND table_schema = %(namespace)s AND table_name = %(name)s
 """
 

@@ -69,6 +69,10 @@ class TableRecord:
     rows_copied: int
     rows_applied: int
     last_change_time: datetime | None
+    #: Whether a new copy was asked for that has not begun yet.
+    resync: bool = False
+    #: Version of the replica's contents; None before its first run.
+    data_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,8 @@ class PipelineState:
     is_due: bool
     #: Seconds until the next attempt after a failure; None when none is planned, negative when it is due.
     seconds_until_due: float | None = None
+    #: Seconds since the pipeline's row was last changed.
+    unchanged_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +129,8 @@ class TableProgress:
     copied: int
     applied: int
     last_change_at: datetime | None
+    #: Version of the table's contents after that; None when they have not changed.
+    data_version: str | None = None
     #: What was applied, by operation.
     inserted: int = 0
     updated: int = 0

@@ -16,6 +16,7 @@ class RunReports(StoreSession):
     """The state of pipelines, as those who know it write it."""
 
     def report_started(self, pipeline_id: int, run_id: str) -> None:
+        self._execute(queries.NEW_DATA_VERSIONS, {"run_id": run_id, "pipeline_id": pipeline_id})
         self._execute(queries.STARTED, [run_id, pipeline_id])
 
     def report_progress(self, pipeline_id: int, run_id: str, progress: Progress) -> None:
@@ -98,5 +99,6 @@ class RunReports(StoreSession):
                     "deleted": done.deleted,
                     "truncated": done.truncated,
                     "last_change_at": done.last_change_at,
+                    "data_version": done.data_version,
                 },
             )

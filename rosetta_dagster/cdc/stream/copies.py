@@ -9,6 +9,7 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableState
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy, copy_partitions
 from rosetta_dagster.cdc.copy.snapshot import Copier, CopyObserver, copy_tables
 from rosetta_dagster.cdc.report import Phase, Reporter
+from rosetta_dagster.cdc.source.publications import publications_of
 from rosetta_dagster.cdc.source.slots import exported_snapshot
 from rosetta_dagster.cdc.stream.replica import Replica
 from rosetta_dagster.cdc.table_id import TableId
@@ -52,7 +53,7 @@ def copy_with_new_slot(
     """
     source = config.source.connection
     reporter.enter(Phase.SNAPSHOT)
-    copiers = [Copier(source, replica.destination, reporter, stopped) for replica in replicas]
+    copiers = [_copier(config, replica, reporter, stopped) for replica in replicas]
     with exported_snapshot(
         source,
         config.slot_name,
@@ -78,9 +79,13 @@ def start_concurrent_copy(
         slot_name = temporary_slot_name(config.slot_name)
         report_wait = _report_wait(tables, reporter)
         with exported_snapshot(source, slot_name, stopped=stopped, temporary=True, report_wait=report_wait) as point:
-            copy_tables(Copier(source, replica.destination, reporter, stopped), tables, begun, point, observer)
+            copy_tables(_copier(config, replica, reporter, stopped), tables, begun, point, observer)
 
     replica.copies.start(tables, copy)
+
+
+def _copier(config: PipelineConfig, replica: Replica, reporter: Reporter, stopped: Callable[[], bool]) -> Copier:
+    return Copier(config.source.connection, replica.destination, reporter, stopped, publications_of(config))
 
 
 def _report_wait(tables: Iterable[TableSchema], reporter: Reporter) -> Callable[[str], None]:
@@ -110,8 +115,7 @@ def start_partition_copy(
 
     def copy(observer: CopyObserver, stopped: Callable[[], bool]) -> None:
         with exported_snapshot(source, temporary_slot_name(config.slot_name), stopped=stopped, temporary=True) as point:
-            copier = Copier(source, replica.destination, reporter, stopped)
-            copy_partitions(copier, copies, publications, point, observer)
+            copy_partitions(_copier(config, replica, reporter, stopped), copies, publications, point, observer)
 
     replica.copies.start([each.table for each in copies], copy, is_partial=True)
 

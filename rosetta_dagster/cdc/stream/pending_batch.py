@@ -18,6 +18,8 @@ class PendingBatch:
         self._compaction = Compaction()
         self._estimated_bytes = 0
         self._first_added_at = 0.0
+        #: When a schedule is due after that, in seconds of the epoch; None before it was asked.
+        self._due_at: float | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -33,8 +35,14 @@ class PendingBatch:
         return self._compaction.change_count >= policy.rows or self._estimated_bytes >= policy.bytes
 
     def is_due(self, policy: FlushPolicy) -> bool:
-        """Return whether its first change has waited for as long as the policy allows."""
-        return not self.is_empty and self.age >= policy.seconds
+        """Return whether its first change has waited for as long as the policy allows, or until its schedule is due."""
+        if self.is_empty:
+            return False
+        if policy.schedule is None:
+            return self.age >= policy.seconds
+        if self._due_at is None:
+            self._due_at = policy.schedule.next_after(time.time() - self.age)
+        return time.time() >= self._due_at
 
     def add(self, changes: Sequence[Change]) -> Counts:
         """Fold the changes into the batch. Return how many there are of each table and operation."""

@@ -43,6 +43,8 @@ class Statement:
     query_tag: str
     #: Snowflake's error code, of six digits; empty when the statement succeeded.
     error_code: str
+    #: Whether Snowflake would have run it on a warehouse.
+    used_warehouse: bool
 
 
 class SnowflakeServer:

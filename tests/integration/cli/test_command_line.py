@@ -62,10 +62,10 @@ def test_the_options_of_a_source_a_destination_and_a_pipeline_are_kept(rosetta: 
                 "--table", "a.b", "--table", "Sales.Odd.name", "--engine", "PGOUTPUT"),
     ]  # fmt: skip
     assert [
-        (0, "added source s\n", ""),
+        (0, "added source s; see its tables with: rosetta source tables s\n", ""),
         (0, "added destination one\n", ""),
         (0, "added destination two\n", ""),
-        (0, "added pipeline p; start it with: rosetta start p\n", ""),
+        (0, "added pipeline p; test it with: rosetta test p; start it with: rosetta start p\n", ""),
     ] == results
     config = store.pipeline("p")
     assert ("my_slot", "p", "PGOUTPUT", "require", 5432) == (
@@ -82,7 +82,7 @@ def test_the_options_of_a_source_a_destination_and_a_pipeline_are_kept(rosetta: 
         (["source", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--port", "70000"], "port"),
         (["source", "add", "s", "--host", "", "--database", "d", "--username", "u"], "host"),
         (["source", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--sslmode", "no"], "sslmode"),
-        (["source", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--slot", "A-B"], "replication_name"),
+        (["source", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--slot", "A-B"], "--slot: "),
         (["destination", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--port", "0"], "port"),
         (["destination", "add", "s", "--host", "h", "--database", "d", "--username", "u", "--schema", ""], "schema"),
         (["pipeline", "add", "p", "--source", "ghost", "--destination", "d", "--table", "t"], "no source ghost"),

@@ -28,7 +28,7 @@ def test_options_of_a_pipeline_and_its_tables_are_kept(rosetta: Rosetta, shop: D
 
 
 def test_a_wrong_value_and_a_table_that_is_given_twice_are_one_line(rosetta: Rosetta, shop: Database) -> None:
-    assert_one_line(rosetta(*PIPELINE, "--on-gap", "STOP_TABEL"), "on_gap", "did you mean STOP_TABLE")
+    assert_one_line(rosetta(*PIPELINE, "--on-gap", "STOP_TABEL"), "--on-gap: ", "did you mean STOP_TABLE")
     assert_one_line(rosetta(*PIPELINE, "--table", "public.orders"), "Table public.orders is given more than once")
 
 

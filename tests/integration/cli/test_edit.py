@@ -77,3 +77,11 @@ def test_what_cannot_be_changed_is_one_line(rosetta: Rosetta, shop: Database, co
     config_database.run("UPDATE pipelines SET managed_by = 'CODE', declared_in = 'prod'")
     assert_one_line(rosetta("pipeline", "edit", "shop", "--on-gap", "COPY"), "declared in code, in the code location prod")
     assert PASSWORD not in rosetta("source", "show", "shop").out
+
+
+def test_a_wrong_option_is_named_as_it_was_written(rosetta: Rosetta, shop: Database) -> None:
+    where = ("--host", "h", "--database", "d", "--username", "u")
+    for wrong, named in ((("--slot", "Bad Name"), "--slot: "), (("--require-auth", "nothing"), "--require-auth: ")):
+        assert_one_line(rosetta("source", "add", "other", *where, *wrong), named)
+        assert_one_line(rosetta("source", "edit", "shop", *wrong), named)
+    assert_one_line(rosetta("pipeline", "edit", "shop", "--on-schema-change", "STOP"), "--on-schema-change: ", "STOP_TABLE")

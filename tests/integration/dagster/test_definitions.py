@@ -207,8 +207,9 @@ def test_tables_at_snowflake_are_assets_of_that_kind_and_need_its_resource(
         "shop_dw/public/orders": {"postgres", "table"},
         "sf/kept/orders": {"snowflake", "table"},
     } == kinds
-    replicate = definitions.resolve_assets_def(dg.AssetKey(["sf", "kept", "orders"]))
-    assert {"source_shop_db", "destination_shop_dw", "destination_sf"} <= replicate.required_resource_keys
+    (replicate,) = definitions.resolve_job_def("rosetta_shop").nodes
+    assert isinstance(replicate.definition, dg.OpDefinition)
+    assert {"source_shop_db", "destination_shop_dw", "destination_sf"} == replicate.definition.required_resource_keys
     resource = (definitions.resources or {})["destination_sf"]
     secrets = [snowflake_database.config[field] for field in ("private_key", "private_key_passphrase")]
     for shown in (serialized(shapes), repr(resource), repr(resource.process_config_and_initialize())):

@@ -80,14 +80,14 @@ def begin(destination: Database) -> Iterator[Begin]:
 def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each message with small batches, whether it was done."""
     seen: list[bool] = []
-    execute = DirectWriter._execute
+    execute = DirectWriter._try_to_execute
 
-    def spy(writer: DirectWriter, texts: Sequence[bytes]) -> bool:
-        done = execute(writer, texts)
+    def spy(writer: DirectWriter, statements: Sequence[bytes]) -> bool:
+        done = execute(writer, statements)
         seen.append(done)
         return done
 
-    monkeypatch.setattr(DirectWriter, "_execute", spy)
+    monkeypatch.setattr(DirectWriter, "_try_to_execute", spy)
     return seen
 
 

@@ -47,8 +47,9 @@ def test_pause_ends_the_run_and_its_progress_is_reported(own_store: Store, name:
 
 
 def test_tables_are_added_removed_and_resynced_while_the_run_goes_on(
-    own_store: Store, config_server: EmbeddedPostgres, name: str, source: Database, destination: Database
+    own_store: Store, name: str, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(supervision, "CHANGE_INTERVAL", 0)
     source.run("CREATE TABLE notes (id int PRIMARY KEY)", "INSERT INTO notes VALUES (1), (2)")
     notes = TableId("public", "notes")
     run = Run(own_store, name)

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import GapPolicy, PartitionDropPolicy, TableState
 from rosetta_dagster.cdc.destination.registry import make_destination
-from rosetta_dagster.cdc.errors import ConfigurationError, TableNotOurs
+from rosetta_dagster.cdc.errors import TableNotOurs
 from rosetta_dagster.cdc.run import source_watch
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source import slots
@@ -222,15 +222,6 @@ def test_a_publication_dropped_before_debezium_reads_it_ends_no_run(
         wait_until(worker, lambda: is_streaming(worker))
         shop.run(f"DROP PUBLICATION {config.publication_name}", "INSERT INTO items VALUES (2, 'unseen')")
         wait_until_equal(worker, shop, destination, "items")
-
-
-@both_engines
-def test_a_table_is_never_replicated_into_itself(engine: Engine, shop: Database) -> None:
-    config = pipeline(engine, shop, [shop], "items")
-    with pytest.raises(ConfigurationError, match=r"Source and destination are the same table.*public\.items") as caught:
-        failure(config)
-    assert "TRUNCATE" not in str(caught.value)
-    assert [(1, "a")] == shop.rows("SELECT * FROM items")
 
 
 def test_two_pipelines_never_write_one_table(shop: Database, destination: Database) -> None:

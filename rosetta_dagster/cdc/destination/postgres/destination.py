@@ -16,10 +16,12 @@ from rosetta_dagster.cdc.config.pipeline import NAME_LIMIT, PostgresConnection, 
 from rosetta_dagster.cdc.destination.base import Drift, FlushPolicy, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import state_sql
 from rosetta_dagster.cdc.destination.postgres.catalog import Connection
+from rosetta_dagster.cdc.destination.postgres.circles import refuse_circles
+from rosetta_dagster.cdc.destination.postgres.direct import SmallBatches
 from rosetta_dagster.cdc.destination.postgres.drift import read_drift
 from rosetta_dagster.cdc.destination.postgres.loader import PostgresLoader
 from rosetta_dagster.cdc.destination.postgres.merge import BatchFailed, Merger
-from rosetta_dagster.cdc.destination.postgres.privileges import remedy_for, verify_not_the_source, verify_temporary_tables
+from rosetta_dagster.cdc.destination.postgres.privileges import remedy_for, verify_temporary_tables
 from rosetta_dagster.cdc.destination.postgres.state import StreamState, forget_copies, forget_stream, set_aside
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
 from rosetta_dagster.cdc.destination.postgres.types import Types
@@ -72,7 +74,7 @@ class PostgresDestination:
             self._connection = self._connect()
             self._end_leftovers(self._connection)
             verify_temporary_tables(self._connection)
-            verify_not_the_source(self._connection, identity, self._targets.by_source)
+            refuse_circles(self._connection, identity, self._targets.by_source)
             self._state = StreamState(self._connection, identity, self._targets.by_source)
             self._merger = Merger(self._connection, self._targets, self._state, self._translation)
             self._types = Types(self._connection, read_types, self._type_policy)
@@ -149,10 +151,17 @@ class PostgresDestination:
 
     def _try_apply(self, batch: Batch, watermark: Watermark) -> bool:
         """Apply the batch in one transaction. Return false when it failed and the cause has been removed."""
+        small = self._merging.split(batch.tables)
+        # One round trip, where a transaction takes four: far from the server these are most of what a change takes.
+        if not small.others:
+            if self._merging.write_with(small, self._stream.move_in_one_message(watermark)):
+                return True
+            # In steps it fails again, with an error that says more.
+            small = SmallBatches((), batch.tables)
         schemas = dict(self._stream.schemas)
         try:
             with self._live.transaction():
-                for part in self._merging.merge_small(batch.tables):
+                for part in small.others if self._merging.write(small) else batch.tables:
                     self._merge(part)
                 self._stream.move(watermark)
         except BatchFailed as failure:

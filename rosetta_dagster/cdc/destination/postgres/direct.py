@@ -69,8 +69,16 @@ class _Statements:
             yield b"%b %b\n%b" % (self.insert, _listed(step.rows), self.on_conflict)
 
 
+@dataclass(frozen=True, slots=True)
+class SmallBatches:
+    """The statements of the batches that are small, a text for each, and the batches that are not."""
+
+    texts: Sequence[bytes]
+    others: Sequence[TableBatch]
+
+
 class DirectWriter:
-    """Writes small batches over a shared connection. The caller owns the transaction."""
+    """Writes small batches over a shared connection."""
 
     def __init__(
         self,
@@ -83,16 +91,27 @@ class DirectWriter:
         self._state = state
         self._statements: dict[TableId, _Statements] = {}
 
-    def write(self, batches: Sequence[TableBatch]) -> Sequence[TableBatch]:
-        """Write the small batches. Return those that are still to be written.
-
-        When a statement fails, nothing is written and all batches are returned: with a staging table the error says more
-        precisely what is wrong with a row.
-        """
+    def split(self, batches: Sequence[TableBatch]) -> SmallBatches:
+        """Return the statements of the small batches, and the other batches."""
         texts = self._texts(batches) if self._takes_any_text() else {}
-        if texts and self._execute(list(texts.values())):
-            return [batch for batch in batches if batch.table.id not in texts]
-        return batches
+        return SmallBatches(tuple(texts.values()), [batch for batch in batches if batch.table.id not in texts])
+
+    def write_with(self, small: SmallBatches, move: bytes) -> bool:
+        """Send the statements and then `move` in one message outside of any transaction, which the server makes of it.
+
+        Return false when a statement failed. Then nothing is written.
+        """
+        return self._try_to_execute([*small.texts, move])
+
+    def write(self, small: SmallBatches) -> bool:
+        """Run the statements in the open transaction. Return false when one failed. Then nothing is written.
+
+        With a staging table the error says more precisely what is wrong with a row.
+        """
+        if not small.texts or self._try_to_execute([_SAVEPOINT, *small.texts, _RELEASE]):
+            return True
+        self._connection.execute(_ROLLBACK)
+        return False
 
     def _takes_any_text(self) -> bool:
         """Return whether the database can encode every character. If not, a message may fail before its savepoint is set."""
@@ -127,13 +146,13 @@ class DirectWriter:
         fixed = self._targets.unassignable(self._connection, table.id)
         return not fixed.generated and fixed.identity <= set(table.key)
 
-    def _execute(self, texts: Sequence[bytes]) -> bool:
+    def _try_to_execute(self, statements: Sequence[bytes]) -> bool:
+        """Send the statements in one message. Return false when one failed for a reason that time does not mend."""
         try:
-            self._connection.execute(b";\n".join([_SAVEPOINT, *texts, _RELEASE]))
+            self._connection.execute(b";\n".join(statements))
         except psycopg.DatabaseError as error:
             if is_passing(error):
                 raise
-            self._connection.execute(_ROLLBACK)
             return False
         return True
 

@@ -15,7 +15,7 @@ from rosetta_dagster.cdc.change.schema import TableSchema, following
 from rosetta_dagster.cdc.destination.postgres import merge_sql, sql
 from rosetta_dagster.cdc.destination.postgres.catalog import Connection
 from rosetta_dagster.cdc.destination.postgres.copy_text import array, blocks
-from rosetta_dagster.cdc.destination.postgres.direct import DirectWriter
+from rosetta_dagster.cdc.destination.postgres.direct import DirectWriter, SmallBatches
 from rosetta_dagster.cdc.destination.postgres.merge_sql import Staging
 from rosetta_dagster.cdc.destination.postgres.state import StreamState
 from rosetta_dagster.cdc.destination.postgres.tables import Targets
@@ -61,9 +61,17 @@ class Merger:
         #: Tables whose rows may not fit into a staging table of the ordinary form.
         self._wide: set[TableId] = set()
 
-    def merge_small(self, batches: Sequence[TableBatch]) -> Sequence[TableBatch]:
-        """Write the small batches at once. Return those that are still to be merged."""
-        return self._direct.write(batches)
+    def split(self, batches: Sequence[TableBatch]) -> SmallBatches:
+        """Distinguish the batches that are small enough to be written without a staging table."""
+        return self._direct.split(batches)
+
+    def write_with(self, small: SmallBatches, move: bytes) -> bool:
+        """Write small batches and run `move` in one message, which is one transaction. Return false when that failed."""
+        return self._direct.write_with(small, move)
+
+    def write(self, small: SmallBatches) -> bool:
+        """Write small batches in the open transaction. Return false when that failed; nothing is written then."""
+        return self._direct.write(small)
 
     def merge(self, batch: TableBatch) -> None:
         """Do all of the table's steps in order. Follows its schema even when its changes cancel each other out.

@@ -1,24 +1,16 @@
 """Decides whether the destination's user may create what is missing, and names the GRANT that it needs otherwise."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
 
-from rosetta_dagster.cdc.destination.base import StreamIdentity
 from rosetta_dagster.cdc.destination.postgres import state_sql
 from rosetta_dagster.cdc.destination.postgres.catalog import Connection
 from rosetta_dagster.cdc.destination.postgres.sql import create_namespace
-from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected
-from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.cdc.errors import DestinationRejected
 
 _INSUFFICIENT_PRIVILEGE = "42501"
-
-_OWN_DATABASE = """
-SELECT system_identifier::text, (SELECT oid::bigint FROM pg_database WHERE datname = current_database())
-FROM pg_control_system()
-"""
 
 _PRIVILEGES = """
 SELECT current_user::text, current_database()::text,
@@ -87,18 +79,6 @@ def verify_usage(connection: Connection, namespace: str, *, creating: bool) -> N
         "destination.",
         f"Run there: GRANT USAGE, CREATE ON SCHEMA {quoted} TO {user.grantee};",
     )
-
-
-def verify_not_the_source(connection: Connection, identity: StreamIdentity, targets: Mapping[TableId, TableId]) -> None:
-    """Raise `ConfigurationError` when a table would be replicated into itself."""
-    own = connection.execute(_OWN_DATABASE).fetchone()
-    same = sorted(source for source, target in targets.items() if source == target)
-    if same and own == (identity.system_identifier, identity.database_oid):
-        raise ConfigurationError(
-            f"Source and destination are the same table in the same database: {', '.join(map(str, same))}.",
-            "Give these tables another target (pipeline_tables.target_schema, target_name), or the pipeline another "
-            "destination.",
-        )
 
 
 def verify_temporary_tables(connection: Connection) -> None:

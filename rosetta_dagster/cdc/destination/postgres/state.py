@@ -1,6 +1,8 @@
 """Reads and writes what a PostgreSQL destination stores about a stream: its watermark and its copies."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import psycopg
 
 from rosetta_dagster.cdc.change.pages import CopiedRange
 from rosetta_dagster.cdc.change.position import Lsn, Position, Watermark
@@ -105,18 +107,23 @@ class StreamState:
 
     def move(self, watermark: Watermark) -> None:
         """Write the watermark in the open transaction. Raise `WatermarkMoved` when another run has written it."""
-        cursor = self._connection.execute(
-            state_sql.MOVE_WATERMARK,
-            [
-                watermark.engine,
-                *_position_texts(watermark.position),
-                watermark.xid,
-                self._identity.pipeline,
-                *(_position_texts(self._watermark.position) if self._watermark else (None, None, None)),
-            ],
-        )
+        cursor = self._connection.execute(state_sql.MOVE_WATERMARK, self._move_values(watermark))
         if cursor.rowcount != 1:
             raise watermark_moved(self._identity.pipeline)
+
+    def move_in_one_message(self, watermark: Watermark) -> bytes:
+        """Return the statement that writes the watermark, or fails when another run has written it."""
+        cursor = psycopg.ClientCursor(self._connection)
+        return cursor.mogrify(state_sql.MOVE_WATERMARK_OR_FAIL, self._move_values(watermark)).encode()
+
+    def _move_values(self, watermark: Watermark) -> Sequence[object]:
+        return [
+            watermark.engine,
+            *_position_texts(watermark.position),
+            watermark.xid,
+            self._identity.pipeline,
+            *(_position_texts(self._watermark.position) if self._watermark else (None, None, None)),
+        ]
 
     def note(self, lsn: Lsn) -> None:
         self._connection.execute(state_sql.NOTE, [str(lsn), self._identity.pipeline])

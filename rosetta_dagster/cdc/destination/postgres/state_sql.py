@@ -164,6 +164,8 @@ SET engine = %s, transaction_lsn = %s::pg_lsn, lsn = %s::pg_lsn, ordinal = %s, x
 WHERE pipeline = %s AND (transaction_lsn, lsn, ordinal) IS NOT DISTINCT FROM (%s::pg_lsn, %s::pg_lsn, %s::bigint)
 """
 
+#: The same where nobody can look at the number of rows before the commit: a division by zero fails when it is zero.
+MOVE_WATERMARK_OR_FAIL = f"WITH moved AS ({MOVE_WATERMARK}RETURNING 1)\nSELECT 1 / count(*) FROM moved"
 
 #: The LSN up to which the slot may be confirmed; written before it is.
 NOTE = "UPDATE rosetta.streams SET noted_lsn = greatest(noted_lsn, %s::pg_lsn) WHERE pipeline = %s"

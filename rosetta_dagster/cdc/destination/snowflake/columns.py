@@ -58,8 +58,8 @@ def read_columns(session: Session, target: TableId) -> dict[str, PresentColumn]:
     return {column.name: column for column in map(_column, rows)}
 
 
-def _column(row: tuple[Any, ...]) -> PresentColumn:
-    name, type_, _, nullable, default = row[:5]
+def _column(row: Mapping[str, Any]) -> PresentColumn:
+    name, type_ = row["name"], row["type"]
     spelled = _spelled(type_)
     found, length = _NUMBER.fullmatch(spelled), _LENGTH.match(type_)
     return PresentColumn(
@@ -68,8 +68,8 @@ def _column(row: tuple[Any, ...]) -> PresentColumn:
         precision=int(found[1]) if found else 0,
         scale=int(found[2]) if found else 0,
         length=int(length[1]) if length else 0,
-        not_null=nullable == "N",
-        has_default=default is not None,
+        not_null=row["null?"] == "N",
+        has_default=row["default"] is not None,
     )
 
 

@@ -21,6 +21,7 @@ from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, VARIABLE, Flag, Se
 from rosetta_dagster.cdc.config.variables import refusal_in_row
 from rosetta_dagster.cdc.config.wording import worded
 from rosetta_dagster.cdc.destination.base import FlushPolicy
+from rosetta_dagster.cdc.destination.schedule import FlushSchedule
 
 _MIB = 1024 * 1024
 
@@ -102,6 +103,9 @@ class SnowflakeConnection(BaseModel):
     warehouse: Annotated[str | None, SHOWN] = Field(
         default=None, min_length=1, description="Warehouse that runs the statements; none: the user's own."
     )
+    copy_warehouse: Annotated[str | None, SHOWN] = Field(
+        default=None, min_length=1, description="Warehouse that loads copies of whole tables; none: warehouse."
+    )
     role: Annotated[str | None, SHOWN] = Field(default=None, min_length=1, description="Role; none: the user's own.")
     private_key: Annotated[SecretStr | None, Secret(is_file=True), Flag("--key")] = Field(
         default=None, description="Private key as PEM: PKCS#8, encrypted."
@@ -172,10 +176,43 @@ class SnowflakeDestinationConfig(SnowflakeConnection):
     values: ValuePolicy = Field(default=ValuePolicy(), description="What is written for values that Snowflake cannot hold.")
     # Changes are written when one of the three is reached. A warehouse is billed for a minute each time that it wakes.
     flush_seconds: float = Field(default=60.0, ge=0, description="Seconds that changes may wait to be written together.")
+    flush_schedule: Annotated[str | None, SHOWN] = Field(
+        default=None, description="Cron expression of the times when changes are written, instead of flush_seconds."
+    )
+    flush_time_zone: Annotated[str, SHOWN] = Field(default="UTC", description="Time zone of flush_schedule.")
     flush_rows: int = Field(default=100_000, ge=1, description="Changes that may wait.")
     flush_bytes: int = Field(default=64 * _MIB, ge=1, description="Bytes of changes that may wait.")
+    merge_parallelism: int = Field(
+        default=8, ge=1, le=32, description="Tables that are staged and merged at the same time within a flush."
+    )
+    transient: bool = Field(default=False, description="Create tables as TRANSIENT: without the seven days of Fail-safe.")
+    retention_days: int | None = Field(
+        default=None, ge=0, le=90, description="DATA_RETENTION_TIME_IN_DAYS of created tables; none: the schema's."
+    )
+    cluster_by: dict[str, list[str]] = Field(
+        default_factory=dict, description='Clustering keys of created tables, as {"public.orders": ["created_at"]}.'
+    )
     statement_timeout: int = Field(default=3600, ge=1, description="Seconds after which Snowflake ends a statement.")
+
+    @model_validator(mode="after")
+    def _is_due_at_times(self) -> Self:
+        problem = self._schedule.problem if self._schedule is not None else None
+        if problem is not None:
+            raise worded(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _may_be_kept(self) -> Self:
+        if self.transient and (self.retention_days or 0) > 1:
+            raise worded(
+                "retention_days has to be 0 or 1 with transient: Snowflake keeps transient tables for a day at most"
+            )
+        return self
 
     @property
     def flush(self) -> FlushPolicy:
-        return FlushPolicy(seconds=self.flush_seconds, rows=self.flush_rows, bytes=self.flush_bytes)
+        return FlushPolicy(seconds=self.flush_seconds, rows=self.flush_rows, bytes=self.flush_bytes, schedule=self._schedule)
+
+    @property
+    def _schedule(self) -> FlushSchedule | None:
+        return None if self.flush_schedule is None else FlushSchedule(self.flush_schedule, self.flush_time_zone)

@@ -35,7 +35,10 @@ _T = TypeVar("_T")
 
 
 class Session:
-    """One connection to Snowflake, in autocommit mode outside of `transaction`. Used by one thread at a time.
+    """One connection to Snowflake, in autocommit mode outside of `transaction`.
+
+    Threads may share it: their statements are of one session, and of its transaction, if one is open. The thread that opens
+    a transaction waits for the others before it ends it.
 
     Every error is a `RosettaError`. The connector repeats a request under the same identifier, which Snowflake runs once.
     When no answer comes, the watermark shows after a restart whether the transaction was committed.
@@ -63,9 +66,18 @@ class Session:
             return self._run(statement, parameters, place)[0]
         return _patiently(lambda: self._run(statement, parameters, place)[0])
 
-    def describe(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run a statement that describes an object. Return no rows when the object is missing."""
-        return self._run(statement, (), "", may_be_missing=True)[0]
+    def describe(self, statement: str) -> list[dict[str, Any]]:
+        """Run a DESC or SHOW, which needs no warehouse. Return its rows by column; none when the object is missing."""
+        self._verify_wanted()
+        with translated(self._translation), self._connection.cursor() as cursor:
+            try:
+                cursor.execute(statement)
+            except Error as error:
+                if error.errno in MISSING:
+                    return []
+                raise
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def change(self, statement: str, parameters: Sequence[Any] = (), *, place: str = "") -> int:
         """Run a statement that writes rows and return their number."""
@@ -100,7 +112,7 @@ class Session:
 
     def _roll_back(self) -> None:
         # When the connection is gone as well, Snowflake rolls back by itself.
-        with suppress(Error):
+        with suppress(Error, OSError):
             self._connection.cursor().execute("ROLLBACK")
 
     def renew(self) -> None:
@@ -109,25 +121,21 @@ class Session:
         self._connection = self._connect()
 
     def close(self) -> None:
-        with suppress(Error):
+        with suppress(Error, OSError):
             self._connection.close()
 
-    def _run(
-        self, statement: str, parameters: Sequence[Any], place: str, *, may_be_missing: bool = False
-    ) -> tuple[list[tuple[Any, ...]], int]:
+    def _run(self, statement: str, parameters: Sequence[Any], place: str) -> tuple[list[tuple[Any, ...]], int]:
+        self._verify_wanted()
+        with translated(self._translation, place), self._connection.cursor() as cursor:
+            cursor.execute(statement, *([tuple(parameters)] if parameters else []))
+            return cursor.fetchall(), cursor.rowcount or 0
+
+    def _verify_wanted(self) -> None:
+        """Raise `DestinationUnavailable` once the run was asked to stop: the connector waits for an answer without end."""
         if self._is_unwanted():
-            # The connector waits for an answer as long as it takes.
             raise DestinationUnavailable(
                 f"{self._translation.who}: the run was asked to stop.", "It goes on with the next run."
             )
-        with translated(self._translation, place), self._connection.cursor() as cursor:
-            try:
-                cursor.execute(statement, *([tuple(parameters)] if parameters else []))
-            except Error as error:
-                if may_be_missing and error.errno in MISSING:
-                    return [], 0
-                raise
-            return cursor.fetchall(), cursor.rowcount or 0
 
 
 def _patiently(work: Callable[[], _T]) -> _T:

@@ -26,6 +26,7 @@ from rosetta_dagster.cdc.destination.snowflake.state import (
     forget_copies,
     forget_stream,
     pipeline_token,
+    prune_substitutions,
     set_aside,
 )
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
@@ -72,13 +73,14 @@ class SnowflakeDestination:
         self._session = self._connect()
         self._state = StreamState(self._session, identity, self._targets.by_source())
         self._merger = Merger(
-            self._session, self._targets, self._state, self._config.values, pipeline=self._pipeline, destination=self.name
+            self._session, self._targets, self._state, self._config, pipeline=self._pipeline, destination=self.name
         )
         held = self._state.read()
         lost = [table for table in held.begun if not self._targets.exists(self._session, table)]
         self._state.lose(lost)
         held = held.without_copies(lost)
         drop_left_staging(self._session, self._pipeline)
+        prune_substitutions(self._session, self._pipeline)
         # Files that an interrupted run left in the stage cost storage, nothing else.
         with suppress(DestinationRejected):
             self._session.execute(sql.remove(f"{sql.SCHEMA}.STAGE/{pipeline_token(self._pipeline)}/"))
@@ -109,7 +111,7 @@ class SnowflakeDestination:
 
     @contextmanager
     def loader(self) -> Iterator[SnowflakeLoader]:
-        with self._connect() as session:
+        with self._connect(self._config.copy_warehouse) as session:
             yield SnowflakeLoader(
                 session, self._targets, self._config.values, pipeline=self._pipeline, on_commit=self._has_loaded.set
             )
@@ -178,9 +180,9 @@ class SnowflakeDestination:
         # Deriving a key from a passphrase is slow on purpose, and every loader connects.
         return key_of(self._config)
 
-    def _connect(self) -> Session:
+    def _connect(self, warehouse: str | None = None) -> Session:
         return connect(
-            self._config,
+            self._config if warehouse is None else self._config.model_copy(update={"warehouse": warehouse}),
             self._key,
             who=f"destination {self.name}",
             tag=f"rosetta {self._pipeline}",

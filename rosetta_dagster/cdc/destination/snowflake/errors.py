@@ -116,6 +116,12 @@ def translated(translation: Translation, place: str = "") -> Iterator[None]:
         yield
     except Error as error:
         raise translate(error, translation, place) from None
+    except OSError as error:
+        # Before its version 5 the connector lets errors of its HTTP client through. Their text may hold a request's URL.
+        who = translation.who[:1].upper() + translation.who[1:]
+        raise DestinationUnavailable(
+            f"{who} cannot be reached: {type(error).__name__}.", "Check host, port and network."
+        ) from None
 
 
 def translate(error: Error, translation: Translation, place: str = "") -> RosettaError:

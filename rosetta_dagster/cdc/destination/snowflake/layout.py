@@ -24,6 +24,10 @@ class Layout:
     key: tuple[int, ...]
     #: The column with the time when a row was deleted; None when deleted rows are removed.
     deleted_at: str | None = None
+    #: The columns by which Snowflake clusters a created table.
+    cluster_by: tuple[str, ...] = ()
+    transient: bool = False
+    retention_days: int | None = None
 
     def is_compared(self, index: int) -> bool:
         """Return whether rows are found by this column: one of the key, or any of a table without a key."""
@@ -59,6 +63,9 @@ def layout_of(
         ),
         key=schema.key_indexes,
         deleted_at=spelled[-1] if is_soft else None,
+        cluster_by=tuple(names.of(name) for name in config.cluster_by.get(str(schema.id), ())),
+        transient=config.transient,
+        retention_days=config.retention_days,
     )
 
 

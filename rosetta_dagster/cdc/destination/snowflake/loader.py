@@ -19,7 +19,7 @@ from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters,
 from rosetta_dagster.cdc.destination.snowflake.names import is_plain, quoted
 from rosetta_dagster.cdc.destination.snowflake.stage import Upload
 from rosetta_dagster.cdc.destination.snowflake.state import add_range, add_substitutions, pipeline_token
-from rosetta_dagster.cdc.destination.snowflake.state_sql import add_unparsed
+from rosetta_dagster.cdc.destination.snowflake.state_sql import add_unparsed, unparsed
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import ColumnConverter, Touched
 from rosetta_dagster.cdc.errors import RosettaError
@@ -71,8 +71,8 @@ class SnowflakeLoader:
             def write(staging: str | None) -> None:
                 if upload.row_count:
                     self._write(layout, upload, staging, f"table {table.id}", replacing=replacing)
-                    if staging and (count := add_unparsed(self._pipeline, layout, staging, places(table))):
-                        self._session.execute(count)
+                    if staging and (counts := unparsed(layout, staging, places(table))):
+                        self._session.execute(add_unparsed(self._pipeline, counts))
                 add_substitutions(self._session, self._pipeline, touched)
                 add_range(self._session, self._pipeline, table.id, copied)
 

@@ -2,26 +2,41 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from rosetta_dagster.cdc.change.batch import Batch, Merge, Recount, TableBatch, Truncate
 from rosetta_dagster.cdc.change.position import Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema, following
 from rosetta_dagster.cdc.destination.snowflake import sql
-from rosetta_dagster.cdc.destination.snowflake.config import ValuePolicy
+from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout, converters, places
 from rosetta_dagster.cdc.destination.snowflake.shape import Shape
 from rosetta_dagster.cdc.destination.snowflake.stage import Upload
 from rosetta_dagster.cdc.destination.snowflake.staged import Moves, fill_row, grouped, staged_rows, to_table, unsent
 from rosetta_dagster.cdc.destination.snowflake.state import StreamState, add_substitutions, pipeline_token
-from rosetta_dagster.cdc.destination.snowflake.state_sql import add_unparsed
+from rosetta_dagster.cdc.destination.snowflake.state_sql import add_unparsed, unparsed
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import Touched
 from rosetta_dagster.cdc.errors import RosettaError, breaking
 from rosetta_dagster.cdc.table_id import TableId
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class _Part(NamedTuple):
+    """The changes of one table under one schema, before they are staged."""
+
+    batch: TableBatch
+    staging: str
+    shape: Shape
+    #: Numbers of the columns whose values in older rows it writes first.
+    come: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +45,28 @@ class Staged:
 
     table: TableSchema
     statements: list[str]
+    #: Queries that count documents which Snowflake cannot parse.
+    unparsed: list[str]
+    touched: Counter[Touched]
 
 
 class Merger:
     """Applies batches over one session; its staging tables are kept from batch to batch, until `close`."""
 
     def __init__(
-        self, session: Session, targets: Targets, state: StreamState, policy: ValuePolicy, *, pipeline: str, destination: str
+        self,
+        session: Session,
+        targets: Targets,
+        state: StreamState,
+        config: SnowflakeDestinationConfig,
+        *,
+        pipeline: str,
+        destination: str,
     ) -> None:
         self._session = session
         self._targets = targets
         self._state = state
-        self._policy = policy
+        self._policy, self._parallelism = config.values, config.merge_parallelism
         self._pipeline = pipeline
         self._destination = destination
         # A run that was presumed dead may still write. It must not share staging tables with its successor.
@@ -55,37 +80,70 @@ class Merger:
 
     def merge(self, batch: Batch, watermark: Watermark) -> None:
         """Stage the batch, then write it and the watermark in one transaction. Staging may be repeated."""
-        touched: Counter[Touched] = Counter()
-        seen: Counter[TableId] = Counter()
         shapes = self._shape(batch)
-        filled: dict[TableId, frozenset[int]] = {}
-        staged = []
-        for table in batch.tables:
-            staging = self._staging_name(table, seen[table.table.id])
-            seen[table.table.id] += 1
-            with breaking(table.table.id, self._destination):
-                shape = shapes.get(table.table.id, Shape())
-                come = shape.fills & {column.number for column in table.table.columns} - filled.get(
-                    table.table.id, frozenset()
-                )
-                filled[table.table.id] = filled.get(table.table.id, frozenset()) | come
-                staged.append(self._stage(table, staging, shape, come, touched))
+        staged = self._in_parallel(self._stage, self._plan(batch, shapes))
+        of_table: dict[TableId, list[Staged]] = {}
+        for part in staged:
+            of_table.setdefault(part.table.id, []).append(part)
 
         def write() -> None:
             self._state.restore(known)
             # First, so that a run that has lost its turn writes nothing and waits while it holds nothing.
             self._state.move(watermark)
-            for part in staged:
-                with breaking(part.table.id, self._destination):
-                    for statement in part.statements:
-                        self._session.execute(statement, place=f"table {part.table.id}")
+            self._in_parallel(self._write, list(of_table.values()))
+            self._record(staged)
             self._remember(batch, shapes)
-            add_substitutions(self._session, self._pipeline, touched)
             self._state.verify_moved(watermark)
 
         known = self._state.known()
         self._session.transact(write)
         self._state.moved(watermark)
+
+    def _plan(self, batch: Batch, shapes: Mapping[TableId, Shape]) -> list[_Part]:
+        """Return the parts of the batch, each with its staging table and the columns that it fills first."""
+        seen: Counter[TableId] = Counter()
+        filled: dict[TableId, frozenset[int]] = {}
+        parts = []
+        for table in batch.tables:
+            id_ = table.table.id
+            staging = self._staging_name(table, seen[id_])
+            seen[id_] += 1
+            shape, before = shapes.get(id_, Shape()), filled.get(id_, frozenset())
+            come = shape.fills & {column.number for column in table.table.columns} - before
+            filled[id_] = before | come
+            parts.append(_Part(table, staging, shape, come))
+        return parts
+
+    def _in_parallel(self, do: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+        """Return the result for each item, several at a time. Raise the first error once none of them runs any longer.
+
+        Their statements share the session, and its transaction if one is open. A statement that outlived the transaction
+        would be committed alone.
+        """
+        if min(self._parallelism, len(items)) < 2:
+            return [do(item) for item in items]
+        with ThreadPoolExecutor(self._parallelism, "merge") as threads:
+            results = [threads.submit(do, item) for item in items]
+            failed = next((each for each in as_completed(results) if each.exception() is not None), None)
+            if failed is not None:
+                threads.shutdown(cancel_futures=True)
+        return [each.result() for each in (results if failed is None else [failed])]
+
+    def _write(self, parts: Sequence[Staged]) -> None:
+        """Write the changes of one table, in their order."""
+        for part in parts:
+            with breaking(part.table.id, self._destination):
+                for statement in part.statements:
+                    self._session.execute(statement, place=f"table {part.table.id}")
+
+    def _record(self, staged: Sequence[Staged]) -> None:
+        """Count the values that Snowflake could not hold."""
+        if counts := [count for part in staged for count in part.unparsed]:
+            self._session.execute(add_unparsed(self._pipeline, counts))
+        touched: Counter[Touched] = Counter()
+        for part in staged:
+            touched.update(part.touched)
+        add_substitutions(self._session, self._pipeline, touched)
 
     def _shape(self, batch: Batch) -> dict[TableId, Shape]:
         """Give the tables the columns that the batch needs. Changes that cannot be followed are refused first."""
@@ -126,13 +184,15 @@ class Merger:
             for staging in self._staging:
                 self._session.execute(sql.drop_staging(staging))
 
-    def _stage(
-        self, batch: TableBatch, staging: str, shape: Shape, come: frozenset[int], touched: Counter[Touched]
-    ) -> Staged:
-        table, place = batch.table, f"table {batch.table.id}"
-        layout = self._targets.layout(table, shape.names or self._state.names.get(table.id))
-        steps = list(enumerate(grouped(batch.steps, layout)))
-        fills = [index for index, column in enumerate(table.columns) if column.number in come]
+    def _stage(self, part: _Part) -> Staged:
+        with breaking(part.batch.table.id, self._destination):
+            return self._staged(part)
+
+    def _staged(self, part: _Part) -> Staged:
+        table, staging, touched = part.batch.table, part.staging, Counter[Touched]()
+        layout = self._targets.layout(table, part.shape.names or self._state.names.get(table.id))
+        steps = list(enumerate(grouped(part.batch.steps, layout)))
+        fills = [index for index, column in enumerate(table.columns) if column.number in part.come]
         rows = [fill_row(table, fills)] if fills else []
         rows += [row for number, step in steps for row in staged_rows(number, step, layout)]
         values = to_table(rows, layout, converters(table, layout, self._policy, touched)) if rows else None
@@ -141,12 +201,11 @@ class Merger:
             with Upload(self._session, pipeline_token(self._pipeline)) as upload:
                 upload.add(values)
                 upload.finish()
-                upload.copy_into(staging, place)
+                upload.copy_into(staging, f"table {table.id}")
         statements = [sql.fill(layout, staging, fills)] if fills else []
         statements += [each for number, step in steps for each in _statements(layout, staging, number, step)]
-        if values is not None and (count := add_unparsed(self._pipeline, layout, staging, places(table))):
-            statements.append(count)
-        return Staged(table, statements)
+        counts = unparsed(layout, staging, places(table)) if values is not None else []
+        return Staged(table, statements, counts, touched)
 
     def _make_staging(self, staging: str, table: TableSchema, layout: Layout) -> None:
         """Create the staging table at first use and when its columns have changed; otherwise empty it."""

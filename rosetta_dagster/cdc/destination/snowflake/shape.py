@@ -65,10 +65,10 @@ def shape_of(  # noqa: PLR0917 - what a table was, is, and is to be
     for number, target, column in zip(sorted(spelled), layout.types, every_column(schemas), strict=True):
         name = spelled[number]
         found = by_name.get(name)
+        default = sql.default_of(target, column.fill_value) if column.filling is OldRowValues.CONSTANT else None
         if found is None:
-            statements.append(
-                sql.add_column(layout.id, name, sql.constrained(target.spelled, is_compared=not schemas[-1].key))
-            )
+            type_ = sql.constrained(target.spelled, is_compared=not schemas[-1].key)
+            statements.append(sql.add_column(layout.id, name, type_, default))
         else:
             if found.not_null and number in optional:
                 statements.append(sql.drop_not_null(layout.id, name))
@@ -76,7 +76,9 @@ def shape_of(  # noqa: PLR0917 - what a table was, is, and is to be
                 if not found.can_become(target):
                     raise _refused(schemas[-1], f"{name} is {found.type} at Snowflake and cannot become {target.type}")
                 statements.append(sql.change_type(layout.id, name, target.spelled))
-        if number not in before and (found is not None or column.filling is OldRowValues.CONSTANT):
+        # A column that exists already may be from an attempt that ended before its values were written.
+        is_filled = default is not None or column.filling is not OldRowValues.CONSTANT
+        if number not in before and (found is not None or not is_filled):
             fills.add(number)
     return Shape(names=names, renames=bool(done), statements=tuple(statements), fills=frozenset(fills))
 

@@ -7,10 +7,12 @@ UNCHANGED holds a digit for each column, 1 for a value that was not sent; COPIES
 key; K0, K1, … are the key before a move.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from rosetta_dagster.cdc.destination.snowflake.layout import Layout
 from rosetta_dagster.cdc.destination.snowflake.names import quoted
+from rosetta_dagster.cdc.destination.snowflake.types import Form, Target
 from rosetta_dagster.cdc.table_id import TableId
 
 #: The schema with Rosetta's own tables in the destination's database.
@@ -43,7 +45,10 @@ def create_table(layout: Layout) -> str:
         parts.append(f"{quoted(layout.deleted_at)} TIMESTAMP_TZ(6)")
     if layout.key:
         parts.append(f"PRIMARY KEY ({_listed(layout.columns[index] for index in layout.key)})")
-    return f"CREATE TABLE IF NOT EXISTS {quoted(*layout.id)} (\n    {_lines(parts)}\n)"
+    kind = "TRANSIENT TABLE" if layout.transient else "TABLE"
+    cluster = f" CLUSTER BY ({_listed(layout.cluster_by)})" if layout.cluster_by else ""
+    retention = "" if layout.retention_days is None else f" DATA_RETENTION_TIME_IN_DAYS = {layout.retention_days}"
+    return f"CREATE {kind} IF NOT EXISTS {quoted(*layout.id)} (\n    {_lines(parts)}\n){cluster}{retention}"
 
 
 def constrained(type_: str, *, is_required: bool = False, is_compared: bool = False) -> str:
@@ -75,9 +80,29 @@ def constant(text: str) -> str:
     return f"'{escaped}'"
 
 
-def add_column(table: TableId, name: str, type_: str) -> str:
-    """Add a column that the source has added. Its values in older rows are written with the changes."""
-    return f"ALTER TABLE {quoted(*table)} ADD COLUMN IF NOT EXISTS {quoted(name)} {type_}"
+def add_column(table: TableId, name: str, type_: str, default: str | None = None) -> str:
+    """Add a column that the source has added. A default gives older rows their value, by metadata alone.
+
+    Any other value of older rows is written with the changes.
+    """
+    filled = "" if default is None else f" DEFAULT {default}"
+    return f"ALTER TABLE {quoted(*table)} ADD COLUMN IF NOT EXISTS {quoted(name)} {type_}{filled}"
+
+
+def default_of(target: Target, value: str | None) -> str | None:
+    """Return a value of PostgreSQL as a constant of the column's type. None where the types could differ.
+
+    >>> default_of(Target(type="NUMBER(10,0)", form=Form.INTEGER), "7"), default_of(Target(type="DATE", form=Form.DATE), "x")
+    ('7', None)
+    """
+    if value is None:
+        return None
+    if target.form is Form.TEXT and target.type == "VARCHAR":
+        return constant(value)
+    if target.form is Form.BOOLEAN:
+        return {"t": "TRUE", "f": "FALSE"}.get(value)
+    is_number = target.form in (Form.INTEGER, Form.DECIMAL) and re.fullmatch(r"-?\d+(\.\d+)?", value)
+    return value if is_number else None
 
 
 def rename_column(table: TableId, old: str, new: str) -> str:
@@ -122,13 +147,6 @@ def count_rows(table: TableId, deleted_at: str | None) -> str:
 def staging_prefix(token: str) -> str:
     """Return the prefix of a pipeline's staging tables."""
     return f"{SCHEMA}.STAGED_{token}_"
-
-
-#: Staging tables that earlier runs left behind: no run overlaps with a successor for a day.
-LEFT_STAGING = """
-SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES
-WHERE TABLE_SCHEMA = ? AND STARTSWITH(TABLE_NAME, ?) AND CREATED < DATEADD(DAY, -1, CURRENT_TIMESTAMP())
-"""
 
 
 def create_staging(staging: str, layout: Layout) -> str:
@@ -333,6 +351,16 @@ def describe_table(table: TableId) -> str:
     return f"DESC TABLE {quoted(*table)}"
 
 
-SCHEMA_EXISTS = "SELECT 1 FROM INFORMATION_SCHEMA.SCHEMATA WHERE SCHEMA_NAME = ?"
+def show_schemas(start: str) -> str:
+    """List the schemas whose name begins so. SHOW needs no warehouse, unlike INFORMATION_SCHEMA."""
+    return f"SHOW TERSE SCHEMAS STARTS WITH {constant(start)}"
 
-TABLE_EXISTS = "SELECT 1 FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?"
+
+def show_tables(namespace: str, start: str) -> str:
+    """List the tables of a schema whose name begins so, with their number of rows."""
+    return f"SHOW TABLES IN SCHEMA {quoted(namespace)} STARTS WITH {constant(start)}"
+
+
+def show_views(namespace: str, start: str) -> str:
+    """List the views of a schema whose name begins so, with their comments."""
+    return f"SHOW VIEWS IN SCHEMA {quoted(namespace)} STARTS WITH {constant(start)}"

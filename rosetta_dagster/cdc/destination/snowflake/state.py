@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
@@ -20,6 +21,7 @@ from rosetta_dagster.cdc.destination.base import Held, StreamIdentity
 from rosetta_dagster.cdc.destination.snowflake import sql, state_sql
 from rosetta_dagster.cdc.destination.snowflake.columns import read_columns
 from rosetta_dagster.cdc.destination.snowflake.connection import Session
+from rosetta_dagster.cdc.destination.snowflake.tables import has_schema
 from rosetta_dagster.cdc.destination.snowflake.values import Touched
 from rosetta_dagster.cdc.destination.state import (
     StoredCopy,
@@ -37,6 +39,9 @@ from rosetta_dagster.cdc.destination.state import (
 from rosetta_dagster.cdc.table_id import TableId
 
 _NAMES = TypeAdapter(dict[int, str])
+
+#: Rows of SUBSTITUTIONS from which on a start sums up those of before today: a flush adds one for each affected column.
+SUBSTITUTIONS_KEPT = 10_000
 
 #: Schemas and names that run ahead, by table.
 Known: TypeAlias = tuple[dict[TableId, TableSchema], dict[TableId, dict[int, str]]]
@@ -85,8 +90,7 @@ class StreamState:
         """Return what the destination holds of the stream. Creates the state tables that are missing."""
         self._create()
         self._watermark = self._read_stream()
-        ((row, comment),) = self._session.execute(state_sql.read_note(self._note), self._note.split("."))
-        self._noted = state_sql.noted(row, comment, self._watermark)
+        self._noted = self._read_note()
         self._note_targets()
         copies = self._copies()
         is_copying = any(not copy.is_finished for copy in copies)
@@ -218,6 +222,14 @@ class StreamState:
             verify_stream(identity, system_identifier, slot_name)
         return _watermark(watermark)
 
+    def _read_note(self) -> Lsn | None:
+        views = self._session.describe(sql.show_views(*self._note.split(".")))
+        comment = "".join(view["comment"] or "" for view in views if f"{sql.SCHEMA}.{view['name']}" == self._note)
+        if comment:
+            return state_sql.noted(comment, self._watermark)
+        ((lsn,),) = self._session.execute(state_sql.read_note(self._note))
+        return None if lsn is None else Lsn(lsn)
+
     def _note_targets(self) -> None:
         """Record the targets of copies from before targets were recorded; forget copies whose table has another target."""
         change = retargeting(self._read_copies(), self._targets)
@@ -252,8 +264,19 @@ def add_substitutions(session: Session, pipeline: str, touched: Counter[Touched]
 def drop_left_staging(session: Session, pipeline: str) -> None:
     """Drop the staging tables that earlier runs left behind."""
     prefix = sql.staging_prefix(pipeline_token(pipeline)).removeprefix(f"{sql.SCHEMA}.")
-    for (name,) in session.execute(sql.LEFT_STAGING, [sql.SCHEMA, prefix]):
-        session.execute(sql.drop_staging(f"{sql.SCHEMA}.{name}"))
+    for table in session.describe(sql.show_tables(sql.SCHEMA, prefix)):
+        # No run overlaps with a successor for a day.
+        if table["created_on"] < datetime.now(UTC) - timedelta(days=1):
+            session.execute(sql.drop_staging(f"{sql.SCHEMA}.{table['name']}"))
+
+
+def prune_substitutions(session: Session, pipeline: str) -> None:
+    """Sum up the counts of substituted values once there are many of them."""
+    shown = session.describe(sql.show_tables(sql.SCHEMA, "SUBSTITUTIONS"))
+    if sum(table["rows"] or 0 for table in shown) > SUBSTITUTIONS_KEPT:
+        with session.transaction():
+            for statement in state_sql.prune_substitutions(pipeline, datetime.now(UTC).date()):
+                session.execute(statement)
 
 
 def forget_stream(session: Session, pipeline: str) -> None:
@@ -293,7 +316,7 @@ def _has_state(session: Session, pipeline: str) -> bool:
 
 
 def _extend(session: Session) -> None:
-    if not session.execute(sql.SCHEMA_EXISTS, [sql.SCHEMA]):
+    if not has_schema(session, sql.SCHEMA):
         session.execute(sql.CREATE_SCHEMA)
     for statement in (sql.CREATE_STAGE, state_sql.CREATE_COPIES, state_sql.CREATE_SUBSTITUTIONS):
         session.execute(statement)
@@ -308,8 +331,9 @@ def _extend(session: Session) -> None:
 
 def _state_tables(session: Session, pipeline: str) -> frozenset[str]:
     token = pipeline_token(pipeline)
-    rows = session.execute(state_sql.STATE_TABLES, [sql.SCHEMA, f"STREAM_{token}", f"FENCE_{token}", sql.SCHEMA])
-    return frozenset(name for (name,) in rows)
+    tables = (f"STREAM_{token}", f"FENCE_{token}", state_sql.LAST_TABLE)
+    found = {name for name in tables if read_columns(session, TableId(sql.SCHEMA, name))}
+    return frozenset(found | {state_sql.LAST_COLUMN} & read_columns(session, TableId(sql.SCHEMA, "COPIES")).keys())
 
 
 def _copy(row: tuple[Any, ...]) -> _Copy:

@@ -1,6 +1,7 @@
 """Builds the statements that read and write a Snowflake destination's state, in its schema ROSETTA."""
 
 from collections.abc import Sequence
+from datetime import date
 
 from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.destination.snowflake import sql
@@ -36,16 +37,11 @@ def take_fence(fence: str) -> str:
     return f"UPDATE {fence} SET TURNS = TURNS + 1"
 
 
-#: Finds the pipeline's own tables, the table that is created last, and the column that was added last.
-STATE_TABLES = """
-SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?, ?, 'COPIED_RANGES')
-UNION ALL
-SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS
-WHERE TABLE_SCHEMA = ? AND TABLE_NAME = 'COPIES' AND COLUMN_NAME = 'TARGET_NAME'
-"""
+#: The column of COPIES that was added last, and the table that is created last.
+LAST_COLUMN, LAST_TABLE = "TARGET_NAME", "COPIED_RANGES"
 
 #: Found when every state table has every column that this version reads.
-CURRENT = frozenset({"COPIED_RANGES", "TARGET_NAME"})
+CURRENT = frozenset({LAST_TABLE, LAST_COLUMN})
 
 CREATE_COPIES = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.COPIES (
     PIPELINE VARCHAR NOT NULL COLLATE '',
@@ -95,20 +91,36 @@ CREATE_SUBSTITUTIONS = f"""CREATE TABLE IF NOT EXISTS {sql.SCHEMA}.SUBSTITUTIONS
 ADD_SUBSTITUTION = f"INSERT INTO {sql.SCHEMA}.SUBSTITUTIONS SELECT ?, ?, ?, ?, {sql.NOW}"
 
 
-def add_unparsed(pipeline: str, layout: Layout, staging: str, places: Sequence[str]) -> str | None:
-    """Count the staged documents that Snowflake cannot parse, which become NULL. None for a table without documents."""
-    counts = [
+def unparsed(layout: Layout, staging: str, places: Sequence[str]) -> list[str]:
+    """Count the staged documents that Snowflake cannot parse, which become NULL, in each column of documents."""
+    return [
         f"SELECT {sql.constant(places[index])} AS PLACE, "
         f"COUNT_IF(C{index} IS NOT NULL AND {target.read(f'C{index}')} IS NULL) AS VALUE_COUNT FROM {staging}"
         for index, target in enumerate(layout.types)
         if target.is_parsed and not target.must_parse
     ]
-    if not counts:
-        return None
+
+
+def add_unparsed(pipeline: str, counts: Sequence[str]) -> str:
+    """Record what `unparsed` counts."""
     return (
         f"INSERT INTO {sql.SCHEMA}.SUBSTITUTIONS\n"
         f"SELECT {sql.constant(pipeline)}, PLACE, 'not valid JSON', VALUE_COUNT, {sql.NOW}\n"
         f"FROM ({' UNION ALL '.join(counts)}) AS COUNTED WHERE VALUE_COUNT > 0"
+    )
+
+
+def prune_substitutions(pipeline: str, day: date) -> tuple[str, str]:
+    """Sum up the pipeline's counts of before this day as one row for each column and reason; then delete these counts."""
+    today, of_pipeline = f"'{day} 00:00:00 +0000'::TIMESTAMP_TZ(6)", f"PIPELINE = {sql.constant(pipeline)}"
+    summed = (
+        f"INSERT INTO {sql.SCHEMA}.SUBSTITUTIONS\n"
+        f"SELECT PIPELINE, PLACE, REASON, SUM(VALUE_COUNT), {today} FROM {sql.SCHEMA}.SUBSTITUTIONS\n"
+        f"WHERE {of_pipeline} AND WRITTEN_AT < {today} GROUP BY PIPELINE, PLACE, REASON"
+    )
+    return (
+        summed,
+        f"DELETE FROM {sql.SCHEMA}.SUBSTITUTIONS WHERE {of_pipeline} AND WRITTEN_AT < {today}",
     )
 
 
@@ -161,21 +173,17 @@ def _beside(watermark: Watermark) -> str:
     return f" at {int(position.transaction_lsn)} {int(position.lsn)} {position.ordinal}"
 
 
-def noted(row: int | None, comment: str | None, watermark: Watermark | None) -> Lsn | None:
-    """Return the noted LSN: from the comment, or as an older version stored it. None when it is of a later watermark."""
-    lsn, _, beside = (comment or "").partition(" at ")
-    if not lsn:
-        return None if row is None else Lsn(row)
+def noted(comment: str, watermark: Watermark | None) -> Lsn | None:
+    """Return the noted LSN from the comment; None when it is of a later watermark."""
+    lsn, _, beside = comment.partition(" at ")
     then = tuple(map(int, beside.split()))
     now = () if watermark is None else watermark.position
     return None if then and (not now or tuple(map(int, now)) < then) else Lsn(int(lsn))
 
 
 def read_note(view: str) -> str:
-    return (
-        f"SELECT LSN, (SELECT MAX(COMMENT) FROM INFORMATION_SCHEMA.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?) "
-        f"FROM {view}"
-    )
+    """Read the LSN as older versions noted it: as the row of the view."""
+    return f"SELECT LSN FROM {view}"
 
 
 READ_COPIES = (

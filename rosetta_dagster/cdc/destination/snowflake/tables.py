@@ -65,7 +65,7 @@ class Targets:
             )
         if not present:
             # Without CREATE SCHEMA on the database the statement is refused also where the schema exists.
-            if not session.execute(sql.SCHEMA_EXISTS, [layout.id.namespace]):
+            if not has_schema(session, layout.id.namespace):
                 session.execute(sql.create_namespace(layout.id.namespace), place=place)
             session.execute(sql.create_table(layout), place=place)
         elif before is not None and before.columns != schema.columns and not ahead:
@@ -132,10 +132,11 @@ class Targets:
     def row_count(self, session: Session, source: TableId) -> int:
         """Return the number of rows, without those marked as deleted; 0 for a table that is missing."""
         target = self.of(source)
-        if not session.execute(sql.TABLE_EXISTS, [*target]):
-            return 0
-        is_soft = self._config.deletes is Deletes.SOFT
-        mark = self._names.of(self._config.deleted_at_column) if is_soft else None
+        shown = session.describe(sql.show_tables(*target))
+        counts = [int(table["rows"]) for table in shown if table["name"] == target.name]
+        if not counts or self._config.deletes is Deletes.HARD:
+            return sum(counts)
+        mark = self._names.of(self._config.deleted_at_column)
         ((count,),) = session.execute(sql.count_rows(target, mark))
         return int(count)
 
@@ -152,6 +153,10 @@ class Targets:
             is_wider = self._policy is SchemaPolicy.APPLY and column.type != after.type and widens(column.type, after.type)
             if is_wider and found.can_become(types[column.number]):
                 yield sql.change_type(target, found.name, types[column.number].spelled)
+
+
+def has_schema(session: Session, name: str) -> bool:
+    return any(schema["name"] == name for schema in session.describe(sql.show_schemas(name)))
 
 
 def _added_type(layout: Layout, index: int) -> str:

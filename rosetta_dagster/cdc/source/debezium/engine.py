@@ -8,7 +8,13 @@ thread that replicates takes it from there, and is the only Python thread that c
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from rosetta_dagster.cdc.errors import ChangeUndecodable, ConfigurationError, RosettaError, StreamEnded
+from rosetta_dagster.cdc.errors import (
+    ChangeUndecodable,
+    ConfigurationError,
+    EngineUnsuitable,
+    RosettaError,
+    StreamEnded,
+)
 from rosetta_dagster.cdc.source.debezium.events import Batch, Layout
 from rosetta_dagster.cdc.source.debezium.jvm import leave_jvm, start_jvm
 from rosetta_dagster.cdc.source.encoding import UNCHECKED
@@ -98,10 +104,10 @@ def ended(failure: str | None) -> RosettaError:
             "Set pipelines.engine to PGOUTPUT, or leave the table out. LIMITATIONS.md lists such types.",
         )
     if _NOT_UTF8 in reason:
-        return ChangeUndecodable(
-            "Debezium cannot read a value that is not UTF-8, which was written to one of the pipeline's tables: the source "
-            f"database has the encoding {UNCHECKED}.",
-            "Set pipelines.engine to PGOUTPUT: it sets only that table aside.",
+        return EngineUnsuitable(
+            "Debezium cannot read past a value that is not UTF-8, which was written to one of the pipeline's tables: the "
+            f"source database has the encoding {UNCHECKED}.",
+            "The run goes on with the engine PGOUTPUT, which sets only that table aside. Set pipelines.engine to PGOUTPUT.",
         )
     if reason.startswith(_MISCONFIGURED):
         return ConfigurationError(f"Debezium refuses its configuration: {reason}.", "Set pipelines.engine to PGOUTPUT.")

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -63,13 +63,15 @@ def unreadable_database(connection: "psycopg.Connection[Any]") -> Iterator[Chang
         )
 
 
-def unreadable_table(connection: "psycopg.Connection[Any]", schema: TableSchema) -> Iterator[ChangeUndecodable]:
-    """Yield an error for everything in the table that Debezium cannot read."""
+def unreadable_table(
+    connection: "psycopg.Connection[Any]", schema: TableSchema, selected: Collection[str]
+) -> Iterator[ChangeUndecodable]:
+    """Yield an error for everything in the table that Debezium cannot read. It reads values of selected columns only."""
     yield from _unreadable_names(schema)
     if connection.execute(_HAS_PRIMARY_KEY, schema.id).fetchone() is None:
         yield from _unreadable_key(connection, schema)
     yield from _names_that_differ_by_case(schema)
-    yield from _unreadable_columns(schema)
+    yield from _unreadable_columns(schema, selected)
 
 
 def _unreadable_names(schema: TableSchema) -> Iterator[ChangeUndecodable]:
@@ -113,8 +115,8 @@ def _names_that_differ_by_case(schema: TableSchema) -> Iterator[ChangeUndecodabl
         yield ChangeUndecodable(message, _REMEDY)
 
 
-def _unreadable_columns(schema: TableSchema) -> Iterator[ChangeUndecodable]:
-    for column in schema.columns:
+def _unreadable_columns(schema: TableSchema, selected: Collection[str]) -> Iterator[ChangeUndecodable]:
+    for column in [each for each in schema.columns if each.name in selected]:
         try:
             converter_for(column, placeholder="")
         except ChangeUndecodable as error:

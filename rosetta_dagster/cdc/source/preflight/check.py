@@ -8,6 +8,7 @@ import psycopg
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.errors import PreflightFailed
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
@@ -17,10 +18,12 @@ from rosetta_dagster.cdc.source.generated_columns import published_generated_col
 from rosetta_dagster.cdc.source.preflight.encryption import about_encryption
 from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem
 from rosetta_dagster.cdc.source.preflight.publication import about_new_publication, about_publication
-from rosetta_dagster.cdc.source.preflight.server import about_server, read_server
+from rosetta_dagster.cdc.source.preflight.selection import about_selections
+from rosetta_dagster.cdc.source.preflight.server import about_failover, about_server, read_server
 from rosetta_dagster.cdc.source.preflight.tables import Rights, about_rights, about_tables, read_rights
 from rosetta_dagster.cdc.source.publications import (
     Publication,
+    is_own,
     may_use_inserts_publication,
     read_publication,
     unidentified_tables,
@@ -34,7 +37,7 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
         server = read_server(connection, config.slot_name)
-        findings += [*about_server(server), *about_encryption(connection, config)]
+        findings += [*about_server(server), *about_failover(server), *about_encryption(connection, config)]
         tables = [table.id for table in config.tables]
         schemas = read_schemas(connection, tables)
         findings += about_tables(connection, tables, schemas, unidentified_tables(connection, list(schemas)))
@@ -51,6 +54,7 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
             )
             generated = published_generated_columns(connection, config.publication_name, tables)
             findings += [problem(Check.PUBLICATION, error.message, error.remedy) for error in generated]
+        findings += about_selections(connection, config, schemas, publication)
     return tuple(sorted(findings, key=lambda finding: not finding.is_error))
 
 
@@ -77,8 +81,11 @@ def _about_debezium(
 ) -> list[Finding]:
     errors = [*unsupported_settings(config.source.connection, config.publication_name), *unreadable_database(connection)]
     findings = [problem(Check.DEBEZIUM, error.message, error.remedy) for error in errors]
+    # What Rosetta's own publication has of a table is still to be set.
+    published = {} if is_own(config) else read_schemas(connection, [each.id for each in schemas], [config.publication_name])
     for schema in schemas:
-        unreadable = unreadable_table(connection, schema)
+        names = published.get(schema.id, schema).column_names
+        unreadable = unreadable_table(connection, schema, config.selections.get(schema.id, Selection()).selected(names))
         findings += [problem(Check.DEBEZIUM, error.message, error.remedy, schema.id) for error in unreadable]
     return findings
 

@@ -19,6 +19,7 @@ class Check(StrEnum):
     PUBLICATION = "publication"
     REPLICA_IDENTITY = "replica_identity"
     REPLICATION = "replication"
+    SELECTION = "selection"
     SLOTS = "slots"
     STANDBY = "standby"
     TABLES = "tables"

@@ -35,7 +35,6 @@ def about_publication(name: str, publication: Publication, rights: Sequence[Righ
     if not publication.is_whole:
         remedy = f"Run ALTER PUBLICATION {quoted(name)} SET (publish = 'insert, update, delete, truncate') at the source."
         findings.append(problem(Check.PUBLICATION, f"Publication {name} leaves out a kind of changes.", remedy))
-    findings += [_about_cut(name, table) for table in sorted(wanted & publication.cut_tables)]
     findings += [_about_split(name, table) for table in sorted(wanted & publication.split_tables)]
     return findings
 
@@ -43,11 +42,6 @@ def about_publication(name: str, publication: Publication, rights: Sequence[Righ
 def _about_member(name: str, table: TableId) -> Finding:
     remedy = f"Run ALTER PUBLICATION {quoted(name)} ADD TABLE ONLY {quoted(*table)} at the source."
     return problem(Check.PUBLICATION, f"Publication {name} does not have table {table}.", remedy, table)
-
-
-def _about_cut(name: str, table: TableId) -> Finding:
-    remedy = "Publish it without a WHERE clause and without a list of columns, or use another publication."
-    return problem(Check.PUBLICATION, f"Publication {name} has only a part of table {table}.", remedy, table)
 
 
 def _about_split(name: str, table: TableId) -> Finding:

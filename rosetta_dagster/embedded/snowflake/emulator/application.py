@@ -150,7 +150,7 @@ class Application:
     def _abort_transactions(self, _: Any) -> int:
         return self._sessions.abort_transactions()
 
-    def _show_statements(self, pattern: str) -> list[dict[str, str]]:
+    def _show_statements(self, pattern: str) -> list[dict[str, Any]]:
         return [shown for shown in list(self._queries.statements) if re.search(pattern, shown["text"], re.IGNORECASE)]
 
     def _forget_statements(self, _: Any) -> None:

@@ -108,7 +108,7 @@ def _run(session: Session, text: str, bindings: Mapping[str, Any], host: str) ->
         return _upload(cursor, statement, host)
     rowtype = describe_as_rowtype(cursor._describe_last_sql())
     rows: Any = cursor._arrow_table
-    return Result(rows=rows, rowtype=rowtype, type_id=type_id)
+    return Result(rows=rows, rowtype=rowtype, type_id=type_id, used_warehouse=_needs_warehouse(statement))
 
 
 def _end_or_begin(session: Session, statement: Expr) -> Result:

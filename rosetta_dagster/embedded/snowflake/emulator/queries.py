@@ -62,7 +62,7 @@ class Queries:
         self._requests: dict[str, _Request] = {}
         # A session that waits for a lock occupies a thread.
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="statement")
-        self.statements: deque[dict[str, str]] = deque(maxlen=_STATEMENTS_KEPT)
+        self.statements: deque[dict[str, Any]] = deque(maxlen=_STATEMENTS_KEPT)
 
     async def run(self, token: str, identifier: str, content: Mapping[str, Any], host: str) -> Answer:
         """Answer a request. A repeated request gets the answer of the first and does not run again, as in Snowflake.
@@ -123,22 +123,24 @@ class Queries:
         query, loop = str(uuid.uuid4()), asyncio.get_running_loop()
         session, text = request.session, content["sqlText"]
         tag = (content.get("parameters") or {}).get("QUERY_TAG", session.parameters.get("QUERY_TAG", ""))
-        shown = {"text": text, "user": session.user, "query_tag": tag, "error_code": ""}
+        shown = {"text": text, "user": session.user, "query_tag": tag, "error_code": "", "used_warehouse": False}
         self.statements.append(shown)
         try:
+            await asyncio.sleep(float(session.parameter("EMULATOR_STATEMENT_SECONDS", "0")))
             await _play(request, fault)
-            return await loop.run_in_executor(self._threads, _run, session, content, host, query)
+            return await loop.run_in_executor(self._threads, _run, session, content, host, query, shown)
         except SnowflakeError as error:
             shown["error_code"] = error.code
             return orjson.dumps(failure(error, query))
 
 
-def _run(session: Session, content: Mapping[str, Any], host: str, query: str) -> Answer:
+def _run(session: Session, content: Mapping[str, Any], host: str, query: str, shown: dict[str, Any]) -> Answer:
     text = content["sqlText"]
     if content.get("describeOnly"):
         result = engine.describe(session, text)
     else:
         result = engine.run(session, text, content.get("bindings") or {}, host)
+    shown["used_warehouse"] = result.used_warehouse
     return orjson.dumps(_success(session, result, query))
 
 

@@ -28,6 +28,8 @@ class Result:
     binding_count: int | None = None
     #: How the client sends the files of a PUT.
     upload: Mapping[str, Any] | None = field(default=None)
+    #: Whether Snowflake would have run it on a warehouse.
+    used_warehouse: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the part of the answer that holds the rows."""
@@ -54,14 +56,15 @@ class Result:
 def texts(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> Result:
     """Return rows of texts: the result of a statement that is not a query."""
     arrays = [pa.array([row[at] for row in rows], pa.string()) for at in range(len(columns))]
-    return Result(rows=pa.Table.from_arrays(arrays, names=list(columns)), rowtype=[_text(name) for name in columns])
+    return Result(rows=pa.Table.from_arrays(arrays, names=list(columns)), rowtype=[text(name) for name in columns])
 
 
 def success() -> Result:
     return texts(["status"], [[SUCCESS]])
 
 
-def _text(name: str) -> ColumnInfo:
+def text(name: str) -> ColumnInfo:
+    """Return the description of a column of texts."""
     size = 16777216
     return {
         "name": name, "database": "", "schema": "", "table": "", "nullable": True, "type": "text", "byteLength": size,

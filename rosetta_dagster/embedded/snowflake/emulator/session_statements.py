@@ -3,14 +3,15 @@
 import re
 from collections.abc import Callable
 
-from rosetta_dagster.embedded.snowflake.emulator import results, stage_files
+from rosetta_dagster.embedded.snowflake.emulator import results, shows, stage_files
 from rosetta_dagster.embedded.snowflake.emulator.errors import exists, missing, unusable
 from rosetta_dagster.embedded.snowflake.emulator.results import Result, success
 from rosetta_dagster.embedded.snowflake.emulator.session import Session
 
 _Answer = Callable[[Session, "re.Match[str]"], Result]
 
-_NAME = r'(?P<name>"[^"]+"|[\w$]+)'
+_NAME = r'(?P<name>"(?:[^"]|"")+"|[\w$]+)'
+_SHOW_OBJECTS = r"SHOW (?:TERSE )?(?P<kind>TABLES|VIEWS) IN SCHEMA <name>(?: STARTS WITH '(?P<start>(?:[^']|'')*)')?$"
 _SETTING = re.compile(r"(\w+)\s*=\s*('(?:[^']|'')*'|[^\s,;]+)")
 
 
@@ -158,6 +159,8 @@ _ANSWERS: tuple[tuple["re.Pattern[str]", _Answer], ...] = (
     (_statement(r"ALTER (?P<level>SESSION|ACCOUNT) UNSET (?P<names>.+)$"), _unset),
     (_statement(r"SHOW PARAMETERS(?: LIKE '(?P<like>[^']*)')?(?: (?:IN|FOR) SESSION)?$"), _show_parameters),
     (_statement(r"SHOW WAREHOUSES(?: LIKE '(?P<like>[^']*)')?$"), _show_warehouses),
+    (_statement(r"SHOW TERSE SCHEMAS(?: STARTS WITH '(?P<start>(?:[^']|'')*)')?$"), shows.show_schemas),
+    (_statement(_SHOW_OBJECTS), shows.show_objects),
     (_statement(r"CREATE (?:OR REPLACE )?(?P<kind>ROLE|WAREHOUSE) (?:IF NOT EXISTS )?<name>.*$"), _create),
     (_statement(r"ALTER WAREHOUSE (?:IF EXISTS )?<name> (?P<action>RESUME|SUSPEND)(?: IF SUSPENDED)?$"), _alter_warehouse),
     (_statement(r"CREATE (?:TRANSIENT )?DATABASE (?P<exists>IF NOT EXISTS )?<name>(?: .*)?$"), _create_database),

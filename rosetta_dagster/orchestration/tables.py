@@ -1,0 +1,87 @@
+"""Decides when tables are materialized by a run of their own: once they hold what the source had when the run began."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+from pydantic import Field
+
+from rosetta_dagster.cdc.change.schema import Column, TableSchema
+from rosetta_dagster.cdc.errors import RosettaError
+from rosetta_dagster.cdc.operate.catch_up import wait_until_caught_up
+from rosetta_dagster.cdc.operate.inspection import TableFacts, inspect
+from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.records import TableRecord
+from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.orchestration.specs import PipelineSpecs
+from rosetta_dagster.settings import open_store
+
+
+class CatchUp(dg.Config):
+    """How a run that materializes tables waits for them."""
+
+    resync: bool = Field(default=False, description="true: the selected tables are copied again first.")
+    timeout_seconds: float = Field(default=600.0, description="Seconds until the run fails; a first copy can take longer.")
+
+
+def caught_up_tables(
+    context: dg.AssetExecutionContext, config: CatchUp, specs: PipelineSpecs
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Wait until the selected tables are caught up, and yield a result for each. The stream's run is left alone."""
+    selected = {where: spec for where, spec in specs.tables.items() if spec.key in context.selected_asset_keys}
+    try:
+        with open_store() as store:
+            found = _caught_up(store, specs.shape.name, frozenset(table for _, table in selected), config)
+    except RosettaError as error:
+        # A retry cannot start a pipeline that is paused; it can wait for one that is late.
+        raise dg.Failure(
+            description=error.message, metadata={"remedy": error.remedy}, allow_retries=error.transient
+        ) from None
+    for record, fact in found:
+        if (fact.destination, fact.table.id) in selected:
+            yield _result(specs, record, fact)
+
+
+def _caught_up(store: Store, name: str, tables: frozenset[TableId], config: CatchUp) -> list[tuple[TableRecord, TableFacts]]:
+    records = wait_until_caught_up(store, name, tables, timeout=config.timeout_seconds, resync=config.resync)
+    by_id = {record.id: record for record in records}
+    return [(by_id[fact.table.id], fact) for fact in inspect(store.pipeline(name), tables)]
+
+
+def _result(specs: PipelineSpecs, record: TableRecord, fact: TableFacts) -> dg.MaterializeResult[None]:
+    metadata = table_metadata(specs, fact) | {
+        "rows_copied": dg.MetadataValue.int(record.rows_copied),
+        "rows_applied": dg.MetadataValue.int(record.rows_applied),
+    }
+    if record.last_change_time is not None:
+        metadata["source_commit_time"] = dg.MetadataValue.timestamp(record.last_change_time)
+    return dg.MaterializeResult(
+        asset_key=specs.tables[fact.destination, fact.table.id].key,
+        metadata=metadata,
+        data_version=dg.DataVersion(record.data_version) if record.data_version else None,
+    )
+
+
+def table_metadata(specs: PipelineSpecs, fact: TableFacts) -> dict[str, dg.MetadataValue]:
+    """Return what a materialization says of a table itself: its rows, columns and their lineage."""
+    return {
+        "dagster/row_count": dg.MetadataValue.int(fact.row_count),
+        "dagster/column_schema": dg.MetadataValue.table_schema(_column_schema(fact.table)),
+        "dagster/column_lineage": dg.MetadataValue.column_lineage(
+            _column_lineage(fact.table, specs.sources[fact.table.id].key)
+        ),
+    }
+
+
+def _column_schema(table: TableSchema) -> dg.TableSchema:
+    """Return the columns as the source describes them."""
+    return dg.TableSchema(columns=[_column(column, is_key=column.name in table.key) for column in table.columns])
+
+
+def _column_lineage(table: TableSchema, source: dg.AssetKey) -> dg.TableColumnLineage:
+    """Return the lineage: each column comes from the source's column of the same name."""
+    return dg.TableColumnLineage({name: [dg.TableColumnDep(source, name)] for name in table.column_names})
+
+
+def _column(column: Column, *, is_key: bool) -> dg.TableColumn:
+    constraints = dg.TableColumnConstraints(nullable=not column.not_null, other=["primary key"] if is_key else [])
+    return dg.TableColumn(column.name, column.type, column.comment, constraints=constraints)
