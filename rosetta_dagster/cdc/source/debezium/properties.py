@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from rosetta_dagster.cdc.config.pipeline import PostgresConnection, required_auth
+from rosetta_dagster.cdc.config.authentication import required_auth
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.config.places import hosts_of
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.source.connections import TEXT_FORMS
