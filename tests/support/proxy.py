@@ -20,7 +20,7 @@ class Proxy:
     are accepted by the system and hear nothing. Owns a thread that accepts and two for each connection, until `close`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self._target_port = 0
         self._forwards = threading.Event()
         self._forwards.set()
@@ -29,7 +29,7 @@ class Proxy:
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._closed = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(address)
         self._listener.settimeout(0.1)
         self.port: int = self._listener.getsockname()[1]
         self._start(self._accept)

@@ -16,7 +16,7 @@ def connection(**changes: Any) -> PostgresConnection:
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        *(("host", host) for host in ("::1", "[::1]", "/var/run/postgresql", "a,b", "naïve", "a b")),
+        *(("host", host) for host in ("::1", "[::1]", "/var/run/postgresql", "a,", "a,::1", "naïve", "a b")),
         *(("database", name) for name in ("a/b", "a%b", "%41", "a?b", "a+b")),
         ("username", "o'neill"),
     ],
@@ -31,7 +31,7 @@ def test_a_setting_that_debezium_cannot_connect_with_is_an_error_with_a_way_out(
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        *(("host", host) for host in ("localhost", "10.0.0.1", "db-1.example_x.org")),
+        *(("host", host) for host in ("localhost", "10.0.0.1", "db-1.example_x.org", "db-1,db-2")),
         # Each of these was tried with Debezium.
         *(("database", f"a{char}b") for char in "=&#;: \"'\\$é@.,-{}*[]<>|!~^`()"),
         *(("username", f"a{char}b") for char in '" /%?=&\\$é@:,{}+'),

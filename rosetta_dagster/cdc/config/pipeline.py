@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from rosetta_dagster.cdc.change.position import Engine
-from rosetta_dagster.cdc.config.places import is_loopback
+from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
 from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
 from rosetta_dagster.cdc.config.wording import problems, worded
@@ -143,7 +143,9 @@ def auth_parameter(require_auth: str | None, *, has_password: bool) -> dict[str,
 class PostgresConnection(_Config):
     """Where a PostgreSQL database is and who connects to it."""
 
-    host: Annotated[str, _PLACE, BOUND, Column("pg_host")] = Field(min_length=1, description="Host of the server.")
+    host: Annotated[str, _PLACE, BOUND, Column("pg_host")] = Field(
+        min_length=1, description="Host of the server; or several, separated by commas, of which the primary is used."
+    )
     port: Annotated[int, _PLACE, BOUND, Column("pg_port")] = Field(
         default=5432, ge=1, le=65535, description="TCP port of the server."
     )
@@ -173,6 +175,7 @@ class PostgresConnection(_Config):
         """Return libpq's connection string, password included. A silent peer is noticed within half a minute."""
         parameters: dict[str, Any] = {
             "host": self.host,
+            **({"target_session_attrs": "primary"} if self.has_several_hosts else {}),
             "port": self.port,
             "dbname": self.database,
             "user": self.username,
@@ -189,6 +192,11 @@ class PostgresConnection(_Config):
         if self.password is not None:
             parameters["password"] = self.password.get_secret_value()
         return make_conninfo("", **parameters)
+
+    @property
+    def has_several_hosts(self) -> bool:
+        """Whether the server is one of several: the primary among them."""
+        return len(hosts_of(self.host)) > 1
 
     def describe(self) -> str:
         """Return the connection for a message, without the password."""

@@ -14,6 +14,7 @@ from uuid import uuid4
 import psycopg
 
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, PostgresConnection, checked
+from rosetta_dagster.cdc.config.places import hosts_of
 from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
 from rosetta_dagster.cdc.destination.registry import kind_of
 from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailable, RosettaError
@@ -87,6 +88,17 @@ def _source_steps(config: PipelineConfig) -> Iterator[Step]:
 
 
 def _network_steps(place: str, host: str, port: int) -> Iterator[Step]:
+    """Yield the steps of the first host that answers; of the last one if none does."""
+    *others, last = hosts_of(host)
+    for other in others:
+        steps = list(_steps_to_host(place, other, port))
+        if not _has_failed(steps):
+            yield from steps
+            return
+    yield from _steps_to_host(place, last, port)
+
+
+def _steps_to_host(place: str, host: str, port: int) -> Iterator[Step]:
     if host.startswith("/"):
         yield Step(place=place, name="dns", outcome=Outcome.SKIPPED, detail=f"{host} is a directory of sockets")
         return

@@ -148,7 +148,9 @@ def _of_the_connection(error: psycopg.Error, translation: Translation) -> Rosett
     for text, remedy in _WRONG_ROW:
         if text in reason:
             return ConfigurationError(f"{translation.subject} refuses the connection: {reason}.", remedy)
-    remedy = next((told for texts, told in _BUSY if any(text in reason for text in texts)), "Check host, port and network.")
+    remedy = next(
+        (advice for texts, advice in _BUSY if any(text in reason for text in texts)), "Check host, port and network."
+    )
     return translation.unavailable(f"{translation.subject} cannot be reached: {reason}.", f"{remedy} {_TRIED_AGAIN}")
 
 
@@ -175,8 +177,8 @@ def _said(error: psycopg.Error, translation: Translation) -> str:
         where = f" at {', '.join(places)}" if places else _copied_place(error, translation)
         return f"{type(error).__name__} ({sqlstate}){where}"
     detail = diagnosis.message_detail if sqlstate.startswith(_DETAIL_LISTS_OBJECTS) else None
-    told = f"{diagnosis.message_primary}: {detail.rstrip('.')}" if detail else diagnosis.message_primary
-    return f"{_on_one_line(told)} ({sqlstate})"
+    message = f"{diagnosis.message_primary}: {detail.rstrip('.')}" if detail else diagnosis.message_primary
+    return f"{_on_one_line(message)} ({sqlstate})"
 
 
 def _places(diagnosis: psycopg.errors.Diagnostic) -> list[str]:
@@ -204,8 +206,8 @@ def _copied_place(error: psycopg.Error, translation: Translation) -> str:
 
 def _last_line(text: str) -> str:
     """The server's own words; libpq puts a line for each address before them, and a guess at the cause behind them."""
-    told = text.partition("This probably means")[0]
-    lines = [line.strip() for line in told.strip().splitlines() if line.strip()]
+    message = text.partition("This probably means")[0]
+    lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     return (lines[-1] if lines else "no reason given").removeprefix("FATAL:").strip().rstrip(".")
 
 

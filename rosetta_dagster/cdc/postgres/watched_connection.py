@@ -101,7 +101,7 @@ class WatchedConnection(psycopg.Connection[TupleRow]):
 
     def _is_served(self) -> bool:
         conninfo = psycopg.conninfo.make_conninfo(
-            self.info.dsn, password=self.info.password, connect_timeout=ASK_TIMEOUT, replication="false"
+            self.info.dsn, host=self.info.host, password=self.info.password, connect_timeout=ASK_TIMEOUT, replication="false"
         )
         with WatchedConnection.connect(conninfo, autocommit=True) as second:
             return second.execute(_IS_AT_WORK, [self.backend_pid]).fetchone() is not None

@@ -54,6 +54,14 @@ def connect_for_replication(connection: PostgresConnection, *, application_name:
     return opened
 
 
+def at_one_host(connection: PostgresConnection) -> PostgresConnection:
+    """Return the connection with the one of its hosts that is the primary now, for a driver that takes one."""
+    if not connection.has_several_hosts:
+        return connection
+    with source_errors(connection), connect(connection) as session:
+        return connection.model_copy(update={"host": session.info.host})
+
+
 def walsender_options(connection: PostgresConnection) -> str:
     """Return the startup options of a walsender that a driver opens itself; none where a pooler would refuse them."""
     with source_errors(connection), connect(connection) as session:

@@ -1,5 +1,6 @@
 """A promoted standby is followed when it has everything that the destination holds, and refused when it lost some of it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,9 +10,11 @@ import pytest
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.errors import SlotInvalid
+from rosetta_dagster.cdc.source.preflight import Check, preflight
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.support.database import Database
 from tests.support.pipelines import failure, is_streaming, pipeline, running, wait_until, wait_until_equal
+from tests.support.proxy import Proxy
 from tests.support.standby import Standby
 from tests.support.waiting import eventually
 
@@ -35,9 +38,9 @@ def standby(primary: EmbeddedPostgres, source: Database) -> Iterator[Standby]:
         yield server
 
 
-def at(server: EmbeddedPostgres, config: PipelineConfig) -> PipelineConfig:
+def at(server: EmbeddedPostgres, config: PipelineConfig, *, host: str = "127.0.0.1") -> PipelineConfig:
     """The pipeline with its source at another server."""
-    connection = config.source.connection.model_copy(update={"port": server.port})
+    connection = config.source.connection.model_copy(update={"host": host, "port": server.port})
     return config.model_copy(update={"source": config.source.model_copy(update={"connection": connection})})
 
 
@@ -62,6 +65,36 @@ def replicate_some(
         wait_until_equal(worker, source, destination, "items")
         if standby is not None:
             standby.receive_slots()
+
+
+@pytest.fixture
+def both_hosts(primary: EmbeddedPostgres, standby: Standby, source: Database) -> Iterator[str]:
+    """Hosts that have a server at the standby's port: the standby, and the primary."""
+    with Proxy(("127.0.0.2", standby.port)) as proxy:
+        proxy.before(source)
+        yield "127.0.0.1,127.0.0.2"
+
+
+@pytest.mark.usefixtures("quick_beats")
+@pytest.mark.parametrize("engine", list(Engine))
+def test_of_several_hosts_the_primary_is_followed(
+    primary: EmbeddedPostgres, standby: Standby, source: Database, destination: Database, *, both_hosts: str, engine: Engine
+) -> None:
+    config = at(standby, pipeline(engine, source, [destination], "items"), host=both_hosts)
+    warnings = [str(finding) for finding in preflight(config) if finding.check is Check.STANDBY]
+    assert len(warnings) == 1
+    statement = re.search(r"Run (ALTER SYSTEM .*?;) (SELECT .*?;)", warnings[0])
+    assert statement is not None
+    source.run(*statement.groups())
+    eventually(lambda: not [finding for finding in preflight(config) if finding.check is Check.STANDBY])
+    replicate_some(config, source, destination, 2, 3, standby=standby)
+    primary.kill()
+    standby.promote()
+    promoted = replace(source, url=standby.url("shop"))
+    promoted.run("INSERT INTO items VALUES (4, 'after the promotion')")
+    with running(config) as worker:
+        wait_until_equal(worker, promoted, destination, "items")
+        assert all(counts.copied == 0 for counts in worker.report().tables.values())
 
 
 @pytest.mark.usefixtures("quick_beats")

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection, required_auth
+from rosetta_dagster.cdc.config.places import hosts_of
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.source.connections import TEXT_FORMS
 from rosetta_dagster.cdc.source.debezium.values import CONNECTOR_PROPERTIES
@@ -63,9 +64,9 @@ _REMEDY: Final = "Set pipelines.engine to PGOUTPUT."
 
 def unsupported_settings(connection: PostgresConnection, publication_name: str) -> Iterator[ConfigurationError]:
     """Yield an error for each setting of the source that Debezium cannot use."""
-    if not _HOST.fullmatch(connection.host):
+    if not all(map(_HOST.fullmatch, hosts_of(connection.host))):
         yield ConfigurationError(
-            f"Debezium cannot connect to the host {connection.host!r}: it takes one host name or IPv4 address.",
+            f"Debezium cannot connect to the host {connection.host!r}: it takes host names and IPv4 addresses.",
             f"Correct sources.pg_host, or: {_REMEDY}",
         )
     found = [char for char in _IN_URLS if char in connection.database]

@@ -14,7 +14,7 @@ from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.errors import StreamStalled
 from rosetta_dagster.cdc.source.base import Delivery
-from rosetta_dagster.cdc.source.connections import walsender_options
+from rosetta_dagster.cdc.source.connections import at_one_host, walsender_options
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas
 from rosetta_dagster.cdc.source.debezium.engine import EngineThread, Records
 from rosetta_dagster.cdc.source.debezium.positions import TransactionLsns
@@ -86,13 +86,14 @@ class DebeziumSource:
     def open(self, watermarks: Sequence[Watermark]) -> DebeziumStream:
         # Random, so that no row can contain it: it would be treated as a value that was not sent again.
         placeholder = f"rosetta-unchanged-{secrets.token_hex(16)}"
+        connection = at_one_host(self.connection)
         properties = connector_properties(
-            self.connection,
+            connection,
             slot_name=self.slot_name,
             publication_name=self.publication_name,
             tables=tuple(self.schemas),
             placeholder=placeholder,
-            options=walsender_options(self.connection),
+            options=walsender_options(connection),
         )
         decoder = Decoder(self.schemas, self.held_schemas, self.read_schemas, placeholder)
         reader = Reader(decoder, TransactionLsns(self.confirmed_flush_lsn, watermarks), self.confirmed_flush_lsn)

@@ -19,7 +19,7 @@ from rosetta_dagster.cdc.source.preflight.encryption import about_encryption
 from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem
 from rosetta_dagster.cdc.source.preflight.publication import about_new_publication, about_publication
 from rosetta_dagster.cdc.source.preflight.selection import about_selections
-from rosetta_dagster.cdc.source.preflight.server import about_server, read_server
+from rosetta_dagster.cdc.source.preflight.server import about_failover, about_server, read_server
 from rosetta_dagster.cdc.source.preflight.tables import Rights, about_rights, about_tables, read_rights
 from rosetta_dagster.cdc.source.publications import (
     Publication,
@@ -37,7 +37,7 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
         server = read_server(connection, config.slot_name)
-        findings += [*about_server(server), *about_encryption(connection, config)]
+        findings += [*about_server(server), *about_failover(server), *about_encryption(connection, config)]
         tables = [table.id for table in config.tables]
         schemas = read_schemas(connection, tables)
         findings += about_tables(connection, tables, schemas, unidentified_tables(connection, list(schemas)))

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
-from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem, quoted
+from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem, quoted, warning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +23,20 @@ class Server:
     slot_exists: bool
     username: str
     can_create: bool
+    #: Slots of standbys that may take this server's slots over, and those of them that the server waits for.
+    standby_slots: list[str]
+    awaited_slots: list[str]
 
+
+#: Only a standby with `hot_standby_feedback`, which keeps an xmin in its slot, can synchronize slots, from version 17 on.
+_STANDBY_SLOTS = """ARRAY(
+    SELECT slot_name::text FROM pg_replication_slots
+    WHERE slot_type = 'physical' AND active AND COALESCE(xmin, catalog_xmin) IS NOT NULL
+      AND current_setting('server_version_num')::int >= 170000
+    ORDER BY slot_name)"""
 
 #: Amazon's servers have a role in the place of the attribute, and a parameter group in the place of `ALTER SYSTEM`.
-_READ = """
+_READ = r"""
 SELECT current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS is_standby,
        EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication') AS is_managed,
        rolreplication OR rolsuper
@@ -36,9 +47,11 @@ SELECT current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS is_stan
            - (SELECT count(*)::int FROM pg_stat_get_activity(NULL) WHERE backend_type = 'walsender') AS free_walsenders,
        EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s) AS slot_exists,
        rolname::text AS username,
-       has_database_privilege(current_database(), 'CREATE') AS can_create
+       has_database_privilege(current_database(), 'CREATE') AS can_create,
+       {standby_slots} AS standby_slots,
+       regexp_split_to_array(COALESCE(current_setting('synchronized_standby_slots', true), ''), '\s*,\s*') AS awaited_slots
 FROM pg_roles WHERE rolname = current_user
-"""
+""".replace("{standby_slots}", _STANDBY_SLOTS)
 
 
 def read_server(connection: "psycopg.Connection[Any]", slot_name: str) -> Server:
@@ -52,7 +65,7 @@ def about_server(server: Server) -> list[Finding]:
     """Return what is wrong with the server, and with the role's rights on it."""
     name = quoted(server.username)
     grant = f"GRANT rds_replication TO {name}" if server.is_managed else f"ALTER ROLE {name} REPLICATION"
-    logical = "rds.logical_replication = 1 in its parameter group" if server.is_managed else "wal_level = logical"
+    logical = "rds.logical_replication = 1 in its parameter group." if server.is_managed else "wal_level = logical"
     checks: list[tuple[bool, Check, str, str]] = [
         (
             server.is_standby,
@@ -86,3 +99,24 @@ def about_server(server: Server) -> list[Finding]:
         ),
     ]
     return [problem(check, message, remedy) for is_wrong, check, message, remedy in checks if is_wrong]
+
+
+def about_failover(server: Server) -> list[Finding]:
+    """Return a warning if no standby is sure to have what was read from the slot when it is promoted."""
+    if not server.standby_slots or not set(server.standby_slots).isdisjoint(server.awaited_slots):
+        return []
+    names = ", ".join(server.standby_slots)
+    statement = (
+        f"ALTER SYSTEM SET synchronized_standby_slots = {sql.Literal(names).as_string(None)}; SELECT pg_reload_conf();"
+    )
+    remedy = (
+        f"Set synchronized_standby_slots = '{names}' in its parameter group." if server.is_managed else f"Run {statement}"
+    )
+    return [
+        warning(
+            Check.STANDBY,
+            f"Changes may be read from the source before its standby has them (slot {names}): if that is promoted, the "
+            "pipeline may have to be copied again.",
+            f"{remedy} The stream waits for that standby then.",
+        )
+    ]
