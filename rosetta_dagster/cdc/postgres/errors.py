@@ -32,11 +32,18 @@ _REQUIRE_AUTH: Final = (
     "'password' (in clear) only with sslmode 'verify-full'."
 )
 
+_CHANNEL_BINDING: Final = (
+    "The session does not end at the server that knows the password: somebody stands in between. For a pooler or a proxy "
+    "that you trust, set channel_binding to 'prefer'."
+)
+
 #: What libpq, a server or a pooler says of a refused connection when the row is wrong. It brings no SQLSTATE, only text.
 _WRONG_ROW: Final = (
     ("startup parameter", _REPLICATION_REFUSED),
     ("RDS Proxy", _REPLICATION_REFUSED),
     ("authentication method requirement", _REQUIRE_AUTH),
+    ("channel binding", _CHANNEL_BINDING),
+    ("private key file", "Name a file in sslkey that only the worker's user may read, with the key of sslcert in PEM form."),
     ("password authentication failed", "Correct the user name or the password."),
     ("no password supplied", "Add a password to the row."),
     ("authentication failed", "Correct the user name or the password."),
@@ -44,7 +51,7 @@ _WRONG_ROW: Final = (
     ("no such database", "Correct the database, or add it to the pooler."),
     ("no pg_hba.conf entry", "Allow this user and address in the server's pg_hba.conf, or correct the row."),
     ("pg_hba.conf rejects", "Allow this user and address in the server's pg_hba.conf, or correct the row."),
-    ("certificate", "Correct sslmode, or the certificates of the server."),
+    ("certificate", "Correct sslmode, sslrootcert, sslcert, or the certificates of the server."),
     ("is not currently accepting connections", "Run ALTER DATABASE … ALLOW_CONNECTIONS true, or correct the row."),
     ("does not exist", "Correct the row, or create what is missing."),
     ("is not permitted to log in", "Allow the role to log in: ALTER ROLE … LOGIN."),
