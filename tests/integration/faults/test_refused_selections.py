@@ -142,6 +142,8 @@ def test_a_vacuum_of_a_selected_table_keeps_no_run_from_starting(source: Databas
             wait_until(worker, lambda: is_streaming(worker))
             source.run("INSERT INTO t VALUES (500, 1, 'new', 'new')")
             wait_until(worker, lambda: [(1,)] == destination.rows("SELECT count(*) FROM t WHERE id = 500"))
+            # The count follows the row.
+            wait_until(worker, lambda: T in worker.report().tables)
             assert worker.report().tables[T].copied == 0
     assert before == source.rows(members)
     # What somebody else made of it is set again.
