@@ -22,13 +22,13 @@ from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
 from tests.support.database import SECRET_KEY, Database
-from tests.support.servers import named_install, server_for_sources
-from tests.support.snowflake_account import USER, SnowflakeAccount
+from tests.support.servers import make_logins_cheap, named_install, server_for_sources
+from tests.support.snowflake_account import USER, SnowflakeAccount, keys_read_once
 from tests.support.snowflake_database import SnowflakeDatabase, database_of
 
 _NUMBERS = count(1)
 
-#: A file system in memory, and what all servers of two workers may write there at once.
+#: A file system in memory, and what all servers of three workers may write there at once.
 _MEMORY, _NEEDED_BYTES = Path("/dev/shm"), 4 << 30
 
 #: What takes longest comes first, so that no worker is left alone with it at the end.
@@ -79,6 +79,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres() as server:
+        make_logins_cheap(server)
         yield server
 
 
@@ -87,7 +88,7 @@ def snowflake_server() -> Iterator[SnowflakeAccount]:
     """An account in memory, for the whole session."""
     pair = KeyPair.generate()
     # What a test leaves open, the next one need not wait for.
-    with SnowflakeServer(users={USER: [pair.public_key]}, detached_timeout=2) as server:
+    with keys_read_once(), SnowflakeServer(users={USER: [pair.public_key]}, detached_timeout=2) as server:
         yield SnowflakeAccount(server=server, key_pair=pair)
 
 
