@@ -53,8 +53,8 @@ SELECT schemaname::text, tablename::text, false, false, false FROM pg_publicatio
 """
 
 #: Tables whose updates and deletes the server would refuse once they are published: those of which a relation has no replica
-#: identity and, from version 18 on, those whose identity is the whole row, with a generated column. A partitioned table needs
-#: a primary key, which partitions that come later get, too. They get neither FULL nor an index that was chosen as identity.
+#: identity and, from version 18 on, those whose identity is the whole row, with a generated column. A partitioned table must
+#: have a primary key, which later partitions get, too. They get neither FULL nor an index that was chosen as identity.
 _UNIDENTIFIED = """
 WITH RECURSIVE tree AS (
     SELECT class.oid AS root, class.oid AS part, class.relkind
