@@ -2,8 +2,9 @@
 PYTHON ?= python3
 RUN = .venv/bin/python -m
 PIP = $(RUN) pip install --quiet --disable-pip-version-check
-# Each worker has servers and a JVM of its own; tests of one file stay together.
-SIDE_BY_SIDE = --numprocesses $(or $(WORKERS),2)
+# Each worker has servers and a JVM of its own; tests of one file stay together. Three keep two cores busy: one of them runs the
+# acceptance tests, which mostly wait for Dagster.
+SIDE_BY_SIDE = --numprocesses $(or $(WORKERS),3)
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
 .PHONY: demo demo-check unit test test-long test-versions test-machines fuzz screenshots check docs bench bench-quick bridge format clean
@@ -17,7 +18,7 @@ demo-check: .venv/demo      ## The same without a person: prints figures, exits 
 unit: .venv/dev             ## The tests that need no server, in less than a minute.
 	@$(RUN) pytest -q rosetta_dagster tests/unit
 
-test: .venv/dev             ## Every test but the long ones, against the real parts, two at a time: WORKERS=2.
+test: .venv/dev             ## Every test but the long ones, against the real parts, three at a time: WORKERS=3.
 	@$(RUN) pytest $(SIDE_BY_SIDE)
 
 test-long: .venv/dev        ## The few tests that take minutes, such as a transaction of a million rows.

@@ -1,5 +1,17 @@
--- What the exporter of metrics needs beside the state of a pipeline. Every column is added with a default, so that workers of
--- an earlier version go on.
+-- What the exporter of metrics needs beside the state of a pipeline, and how a source's TLS is verified. Every column is added
+-- with a default, so that workers of an earlier version go on.
+
+ALTER TABLE sources
+    ADD COLUMN pg_sslrootcert      TEXT,
+    ADD COLUMN pg_sslcert          TEXT,
+    ADD COLUMN pg_sslkey           TEXT,
+    ADD COLUMN pg_channel_binding  VARCHAR(20),
+    ADD CONSTRAINT source_channel_binding_is_one_of_libpq
+        CHECK (pg_channel_binding IN ('disable', 'prefer', 'require')),
+    ADD CONSTRAINT source_has_sslcert_and_sslkey_together CHECK ((pg_sslcert IS NULL) = (pg_sslkey IS NULL));
+COMMENT ON COLUMN sources.pg_sslrootcert IS
+    'A file on the worker, certificates in PEM form, or system. The password is bound to it: enter both together.';
+COMMENT ON COLUMN sources.pg_sslkey IS 'A file on the worker; the key itself is never in the row.';
 
 ALTER TABLE pipeline_tables
     ADD COLUMN rows_inserted    BIGINT NOT NULL DEFAULT 0,

@@ -9,7 +9,7 @@ import yaml
 
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.store.document import apply_document, declared_by, exported
-from rosetta_dagster.cdc.store.plan import Difference, changes
+from rosetta_dagster.cdc.store.plan import Difference, changes, declare
 from rosetta_dagster.cli.output import print_json, to_json
 from rosetta_dagster.settings import open_store
 
@@ -28,7 +28,7 @@ def export(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON i
 
 
 def apply(
-    file: Annotated[Path, typer.Argument(help="A file as `rosetta export` prints it.")],
+    file: Annotated[Path, typer.Argument(help="A file as `rosetta export` prints it, or one with definitions.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:
@@ -36,10 +36,23 @@ def apply(
 
     `rosetta plan FILE` shows the changes before. Secrets come from the variables that the file names, else they stay.
     """
-    document = read_document(file)
-    with open_store() as store:
-        applied = apply_document(store, document)
+    if file.suffix in YAML:
+        document = read_document(file)
+        with open_store() as store:
+            applied = apply_document(store, document)
+    else:
+        applied = _applied_code(str(file))
     print_differences(applied, "Nothing was changed: the rows are as the file says.", as_json=as_json)
+
+
+def _applied_code(target: str) -> list[Difference]:
+    """Bring the rows in line with what a file or a module of Python declares. Return what was changed."""
+    from rosetta_dagster.cli.plan import declared_pipelines
+    from rosetta_dagster.orchestration.declarations import declarations
+
+    wanted = declarations(declared_pipelines(target))
+    with open_store() as store:
+        return declare(store, wanted)
 
 
 def planned_by(file: Path) -> list[Difference]:

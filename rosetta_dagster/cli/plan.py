@@ -66,8 +66,8 @@ def _cause(error: Exception) -> str:
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     if isinstance(error, ValidationError):
         return f"{type(error).__name__}{place}: {problems(error, BaseModel)}"
-    tells = isinstance(error, ImportError | NameError | AttributeError | TypeError)
-    return f"{type(error).__name__}{place}{f': {error}' if tells else ''}".rstrip(".")
+    is_specific = isinstance(error, ImportError | NameError | AttributeError | TypeError)
+    return f"{type(error).__name__}{place}{f': {error}' if is_specific else ''}".rstrip(".")
 
 
 def _is_of_a_library(filename: str) -> bool:

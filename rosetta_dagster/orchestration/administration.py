@@ -30,7 +30,7 @@ from rosetta_dagster.cdc.store.declared import (
     refuse_existing,
 )
 from rosetta_dagster.cdc.table_id import TableId
-from rosetta_dagster.orchestration.checks import reconciliation_evaluation, told_of
+from rosetta_dagster.orchestration.checks import reconciliation_evaluation, summary_of
 from rosetta_dagster.orchestration.requests import (
     AddTable,
     CreatePipeline,
@@ -143,12 +143,12 @@ def _reconcile(
     found: list[Reconciliation] = []
     tables = [TableId.parse(table) for table in request.tables]
     for each in reconcile(store.pipeline(request.pipeline), tables=tables, mend=request.repair):
-        context.log.info("%s at %s: %s", each.table, each.destination, told_of(each))
+        context.log.info("%s at %s: %s", each.table, each.destination, summary_of(each))
         found.append(each)
     if request.pipeline in streams:
         # Dagster accepts it, although the annotation does not.
         context.log_event(reconciliation_evaluation(streams[request.pipeline], found))  # type: ignore[arg-type]
-    return {f"{each.table} at {each.destination}": told_of(each) for each in found}
+    return {f"{each.table} at {each.destination}": summary_of(each) for each in found}
 
 
 def _create_source(store: Store, request: CreateSource) -> Outcome:

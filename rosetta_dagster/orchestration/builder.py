@@ -5,61 +5,73 @@ from collections.abc import Sequence
 import dagster as dg
 
 from rosetta_dagster.cdc.destination.registry import kinds
-from rosetta_dagster.cdc.errors import StoreUnavailable
-from rosetta_dagster.cdc.store.plan import declare
 from rosetta_dagster.cdc.store.records import DestinationShape, PipelineShape
 from rosetta_dagster.orchestration.administration import administration_jobs
 from rosetta_dagster.orchestration.alerts import alert_sensors
 from rosetta_dagster.orchestration.assets import PipelineDefinitions, pipeline_definitions
+from rosetta_dagster.orchestration.broken import BrokenPipeline, broken_pipeline
 from rosetta_dagster.orchestration.code_location import shapes_for_this_process
-from rosetta_dagster.orchestration.declarations import Pipeline, declarations, is_collected
+from rosetta_dagster.orchestration.declarations import Pipeline, is_collected, refuse_contradictions
+from rosetta_dagster.orchestration.definitions_sensor import definitions_sensor
 from rosetta_dagster.orchestration.naming import destination_resource, source_resource
 from rosetta_dagster.orchestration.resources import PostgresSource, Resource, resource_class
-from rosetta_dagster.orchestration.sensors import control_sensor, definitions_sensor, health_sensor
+from rosetta_dagster.orchestration.sensors import control_sensor, health_sensor
+from rosetta_dagster.orchestration.shapes import known_shapes, with_declared
 from rosetta_dagster.orchestration.specs import PipelineSpecs, pipeline_specs
 from rosetta_dagster.orchestration.translator import RosettaTranslator
-from rosetta_dagster.settings import Settings, open_store, read_settings
+from rosetta_dagster.settings import Settings, read_settings
 
 
 def rosetta_definitions(
-    pipelines: Sequence[Pipeline] = (), *, translator: RosettaTranslator | None = None, administration: bool = True
+    pipelines: Sequence[Pipeline] = (),
+    *,
+    translator: RosettaTranslator | None = None,
+    administration: bool = True,
+    apply: bool = True,
 ) -> dg.Definitions:
     """Return the definitions of every pipeline: those of the configuration database, and those declared here.
 
-    Call it in a function decorated with `dagster.definitions`, once in a code location. `ConfigurationError` when no
-    configuration database is named for pipelines that are declared here. While none is named or it cannot be reached, the
-    definitions are the sensors alone, which load the pipelines later. Without `administration` there are no jobs that
-    create, change or remove pipelines: people who reach Dagster's UI can only launch the runs of those that exist.
+    Call it in a function decorated with `dagster.definitions`, once in a code location. Loading only reads: while the
+    configuration database cannot be reached, the definitions are those that the definitions sensor saved last.
+
+    With `apply` that sensor writes what is declared here to the configuration database, but never from a branch deployment.
+    Without it, `rosetta apply` does. Without `administration` there are no jobs that create, change or remove pipelines:
+    people who reach Dagster's UI can only launch the runs of those that exist.
     """
     if is_collected(pipelines):
         return dg.Definitions()
+    refuse_contradictions(pipelines)
     settings = read_settings()
-    shapes = shapes_for_this_process(lambda: _read(settings, pipelines))
-    declared = [pipeline.name for pipeline in pipelines]
-    return build(shapes, settings, declared=declared, translator=translator, administration=administration)
+    shapes = shapes_for_this_process(lambda: with_declared(known_shapes(settings), pipelines))
+    return build(shapes, settings, pipelines=pipelines, translator=translator, administration=administration, apply=apply)
 
 
 def build(
     shapes: Sequence[PipelineShape],
     settings: Settings,
     *,
-    declared: Sequence[str] = (),
+    pipelines: Sequence[Pipeline] = (),
     translator: RosettaTranslator | None = None,
     administration: bool = True,
+    apply: bool = True,
 ) -> dg.Definitions:
     """Return the definitions of these pipelines, some of which the code declares. Reads nothing."""
-    specs = [pipeline_specs(shape, translator or RosettaTranslator()) for shape in shapes]
+    specs, broken = _specs(shapes, translator or RosettaTranslator())
     built = _pipelines(specs, settings)
     jobs = [pipeline.job for pipeline in built]
     external = {spec.key: spec for pipeline in built for spec in pipeline.external}
     streams = {each.shape.name: each.stream.key for each in specs}
     return dg.Definitions(
-        assets=[*(pipeline.tables for pipeline in built if pipeline.tables is not None), *external.values()],
-        asset_checks=[pipeline.checks for pipeline in built],
+        assets=[
+            *(pipeline.tables for pipeline in built if pipeline.tables is not None),
+            *external.values(),
+            *(each.stream for each in broken),
+        ],
+        asset_checks=[*(pipeline.checks for pipeline in built), *(each.check for each in broken)],
         jobs=[*jobs, *(administration_jobs(streams) if administration else ())],
         sensors=[
-            control_sensor(jobs, frozenset(shape.name for shape in shapes), settings),
-            definitions_sensor(shapes, settings, declared),
+            control_sensor(jobs, frozenset(each.shape.name for each in specs), settings),
+            definitions_sensor(shapes, settings, pipelines, apply=apply),
             health_sensor(specs, settings),
             *alert_sensors(specs, settings),
         ],
@@ -67,17 +79,18 @@ def build(
     )
 
 
-def _read(settings: Settings, pipelines: Sequence[Pipeline]) -> list[PipelineShape]:
-    if settings.config_database_url is None and not pipelines:
-        # The location loads, and its sensors say what is missing until a database is named.
-        return []
-    try:
-        with open_store(settings) as store:
-            declare(store, declarations(pipelines))
-            return store.shapes()
-    except StoreUnavailable:
-        # A location that fails to load has no sensor left to load it again.
-        return []
+def _specs(
+    shapes: Sequence[PipelineShape], translator: RosettaTranslator
+) -> tuple[list[PipelineSpecs], list[BrokenPipeline]]:
+    """Return the assets of the pipelines, and what stands for those that a translator cannot translate."""
+    specs: list[PipelineSpecs] = []
+    broken: list[BrokenPipeline] = []
+    for shape in shapes:
+        try:
+            specs.append(pipeline_specs(shape, translator))
+        except Exception as error:  # noqa: BLE001 - code of users, about one pipeline: the others have to load
+            broken.append(broken_pipeline(shape.name, f"{type(error).__name__}: {error}"))
+    return specs, broken
 
 
 def _pipelines(specs: Sequence[PipelineSpecs], settings: Settings) -> list[PipelineDefinitions]:

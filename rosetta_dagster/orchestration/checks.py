@@ -154,7 +154,7 @@ def reconciliation_evaluation(stream: dg.AssetKey, found: Sequence[Reconciliatio
     return _evaluation(stream, RECONCILIATION, health, description or None, metadata)
 
 
-def told_of(found: Reconciliation) -> str:
+def summary_of(found: Reconciliation) -> str:
     """Return a table's reconciliation in one sentence."""
     if found.comparison is None:
         return found.problem or ""

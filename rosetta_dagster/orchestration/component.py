@@ -145,6 +145,11 @@ class RosettaPipelineComponent(dg.Component, PipelineOptions, dg.Model, dg.Resol
         default=True, description="false in any component of a project: the project has no administration jobs."
     )
 
+    apply: bool = Field(
+        default=True,
+        description="false in any component of a project: only `rosetta apply` writes what it declares.",
+    )
+
     @property
     def pipeline(self) -> Pipeline:
         """The pipeline as Python declares it."""
@@ -168,6 +173,7 @@ class RosettaPipelineComponent(dg.Component, PipelineOptions, dg.Model, dg.Resol
         return rosetta_definitions(
             pipelines=[component.pipeline for component in project],
             administration=all(component.administration for component in project),
+            apply=all(component.apply for component in project),
         )
 
     @classmethod

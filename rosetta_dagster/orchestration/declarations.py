@@ -131,7 +131,7 @@ def is_collected(pipelines: Sequence[Pipeline]) -> bool:
 
 def declarations(pipelines: Sequence[Pipeline]) -> Declarations:
     """Return the rows of these pipelines. `ConfigurationError` when two pipelines contradict each other."""
-    _refuse_doubles(pipelines)
+    refuse_contradictions(pipelines)
     sources = {pipeline.source.name: pipeline.source for pipeline in pipelines}
     destinations = {destination.name: destination for pipeline in pipelines for destination in pipeline.destinations}
     return Declarations(
@@ -141,7 +141,8 @@ def declarations(pipelines: Sequence[Pipeline]) -> Declarations:
     )
 
 
-def _refuse_doubles(pipelines: Sequence[Pipeline]) -> None:
+def refuse_contradictions(pipelines: Sequence[Pipeline]) -> None:
+    """Raise `ConfigurationError` when two pipelines have one name, or declare one source or destination in two ways."""
     names = [pipeline.name for pipeline in pipelines]
     if doubles := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigurationError(

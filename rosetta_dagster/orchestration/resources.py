@@ -3,6 +3,7 @@
 A resource has the settings that its source or kind of destination declares. The class of a kind is made from them.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import dagster as dg
 import psycopg
 from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection, SourceOptions, SourceSettings, checked
 from rosetta_dagster.cdc.config.surfaces import Fields, binding, public_fields, secret_names
@@ -81,8 +83,11 @@ class Resource(dg.ConfigurableResource[Any]):
     def given(self) -> dict[str, Any]:
         """Return the settings that differ from their defaults, by name. A secret is the name of its variable."""
         fields = public_fields(self.settings)
-        values = {name: getattr(self, name) for name in fields}
-        return {name: value for name, value in values.items() if fields[name][1].get_default() != value}
+        return {name: getattr(self, name) for name in fields if _default(fields[name][1]) != getattr(self, name)}
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the same with the values of `dagster.EnvVar`. `ConfigurationError` when a variable is not set."""
+        return {name: _resolved(self, name) for name in self.given()}
 
     def __repr__(self) -> str:
         # The default prints every field, with the values that environment variables resolve to.
@@ -132,7 +137,7 @@ class PostgresSourceBase(Resource):
         return DeclaredSource(name=self.name, connection=settings.connection, **options)
 
     def _checked(self) -> SourceSettings:
-        values = reached_by(self.settings, self.given(), self.name, read_for_code)
+        values = reached_by(self.settings, self.resolved(), self.name, read_for_code)
         if not self._names_a_secret:
             values["password"] = self._stored_password(values)
         return checked(SourceSettings, values, f"Resource {self.name}", _CORRECT)
@@ -165,7 +170,7 @@ class DestinationResource(Resource):
 
     def config(self) -> dict[str, Any]:
         """Return `destinations.config`, secrets included. `ConfigurationError` when it is not complete."""
-        given = self.given()
+        given = self.resolved()
         if (namespace := given.pop("namespace", None)) is not None:
             given["schema"] = namespace
         config = reached_by(self.settings, {**self.options, **given}, self.name, read_for_code)
@@ -222,6 +227,25 @@ def _with_named_secrets(settings: type[BaseModel], fields: Mapping[str, Any]) ->
     return named
 
 
+def known_value(resource: Resource, name: str) -> Any:
+    """Return the value of a setting; of a variable that is not set here, its name."""
+    value = getattr(resource, name)
+    return os.environ.get(value.env_var_name, str(value.env_var_name)) if _is_resolved_later(value) else value
+
+
+def _resolved(resource: Resource, name: str) -> Any:
+    """Return the value of a setting. `ConfigurationError` when it is a variable that is not set."""
+    value = getattr(resource, name)
+    if not _is_resolved_later(value):
+        return value
+    if (found := os.environ.get(value.env_var_name)) is None:
+        raise ConfigurationError(
+            f"The {place_of(name)} of {resource.name} is in the variable {value.env_var_name}, which is not set.",
+            "Set it for the process that runs the code location.",
+        )
+    return found
+
+
 def _refuse_moved(resource: Resource, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise `SecretUnreadable` when the stored secrets were given for another server or user than the resource names."""
     given_for, now = binding(resource.settings, stored), binding(resource.settings, wanted)
@@ -234,10 +258,14 @@ def _is_resolved_later(value: Any) -> bool:
     return hasattr(value, "env_var_name")
 
 
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True, validated_data={})
+
+
 def _unlimited(fields: Fields) -> Any:
     """Return fields of any value: `Resource` refuses wrong ones itself, in words that name the nearest right one."""
     return {
-        name: (annotation, Field(default=field.default, description=field.description))
+        name: (annotation, Field(default=_default(field), description=field.description))
         for name, (annotation, field) in fields.items()
     }
 

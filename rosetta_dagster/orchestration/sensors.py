@@ -1,4 +1,4 @@
-"""The three sensors: the first starts and ends runs, the second reloads definitions, the third evaluates checks."""
+"""The sensors of pipelines: one starts and ends runs, the other evaluates checks."""
 
 import json
 import time
@@ -11,10 +11,8 @@ from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.operate.waiting import ALIVE, HEARTBEAT_LIMIT_SECONDS, obstacle
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.cdc.store.plan import release_removed
-from rosetta_dagster.cdc.store.records import PipelineShape, PipelineState
+from rosetta_dagster.cdc.store.records import PipelineState
 from rosetta_dagster.orchestration.checks import STREAM_CHECKS, TABLE_CHECKS
-from rosetta_dagster.orchestration.code_location import location_name, reload_code_location
 from rosetta_dagster.orchestration.evaluation import evaluate
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG, job_name
 from rosetta_dagster.orchestration.specs import PipelineSpecs
@@ -27,9 +25,6 @@ _LIVE = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-
-#: Seconds between two comparisons of the rows with the loaded definitions.
-DEFINITIONS_INTERVAL = 10
 
 #: Seconds that one tick of the health sensor may spend on table checks. Dagster ends a tick after a minute; pipelines that
 #: were not reached are first in the next tick.
@@ -71,31 +66,6 @@ def skip_reason(states: Sequence[PipelineState]) -> str:
     """Return what a tick says that requests no run. The states are those of the pipelines without a run in Dagster."""
     waiting = [f"{state.name} waits: {reason}" for state in states if (reason := obstacle(state)) is not None]
     return "\n".join(waiting) or "Every pipeline does what its status says."
-
-
-def definitions_sensor(loaded: Sequence[PipelineShape], settings: Settings, declared: Sequence[str]) -> dg.SensorDefinition:
-    """Reload the code location when a pipeline was added, removed or defined differently.
-
-    It also pauses pipelines that the code no longer declares, since only a sensor knows its own code location.
-    """
-
-    @dg.sensor(
-        name="rosetta_definitions_sensor",
-        description="Reloads this code location when rows of the configuration database change its definitions.",
-        minimum_interval_seconds=DEFINITIONS_INTERVAL,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        with open_store(settings) as store:
-            location = location_name(context)
-            for name in release_removed(store, location, declared) if location is not None else ():
-                context.log.info("Pipeline %s is paused: the code no longer declares it.", name)
-            if store.shapes() == list(loaded):
-                return dg.SkipReason("The definitions are current.")
-        reload_code_location(context)
-        return dg.SkipReason("The definitions were reloaded.")
-
-    return sensor
 
 
 def health_sensor(loaded: Sequence[PipelineSpecs], settings: Settings) -> dg.SensorDefinition:

@@ -69,6 +69,7 @@ def table_metadata(specs: PipelineSpecs, fact: TableFacts) -> dict[str, dg.Metad
         "dagster/column_lineage": dg.MetadataValue.column_lineage(
             _column_lineage(fact.table, specs.sources[fact.table.id].key)
         ),
+        **({} if fact.table.row_filter is None else {"row_filter": dg.MetadataValue.text(fact.table.row_filter)}),
     }
 
 

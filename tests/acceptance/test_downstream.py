@@ -1,10 +1,25 @@
-"""What is made from replicated tables, by Dagster's own daemon: made anew when its tables changed, and only then."""
+"""What is made from replicated tables, by Dagster's own daemon: materialized again when its tables changed, and only then.
 
+On the way the pipeline is refreshed with another engine.
+"""
+
+from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.demo.environment import PIPELINE
 from tests.support.database import Database
 from tests.support.deployment import Deployment
 from tests.support.team import materializations
+
+
+def refresh(deployment: Deployment, engine: Engine) -> None:
+    """Ask for a new run with this engine, and wait until it streams."""
+    run_id = deployment.state(PIPELINE).run_id
+    with deployment.store.connected() as connection:
+        connection.execute("UPDATE pipelines SET engine = %s, status = 'REFRESH' WHERE name = %s", [engine, PIPELINE])
+    deployment.environment.wait_for("A new run", lambda: deployment.state(PIPELINE).run_id != run_id, 180)
+    deployment.wait_until_streaming(PIPELINE)
+    assert Status.START is deployment.state(PIPELINE).status
+    assert (engine is Engine.DEBEZIUM) is bool(deployment.workers())
 
 
 def test_an_asset_is_materialized_again_only_when_one_of_its_tables_changed(deployment: Deployment) -> None:
@@ -24,11 +39,8 @@ def test_an_asset_is_materialized_again_only_when_one_of_its_tables_changed(depl
     lineage = {entry["columnName"]: entry["columnDeps"] for entry in described["dagster/column_lineage"]["lineage"]}
     assert [{"assetKey": {"path": ["shop", "public", "products"]}, "columnName": "name"}] == lineage["name"]
 
-    # Run anew, none of the tables has a materialization of this run: the one that stays quiet must not hold up the other.
-    run_id = deployment.state(PIPELINE).run_id
-    deployment.store.set_status(PIPELINE, Status.REFRESH)
-    deployment.environment.wait_for("A new run", lambda: deployment.state(PIPELINE).run_id != run_id, 120)
-    deployment.wait_until_streaming(PIPELINE)
+    # No table has a materialization of the new run yet: the one that stays quiet must not hold up the other.
+    refresh(deployment, Engine.PGOUTPUT)
     shop.run("INSERT INTO orders (customer_id) SELECT 1 FROM generate_series(1, 7)")
     deployment.environment.wait_for("The second report", lambda: report_counts()[0] == 2, 120)
     changed, *before = materializations(deployment, "warehouse", "public", "orders")
@@ -43,4 +55,6 @@ def test_an_asset_is_materialized_again_only_when_one_of_its_tables_changed(depl
 
     deployment.store.set_status(PIPELINE, Status.PAUSE)
     deployment.wait_until_stopped(PIPELINE)
+    with deployment.store.connected() as connection:
+        connection.execute("UPDATE pipelines SET engine = %s WHERE name = %s", [Engine.DEBEZIUM, PIPELINE])
     assert (2, 1) == report_counts()

@@ -9,7 +9,7 @@ import pytest
 from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Row
 from rosetta_dagster.cdc.change.schema import TableSchema
 from tests.support.changes import Text, delete, delete_whole, insert, key_row, rekey, row, table, truncate, update
-from tests.support.destinations import TextRow, in_order
+from tests.support.destinations import DestinationKind, TextRow, in_order
 from tests.support.replica import (
     AWKWARD_TEXTS,
     ITEMS,
@@ -170,10 +170,12 @@ class Model:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("schema", [ITEMS, keyless("id", "name", "size")], ids=["key", "no key"])
-def test_any_changes_in_any_batches_leave_what_they_leave_one_by_one(begin: Open, schema: TableSchema, seed: int) -> None:
+def test_any_changes_in_any_batches_leave_what_they_leave_one_by_one(
+    begin: Open, kind: DestinationKind, schema: TableSchema, seed: int
+) -> None:
     dice = random.Random(seed)
     model, replica = Model(schema, dice), begin(schema)
     changes = model.changes()
-    for _ in range(25):
+    for _ in range(kind.random_batches):
         replica.apply(*islice(changes, dice.randint(1, 60)))
         assert in_order(list(model.held.values())) == replica.rows(schema)

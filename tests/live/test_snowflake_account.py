@@ -22,6 +22,7 @@ from rosetta_dagster.cdc.destination.base import Destination
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.errors import TooManyWaiters
 from rosetta_dagster.cdc.destination.snowflake.keys import generate_key, key_of
+from rosetta_dagster.cdc.destination.snowflake.login import with_key
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable, WatermarkMoved
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.changes import insert, table, update
@@ -65,7 +66,9 @@ def test_the_key_is_the_one_that_is_registered(database: SnowflakeDatabase) -> N
 
 
 def test_another_key_is_refused_with_what_may_be_wrong(database: SnowflakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rosetta_dagster.cdc.destination.snowflake.destination.key_of", lambda _: generate_key())
+    monkeypatch.setattr(
+        "rosetta_dagster.cdc.destination.snowflake.destination.log_in_of", lambda _: with_key(generate_key())
+    )
     with pytest.raises(ConfigurationError, match=r"390144.*clock"):
         make(SnowflakeKind(database), [ITEMS]).open(IDENTITY)
 

@@ -50,6 +50,9 @@ class DestinationKind(Protocol):
     def printed_json(self, text: str) -> str:
         """How a value of the type json is read back by `rows`."""
 
+    #: How many batches a random workload has.
+    random_batches: int
+
     #: Names that the server behind the tests cannot give a namespace, or a column.
     unusable_namespaces: frozenset[str]
     unusable_columns: frozenset[str]
@@ -59,6 +62,7 @@ class PostgresKind:
     """A database of PostgreSQL."""
 
     type = "POSTGRES"
+    random_batches = 25
     unusable_namespaces: frozenset[str] = frozenset()
     unusable_columns: frozenset[str] = frozenset()
 
@@ -113,6 +117,8 @@ class SnowflakeKind:
     """A database of Snowflake."""
 
     type = "SNOWFLAKE"
+    # Each takes the emulator half a second.
+    random_batches = 8
     # fakesnow writes names into texts and names of its own, and forgets to quote them there.
     unusable_namespaces = frozenset({'quo"te', "dot.ted", "apo'strophe"})
     unusable_columns = frozenset({"apo'strophe"})
@@ -171,6 +177,7 @@ class MemoryKind:
     """A database in memory."""
 
     type = MEMORY.type
+    random_batches = 25
     unusable_namespaces: frozenset[str] = frozenset()
     unusable_columns: frozenset[str] = frozenset()
 

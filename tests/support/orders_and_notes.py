@@ -1,7 +1,10 @@
 """A pipeline of two tables, one with a key and one without, of which one may be alone."""
 
 import threading
+from collections.abc import Iterable
+from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableConfig, TableState
@@ -31,33 +34,32 @@ def with_tables(config: PipelineConfig, *tables: TableId) -> PipelineConfig:
     return config.model_copy(update={"tables": tuple(TableConfig(id=table) for table in tables)})
 
 
-def same_columns(source: Database, destination: Database, table: TableId) -> bool:
-    """Whether the destination has the source's columns with their types; it may have more."""
-    query = (
+def columns_of(connection: "psycopg.Connection[Any]", table: TableId) -> list[tuple[str, str]]:
+    """The names and types of the table's columns in order."""
+    return connection.execute(
         "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute"
-        f" WHERE attrelid = '{table.name}'::regclass AND attnum > 0 AND NOT attisdropped"
-    )
-    return set(source.rows(query)) <= set(destination.rows(query))
+        " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        [table.name],
+    ).fetchall()
 
 
-def rows_of(database: Database, columns: list[tuple[str]], table: TableId) -> list[tuple[object, ...]]:
-    names = sql.SQL(", ").join(sql.Identifier(name) for (name,) in columns)
-    with database.connect() as connection:
-        query = sql.SQL("SELECT {} FROM {} ORDER BY 1, 2").format(names, sql.Identifier(*table))
-        return connection.execute(query).fetchall()
+def rows_of(connection: "psycopg.Connection[Any]", names: Iterable[str], table: TableId) -> list[tuple[object, ...]]:
+    columns = sql.SQL(", ").join(map(sql.Identifier, names))
+    query = sql.SQL("SELECT {} FROM {} ORDER BY 1, 2").format(columns, sql.Identifier(*table))
+    return connection.execute(query).fetchall()
 
 
 def wait_until_same(worker: Worker, source: Database, destination: Database, table: TableId) -> None:
-    """Wait until the destination holds the source's rows in the source's columns."""
-    columns = source.rows(
-        f"SELECT attname::text FROM pg_attribute WHERE attrelid = '{table.name}'::regclass AND attnum > 0"
-        " AND NOT attisdropped ORDER BY attnum"
-    )
-    expected = rows_of(source, columns, table)
-    wait_until(
-        worker,
-        lambda: same_columns(source, destination, table) and expected == rows_of(destination, columns, table),
-    )
+    """Wait until the destination holds the source's rows in the source's columns. It may have more columns."""
+    with source.connect() as reader:
+        columns = columns_of(reader, table)
+        names = [name for name, _ in columns]
+        expected = rows_of(reader, names, table)
+    with destination.connect() as reader:
+        wait_until(
+            worker,
+            lambda: set(columns) <= set(columns_of(reader, table)) and expected == rows_of(reader, names, table),
+        )
 
 
 def rows(database: Database, table: TableId) -> list[tuple[object, ...]]:

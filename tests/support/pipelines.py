@@ -54,6 +54,7 @@ def assert_no_walsender(config: PipelineConfig) -> None:
     deadline = time.monotonic() + 20
     while walsenders(config):
         assert time.monotonic() < deadline, "somebody still streams"
+        time.sleep(0.02)
 
 
 def walsenders(config: PipelineConfig) -> list[tuple[Any, ...]]:

@@ -16,6 +16,7 @@ import snowflake.connector as sf
 from cryptography.hazmat.primitives import serialization
 from snowflake.connector import SnowflakeConnection
 
+from rosetta_dagster.cdc.destination.snowflake import keys
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
 
 USER = "ROSETTA"
@@ -25,6 +26,14 @@ WAREHOUSE = "COMPUTE_WH"
 @cache
 def private_key(pair: KeyPair) -> Any:
     return serialization.load_pem_private_key(pair.private_key.encode(), pair.passphrase.encode())
+
+
+@contextmanager
+def keys_read_once() -> Iterator[None]:
+    """Keep decrypted keys while the block lasts: to verify its primes takes longer than most statements of a test."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(keys, "_decrypted", cache(keys._decrypted))
+        yield
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.connection import Session, connect
-from rosetta_dagster.cdc.destination.snowflake.keys import key_of
+from rosetta_dagster.cdc.destination.snowflake.login import log_in_of
 from rosetta_dagster.embedded.snowflake import SnowflakeServer
 from tests.support.snowflake_account import USER, WAREHOUSE, SnowflakeAccount
 
@@ -25,7 +25,7 @@ class SnowflakeDatabase:
     @cached_property
     def session(self) -> Session:
         config = SnowflakeDestinationConfig.model_validate(self.config)
-        return connect(config, key_of(config), who="the test", tag="test")
+        return connect(config, log_in_of(config), who="the test", tag="test")
 
     def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         return self.session.execute(statement, parameters)

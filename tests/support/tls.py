@@ -53,10 +53,14 @@ def self_signed(directory: Path, host: str) -> Path:
 class TlsProxy:
     """Forwards connections, of TLS or not, to a port of the loopback. Owns one thread for each, until `close`."""
 
-    def __init__(self, target_port: int, certificate: Path) -> None:
+    def __init__(self, target_port: int, certificate: Path, *, client_authority: Path | None = None) -> None:
+        """With an authority, clients have to present a certificate of it."""
         self._target_port = target_port
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificate)
+        if client_authority is not None:
+            self._context.verify_mode = ssl.CERT_REQUIRED
+            self._context.load_verify_locations(client_authority)
         self._closing = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.1)

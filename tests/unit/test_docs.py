@@ -138,14 +138,17 @@ def test_no_page_names_a_place_of_one_machine() -> None:
 
 
 def test_what_is_marked_long_is_marked_so_on_the_page() -> None:
-    marked = {
-        f"{file.relative_to(ROOT)}::{node.name}"
+    """A test that is long in some of its parameters only may be marked: its row may name the larger sizes."""
+    decorators = {
+        f"{file.relative_to(ROOT)}::{node.name}": [ast.unparse(each) for each in node.decorator_list]
         for file in (ROOT / "tests").rglob("test_*.py")
         for node in ast.parse(file.read_text()).body
-        if isinstance(node, ast.FunctionDef) and any("mark.long" in ast.unparse(each) for each in node.decorator_list)
+        if isinstance(node, ast.FunctionDef)
     }
-    assert marked
-    assert marked == {name for _, over, proof in rows() if "*long*" in over for name in named(proof)}
+    long = {name for name, found in decorators.items() if "pytest.mark.long" in found}
+    long_in_part = {name for name, found in decorators.items() if any("mark.long" in each for each in found)}
+    assert long
+    assert long <= {name for _, over, proof in rows() if "*long*" in over for name in named(proof)} <= long_in_part
 
 
 #: What plain English does without, and what it says instead.
@@ -167,9 +170,7 @@ _WORDS = {re.compile(word, re.IGNORECASE | re.MULTILINE): instead for word, inst
 
 #: Folders of the package whose docstrings and comments have not been rewritten yet. The list only shrinks: a folder without
 #: such a word has to leave it, and no folder is added.
-NOT_YET_PLAIN = frozenset({
-    "rosetta_dagster/cdc/destination/snowflake",
-})  # fmt: skip
+NOT_YET_PLAIN: frozenset[str] = frozenset()
 
 
 def words_of(texts: Iterator[tuple[int, str]]) -> list[tuple[int, str, str]]:

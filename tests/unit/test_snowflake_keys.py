@@ -1,5 +1,6 @@
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -114,7 +115,7 @@ def test_the_statement_that_registers_a_key_holds_no_lines_of_pem() -> None:
 ROW = {"account": "myorg-dw", "user": "rosetta", "database": "ANALYTICS"}
 
 
-def connection(**fields: str) -> SnowflakeConnection:
+def connection(**fields: Any) -> SnowflakeConnection:
     return checked(SnowflakeConnection, {**ROW, **fields}, "The row")
 
 
@@ -167,3 +168,40 @@ def test_a_row_shows_no_secret() -> None:
     assert PASSPHRASE.get_secret_value() not in repr(row)
     assert PEM.decode()[100:130] not in repr(row)
     assert "rosetta@myorg-dw/ANALYTICS" == row.describe()
+
+
+def test_a_key_that_is_not_encrypted_is_accepted_when_the_row_allows_it() -> None:
+    pem = KEY.private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    assert KEY.fingerprint == key_of(connection(private_key=pem, allow_unencrypted_key=True)).fingerprint
+    with pytest.raises(KeyRefused, match="not encrypted"):
+        key_of(connection(private_key=pem))
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"login": "token"}, "login: token needs token or token_env"),
+        ({"login": "token", "token": "t", "token_env": "ROSETTA_SECRET_T"}, "give token or token_env, not both"),
+        (
+            {"login": "oauth", "oauth_client_id": "c"},
+            "oauth_token_url, oauth_client_secret or oauth_client_secret_env",
+        ),
+        ({"login": "workload_identity"}, "needs workload_identity_provider"),
+        ({"login": "workload_identity", "workload_identity_provider": "OIDC"}, "needs token or token_env"),
+        ({"login": "token", "token_env": "HOME"}, "ROSETTA_SECRET_"),
+        (
+            {
+                "login": "oauth",
+                "oauth_client_id": "c",
+                "oauth_client_secret": "s",
+                "oauth_token_url": "http://idp.example/t",
+            },
+            "oauth_token_url has to begin with https",
+        ),
+    ],
+)
+def test_a_method_says_what_it_needs(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        connection(**settings)

@@ -5,12 +5,10 @@ database, a field in Python and in YAML, an option of the command line, and a fi
 """
 
 import hashlib
-import os
 import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
-from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from pydantic import (
     BaseModel,
@@ -24,6 +22,8 @@ from pydantic import (
 )
 
 from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.authentication import KINDS, allows_clear, auth_parameter
+from rosetta_dagster.cdc.config.certificates import SYSTEM, refuse_wrong_text, root_file
 from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
 from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
@@ -106,39 +106,6 @@ Sslmode: TypeAlias = Literal["disable", "allow", "prefer", "require", "verify-ca
 #: Where and as whom to connect may be shown to everybody.
 _PLACE = SHOWN
 
-#: The kinds of authentication that `require_auth` names.
-_AUTH = "password|md5|gss|sspi|scram-sha-256|none"
-
-#: The version of libpq from which on it knows `require_auth`.
-_REQUIRE_AUTH_VERSION = 160_000
-
-
-def default_require_auth(*, has_password: bool) -> str:
-    """Return the kinds of authentication by which no server is sent a password in clear.
-
-    With a password the server has to prove that it knows it, too. Without one nothing secret is sent; a password of
-    `PGPASSWORD` or a password file is sent by SCRAM only.
-    """
-    return "scram-sha-256" if has_password else "scram-sha-256,gss,sspi,none"
-
-
-def required_auth(require_auth: str | None, *, has_password: bool) -> str:
-    """Return what `require_auth` is: given, else `PGREQUIREAUTH` for the whole deployment, else by the default."""
-    return require_auth or os.environ.get("PGREQUIREAUTH") or default_require_auth(has_password=has_password)
-
-
-def _allows_clear(require_auth: str) -> bool:
-    """Return whether the server may ask for the password itself. Kinds that begin with `!` are those that it may not."""
-    kinds = require_auth.split(",")
-    return "!password" not in kinds if require_auth.startswith("!") else "password" in kinds
-
-
-def auth_parameter(require_auth: str | None, *, has_password: bool) -> dict[str, str]:
-    """Return the parameter of a connection string; none for a libpq that does not know it."""
-    if pq.version() < _REQUIRE_AUTH_VERSION:
-        return {}
-    return {"require_auth": required_auth(require_auth, has_password=has_password)}
-
 
 class PostgresConnection(_Config):
     """Where a PostgreSQL database is and who connects to it."""
@@ -157,15 +124,45 @@ class PostgresConnection(_Config):
     sslmode: Annotated[Sslmode, _PLACE, Column("pg_sslmode")] = Field(default="prefer", description="TLS mode of libpq.")
     require_auth: Annotated[str | None, _PLACE, Column("pg_require_auth")] = Field(
         default=None,
-        pattern=f"^!?({_AUTH})(,!?({_AUTH}))*$",
+        pattern=KINDS,
         description="Kinds of authentication that the server may ask for, as libpq's require_auth. By default SCRAM: no "
         "server is sent a password in clear.",
     )
 
+    sslrootcert: Annotated[str | None, _PLACE, BOUND, Column("pg_sslrootcert")] = Field(
+        default=None,
+        description="Authorities that the server's certificate is verified by, with sslmode verify-ca and verify-full: a "
+        "file on the worker, the certificates themselves in PEM form, or system: those that the machine trusts.",
+    )
+    sslcert: Annotated[str | None, _PLACE, Column("pg_sslcert")] = Field(
+        default=None, description="File on the worker with the certificate that Rosetta presents to the server."
+    )
+    sslkey: Annotated[str | None, _PLACE, Column("pg_sslkey")] = Field(
+        default=None, description="File on the worker with the private key of sslcert, readable by its user only."
+    )
+    channel_binding: Annotated[str | None, _PLACE, Column("pg_channel_binding")] = Field(
+        default=None,
+        pattern="^(disable|prefer|require)$",
+        description="Whether log-in is bound to the TLS session, as libpq's channel_binding. require: a server in between "
+        "that has a certificate, too, is refused.",
+    )
+
+    @model_validator(mode="after")
+    def _verifies_what_it_names(self) -> Self:
+        if self.sslrootcert is not None:
+            refuse_wrong_text(self.sslrootcert)
+        if self.sslrootcert == SYSTEM and self.sslmode != "verify-full":
+            raise worded(
+                "sslrootcert 'system' needs sslmode 'verify-full': anybody can get a certificate of such an authority"
+            )
+        if (self.sslcert is None) != (self.sslkey is None):
+            raise worded("sslcert and sslkey are given together")
+        return self
+
     @model_validator(mode="after")
     def _sends_no_password_in_clear(self) -> Self:
         """Who writes the row also decides on the host, so only a server with a certificate may ask for the password."""
-        if self.require_auth is None or not _allows_clear(self.require_auth):
+        if self.require_auth is None or not allows_clear(self.require_auth):
             return self
         if self.sslmode != "verify-full" and not is_loopback(self.host):
             raise worded("require_auth may allow 'password', which is sent in clear, only with sslmode 'verify-full'")
@@ -180,6 +177,7 @@ class PostgresConnection(_Config):
             "dbname": self.database,
             "user": self.username,
             "sslmode": self.sslmode,
+            **self._tls_parameters(),
             **auth_parameter(self.require_auth, has_password=self.password is not None),
             "client_encoding": "UTF8",
             "connect_timeout": CONNECT_TIMEOUT,
@@ -192,6 +190,16 @@ class PostgresConnection(_Config):
         if self.password is not None:
             parameters["password"] = self.password.get_secret_value()
         return make_conninfo("", **parameters)
+
+    def _tls_parameters(self) -> dict[str, str]:
+        """Return the parameters that are given; libpq's variables and files decide on the others."""
+        given = {
+            "sslrootcert": None if self.sslrootcert is None else root_file(self.sslrootcert),
+            "sslcert": self.sslcert,
+            "sslkey": self.sslkey,
+            "channel_binding": self.channel_binding,
+        }
+        return {name: text for name, text in given.items() if text is not None}
 
     @property
     def has_several_hosts(self) -> bool:

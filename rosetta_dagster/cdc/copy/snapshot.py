@@ -34,7 +34,7 @@ from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Loader
 from rosetta_dagster.cdc.errors import DestinationRejected, SourceUnavailable, TableAltered, TableUnreadable, breaking
 from rosetta_dagster.cdc.report import Reporter
-from rosetta_dagster.cdc.source.catalog import is_written_anew, read_schemas, snapshot_relations
+from rosetta_dagster.cdc.source.catalog import read_schemas, snapshot_relations, was_rewritten
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.copy_out import copy_out
 from rosetta_dagster.cdc.source.encoding import not_utf8
@@ -367,7 +367,7 @@ class Copier:
     def _verify(self, connections: _Connections, table: TableSchema, relations: Sequence[TableId]) -> None:
         """Raise `TableAltered` if the table was altered before its rows were read; none of them is durable yet."""
         self._verify_schema(connections, table)
-        if any(is_written_anew(connections.reader, relation) for relation in relations):
+        if any(was_rewritten(connections.reader, relation) for relation in relations):
             raise altered(table)
 
     def _verify_schema(self, connections: _Connections, table: TableSchema) -> None:

@@ -32,11 +32,18 @@ _REQUIRE_AUTH: Final = (
     "'password' (in clear) only with sslmode 'verify-full'."
 )
 
+_CHANNEL_BINDING: Final = (
+    "The session does not end at the server that knows the password: somebody stands in between. For a pooler or a proxy "
+    "that you trust, set channel_binding to 'prefer'."
+)
+
 #: What libpq, a server or a pooler says of a refused connection when the row is wrong. It brings no SQLSTATE, only text.
 _WRONG_ROW: Final = (
     ("startup parameter", _REPLICATION_REFUSED),
     ("RDS Proxy", _REPLICATION_REFUSED),
     ("authentication method requirement", _REQUIRE_AUTH),
+    ("channel binding", _CHANNEL_BINDING),
+    ("private key file", "Name a file in sslkey that only the worker's user may read, with the key of sslcert in PEM form."),
     ("password authentication failed", "Correct the user name or the password."),
     ("no password supplied", "Add a password to the row."),
     ("authentication failed", "Correct the user name or the password."),
@@ -44,7 +51,7 @@ _WRONG_ROW: Final = (
     ("no such database", "Correct the database, or add it to the pooler."),
     ("no pg_hba.conf entry", "Allow this user and address in the server's pg_hba.conf, or correct the row."),
     ("pg_hba.conf rejects", "Allow this user and address in the server's pg_hba.conf, or correct the row."),
-    ("certificate", "Correct sslmode, or the certificates of the server."),
+    ("certificate", "Correct sslmode, sslrootcert, sslcert, or the certificates of the server."),
     ("is not currently accepting connections", "Run ALTER DATABASE … ALLOW_CONNECTIONS true, or correct the row."),
     ("does not exist", "Correct the row, or create what is missing."),
     ("is not permitted to log in", "Allow the role to log in: ALTER ROLE … LOGIN."),
@@ -148,7 +155,9 @@ def _of_the_connection(error: psycopg.Error, translation: Translation) -> Rosett
     for text, remedy in _WRONG_ROW:
         if text in reason:
             return ConfigurationError(f"{translation.subject} refuses the connection: {reason}.", remedy)
-    remedy = next((told for texts, told in _BUSY if any(text in reason for text in texts)), "Check host, port and network.")
+    remedy = next(
+        (advice for texts, advice in _BUSY if any(text in reason for text in texts)), "Check host, port and network."
+    )
     return translation.unavailable(f"{translation.subject} cannot be reached: {reason}.", f"{remedy} {_TRIED_AGAIN}")
 
 
@@ -175,8 +184,8 @@ def _said(error: psycopg.Error, translation: Translation) -> str:
         where = f" at {', '.join(places)}" if places else _copied_place(error, translation)
         return f"{type(error).__name__} ({sqlstate}){where}"
     detail = diagnosis.message_detail if sqlstate.startswith(_DETAIL_LISTS_OBJECTS) else None
-    told = f"{diagnosis.message_primary}: {detail.rstrip('.')}" if detail else diagnosis.message_primary
-    return f"{_on_one_line(told)} ({sqlstate})"
+    message = f"{diagnosis.message_primary}: {detail.rstrip('.')}" if detail else diagnosis.message_primary
+    return f"{_on_one_line(message)} ({sqlstate})"
 
 
 def _places(diagnosis: psycopg.errors.Diagnostic) -> list[str]:
@@ -204,8 +213,8 @@ def _copied_place(error: psycopg.Error, translation: Translation) -> str:
 
 def _last_line(text: str) -> str:
     """The server's own words; libpq puts a line for each address before them, and a guess at the cause behind them."""
-    told = text.partition("This probably means")[0]
-    lines = [line.strip() for line in told.strip().splitlines() if line.strip()]
+    message = text.partition("This probably means")[0]
+    lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     return (lines[-1] if lines else "no reason given").removeprefix("FATAL:").strip().rstrip(".")
 
 

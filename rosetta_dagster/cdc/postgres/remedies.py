@@ -180,13 +180,13 @@ def remedy_of(sqlstate: str, source_function: str | None = None) -> str:
         return "Only permanent tables can be published: run ALTER TABLE … SET LOGGED, or take it out of pipeline_tables."
     if sqlstate == "22023" and source_function in _ABOUT_NAMES:
         return "Correct the setting that the message names, of the role or the database."
-    return _looked_up(REMEDIES, sqlstate) or f"Look at the server's log for SQLSTATE {sqlstate}, which names the statement."
+    return _remedy_of(REMEDIES, sqlstate) or f"Look at the server's log for SQLSTATE {sqlstate}, which names the statement."
 
 
 def transient_remedy_of(sqlstate: str) -> str:
     """Return what to do about an error that time mends."""
-    return _looked_up(TRANSIENT_REMEDIES, sqlstate) or _RESTARTS
+    return _remedy_of(TRANSIENT_REMEDIES, sqlstate) or _RESTARTS
 
 
-def _looked_up(remedies: Mapping[str, str], sqlstate: str) -> str | None:
+def _remedy_of(remedies: Mapping[str, str], sqlstate: str) -> str | None:
     return remedies.get(sqlstate) or remedies.get(sqlstate[:2])

@@ -152,8 +152,8 @@ def snapshot_relations(connection: "psycopg.Connection[Any]", table: TableId) ->
     ]
 
 
-def is_written_anew(connection: "psycopg.Connection[Any]", relation: TableId) -> bool:
-    """Whether the relation got another file since the snapshot of the connection's transaction, which sees no rows in it."""
+def was_rewritten(connection: "psycopg.Connection[Any]", relation: TableId) -> bool:
+    """Return whether the relation got another file since the snapshot of the transaction, which sees no rows in it."""
     return connection.execute(_HAS_ITS_FILE, relation).fetchone() != (True,)
 
 

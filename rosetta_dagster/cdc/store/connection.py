@@ -4,7 +4,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
-from rosetta_dagster.cdc.config.pipeline import auth_parameter
+from rosetta_dagster.cdc.config.authentication import auth_parameter
 from rosetta_dagster.cdc.errors import ConfigurationError, StoreUnavailable
 from rosetta_dagster.cdc.postgres.errors import Translation
 

@@ -140,7 +140,10 @@ def _shape(row: Sequence[Any]) -> PipelineShape:
 
 def _destination_shape(name: str, type_name: str, shown: str | None) -> DestinationShape:
     connection = {key: value for key, value in json.loads(shown or "{}").items() if value is not None}
-    return DestinationShape(name=name, type=type_name, namespace=connection.pop("schema", None), connection=connection)
+    namespace = connection.pop("schema", None)
+    # A row that is wrong ends the run of its own pipeline; the others are defined meanwhile.
+    schema = namespace if isinstance(namespace, str) else None
+    return DestinationShape(name=name, type=type_name, namespace=schema, connection=connection)
 
 
 def _shown_names() -> list[str]:

@@ -91,7 +91,7 @@ class Definitions(StoreSession):
             text = next((str(row[2]["password"]) for row in self._rows(queries.SOURCE, [source_id])), text)
         if is_encrypted(text):
             return box.decrypt(text, place)
-        where = {name: values[name] for name in ("host", "port", "username")}
+        where = {name: values[name] for name in ("host", "port", "username", "sslrootcert")}
         self._execute(queries.SEAL_SOURCE, {**where, "id": source_id, "clear": text, "sealed": box.encrypt(text, place)})
         return text
 

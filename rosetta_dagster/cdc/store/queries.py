@@ -92,6 +92,7 @@ SEAL_SOURCE = """
 UPDATE sources SET pg_password = %(sealed)s
 WHERE id = %(id)s AND pg_password = %(clear)s
   AND (pg_host, pg_port, pg_username) = (%(host)s, %(port)s, %(username)s)
+  AND pg_sslrootcert IS NOT DISTINCT FROM %(sslrootcert)s
 """
 
 SEAL_DESTINATION = """

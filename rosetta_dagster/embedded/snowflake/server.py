@@ -65,11 +65,14 @@ class SnowflakeServer:
         directory: Path | None = None,
         port: int | None = None,
         detached_timeout: float = 300.0,
+        tokens: Mapping[str, str] | None = None,
+        oauth_clients: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         """Define the account's contents. Nothing runs yet.
 
         `users` maps a name to its one or two public keys. A transaction that has been idle for `detached_timeout` seconds
-        is ended by another one that waits for its locks.
+        is ended by another one that waits for its locks. `tokens` map a token to its user, `oauth_clients` a client to its
+        secret and user; `oauth_url` issues their tokens.
         """
         self.port = port or free_port()
         self.account = account
@@ -77,6 +80,7 @@ class SnowflakeServer:
         self._databases, self._warehouses, self._roles = databases, warehouses, roles
         self._directory, self._detached_timeout = directory, detached_timeout
         self._control_token = secrets.token_urlsafe(24)
+        self._tokens, self._oauth_clients = tokens or {}, oauth_clients or {}
         self._home: Path | None = None
         self._process: GuardedProcess | None = None
         for user, keys in users.items():
@@ -96,6 +100,11 @@ class SnowflakeServer:
     def address(self) -> dict[str, Any]:
         """The connector's arguments that locate the account."""
         return {"account": self.account, "host": _HOST, "port": self.port, "protocol": "http"}
+
+    @property
+    def oauth_url(self) -> str:
+        """Where clients of OAuth get their tokens."""
+        return f"http://{_HOST}:{self.port}/oauth/token"
 
     @property
     def pid(self) -> int | None:
@@ -189,6 +198,8 @@ class SnowflakeServer:
         return AccountSetup(
             account=self.account,
             users=self._users,
+            tokens=dict(self._tokens),
+            oauth_clients=dict(self._oauth_clients),
             databases=list(self._databases),
             warehouses=list(self._warehouses),
             roles=list(self._roles),

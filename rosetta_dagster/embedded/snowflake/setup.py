@@ -16,6 +16,10 @@ class AccountSetup:
     account: str
     #: The public keys of each user, as PEM: RSA_PUBLIC_KEY, and RSA_PUBLIC_KEY_2 if there are two.
     users: Mapping[str, Sequence[str]]
+    #: Programmatic access tokens, and tokens of an OpenID provider: each with its user.
+    tokens: Mapping[str, str] = field(repr=False)
+    #: Clients of OAuth: each with its secret and the user that its tokens are for.
+    oauth_clients: Mapping[str, tuple[str, str]] = field(repr=False)
     databases: Sequence[str]
     warehouses: Sequence[str]
     roles: Sequence[str]

@@ -23,7 +23,8 @@ ROWS = (
 #: Other values than the defaults, in every option that there is.
 EVERY_OPTION = (
     """UPDATE sources SET pg_sslmode = 'require', pg_require_auth = 'scram-sha-256', publication_name = 'pub',
-       replication_name = 'slot', pg_password = 'hunter2hunter2'""",
+       replication_name = 'slot', pg_password = 'hunter2hunter2', pg_sslrootcert = '/roots.pem', pg_sslcert = '/own.pem',
+       pg_sslkey = '/own.key', pg_channel_binding = 'require'""",
     """UPDATE destinations SET config = config
        || '{"schema": "archive", "sslmode": "require", "password": "hunter2hunter2"}'""",
     """UPDATE pipelines SET engine = 'PGOUTPUT', on_schema_change = 'STOP_TABLE', on_gap = 'STOP_TABLE',

@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from rosetta_dagster.cdc.config.pipeline import SchemaPolicy, Status
+from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.errors import PipelineNotFound
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import TableShape
@@ -164,6 +165,12 @@ def test_a_status_is_set_and_a_table_added(
     assert {"added": "table public.customers to pipeline shop"} == told
     assert Status.START is store.status("shop")
     assert TableShape(id=TableId("public", "customers"), target_namespace="kept") in store.shapes()[0].tables
+    selected = {"table": "users", "exclude": ["ssn", "a, b"], "where": "tenant = 7"}
+    ran(instance, "add_table", pipeline="shop", **selected)
+    wanted = Selection(exclude=("ssn", "a, b"), where="tenant = 7")
+    assert {TableId("public", "users"): wanted} == store.pipeline("shop").selections
+    both = failure(instance, "add_table", pipeline="shop", table="items", columns=["id"], exclude=["ssn"])
+    assert "columns and exclude cannot both be given" in both
     assert "has the table public.customers already" in failure(instance, "add_table", pipeline="shop", table="customers")
 
 

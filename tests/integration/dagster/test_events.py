@@ -74,7 +74,7 @@ def both(source: Database, destination: Database) -> tuple[Database, Database]:
     return source, destination
 
 
-def told_of(instance: dg.DagsterInstance, *path: str) -> list[Mapping[str, Any]]:
+def metadata_of(instance: dg.DagsterInstance, *path: str) -> list[Mapping[str, Any]]:
     """The metadata of an asset's materializations, the newest first."""
     records = instance.fetch_materializations(dg.AssetKey(list(path)), limit=20).records
     return [record.asset_materialization.metadata for record in records if record.asset_materialization]
@@ -94,19 +94,19 @@ def test_tables_that_are_added_and_removed_during_a_run_are_reported(
     orders, kept = (f"{name}_dw", "public", "orders"), (f"{name}_dw", "kept", "items")
 
     def operate() -> None:
-        eventually(lambda: bool(told_of(instance, *orders)))
+        eventually(lambda: bool(metadata_of(instance, *orders)))
         add_table(store, name, TableId("public", "items"), Target("kept"))
-        eventually(lambda: bool(told_of(instance, *kept)))
+        eventually(lambda: bool(metadata_of(instance, *kept)))
         eventually(lambda: "table_count" in (shown := stream_shows(instance, name)) and shown["table_count"].value == 2)
         with store.connected() as connection:
             connection.execute("DELETE FROM pipeline_tables WHERE table_name = 'orders'")
         eventually(lambda: "orders" not in stream_shows(instance, name)["tables"].value)
         source.run("INSERT INTO orders VALUES (4)", "INSERT INTO items VALUES (3)")
-        eventually(lambda: told_of(instance, *kept)[0]["dagster/row_count"].value == 3)
+        eventually(lambda: metadata_of(instance, *kept)[0]["dagster/row_count"].value == 3)
 
     assert run_while(store, settings, instance, name, operate).success
-    assert 1 == len(told_of(instance, *orders))
-    (copied, changed) = told_of(instance, *kept)[::-1]
+    assert 1 == len(metadata_of(instance, *orders))
+    (copied, changed) = metadata_of(instance, *kept)[::-1]
     assert (2, 1) == (copied["rows_copied"].value, changed["rows_inserted"].value)
     assert dg.AssetKey(["rosetta", name]) == changed["rosetta/stream"].value
     assert dg.AssetKey([f"{name}_db", "public", "items"]) == changed["rosetta/source_table"].value
@@ -139,7 +139,7 @@ def test_a_table_that_is_set_aside_shows_on_the_stream_and_in_the_health_at_once
     result = run_while(store, settings, instance, name, operate)
     assert result.success
     # A later one would hide the results of the checks.
-    assert 1 == len(told_of(instance, "rosetta", name))
+    assert 1 == len(metadata_of(instance, "rosetta", name))
     told = stream_shows(instance, name)
     assert result.run_id == told["run"].value
     assert 1 == told["tables_set_aside"].value

@@ -97,8 +97,10 @@ def test_a_run_of_everything_ends_and_has_what_was_committed_before_it(shop: Sho
 
 
 def test_one_table_alone_is_materialized_with_what_it_is_made_of(shop: Shop) -> None:
+    with shop.store.connected() as connection:
+        connection.execute("UPDATE pipeline_tables SET row_filter = 'id < 5' WHERE table_name = 'orders'")
     with shop.streaming():
-        shop.source.run("INSERT INTO orders VALUES (4)")
+        shop.source.run("INSERT INTO orders VALUES (4), (5)")
         result = shop.materialize(shop.orders)
     assert result.success
     (event,) = result.get_asset_materialization_events()
@@ -106,6 +108,7 @@ def test_one_table_alone_is_materialized_with_what_it_is_made_of(shop: Shop) -> 
     assert shop.orders == event.asset_key
     assert 4 == metadata["dagster/row_count"].value
     assert ["id"] == [column.name for column in metadata["dagster/column_schema"].value.columns]
+    assert "(id < 5)" == metadata["row_filter"].value
 
 
 def test_a_source_that_is_idle_keeps_nobody_waiting(shop: Shop) -> None:

@@ -72,8 +72,7 @@ def test_python_is_definitions_that_load(
     # One of them shows a resource alone.
     loaded = names.get("defs") or dg.Definitions()
     dg.Definitions.validate_loadable(loaded if isinstance(loaded, dg.Definitions) else loaded.load_fn())
-    declares = "pipelines=[" in block.text
-    assert (["shop"] if declares else []) == [shape.name for shape in store.shapes()]
+    assert [] == store.shapes(), "loading only reads"
 
 
 def test_yaml_is_a_pipeline() -> None:

@@ -20,14 +20,12 @@ from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database
 from tests.support.pipelines import is_streaming, pipeline, running, wait_until, wait_until_equal
 
-ROW_COUNT = 1_000_000
-
 #: Rows that the writer changes again and again.
 HOT = range(1, 6)
 
 
 @contextmanager
-def written_to(source: Database) -> Iterator[list[int]]:
+def written_to(source: Database, row_count: int) -> Iterator[list[int]]:
     """Somebody who writes the table all the time: new rows, gone rows, and a few rows again and again."""
     stopping, transactions, dice = threading.Event(), [0], random.Random(7)
 
@@ -36,10 +34,10 @@ def written_to(source: Database) -> Iterator[list[int]]:
             while not stopping.wait(0.002):
                 transactions[0] += 1
                 connection.execute("UPDATE items SET note = %s WHERE id = %s", [str(transactions[0]), dice.choice(HOT)])
-                row = dice.randrange(1000, ROW_COUNT // 2)
+                row = dice.randrange(1000, row_count // 2)
                 connection.execute("UPDATE items SET note = 'written' WHERE id = %s AND note LIKE 'note%%'", [row])
-                connection.execute("INSERT INTO items VALUES (%s, 'new', 1)", [ROW_COUNT * 2 + transactions[0]])
-                connection.execute("DELETE FROM items WHERE id = %s", [ROW_COUNT * 2 + transactions[0] - 50])
+                connection.execute("INSERT INTO items VALUES (%s, 'new', 1)", [row_count * 2 + transactions[0]])
+                connection.execute("DELETE FROM items WHERE id = %s", [row_count * 2 + transactions[0] - 50])
 
     thread = threading.Thread(target=write)
     thread.start()
@@ -56,34 +54,36 @@ def one(config: PipelineConfig, *, mend: bool = False) -> Reconciliation:
     return found
 
 
-def test_three_differences_in_a_million_rows_are_repaired_while_rows_are_written(
-    source: Database, destination: Database
+@pytest.mark.parametrize("row_count", [200_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+def test_three_differences_in_many_rows_are_repaired_while_rows_are_written(
+    source: Database, destination: Database, row_count: int
 ) -> None:
+    changed, missing, extra = row_count * 6 // 10 + 1, row_count * 7 // 10 + 2, row_count + 3
     source.run(
         "CREATE TABLE items (id bigint PRIMARY KEY, note text, price numeric(12, 2))",
-        f"INSERT INTO items SELECT n, 'note ' || n, n / 7.0 FROM generate_series(1, {ROW_COUNT}) AS n",
+        f"INSERT INTO items SELECT n, 'note ' || n, n / 7.0 FROM generate_series(1, {row_count}) AS n",
     )
     config = pipeline(Engine.PGOUTPUT, source, [destination], "items")
     with running(config) as worker:
         wait_until(worker, lambda: is_streaming(worker))
         destination.run(
-            "UPDATE items SET price = price + 0.01 WHERE id = 600001",
-            "DELETE FROM items WHERE id = 700002",
-            f"INSERT INTO items VALUES ({ROW_COUNT + 3}, 'planted', 1)",
+            f"UPDATE items SET price = price + 0.01 WHERE id = {changed}",
+            f"DELETE FROM items WHERE id = {missing}",
+            f"INSERT INTO items VALUES ({extra}, 'planted', 1)",
             "CREATE TABLE touched (id bigint)",
             "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
             " INSERT INTO public.touched VALUES (coalesce(NEW.id, OLD.id)); RETURN NULL; END $$",
         )
-        with written_to(source) as transactions:
+        with written_to(source, row_count) as transactions:
             before = transactions[0]
             found = one(config)
             assert transactions[0] > before + 100
             assert found.comparison is not None
             assert {
-                (str(ROW_COUNT + 3),): Kind.EXTRA, ("600001",): Kind.CHANGED, ("700002",): Kind.MISSING,
+                (str(extra),): Kind.EXTRA, (str(changed),): Kind.CHANGED, (str(missing),): Kind.MISSING,
             } == {each.key: each.kind for each in found.left}  # fmt: skip
             assert {key for (key,) in found.comparison.in_flight} <= {str(hot) for hot in HOT}
-            assert found.comparison.bucket_count > 5000
+            assert found.comparison.bucket_count > row_count // 200
 
             destination.run(
                 "CREATE TRIGGER touch AFTER INSERT OR UPDATE OR DELETE ON items FOR EACH ROW"
@@ -93,8 +93,8 @@ def test_three_differences_in_a_million_rows_are_repaired_while_rows_are_written
             assert (3, ()) == (mended.repaired_count, mended.left)
         wait_until_equal(worker, source, destination, "items")
         # Besides what the stream wrote, the repair has written these rows only.
-        planted = f"id IN (600001, 700002, {ROW_COUNT + 3})"
-        quiet = f"id BETWEEN {ROW_COUNT // 2} AND {ROW_COUNT + 10}"
+        planted = f"id IN ({changed}, {missing}, {extra})"
+        quiet = f"id BETWEEN {row_count // 2} AND {row_count + 10}"
         assert [(3,)] == destination.rows(f"SELECT count(DISTINCT id) FROM touched WHERE {planted}")
         assert [] == destination.rows(f"SELECT DISTINCT id FROM touched WHERE {quiet} AND NOT {planted}")
 
@@ -128,7 +128,7 @@ def test_a_row_that_is_changed_all_the_time_is_in_flight_and_not_wrong(
     config = pipeline(Engine.PGOUTPUT, source, [destination], "items")
     with running(config) as worker:
         wait_until(worker, lambda: is_streaming(worker))
-        with written_to(source):
+        with written_to(source, 200_000):
             found = one(config)
         assert () == found.left
         assert found.comparison is not None

@@ -137,7 +137,7 @@ def test_a_run_that_waits_for_another_one_writes_nothing(
     if is_stale:
         play("EMULATOR_STALE_UPDATES")
     server.forget_statements()
-    server.inject(Fault(kind=FaultKind.STALL, matching="^COMMIT", seconds=10))
+    server.inject(Fault(kind=FaultKind.STALL, matching="^COMMIT", seconds=4))
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(apply, one, 1, insert(ITEMS, "1", "of one", None))
         _await_statement(server, "^COMMIT")

@@ -49,10 +49,10 @@ def test_every_value_of_every_type_arrives(server: EmbeddedPostgres, monkeypatch
         wait_until(worker, lambda: is_streaming(worker))
         changes = ("INSERT INTO {0} SELECT id + 1000, v, 0 FROM {0}", "UPDATE {0} SET touched = 1")
         source.run(*(change.format(table) for table, change in itertools.product(tables, changes)))
-        wait_until_printed_alike(worker, source, destination, tables)
+        wait_until_printed_the_same(worker, source, destination, tables)
 
 
-def wait_until_printed_alike(worker: Worker, source: Database, destination: Database, tables: list[str]) -> None:
+def wait_until_printed_the_same(worker: Worker, source: Database, destination: Database, tables: list[str]) -> None:
     """Compared as PostgreSQL prints the values under settings that lose nothing."""
     part = "SELECT '{0}', id, ROW(v, touched)::text, pg_typeof(v)::text FROM {0}"
     query = " UNION ALL ".join(map(part.format, tables))

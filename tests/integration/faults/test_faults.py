@@ -162,7 +162,7 @@ def finished_copies(destination: Database) -> list[str]:
     return [name for (name,) in destination.rows("SELECT table_name FROM rosetta.copies WHERE finished_at IS NOT NULL")]
 
 
-def assert_copies_anew(config: PipelineConfig, source: Database, destination: Database) -> None:
+def assert_copies_again(config: PipelineConfig, source: Database, destination: Database) -> None:
     tables = [table.id for table in config.tables]
     with running(config) as worker:
         wait_until_equal(worker, source, destination, *tables)
@@ -185,7 +185,7 @@ def test_a_copy_whose_connection_was_terminated_in_the_middle_is_made_again(
         source.run("UPDATE items SET name = 'changed meanwhile' WHERE id % 2 = 0")
         terminate_writers(destination, config)
         assert isinstance(end_of(worker), DestinationUnavailable)
-    assert_copies_anew(config, source, destination)
+    assert_copies_again(config, source, destination)
 
 
 # Copies know no engine.
@@ -202,7 +202,7 @@ def test_a_copy_terminated_after_another_table_was_finished_is_made_again(
         source.run("UPDATE items SET name = 'changed meanwhile' WHERE id % 2 = 0", "INSERT INTO notes VALUES ('meanwhile')")
         terminate_writers(destination, config)
         assert isinstance(end_of(worker), DestinationUnavailable)
-    assert_copies_anew(config, source, destination)
+    assert_copies_again(config, source, destination)
 
 
 # Copies know no engine.
@@ -231,7 +231,7 @@ def test_a_copy_whose_snapshot_was_lost_after_another_table_is_made_again(
 
         patched.setattr(snapshot.Copier, "_copy_part", copy_late)
         assert isinstance(end_of(started(config)), SourceUnavailable)
-    assert_copies_anew(config, source, destination)
+    assert_copies_again(config, source, destination)
 
 
 # Copies know no engine.
@@ -249,7 +249,7 @@ def test_a_run_that_was_stopped_when_one_table_was_copied_goes_on_later(
         worker.stop(0)
     assert worker.stop(TIMEOUT)
     assert worker.wait(0)
-    assert_copies_anew(config, source, destination)
+    assert_copies_again(config, source, destination)
 
 
 def test_a_slot_that_is_not_ours_by_name_is_waited_for_while_another_run_streams_it(

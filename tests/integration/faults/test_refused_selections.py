@@ -72,7 +72,9 @@ REFUSED: dict[str, tuple[TableConfig, list[str], str, str | None]] = {
     "another table": (
         TableConfig(id=T, where="true), TABLE ONLY public.hidden WHERE (true"), [], "it is not one condition", None,
     ),
-    "another statement": (TableConfig(id=T, where="true); DROP TABLE hidden; SELECT (1"), [], "does not accept", None),
+    "another statement": (
+        TableConfig(id=T, where="true); DROP TABLE public.hidden; SELECT (1"), [], "does not accept", None,
+    ),
 }  # fmt: skip
 
 

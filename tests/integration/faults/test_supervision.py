@@ -72,6 +72,22 @@ def test_tables_are_added_removed_and_resynced_while_the_run_goes_on(
     assert run.wait() is None
 
 
+def test_a_changed_selection_is_taken_up_while_the_run_goes_on(
+    own_store: Store, name: str, source: Database, destination: Database
+) -> None:
+    run = Run(own_store, name)
+    eventually(lambda: own_store.state(name).run_status == "STREAMING")
+    source.run("INSERT INTO items SELECT n FROM generate_series(2, 9) AS n")
+    eventually(lambda: [(9,)] == destination.rows("SELECT count(*) FROM items"))
+    with own_store.connected() as connection:
+        connection.execute("UPDATE pipeline_tables SET row_filter = 'id > 5'")
+    eventually(lambda: [(6,), (7,), (8,), (9,)] == destination.rows("SELECT id FROM items ORDER BY 1"))
+    source.run("INSERT INTO items VALUES (-20), (10)", "UPDATE items SET id = -id WHERE id IN (-20, 9)")
+    eventually(lambda: [(6,), (7,), (8,), (10,), (20,)] == destination.rows("SELECT id FROM items ORDER BY 1"))
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
 def test_a_table_that_is_set_aside_shows_in_its_row_and_in_the_health(
     own_store: Store, name: str, source: Database, destination: Database
 ) -> None:

@@ -317,6 +317,11 @@ def test_dg_scaffolds_a_pipeline_checks_it_and_loads_it(
         (project / "src" / "shop" / "defs" / name).mkdir()
         (project / "src" / "shop" / "defs" / name / "defs.yaml").write_text(DEFS_YAML.format(name=name))
     dg_command(project, "check", "defs")
+    dg_command(project, "list", "defs")
+    assert [] == store.shapes(), "loading only reads"
+    monkeypatch.syspath_prepend(str(project / "src"))
+    applied = CliRunner().invoke(app, ["apply", str(project / "src" / "shop" / "definitions.py")])
+    assert "add pipeline shop" in applied.output
     assert ["orders", "second", "shop"] == [shape.name for shape in store.shapes()]
     shape = store.shapes()[2]
     assert {"kept.orders", "kept.sold"} == {str(shape.destinations[0].target_of(table)) for table in shape.tables}
@@ -324,7 +329,6 @@ def test_dg_scaffolds_a_pipeline_checks_it_and_loads_it(
 
     yaml = project / "src" / "shop" / "defs" / "shop" / "defs.yaml"
     yaml.write_text(yaml.read_text().replace("- orders", "- customers"))
-    monkeypatch.syspath_prepend(str(project / "src"))
     told = CliRunner().invoke(app, ["plan", str(project / "src" / "shop" / "definitions.py")])
     assert "table public.customers: added" in told.output
     assert "table public.orders: removed" in told.output

@@ -4,6 +4,7 @@ import os
 import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +35,18 @@ _SNOWFLAKE_HOST = re.compile(r"([A-Za-z0-9_-]+\.)+snowflakecomputing\.(com|cn)")
 
 #: The variable that tests and the demo set, so that rows may name an emulator on this machine.
 EMULATOR = "ROSETTA_SNOWFLAKE_EMULATOR"
+
+
+class LogInMethod(StrEnum):
+    """How the user logs in."""
+
+    KEY_PAIR = "key_pair"
+    #: A programmatic access token.
+    TOKEN = "token"  # noqa: S105 - the name of a method
+    #: Client credentials of an OAuth client at an identity provider.
+    OAUTH = "oauth"
+    #: The identity that a cloud gives this machine, or a token of an OpenID provider.
+    WORKLOAD_IDENTITY = "workload_identity"
 
 
 class Deletes(StrEnum):
@@ -90,8 +103,21 @@ class ValuePolicy(BaseModel):
     numbers: dict[str, NumberTarget] = Field(default_factory=dict)
 
 
+#: The settings that each method needs: of each group one.
+_NEEDS: dict[LogInMethod, tuple[tuple[str, ...], ...]] = {
+    LogInMethod.KEY_PAIR: (),
+    LogInMethod.TOKEN: (("token", "token_env"),),
+    LogInMethod.OAUTH: (
+        ("oauth_token_url",),
+        ("oauth_client_id",),
+        ("oauth_client_secret", "oauth_client_secret_env"),
+    ),
+    LogInMethod.WORKLOAD_IDENTITY: (("workload_identity_provider",),),
+}
+
+
 class SnowflakeConnection(BaseModel):
-    """An account and the user who connects to it. Exactly one of three settings provides the key."""
+    """An account and the user who connects to it, by one of several methods."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -107,6 +133,9 @@ class SnowflakeConnection(BaseModel):
         default=None, min_length=1, description="Warehouse that loads copies of whole tables; none: warehouse."
     )
     role: Annotated[str | None, SHOWN] = Field(default=None, min_length=1, description="Role; none: the user's own.")
+    login: Annotated[LogInMethod, SHOWN] = Field(
+        default=LogInMethod.KEY_PAIR, description="Method of the log-in: a key pair, a token, OAuth, or workload identity."
+    )
     private_key: Annotated[SecretStr | None, Secret(is_file=True), Flag("--key")] = Field(
         default=None, description="Private key as PEM: PKCS#8, encrypted."
     )
@@ -122,13 +151,34 @@ class SnowflakeConnection(BaseModel):
     private_key_passphrase_env: Annotated[str | None, Flag("--passphrase-env")] = Field(
         default=None, pattern=VARIABLE, description="Environment variable that holds the passphrase of the key."
     )
+    allow_unencrypted_key: bool = Field(default=False, description="Accept a private key that is not encrypted.")
+    token: Annotated[SecretStr | None, Secret(variable="ROSETTA_TOKEN")] = Field(
+        default=None, description="Programmatic access token; with workload identity of OIDC, the provider's token."
+    )
+    token_env: str | None = Field(default=None, pattern=VARIABLE, description="Environment variable that holds the token.")
+    oauth_token_url: Annotated[str | None, SHOWN, BOUND] = Field(
+        default=None, min_length=1, description="Address where the identity provider issues tokens, over HTTPS."
+    )
+    oauth_client_id: Annotated[str | None, SHOWN] = Field(default=None, min_length=1, description="Client of OAuth.")
+    oauth_client_secret: Annotated[SecretStr | None, Secret(variable="ROSETTA_CLIENT_SECRET")] = Field(
+        default=None, description="Secret of the client of OAuth."
+    )
+    oauth_client_secret_env: str | None = Field(
+        default=None, pattern=VARIABLE, description="Environment variable that holds the client's secret."
+    )
+    oauth_scope: Annotated[str | None, SHOWN] = Field(
+        default=None, min_length=1, description="Scope of OAuth; none: session:role: with the role."
+    )
+    workload_identity_provider: Annotated[Literal["AWS", "AZURE", "GCP", "OIDC"] | None, SHOWN] = Field(
+        default=None, description="Who gives this machine its identity."
+    )
     host: Annotated[str | None, SHOWN, BOUND] = Field(
         default=None, min_length=1, description="Host of a private link; none: it follows from the account."
     )
     port: Annotated[int | None, SHOWN, BOUND] = Field(default=None, ge=1, le=65535, description="TCP port of that host.")
     protocol: Annotated[Literal["https", "http"], SHOWN] = Field(default="https", description="http for an emulator only.")
 
-    @field_validator("private_key_env", "private_key_passphrase_env")
+    @field_validator("private_key_env", "private_key_passphrase_env", "token_env", "oauth_client_secret_env")
     @classmethod
     def _may_be_named(cls, variable: str | None, info: ValidationInfo) -> str | None:
         if variable is not None and (refusal := refusal_in_row(variable)) is not None:
@@ -147,7 +197,24 @@ class SnowflakeConnection(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _has_what_its_method_needs(self) -> Self:
+        missing = [names for names in _NEEDS[self.login] if not any(getattr(self, name) for name in names)]
+        if self.login is LogInMethod.WORKLOAD_IDENTITY and self.workload_identity_provider == "OIDC":
+            missing += [names for names in _NEEDS[LogInMethod.TOKEN] if not any(getattr(self, name) for name in names)]
+        if missing:
+            raise worded(f"login: {self.login.value} needs {', '.join(' or '.join(names) for names in missing)}")
+        for one, other in (("token", "token_env"), ("oauth_client_secret", "oauth_client_secret_env")):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise worded(f"give {one} or {other}, not both")
+        url = urlsplit(self.oauth_token_url or "https:")
+        if url.scheme != "https" and not (is_loopback(url.hostname or "") and os.environ.get(EMULATOR)):
+            raise worded("oauth_token_url has to begin with https://")
+        return self
+
+    @model_validator(mode="after")
     def _has_one_key(self) -> Self:
+        if self.login is not LogInMethod.KEY_PAIR:
+            return self
         given = [self.private_key, self.private_key_path, self.private_key_env]
         if sum(key is not None for key in given) != 1:
             raise ValueError("give exactly one of private_key, private_key_path, private_key_env")

@@ -17,7 +17,7 @@ from rosetta_dagster.cdc.destination.snowflake.errors import (
     Translation,
     translated,
 )
-from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair
+from rosetta_dagster.cdc.destination.snowflake.login import LogIn
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationUnavailable
 
 #: Seconds that a statement waits for a table that another transaction writes. Snowflake ends a transaction whose client
@@ -148,11 +148,11 @@ def _patiently(work: Callable[[], _T]) -> _T:
 
 
 def connect(
-    config: SnowflakeDestinationConfig, key: KeyPair, *, who: str, tag: str, is_unwanted: Callable[[], bool] = bool
+    config: SnowflakeDestinationConfig, log_in: LogIn, *, who: str, tag: str, is_unwanted: Callable[[], bool] = bool
 ) -> Session:
     """Open a session. Raise `ConfigurationError` for a wrong row or key, `DestinationUnavailable` when nobody answers."""
-    translation = Translation(who=f"{who} ({config.describe()})", fingerprint=key.fingerprint)
-    arguments = {**_address(config), **_settings(config, key, tag)}
+    translation = Translation(who=f"{who} ({config.describe()})", fingerprint=log_in.fingerprint, refused=log_in.remedy)
+    arguments = {**_address(config), **log_in.arguments, **_settings(config, tag)}
     return Session(lambda: _opened(arguments, translation), translation, is_unwanted)
 
 
@@ -190,10 +190,8 @@ def _address(config: SnowflakeDestinationConfig) -> dict[str, Any]:
     }
 
 
-def _settings(config: SnowflakeDestinationConfig, key: KeyPair, tag: str) -> dict[str, Any]:
+def _settings(config: SnowflakeDestinationConfig, tag: str) -> dict[str, Any]:
     return {
-        "authenticator": "SNOWFLAKE_JWT",
-        "private_key": key.private,
         "application": "Rosetta",
         "paramstyle": "qmark",
         "autocommit": True,

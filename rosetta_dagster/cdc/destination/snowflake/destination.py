@@ -17,8 +17,8 @@ from rosetta_dagster.cdc.destination.snowflake.columns import read_columns
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.connection import Session, connect
 from rosetta_dagster.cdc.destination.snowflake.drift import drift_of
-from rosetta_dagster.cdc.destination.snowflake.keys import KeyPair, key_of
 from rosetta_dagster.cdc.destination.snowflake.loader import SnowflakeLoader
+from rosetta_dagster.cdc.destination.snowflake.login import LogIn, log_in_of
 from rosetta_dagster.cdc.destination.snowflake.merge import Merger
 from rosetta_dagster.cdc.destination.snowflake.state import (
     StreamState,
@@ -176,14 +176,14 @@ class SnowflakeDestination:
         return self._state
 
     @cached_property
-    def _key(self) -> KeyPair:
+    def _log_in(self) -> LogIn:
         # Deriving a key from a passphrase is slow on purpose, and every loader connects.
-        return key_of(self._config)
+        return log_in_of(self._config)
 
     def _connect(self, warehouse: str | None = None) -> Session:
         return connect(
             self._config if warehouse is None else self._config.model_copy(update={"warehouse": warehouse}),
-            self._key,
+            self._log_in,
             who=f"destination {self.name}",
             tag=f"rosetta {self._pipeline}",
             is_unwanted=self._is_unwanted,

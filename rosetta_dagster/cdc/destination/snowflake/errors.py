@@ -12,7 +12,7 @@ from snowflake.connector.errors import Error
 
 from rosetta_dagster.cdc.errors import ConfigurationError, DestinationRejected, DestinationUnavailable, RosettaError
 
-#: The key is not the user's, the account is written in another form, or a clock is wrong: Snowflake tells only the first.
+#: The key is not the user's, the account is written in another form, or a clock is wrong: Snowflake says only the first.
 JWT_INVALID = 390144
 
 #: Codes from 394300 on name the reason that 390144 leaves out.
@@ -21,7 +21,7 @@ KEY_REFUSED = frozenset({JWT_INVALID, *range(394300, 394308)})
 #: What the row has wrong, with what to do.
 _WRONG_ROW = {
     390102: "Unlock the user: ALTER USER … SET MINS_TO_UNLOCK = 0.",
-    390202: "Allow KEYPAIR in AUTHENTICATION_METHODS of the user's authentication policy.",
+    390202: "Allow the method in AUTHENTICATION_METHODS of the user's authentication policy, as KEYPAIR.",
     390432: "Allow the address of this machine in the network policy of the account or the user.",
     390100: "Correct the user.",
     390101: "Correct the user.",
@@ -79,6 +79,12 @@ _LOCKED = re.compile(r"lock|conflict|deadlock|was aborted because", re.IGNORECAS
 #: A table is locked for longer than LOCK_TIMEOUT, or too many statements wait for it: the text has the word `waiters` then.
 _LOCKED_TABLE = 625
 
+#: The connector got no token from an identity provider or a cloud, with the code of a network that is down.
+_NO_CREDENTIALS = re.compile(
+    r"OAuth flow failed: Identity Provider responded with error: (?!temporarily_unavailable|server_error)"
+    r"|Workload Identity Federation attestation failed"
+)
+
 _REMEDIES = {
     3001: "Grant the privilege to the role of this connection.",
     2003: "Create what is missing, or grant a privilege on it to the role of this connection.",
@@ -107,6 +113,8 @@ class Translation:
     who: str
     #: As Snowflake would show the key in DESC USER.
     fingerprint: str = ""
+    #: What to do when Snowflake refuses the log-in, unless its code says more; empty: compare policies.
+    refused: str = ""
 
 
 @contextmanager
@@ -130,8 +138,8 @@ def translate(error: Error, translation: Translation, place: str = "") -> Rosett
     who = translation.who[:1].upper() + translation.who[1:]
     if number in KEY_REFUSED:
         return _refused_key(who, text, number, translation)
-    if number in _WRONG_ROW or (number in _LOGIN_CODES and number not in _TRANSIENT):
-        remedy = _WRONG_ROW.get(number, _POLICIES)
+    if number in _WRONG_ROW or (number in _LOGIN_CODES and number not in _TRANSIENT) or _NO_CREDENTIALS.search(text):
+        remedy = _WRONG_ROW.get(number) or translation.refused or _POLICIES
         return ConfigurationError(f"{who} refuses the connection: {text} ({number}).", remedy)
     return _of_statement(number, error.sqlstate or "", text, who, f" at {place}" if place else "")
 

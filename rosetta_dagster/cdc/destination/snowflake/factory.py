@@ -7,7 +7,7 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.connection import Session, connect
 from rosetta_dagster.cdc.destination.snowflake.destination import SnowflakeDestination
-from rosetta_dagster.cdc.destination.snowflake.keys import key_of
+from rosetta_dagster.cdc.destination.snowflake.login import log_in_of
 
 
 def make(name: str, settings: SnowflakeDestinationConfig, pipeline: PipelineConfig) -> SnowflakeDestination:
@@ -25,10 +25,10 @@ def make(name: str, settings: SnowflakeDestinationConfig, pipeline: PipelineConf
 @contextmanager
 def session(name: str, settings: SnowflakeDestinationConfig) -> Iterator[Session]:
     """Open a session in autocommit mode, closed with the block."""
-    with connect(settings, key_of(settings), who=f"destination {name}", tag="rosetta") as opened:
+    with connect(settings, log_in_of(settings), who=f"destination {name}", tag="rosetta") as opened:
         yield opened
 
 
 def describe(settings: SnowflakeDestinationConfig) -> str:
-    """Return who connects to where, with the key's fingerprint. `KeyRefused` when the key cannot be used."""
-    return f"{settings.describe()}, key {key_of(settings).fingerprint}"
+    """Return who connects to where, and how they log in. `KeyRefused` when the key cannot be used."""
+    return f"{settings.describe()}, {log_in_of(settings).shown}"

@@ -79,12 +79,15 @@ def alter_user(user: str, key: KeyPair, *, second: bool = False) -> str:
 
 def key_of(connection: SnowflakeConnection) -> KeyPair:
     """Return the key that the destination's row names. Raise `KeyRefused` when it cannot be used."""
-    return load_key(_pem_of(connection), _passphrase_of(connection))
+    pem, passphrase = _pem_of(connection), _passphrase_of(connection)
+    return load_key(pem, passphrase, allows_unencrypted=connection.allow_unencrypted_key)
 
 
-def load_key(pem: bytes, passphrase: SecretStr | None) -> KeyPair:
-    """Read an encrypted PKCS#8 key. Raise `KeyRefused`, which names the problem, when it cannot be used."""
+def load_key(pem: bytes, passphrase: SecretStr | None, *, allows_unencrypted: bool = False) -> KeyPair:
+    """Read a PKCS#8 key, encrypted unless another is allowed. Raise `KeyRefused`, which names the problem, otherwise."""
     encrypted = _verify_label(pem)
+    if not encrypted and allows_unencrypted:
+        return KeyPair(_verified(_decrypted(pem, None)))
     if not encrypted:
         raise KeyRefused("unencrypted", "The private key is not encrypted.", f"Encrypt it: {CONVERT}")
     if passphrase is None or not passphrase.get_secret_value():
@@ -111,9 +114,10 @@ def _verify_label(pem: bytes) -> bool:
     return label.startswith("ENCRYPTED")
 
 
-def _decrypted(pem: bytes, passphrase: SecretStr) -> object:
+def _decrypted(pem: bytes, passphrase: SecretStr | None) -> object:
     try:
-        return serialization.load_pem_private_key(pem, passphrase.get_secret_value().encode())
+        password = None if passphrase is None else passphrase.get_secret_value().encode()
+        return serialization.load_pem_private_key(pem, password)
     except UnsupportedAlgorithm:
         raise KeyRefused(
             "unsupported", "The private key is encrypted in a way that is not supported.", f"Convert it: {CONVERT}"

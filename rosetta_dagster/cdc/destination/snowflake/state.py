@@ -87,7 +87,7 @@ class StreamState:
         self.names: dict[TableId, dict[int, str]] = {}
 
     def read(self) -> Held:
-        """Return what the destination holds of the stream. Creates the state tables that are missing."""
+        """Return what the destination has applied of the stream. Creates the state tables that are missing."""
         self._create()
         self._watermark = self._read_stream()
         self._noted = self._read_note()

@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from rosetta_dagster.cdc.config.pipeline import PostgresConnection, required_auth
+from rosetta_dagster.cdc.config.authentication import required_auth
+from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.config.places import hosts_of
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.source.connections import TEXT_FORMS
+from rosetta_dagster.cdc.source.debezium.driver_tls import tls_properties
 from rosetta_dagster.cdc.source.debezium.values import CONNECTOR_PROPERTIES
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
 from rosetta_dagster.cdc.table_id import TableId
@@ -116,7 +118,7 @@ def connector_properties(
         "database.dbname": connection.database,
         "database.user": connection.username,
         "database.password": connection.password.get_secret_value() if connection.password else "",
-        "database.sslmode": connection.sslmode,
+        **tls_properties(connection),
         # The JDBC driver knows libpq's values.
         "driver.requireAuth": required_auth(connection.require_auth, has_password=connection.password is not None),
         # The walsender prints the values; it does not run the statements. The driver itself sets DateStyle, and TimeZone

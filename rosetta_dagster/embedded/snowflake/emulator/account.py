@@ -3,6 +3,7 @@
 import threading
 
 from rosetta_dagster.embedded.snowflake.emulator.authentication import KeyPairAuthentication
+from rosetta_dagster.embedded.snowflake.emulator.credentials import Credentials
 from rosetta_dagster.embedded.snowflake.emulator.doubts import CommitTimes
 from rosetta_dagster.embedded.snowflake.emulator.locks import TableLocks
 from rosetta_dagster.embedded.snowflake.emulator.storage import Storage
@@ -17,6 +18,7 @@ class Account:
         self.authentication = KeyPairAuthentication(setup.account)
         for user, keys in setup.users.items():
             self.authentication.register(user, keys)
+        self.credentials = Credentials(setup.tokens, setup.oauth_clients)
         self.roles = {role.upper() for role in setup.roles}
         #: The warehouses; True for those that run.
         self.warehouses = {name.upper(): True for name in setup.warehouses}

@@ -62,6 +62,7 @@ class Application:
                 Route("/queries/v1/query-request", self._snowflake(self._query), methods=post),
                 Route("/queries/v1/abort-request", self._snowflake(self._abort), methods=post),
                 Route("/telemetry/send", self._snowflake(_ignore), methods=post),
+                Route("/oauth/token", self._issue, methods=post),
                 Route(uploads, self._snowflake(_store), methods=["PUT"]),
                 Route(_CONTROL_PATH + "{what}", self._control, methods=["GET", "POST", "DELETE"]),
             ],
@@ -96,6 +97,13 @@ class Application:
         data = (await _content(request))["data"]
         session = await asyncio.to_thread(self._sessions.log_in, data, request.query_params)
         return _answer(_session_facts(session))
+
+    async def _issue(self, request: Request) -> Response:
+        """Answer as an identity provider does."""
+        token = self._account.credentials.issue(request.headers.get("Authorization", ""))
+        if token is None:
+            return JSONResponse({"error": "invalid_client"}, status_code=401)
+        return JSONResponse({"access_token": token, "token_type": "Bearer", "expires_in": 600})
 
     async def _renew(self, request: Request) -> Response:
         session = self._sessions.renewed(_token(request))

@@ -10,6 +10,7 @@ from rosetta_dagster.embedded.snowflake.emulator.session import Session
 from rosetta_dagster.embedded.snowflake.emulator.session_statements import identifier
 
 _KEY_PAIR = "SNOWFLAKE_JWT"
+_TOKENS = frozenset({"PROGRAMMATIC_ACCESS_TOKEN", "OAUTH", "WORKLOAD_IDENTITY"})
 _REFUSED = "08001"
 
 
@@ -91,6 +92,8 @@ class Sessions:
             self.end(session)
 
     def _verify(self, data: Mapping[str, Any]) -> str:
+        if data.get("AUTHENTICATOR") in _TOKENS:
+            return self._account.credentials.verify(data)
         if data.get("AUTHENTICATOR") != _KEY_PAIR:
             raise SnowflakeError(390100, "Incorrect username or password was specified.", _REFUSED)
         authentication = self._account.authentication

@@ -1,0 +1,26 @@
+"""What is plugged in at one place is not forgotten at the others: checks are evaluated, destinations keep the contract."""
+
+import dagster as dg
+
+from rosetta_dagster.cdc.destination.registry import kinds
+from rosetta_dagster.cdc.operate.health import Observation
+from rosetta_dagster.orchestration.checks import ROW_CHECKS, STREAM_CHECKS, TABLE_CHECKS, check_specs, evaluations
+from tests.support.destinations import KINDS
+from tests.support.rows import state_of
+
+STREAM = dg.AssetKey(["rosetta", "shop"])
+
+
+def test_every_check_of_the_stream_is_evaluated_and_no_other_one() -> None:
+    observation = Observation(state=state_of(), slot_name="rosetta_shop", slot=None, error=None)
+    assert [*STREAM_CHECKS] == [each.check_name for each in evaluations(STREAM, observation)]
+
+
+def test_every_check_is_in_the_definitions_once() -> None:
+    names = [*STREAM_CHECKS, *TABLE_CHECKS, *ROW_CHECKS]
+    assert len({*names}) == len(names)
+    assert names == [spec.name for spec in check_specs(STREAM)]
+
+
+def test_every_kind_of_destination_has_to_keep_the_contract() -> None:
+    assert {kind.type.lower() for kind in kinds()} <= KINDS.keys(), "add it to tests/support/destinations.py"
