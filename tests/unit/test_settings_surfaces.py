@@ -71,6 +71,14 @@ def test_no_surface_of_dagster_takes_a_secret() -> None:
         assert not {*secret_names(model)} & public_fields(model).keys()
 
 
+def test_dagster_can_describe_every_setting() -> None:
+    """Resources and requests are made of them; a choice that may be left out is a text there."""
+    assert "db" == PostgresSource(**SOURCE).name
+    assert "sf" == SnowflakeDestination(**ACCOUNT).name
+    for request in (CreateSource, create_destination_request()):
+        assert request.to_config_schema()
+
+
 def test_every_setting_explains_itself() -> None:
     own: list[type[BaseModel]] = [SourceSettings, PipelineOptions, TableOptions, Thresholds]
     for model in [*own, *(kind.settings for kind in kinds())]:

@@ -134,5 +134,7 @@ def _plain(annotation: Any) -> Any:
     if get_origin(annotation) is tuple:
         return list[get_args(annotation)[0]]  # type: ignore[misc]  # read from the declared type
     if type(None) in get_args(annotation) and get_origin(annotation) is not Literal:
-        return Union[tuple(_plain(each) for each in get_args(annotation))]  # noqa: UP007 - made of a list
+        # Dagster describes no choice that may be left out. The model itself refuses other values.
+        kinds = (str if get_origin(each) is Literal else _plain(each) for each in get_args(annotation))
+        return Union[tuple(kinds)]  # noqa: UP007 - made of a list
     return annotation
