@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,15 @@ from tests.support.snowflake_account import USER, SnowflakeAccount, keys_read_on
 from tests.support.snowflake_database import SnowflakeDatabase, database_of
 
 _NUMBERS = count(1)
+_ROOT = Path(__file__).parents[1]
 
 #: A file system in memory, and what all servers of three workers may write there at once.
 _MEMORY, _NEEDED_BYTES = Path("/dev/shm"), 4 << 30
 
-#: What takes longest comes first, so that no worker is left alone with it at the end.
-_ACCEPTANCE = "tests/acceptance/"
-_LONGEST_FIRST = (_ACCEPTANCE, "tests/fuzz/", "tests/integration/", "tests/contract/", "tests/unit/")
+#: What takes longest comes first, so that no worker is left alone with it at the end. One Dagster serves most acceptance
+#: tests, which take longest of all; the others start their own, and come later so that not all of them start at once.
+_ACCEPTANCE, _OF_ONE_DAGSTER = "tests/acceptance/", "tests/acceptance/, of one Dagster"
+_LONGEST_FIRST = (_OF_ONE_DAGSTER, "tests/fuzz/", "tests/integration/", _ACCEPTANCE, "tests/contract/", "tests/unit/")
 
 
 def pytest_configure() -> None:
@@ -41,6 +44,8 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
     os.environ[EMULATOR] = "true"
+    # Java's second compiler pays off after minutes, which is longer than a test lasts.
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
     _write_to_memory()
 
 
@@ -54,7 +59,19 @@ def _write_to_memory() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: next((n for n, each in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(each)), 9))
+        items.sort(key=lambda item: _rank(_scope_of(item.nodeid)))
+
+
+def _rank(scope: str) -> int:
+    return next((rank for rank, each in enumerate(_LONGEST_FIRST) if scope.startswith(each)), len(_LONGEST_FIRST))
+
+
+@cache
+def _scope_of(nodeid: str) -> str:
+    """Return what the test shares servers with: its file, or all tests of the one Dagster."""
+    file = nodeid.partition("::")[0]
+    shares_dagster = file.startswith(_ACCEPTANCE) and "deployment: Deployment" in (_ROOT / file).read_text()
+    return _OF_ONE_DAGSTER if shares_dagster else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -63,10 +80,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 class _SharedServers(LoadScopeScheduling):  # type: ignore[misc]  # it carries no types
-    """Tests that share servers stay on one worker: those of a file, and all acceptance tests."""
+    """Tests that share servers stay on one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return _ACCEPTANCE if nodeid.startswith(_ACCEPTANCE) else nodeid.partition("::")[0]
+        return _scope_of(nodeid)
 
 
 @pytest.fixture(params=list(Engine))
