@@ -120,7 +120,7 @@ def _public(field: FieldInfo, *, optional: bool) -> tuple[Any, FieldInfo]:
     if isinstance(field.default, tuple):
         own.default = list(field.default)
     if optional:
-        own.default, own.default_factory = None, None
+        own.default = None
         annotation = own.annotation = annotation | None
     return annotation, own
 
@@ -134,7 +134,7 @@ def _plain(annotation: Any) -> Any:
     if get_origin(annotation) is tuple:
         return list[get_args(annotation)[0]]  # type: ignore[misc]  # read from the declared type
     if type(None) in get_args(annotation) and get_origin(annotation) is not Literal:
-        # Dagster describes no choice that may be left out. The model itself refuses other values.
-        kinds = (str if get_origin(each) is Literal else _plain(each) for each in get_args(annotation))
-        return Union[tuple(kinds)]  # noqa: UP007 - made of a list
+        # Dagster has no optional enumeration. The values are checked when the settings are.
+        plain = [str if get_origin(each) is Literal else each for each in map(_plain, get_args(annotation))]
+        return Union[tuple(plain)]  # noqa: UP007 - made of a list
     return annotation
