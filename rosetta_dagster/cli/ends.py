@@ -71,7 +71,7 @@ def list_source_tables(name: SourceName, *, as_json: Json = False) -> None:
 def _table_row(table: SourceTable) -> Row:
     return {
         "table": table.id,
-        "rows": f"~{table.row_count:,}",
+        "rows": None if table.row_count is None else f"~{table.row_count:,}",
         "size": byte_text(table.byte_count),
         "key": ", ".join(table.key),
         "replicable": "yes" if table.is_replicable else "no",

@@ -36,8 +36,8 @@ def watch(*, port: int | None, postgres_port: int | None) -> None:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    console.print("Starting PostgreSQL, an emulated Snowflake and Dagster …")
     environment = DemoEnvironment(port=port, postgres_port=postgres_port)
+    console.print("Starting PostgreSQL, an emulated Snowflake and Dagster …")
     with environment:
         for pipeline in (PIPELINE, ANALYTICS):
             environment.store.set_status(pipeline, Status.START)

@@ -45,6 +45,7 @@ def environment(
     return {
         **kept,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "ROSETTA_CHECKOUT": str(PAGE.parents[1]),
         "CONFIG_DATABASE_URL": config_database.url,
         "SOURCE_HOST": "127.0.0.1",
         "SOURCE_PORT": str(postgres_server.port),

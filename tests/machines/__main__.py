@@ -43,8 +43,8 @@ def _tried(circumstance: Circumstance, wheel: Path, directory: Path) -> str:
     figures = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith("FAIL")]
     if figures and all(line.startswith(TIMED) for line in figures):
         return f"passed in {seconds:.0f} s, slower than it should: {'; '.join(figures)}"
-    last = figures or (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-    return f"FAILED in {seconds:.0f} s: {'; '.join(last)}"
+    said = figures or (done.stderr.strip() or done.stdout.strip()).splitlines()[:1]
+    return f"FAILED in {seconds:.0f} s: {'; '.join(said)}"
 
 
 if __name__ == "__main__":

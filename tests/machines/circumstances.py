@@ -103,9 +103,14 @@ def tmp_mounted_noexec(wheel: Path, directory: Path) -> Run:
     """A file system of its own, seen by the demo alone."""
     if os.geteuid() != 0:
         raise NotHere("only root may mount")
-    script = 'mount -t tmpfs -o noexec,mode=1777,size=2g tmpfs /tmp && exec "$@"'
+    # The environment itself lies below /tmp, and stays where it can be run.
+    script = (
+        'kept=$1; shift; mount --bind "$kept" /mnt && mount -t tmpfs -o noexec,mode=1777,size=2g tmpfs /tmp'
+        ' && mkdir -p "$kept" && mount --bind /mnt "$kept" && cd "$kept/work" && exec "$@"'
+    )
     run = plain(wheel, directory)
-    return replace(run, prefix=("unshare", "--mount", "sh", "-c", script, "sh"), variables={"TMPDIR": None})
+    prefix = ("unshare", "--mount", "sh", "-c", script, "sh", str(directory))
+    return replace(run, prefix=prefix, variables={"TMPDIR": None})
 
 
 def umask_077(wheel: Path, directory: Path) -> Run:

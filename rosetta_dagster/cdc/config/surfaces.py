@@ -120,7 +120,7 @@ def _public(field: FieldInfo, *, optional: bool) -> tuple[Any, FieldInfo]:
     if isinstance(field.default, tuple):
         own.default = list(field.default)
     if optional:
-        own.default, own.default_factory = None, None
+        own.default = None
         annotation = own.annotation = annotation | None
     return annotation, own
 

@@ -14,10 +14,11 @@ SELECT namespace.nspname::text AS namespace, class.relname::text AS name, class.
        class.relpersistence::text AS persistence,
        (SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree(class.oid)) AS partitioned_bytes,
        pg_total_relation_size(class.oid) AS bytes,
-       greatest(CASE WHEN class.relkind = 'p'
-                     THEN (SELECT sum(greatest(leaf.reltuples, 0)) FROM pg_partition_tree(class.oid) AS part
-                           JOIN pg_class AS leaf ON leaf.oid = part.relid WHERE part.isleaf)
-                     ELSE class.reltuples END, 0)::bigint AS rows,
+       CASE WHEN class.relkind = 'p'
+            THEN (SELECT sum(leaf.reltuples) FILTER (WHERE leaf.reltuples >= 0) FROM pg_partition_tree(class.oid) AS part
+                  JOIN pg_class AS leaf ON leaf.oid = part.relid WHERE part.isleaf)
+            -- Negative until the table is analyzed; zero at a server before version 14.
+            WHEN class.reltuples >= 0 THEN class.reltuples END::bigint AS rows,
        class.relreplident::text AS identity,
        COALESCE((SELECT array_agg(attname::text ORDER BY array_position(index.indkey::int2[], attnum))
                  FROM pg_attribute WHERE attrelid = class.oid AND attnum = ANY (index.indkey)), '{}') AS key,
@@ -42,8 +43,8 @@ class SourceTable:
 
     id: TableId
     byte_count: int
-    #: Estimated by the planner.
-    row_count: int
+    #: Estimated by the planner; None when the table was never analyzed.
+    row_count: int | None
     key: tuple[str, ...]
     is_replicable: bool
     #: Why it cannot be replicated, or what is left out; empty when there is nothing to say.

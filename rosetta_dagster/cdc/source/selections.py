@@ -3,11 +3,14 @@
 PostgreSQL refuses an application's updates and deletes of a table that is published by a list of columns or a row filter
 which does not fit its replica identity. So each selection is set in a transaction that PostgreSQL's own catalog is asked
 in, and that is rolled back unless every statement of an application goes on as before. The table is locked meanwhile, so
-its replica identity cannot change.
+its replica identity cannot change. A vacuum holds the same lock for hours, so a selection that is set already is recognized
+without a lock, by the comment of the publication: the server rewrites a condition, and the comment records what it was.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -81,6 +84,9 @@ WHERE publication.pubname = %s
 """
 
 
+_COMMENT_OF = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """Why the server would refuse updates and deletes of a table, were it published as it is selected."""
@@ -142,6 +148,17 @@ def withdraw(connection: "psycopg.Connection[Any]", publications: Sequence[str])
     return tables
 
 
+def is_selected(
+    connection: "psycopg.Connection[Any]", publications: Sequence[str], table: TableSchema, selection: Selection
+) -> bool:
+    """Return whether one of the publications has the table as selected, and the server refuses nothing. Takes no lock."""
+    for name in publications:
+        member = _members(connection, name).get(table.id)
+        if member is not None and _marks(connection, name).get(str(table.id)) == _mark(table, selection, member):
+            return all(refusal.table != table.id for refusal in refused_members(connection, [name]))
+    return False
+
+
 def set_selection(
     connection: "psycopg.Connection[Any]", name: str, table: TableSchema, selection: Selection
 ) -> Refusal | None:
@@ -149,11 +166,18 @@ def set_selection(
 
     The schema has every column that is logged. Nothing is written when the publication has the table like this.
     """
+    if is_selected(connection, [name], table, selection):
+        return None
     with _rolled_back_unless_kept(connection, table.id) as transaction:
         before = _members(connection, name).get(table.id)
         refusal = _try(connection, name, table, selection)
-        transaction.is_kept = refusal is None and before != _members(connection, name).get(table.id)
-        return refusal
+        after = None if refusal is not None else _members(connection, name).get(table.id)
+        transaction.is_kept = after is not None and before != after
+        if after is not None and transaction.is_kept:
+            _record(connection, name, table, _mark(table, selection, after))
+    if after is not None and not transaction.is_kept:
+        _record(connection, name, table, _mark(table, selection, after))
+    return refusal
 
 
 def try_selection(connection: "psycopg.Connection[Any]", table: TableSchema, selection: Selection) -> Refusal | None:
@@ -161,6 +185,26 @@ def try_selection(connection: "psycopg.Connection[Any]", table: TableSchema, sel
     with _rolled_back_unless_kept(connection, table.id):
         connection.execute(_CREATE_TRIAL)
         return _try(connection, _TRIAL, table, selection)
+
+
+def _marks(connection: "psycopg.Connection[Any]", name: str) -> dict[str, str]:
+    """Return the mark of each table that the publication's comment records."""
+    row = connection.execute(_COMMENT_OF, [name]).fetchone()
+    with suppress(ValueError, TypeError):
+        return dict(json.loads(row[0])) if row is not None else {}
+    return {}
+
+
+def _mark(table: TableSchema, selection: Selection, member: _Member) -> str:
+    """Return a digest of what is wanted of the table, and of what the server has made of it."""
+    wanted = (selection.where, *selection.selected(table.column_names), selection.has_column_rule, *member)
+    return hashlib.sha256(repr(wanted).encode()).hexdigest()[:32]
+
+
+def _record(connection: "psycopg.Connection[Any]", name: str, table: TableSchema, mark: str) -> None:
+    """Record the mark of the table in the publication's comment."""
+    text = json.dumps(_marks(connection, name) | {str(table.id): mark})
+    connection.execute(sql.SQL("COMMENT ON PUBLICATION {} IS {}").format(sql.Identifier(name), sql.Literal(text)))
 
 
 #: A publication that no other session ever sees.

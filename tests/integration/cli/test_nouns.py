@@ -175,6 +175,9 @@ class TestEnds:
         assert "inserts only" in found["public.keyless"]["remark"]
         assert "a view" in found["public.seen"]["remark"]
         assert "public.unlogged" in rosetta("source", "tables", "shop").out
+        assert found["public.orders"]["row_count"] is None, "no estimate is not an estimate of zero"
+        shop.run("ANALYZE orders")
+        assert "~0" in rosetta("source", "tables", "shop").out
 
 
 class TestTables:

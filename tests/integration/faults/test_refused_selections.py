@@ -128,6 +128,32 @@ def test_a_table_whose_identity_changes_is_taken_out_of_the_publication(
         source.run(*WORK)
 
 
+def test_a_vacuum_of_a_selected_table_keeps_no_run_from_starting(source: Database, destination: Database) -> None:
+    source.run(*TABLE, "CREATE TABLE other (id int PRIMARY KEY)")
+    config = selecting(source, [destination], TableConfig(id=T, exclude=("ssn",), where="id > 5 "))
+    members = "SELECT oid, xmin, prrelid FROM pg_publication_rel ORDER BY 1"
+    with running(config) as worker:
+        wait_until(worker, lambda: is_streaming(worker))
+        before = source.rows(members)
+    with psycopg.connect(source.url) as vacuum:
+        # The lock that a vacuum holds.
+        vacuum.execute("LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE")
+        with running(config) as worker:
+            wait_until(worker, lambda: is_streaming(worker))
+            source.run("INSERT INTO t VALUES (500, 1, 'new', 'new')")
+            wait_until(worker, lambda: [(1,)] == destination.rows("SELECT count(*) FROM t WHERE id = 500"))
+            assert worker.report().tables[T].copied == 0
+    assert before == source.rows(members)
+    # What somebody else made of it is set again.
+    name = config.publication_name
+    source.run(f"ALTER PUBLICATION {name} DROP TABLE t", f"ALTER PUBLICATION {name} ADD TABLE ONLY t WHERE (id > 7)")
+    with running(config) as worker:
+        wait_until(worker, lambda: is_streaming(worker))
+    assert [("(id > 5)",)] == source.rows(
+        "SELECT pg_get_expr(prqual, prrelid) FROM pg_publication_rel WHERE prqual IS NOT NULL"
+    )
+
+
 def test_the_catalog_names_exactly_what_the_server_refuses(source: Database) -> None:
     """The catalog's verdict and the server's agree for every identity and selection, partitions included."""
     identities = ["DEFAULT", "FULL", "USING INDEX by_tenant"]

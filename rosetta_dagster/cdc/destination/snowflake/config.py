@@ -152,7 +152,7 @@ class SnowflakeConnection(BaseModel):
         default=None, pattern=VARIABLE, description="Environment variable that holds the passphrase of the key."
     )
     allow_unencrypted_key: bool = Field(default=False, description="Accept a private key that is not encrypted.")
-    token: Annotated[SecretStr | None, Secret(variable="ROSETTA_TOKEN")] = Field(
+    token: Annotated[SecretStr | None, Secret(is_file=True)] = Field(
         default=None, description="Programmatic access token; with workload identity of OIDC, the provider's token."
     )
     token_env: str | None = Field(default=None, pattern=VARIABLE, description="Environment variable that holds the token.")
@@ -160,7 +160,7 @@ class SnowflakeConnection(BaseModel):
         default=None, min_length=1, description="Address where the identity provider issues tokens, over HTTPS."
     )
     oauth_client_id: Annotated[str | None, SHOWN] = Field(default=None, min_length=1, description="Client of OAuth.")
-    oauth_client_secret: Annotated[SecretStr | None, Secret(variable="ROSETTA_CLIENT_SECRET")] = Field(
+    oauth_client_secret: Annotated[SecretStr | None, Secret(is_file=True)] = Field(
         default=None, description="Secret of the client of OAuth."
     )
     oauth_client_secret_env: str | None = Field(
@@ -169,8 +169,10 @@ class SnowflakeConnection(BaseModel):
     oauth_scope: Annotated[str | None, SHOWN] = Field(
         default=None, min_length=1, description="Scope of OAuth; none: session:role: with the role."
     )
-    workload_identity_provider: Annotated[Literal["AWS", "AZURE", "GCP", "OIDC"] | None, SHOWN] = Field(
-        default=None, description="Who gives this machine its identity."
+    workload_identity_provider: Annotated[str | None, SHOWN] = Field(
+        default=None,
+        pattern="^(AWS|AZURE|GCP|OIDC)$",
+        description="Who gives this machine its identity: AWS, AZURE, GCP, OIDC.",
     )
     host: Annotated[str | None, SHOWN, BOUND] = Field(
         default=None, min_length=1, description="Host of a private link; none: it follows from the account."
@@ -256,8 +258,8 @@ class SnowflakeDestinationConfig(SnowflakeConnection):
     retention_days: int | None = Field(
         default=None, ge=0, le=90, description="DATA_RETENTION_TIME_IN_DAYS of created tables; none: the schema's."
     )
-    cluster_by: dict[str, list[str]] = Field(
-        default_factory=dict, description='Clustering keys of created tables, as {"public.orders": ["created_at"]}.'
+    cluster_by: dict[str, list[str]] | None = Field(
+        default=None, description='Clustering keys of created tables, as {"public.orders": ["created_at"]}.'
     )
     statement_timeout: int = Field(default=3600, ge=1, description="Seconds after which Snowflake ends a statement.")
 

@@ -63,7 +63,7 @@ def layout_of(
         ),
         key=schema.key_indexes,
         deleted_at=spelled[-1] if is_soft else None,
-        cluster_by=tuple(names.of(name) for name in config.cluster_by.get(str(schema.id), ())),
+        cluster_by=tuple(names.of(name) for name in (config.cluster_by or {}).get(str(schema.id), ())),
         transient=config.transient,
         retention_days=config.retention_days,
     )

@@ -75,12 +75,13 @@ def _workload_identity(connection: SnowflakeConnection) -> dict[str, Any]:
 
 def _secret(text: SecretStr | None, variable: str | None) -> str:
     if text is not None:
-        return text.get_secret_value()
+        # A file may end with a newline.
+        return text.get_secret_value().strip()
     assert variable is not None, "the settings have one of the two"
     value = os.environ.get(variable)
     if not value:
         raise ConfigurationError(f"The environment variable {variable} is not set.", "Set it for every process of Rosetta.")
-    return value
+    return value.strip()
 
 
 _ARGUMENTS = {

@@ -10,8 +10,13 @@ from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.config.wording import nearest
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem, quoted, warning
-from rosetta_dagster.cdc.source.publications import Publication, may_use_inserts_publication, unidentified_tables
-from rosetta_dagster.cdc.source.selections import SELECTIONS_VERSION, Refusal, try_selection
+from rosetta_dagster.cdc.source.publications import (
+    Publication,
+    may_use_inserts_publication,
+    publications_of,
+    unidentified_tables,
+)
+from rosetta_dagster.cdc.source.selections import SELECTIONS_VERSION, Refusal, is_selected, try_selection
 from rosetta_dagster.cdc.table_id import TableId
 
 
@@ -35,6 +40,8 @@ def about_selections(
             yield _about_version(table)
         elif missing := selection.missing_columns(schemas[table].column_names):
             yield _about_missing(schemas[table], missing)
+        elif is_selected(connection, publications_of(config), schemas[table], selection):
+            yield _about_alterations(schemas[table], selection)
         else:
             yield from _about_selection(connection, schemas[table], selection, is_identified=table not in unidentified)
 
