@@ -137,3 +137,8 @@ def test_a_wrong_value_is_never_repeated() -> None:
     with pytest.raises(ConfigurationError) as caught:
         PostgresSource(**{**SOURCE, "sslmode": "hunter2"})
     assert "hunter2" not in str(caught.value)
+
+
+def test_every_setting_of_a_destination_can_be_given_to_a_run_in_dagster() -> None:
+    """Of a type that Dagster cannot describe, the whole code location would fail to load."""
+    assert {"name", *(kind.type.lower() for kind in kinds())} == create_destination_request().to_fields_dict().keys()
