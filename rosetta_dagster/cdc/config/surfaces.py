@@ -134,5 +134,7 @@ def _plain(annotation: Any) -> Any:
     if get_origin(annotation) is tuple:
         return list[get_args(annotation)[0]]  # type: ignore[misc]  # read from the declared type
     if type(None) in get_args(annotation) and get_origin(annotation) is not Literal:
-        return Union[tuple(_plain(each) for each in get_args(annotation))]  # noqa: UP007 - made of a list
+        # Dagster has no optional enumeration. The values are checked when the settings are.
+        plain = [str if get_origin(each) is Literal else each for each in map(_plain, get_args(annotation))]
+        return Union[tuple(plain)]  # noqa: UP007 - made of a list
     return annotation

@@ -53,7 +53,8 @@ SELECT schemaname::text, tablename::text, false, false, false FROM pg_publicatio
 """
 
 #: Tables whose updates and deletes the server would refuse once they are published: those of which a relation has no replica
-#: identity and, from version 18 on, those whose identity is the whole row, with a generated column.
+#: identity and, from version 18 on, those whose identity is the whole row, with a generated column. A partitioned table must
+#: have a primary key, which later partitions get, too. They get neither FULL nor an index that was chosen as identity.
 _UNIDENTIFIED = """
 WITH RECURSIVE tree AS (
     SELECT class.oid AS root, class.oid AS part, class.relkind
@@ -70,9 +71,12 @@ SELECT DISTINCT namespace.nspname::text, root.relname::text
 FROM tree JOIN pg_class AS root ON root.oid = tree.root JOIN pg_namespace AS namespace ON namespace.oid = root.relnamespace
 JOIN pg_class AS part ON part.oid = tree.part
 WHERE (part.relkind <> 'p' OR tree.part = tree.root)
-  AND CASE part.relreplident
-      WHEN 'n' THEN true
-      WHEN 'f' THEN current_setting('server_version_num')::int >= 180000 AND EXISTS (
+  AND CASE
+      WHEN part.relkind = 'p' THEN NOT EXISTS (
+          SELECT FROM pg_index AS index
+          WHERE index.indrelid = part.oid AND index.indisvalid AND index.indisprimary AND index.indimmediate)
+      WHEN part.relreplident = 'n' THEN true
+      WHEN part.relreplident = 'f' THEN current_setting('server_version_num')::int >= 180000 AND EXISTS (
           SELECT FROM pg_attribute WHERE attrelid = part.oid AND attgenerated <> '' AND NOT attisdropped)
       ELSE NOT EXISTS (
           SELECT FROM pg_index AS index WHERE index.indrelid = part.oid AND index.indisvalid

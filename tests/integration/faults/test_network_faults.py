@@ -118,7 +118,8 @@ def test_a_source_that_goes_silent_within_a_transaction_ends_the_run(
         # A part of it is forwarded, and its end is in the middle of a message.
         proxy.forward_bytes(1_000_000)
         eventually(lambda: proxy.stands_still)
-        assert isinstance(end_of(worker), SourceUnavailable)
+        # A heartbeat may have been among what was forwarded: then its absence in the stream is noticed first.
+        assert isinstance(end_of(worker), SourceUnavailable | StreamStalled)
     assert_continues(config, source, destination)
 
 

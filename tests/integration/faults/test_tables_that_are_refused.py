@@ -185,6 +185,24 @@ def test_nothing_that_is_published_keeps_the_application_from_its_updates(
         shop.run("ALTER TABLE leaving REPLICA IDENTITY NOTHING", "UPDATE leaving SET v = 'b'", "UPDATE keyless SET v = 'd'")
 
 
+def test_partitions_that_come_later_can_be_updated_at_once(shop: Database, destination: Database) -> None:
+    """A later partition has the root's primary key, but not the root's `REPLICA IDENTITY FULL`."""
+    shop.run(
+        "CREATE TABLE p (id int, v text) PARTITION BY RANGE (id)",
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
+        "ALTER TABLE p REPLICA IDENTITY FULL",
+        "ALTER TABLE p1 REPLICA IDENTITY FULL",
+        "INSERT INTO p VALUES (1, 'a')",
+    )
+    config = pipeline(Engine.PGOUTPUT, shop, [destination], "items", "p")
+    with running(config) as worker:
+        wait_until_equal(worker, shop, destination, "items", "p")
+        wait_until(worker, lambda: is_streaming(worker))
+        shop.run("CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20)", "INSERT INTO p VALUES (11, 'b')")
+        shop.run("UPDATE p SET v = 'changed'")
+        wait_until_equal(worker, shop, destination, "items", "p")
+
+
 def test_a_copy_that_waits_for_an_open_transaction_says_for_whom(shop: Database, destination: Database) -> None:
     with psycopg.connect(shop.url) as other:
         other.execute("SET application_name = 'nightly job'")

@@ -88,7 +88,9 @@ def about_tables(
     findings = [finding for finding in found if finding is not None]
     sound = set(tables) - {finding.table for finding in findings}
     findings += [_about_columns(table) for table in sorted(sound - schemas.keys())]
-    findings += [_about_identity(schemas[table]) for table in sorted(sound & schemas.keys() & set(unidentified))]
+    findings += [
+        _about_identity(schemas[table], kinds[table]) for table in sorted(sound & schemas.keys() & set(unidentified))
+    ]
     findings += [_about_children(table, kinds[table].child_count) for table in sorted(sound) if kinds[table].child_count]
     return findings
 
@@ -163,9 +165,12 @@ def _about_columns(table: TableId) -> Finding:
     return problem(Check.TABLES, f"Table {table} has no column that is logged.", "Take it out of pipeline_tables.", table)
 
 
-def _about_identity(schema: TableSchema) -> Finding:
+def _about_identity(schema: TableSchema, kind: _Kind) -> Finding:
     table = quoted(*schema.id)
-    if schema.identity is Identity.FULL:
+    if kind.kind == "p":
+        why = "is partitioned and has no primary key, which is the only identity that later partitions get"
+        remedy = f"Run ALTER TABLE {table} ADD PRIMARY KEY (…) at the source."
+    elif schema.identity is Identity.FULL:
         # From version 18 on the whole identity has to be published, and generated columns are not.
         why = "has a generated column in its replica identity"
         key = "" if schema.key else "Add a primary key. "
