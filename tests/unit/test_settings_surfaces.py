@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import dagster as dg
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -62,6 +63,14 @@ def test_settings_of_sources_destinations_and_thresholds_are_in_the_requests() -
     assert Thresholds.model_fields.keys() == PipelineThresholds.model_fields.keys()
     request = create_destination_request()
     assert {"name", *(kind.type.lower() for kind in kinds())} == request.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    "made", [CreateSource, CreatePipeline, create_destination_request()], ids=lambda made: made.__name__
+)
+def test_dagster_can_describe_every_setting_of_a_request(made: type[dg.Config]) -> None:
+    """A type that it cannot describe would keep the whole code location from loading."""
+    assert made.to_fields_dict().keys() == made.model_fields.keys()
 
 
 def test_no_surface_of_dagster_takes_a_secret() -> None:
