@@ -1,4 +1,4 @@
-"""One real Dagster for all acceptance tests: webserver, daemon, code server, run workers, on an embedded PostgreSQL."""
+"""One real Dagster for most acceptance tests: webserver, daemon, code server, run workers, on an embedded PostgreSQL."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -168,10 +168,6 @@ WORDS = {
 }
 _WORDS = {re.compile(word, re.IGNORECASE | re.MULTILINE): instead for word, instead in WORDS.items()}
 
-#: Folders of the package whose docstrings and comments have not been rewritten yet. The list only shrinks: a folder without
-#: such a word has to leave it, and no folder is added.
-NOT_YET_PLAIN: frozenset[str] = frozenset()
-
 
 def words_of(texts: Iterator[tuple[int, str]]) -> list[tuple[int, str, str]]:
     """The line, the word and its replacement of each word that the list refuses."""
@@ -227,7 +223,7 @@ def test_pages_are_in_plain_english(page: str) -> None:
     assert [] == words_of(lines_of_a_page((ROOT / page).read_text()))
 
 
-@pytest.mark.parametrize("folder", [f for f in folders("rosetta_dagster", "bench", "docs") if f not in NOT_YET_PLAIN])
+@pytest.mark.parametrize("folder", folders("rosetta_dagster", "bench", "docs"))
 def test_docstrings_and_comments_are_in_plain_english(folder: str) -> None:
     assert [] == words_of_a_folder(folder)
 
@@ -236,11 +232,6 @@ def test_docstrings_and_comments_are_in_plain_english(folder: str) -> None:
 def test_names_of_tests_are_in_plain_english(folder: str) -> None:
     found = {file.name: words_of(names_of_tests(file)) for file in sorted((ROOT / folder).glob("test_*.py"))}
     assert {} == {name: words for name, words in found.items() if words}
-
-
-@pytest.mark.parametrize("folder", sorted(NOT_YET_PLAIN))
-def test_a_folder_that_is_plain_by_now_leaves_the_list(folder: str) -> None:
-    assert words_of_a_folder(folder), f"take {folder} out of NOT_YET_PLAIN"
 
 
 def test_the_words_are_found_where_they_stand() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import dagster as dg
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -64,11 +65,27 @@ def test_settings_of_sources_destinations_and_thresholds_are_in_the_requests() -
     assert {"name", *(kind.type.lower() for kind in kinds())} == request.model_fields.keys()
 
 
+@pytest.mark.parametrize(
+    "made", [CreateSource, CreatePipeline, create_destination_request()], ids=lambda made: made.__name__
+)
+def test_dagster_can_describe_every_setting_of_a_request(made: type[dg.Config]) -> None:
+    """A type that it cannot describe would keep the whole code location from loading."""
+    assert made.to_fields_dict().keys() == made.model_fields.keys()
+
+
 def test_no_surface_of_dagster_takes_a_secret() -> None:
     models: list[type[BaseModel]] = [SourceSettings, *(kind.settings for kind in kinds())]
     for model in models:
         assert secret_names(model)
         assert not {*secret_names(model)} & public_fields(model).keys()
+
+
+def test_dagster_can_describe_every_setting() -> None:
+    """Resources and requests are made of them; a choice that may be left out is a text there."""
+    assert "db" == PostgresSource(**SOURCE).name
+    assert "sf" == SnowflakeDestination(**ACCOUNT).name
+    for request in (CreateSource, create_destination_request()):
+        assert request.to_config_schema()
 
 
 def test_every_setting_explains_itself() -> None:

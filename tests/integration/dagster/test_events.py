@@ -1,4 +1,4 @@
-"""What a run tells Dagster: of its tables as they come, go and break, of its run, and of the stream between them."""
+"""What a run reports to Dagster: of its tables as they come, go and break, of its run, and of the stream between them."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ import pytest
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.report import Report
+from rosetta_dagster.cdc.run import supervision
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import Target, add_table
 from rosetta_dagster.cdc.table_id import TableId
@@ -24,6 +25,12 @@ from tests.support.waiting import eventually
 
 #: How long anything may take, in seconds.
 LIMIT = 60.0
+
+
+@pytest.fixture(autouse=True)
+def changes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second change of the tables need not wait until changes were gathered."""
+    monkeypatch.setattr(supervision, "CHANGE_INTERVAL", 0)
 
 
 def run_while(
