@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 import psycopg
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from docs import generate
@@ -75,8 +76,12 @@ def test_python_is_definitions_that_load(
     assert [] == store.shapes(), "loading only reads"
 
 
-def test_yaml_is_a_pipeline() -> None:
-    (block,) = blocks("yaml")
+def test_every_block_of_yaml_can_be_read() -> None:
+    assert all(isinstance(yaml.safe_load(block.text), dict) for block in blocks("yaml"))
+
+
+def test_yaml_with_attributes_is_a_pipeline() -> None:
+    (block,) = [each for each in blocks("yaml") if "attributes:" in each.text]
     _, _, attributes = block.text.partition("attributes:\n")
     pipeline = RosettaPipelineComponent.resolve_from_yaml(attributes).pipeline
     assert [PostgresDestination, SnowflakeDestination] == [type(destination) for destination in pipeline.destinations]
