@@ -96,6 +96,16 @@ def test_a_run_of_everything_ends_and_has_what_was_committed_before_it(shop: Sho
     assert 1 == len(set(shop.versions(shop.items)))
 
 
+def test_a_change_that_waits_at_the_destination_keeps_the_run_waiting(shop: Shop) -> None:
+    with shop.streaming():
+        with shop.destination.connect() as blocker, blocker.transaction():
+            blocker.execute("LOCK TABLE orders IN SHARE MODE")
+            shop.source.run("INSERT INTO orders VALUES (4)")
+            # Long enough for two reports of the run.
+            assert "cannot catch up" in failure(shop.materialize(shop.orders, timeout_seconds=6.0))
+        assert shop.materialize(shop.orders).success
+
+
 def test_one_table_alone_is_materialized_with_what_it_is_made_of(shop: Shop) -> None:
     with shop.store.connected() as connection:
         connection.execute("UPDATE pipeline_tables SET row_filter = 'id < 5' WHERE table_name = 'orders'")
