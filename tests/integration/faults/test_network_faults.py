@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config import pipeline as config_module
 from rosetta_dagster.cdc.config.pipeline import Status
+from rosetta_dagster.cdc.destination.postgres import direct as direct_module
 from rosetta_dagster.cdc.errors import (
     DestinationUnavailable,
     SourceUnavailable,
@@ -157,8 +158,10 @@ def test_a_server_that_is_at_work_is_waited_for(
 
 
 def test_a_destination_that_goes_silent_within_a_batch_ends_the_run(
-    engine: Engine, source: Database, destination: Database, proxy: Proxy
+    engine: Engine, source: Database, destination: Database, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # In steps: a small batch is one message, which the server carries out alone.
+    monkeypatch.setattr(direct_module, "ROW_LIMIT", 0)
     config = pipeline(engine, source, [proxy.before(destination)], *TABLES)
     worker = streaming(config, source, destination)
     with in_haste(), destination.connect() as blocker:
@@ -191,6 +194,30 @@ def test_a_commit_whose_answer_is_lost_is_not_done_twice(
     assert [(10,)] == destination.rows("SELECT count(*) FROM notes WHERE name = 'once'")
     proxy.forward()
     assert_continues(config, source, destination)
+
+
+def test_a_small_batch_whose_answer_is_lost_is_not_done_twice(
+    engine: Engine, source: Database, destination: Database, proxy: Proxy
+) -> None:
+    destination.run(
+        "CREATE TABLE written (id int)",
+        "CREATE FUNCTION count_row() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN INSERT INTO public.written VALUES (NEW.id); RETURN NEW; END$$",
+    )
+    config = pipeline(engine, source, [proxy.before(destination)], *TABLES)
+    worker = streaming(config, source, destination)
+    destination.run(
+        "CREATE TRIGGER counted AFTER INSERT OR UPDATE ON items FOR EACH ROW EXECUTE FUNCTION count_row()",
+        "ALTER TABLE items ENABLE ALWAYS TRIGGER counted",
+    )
+    with in_haste():
+        proxy.stand_still_after(b"FROM moved")
+        source.run("INSERT INTO items SELECT max(id) + 1 FROM items")
+        assert isinstance(end_of(worker), DestinationUnavailable)
+    assert [(1,)] == destination.rows("SELECT count(*) FROM written")
+    proxy.forward()
+    assert_continues(config, source, destination)
+    assert [(1,)] == destination.rows("SELECT count(*) FROM written WHERE id = (SELECT min(id) FROM written)")
 
 
 def test_a_silent_configuration_database_ends_the_run_and_the_next_one_continues(
