@@ -1,11 +1,13 @@
 """Schema changes that are followed, and those that set their table aside."""
 
 import re
+from functools import partial
 
 import pytest
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, SchemaPolicy, TableState
+from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database, digest_of
 from tests.support.orders_and_notes import NOTES, ORDERS, forget, table_state, wait_until_same
@@ -68,6 +70,10 @@ def alter(source: Database, table: TableId, statements: tuple[str, str]) -> None
     source.run(*(statement.replace("orders", table.name) for statement in statements))
 
 
+def streams(worker: Worker, table: TableId) -> bool:
+    return table_state(worker, table) is TableState.STREAMING
+
+
 class TestSchemaChanges:
     # One run for all the cases: each is a table of its own, and they do not touch each other.
     def test_what_can_be_followed_is(self, altered: PipelineConfig, source: Database, destination: Database) -> None:
@@ -82,7 +88,7 @@ class TestSchemaChanges:
             for table in tables:
                 wait_until_same(worker, source, destination, table)
                 # One whose rows were written again is copied, and may be equal before its copy is complete.
-                wait_until(worker, lambda table=table: table_state(worker, table) is TableState.STREAMING)
+                wait_until(worker, partial(streams, worker, table))
 
     def test_what_happened_while_nobody_read_is_followed_in_order(
         self, altered: PipelineConfig, source: Database, destination: Database
@@ -96,7 +102,7 @@ class TestSchemaChanges:
         with running(altered) as worker:
             for table in tables:
                 wait_until_same(worker, source, destination, table)
-                wait_until(worker, lambda table=table: table_state(worker, table) is TableState.STREAMING)
+                wait_until(worker, partial(streams, worker, table))
 
     @pytest.mark.parametrize(
         "statement",
