@@ -12,6 +12,7 @@ from typing import NamedTuple
 import psycopg
 
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.destination.snowflake.config import EMULATOR
 
 _STOP_TIMEOUT = 60.0
 
@@ -67,8 +68,12 @@ class WorkerProcess:
 
 
 def _environment() -> dict[str, str]:
-    """Return an environment in which Python may write compiled files: an installed package has them, a checkout may not."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    """Return an environment in which Python may write compiled files: an installed package has them, a checkout may not.
+
+    It allows the emulated Snowflake account, which is reached over HTTP.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return inherited | {EMULATOR: "1"}
 
 
 def usage_of(pid: int) -> Usage:
