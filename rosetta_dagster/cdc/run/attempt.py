@@ -32,7 +32,7 @@ from rosetta_dagster.cdc.source.feeders import read_feeders
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
 from rosetta_dagster.cdc.source.preflight import Check, Finding, preflight, raise_findings
-from rosetta_dagster.cdc.source.publications import ensure_publications, existing_publications, unidentified_tables
+from rosetta_dagster.cdc.source.publications import ensure_publications, existing_publications, is_own, unidentified_tables
 from rosetta_dagster.cdc.source.slots import (
     SlotState,
     SnapshotStopped,
@@ -290,7 +290,7 @@ class Attempt:
         return SourceWatch(
             self.config.source.connection,
             publications=source.publications,
-            own_publications=source.publications if self.config.selections else (),
+            own_publications=source.publications if self.config.selections and is_own(self.config) else (),
             tables=[table.id for table in self.config.tables],
             growing={table for table, selection in self.config.selections.items() if selection.exclude},
             refused={*source.refused, *set.intersection(*({*replica.set_aside} for replica in replicas))},

@@ -1,6 +1,7 @@
 """A selection that PostgreSQL would punish is refused with its remedy, and no statement of an application ever fails."""
 
 import re
+import time
 from collections.abc import Sequence
 
 import psycopg
@@ -126,6 +127,21 @@ def test_a_table_whose_identity_changes_is_taken_out_of_the_publication(
         source.run(prepare if "ALTER" in prepare else "ALTER TABLE t REPLICA IDENTITY DEFAULT")
         wait_until(worker, lambda: worker.report().states[T][0] is TableState.STREAMING)
         source.run(*WORK)
+
+
+def test_no_table_is_taken_out_of_somebody_elses_publication(source: Database, destination: Database) -> None:
+    """Nor one of which the server refuses the updates: its owner has chosen that."""
+    source.run(*TABLE, "CREATE TABLE other (id int PRIMARY KEY)", "CREATE TABLE log (id int PRIMARY KEY, kind int)")
+    source.run("CREATE PUBLICATION mine FOR TABLE t, other, log WHERE (kind = 7)")
+    config = selecting(source, [destination], TableConfig(id=T, where="id = 1"), own_publication_name="mine")
+    with running(config) as worker:
+        wait_until(worker, lambda: is_streaming(worker))
+        source.run("INSERT INTO other VALUES (1)")
+        wait_until(worker, lambda: destination.rows("SELECT FROM other") != [])
+        # Five inspections.
+        time.sleep(1)
+    members = source.rows("SELECT prrelid::regclass::text FROM pg_publication_rel ORDER BY 1")
+    assert [("log",), ("other",), ("t",)] == members
 
 
 def test_a_vacuum_of_a_selected_table_keeps_no_run_from_starting(source: Database, destination: Database) -> None:
