@@ -157,7 +157,8 @@ class Destination(Protocol):
     2. For tables without a complete copy: `start_copy` or `resume_copy`; any number of loaders, the last of which calls
        `complete`; then `finish_copy`.
     3. `apply` for each batch. Tables may be copied while batches of other tables are applied.
-    4. `close`.
+    4. `note` and `record_fingerprints` between two batches, never while one is applied.
+    5. `close`.
 
     `set_aside`, `forget`, `row_counts` and `drift` use connections of their own and need no `open`. All methods except
     `loader` are called from one thread at a time.
@@ -250,7 +251,7 @@ class Destination(Protocol):
     def set_aside(self, table: TableId, reason: str) -> None:
         """Record that changes of this table are left out until it is copied again.
 
-        Has no effect on a table whose copy is not complete, since that is copied anyway. Called after `close`.
+        Has no effect on a table whose copy is not complete, since that is copied anyway. Called in any state.
         """
 
     def forget(self, tables: Sequence[TableId] | None = None) -> None:

@@ -107,7 +107,7 @@ class Observation:
 
     @property
     def health(self) -> Health:
-        """The worst of these."""
+        """ERROR when the run has a problem; else the lag's, at least WARNING for tables set aside or exposed."""
         if self.problem is not None:
             return Health.ERROR
         return Health.WARNING if (self.set_aside or self.exposed) and self.lag is Health.HEALTHY else self.lag

@@ -3,7 +3,7 @@
 from rosetta_dagster.cdc.config.pipeline import Health, Status
 from rosetta_dagster.cdc.store.records import PipelineState
 
-#: A run that streams writes its heartbeat every two seconds; silence for this long means that no run is streaming.
+#: A run writes its heartbeat every two seconds; silence for this long means that it is gone.
 HEARTBEAT_LIMIT_SECONDS = 60.0
 
 #: What a run reports of itself while its process is alive. A run that is killed cannot report its end.

@@ -36,7 +36,7 @@ def watermark_of(engine: Engine, changes: Sequence[Change]) -> Watermark | None:
 
 
 class Stream(Protocol):
-    """An open stream of changes. Used by one thread; `close` may come from another.
+    """An open stream of changes. `next` and `commit` may each have a thread; `close` may come from a third.
 
     Deliveries come in order and each transaction's changes are whole and contiguous. After a restart the stream repeats
     everything that was not committed, with the same positions.

@@ -189,7 +189,7 @@ class _UnsettledDeliveries:
 
 
 class _Commits:
-    """Commits settled deliveries to the source, about once a second: the slot need not follow more closely.
+    """Commits settled deliveries, about once a second, or once in the longest `flush.seconds` of the destinations.
 
     Each commit is noted at the destinations first. A slot that stands further than any note was created again, or read by
     somebody else: that is how the next run recognizes it.

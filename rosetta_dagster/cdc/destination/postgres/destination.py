@@ -34,7 +34,7 @@ from rosetta_dagster.cdc.table_id import TableId
 class PostgresDestination:
     """A PostgreSQL database that changes are applied to. Keeps the contract of `Destination`.
 
-    Owns one connection from `open` to `close`, used by the thread that replicates; a loader owns one more while it lives.
+    Owns one connection from `open` to `close`, used by one thread at a time; a loader owns one more while it lives.
     """
 
     def __init__(

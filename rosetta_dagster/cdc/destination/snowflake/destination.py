@@ -37,7 +37,8 @@ from rosetta_dagster.cdc.table_id import TableId
 class SnowflakeDestination:
     """A Snowflake database that changes are applied to. Keeps the contract of `Destination`.
 
-    Owns one session from `open` to `close`, used by the thread that replicates; a loader owns one more while it lives.
+    Owns one session from `open` to `close`, used by one thread at a time, and by the merges of a batch. A loader owns one
+    more while it lives.
     Only data needs the warehouse; `note` does not.
     """
 

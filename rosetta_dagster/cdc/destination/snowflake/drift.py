@@ -42,8 +42,8 @@ def _type_drift(schema: TableSchema, layout: Layout, found: PresentColumn, targe
     statement = sql.change_type(layout.id, found.name, target.spelled)
     if not in_place:
         problem = f"{problem} Snowflake does not change it in place: resync the table after the statement."
-        anew = (sql.drop_column(layout.id, found.name), sql.add_column(layout.id, found.name, target.spelled))
-        statement = "; ".join(anew)
+        both = (sql.drop_column(layout.id, found.name), sql.add_column(layout.id, found.name, target.spelled))
+        statement = "; ".join(both)
     return _drift(schema, layout, problem, statement, breaks=in_place)
 
 
