@@ -49,7 +49,7 @@ def test_a_table_shows_its_worst_state_whichever_destination_reports_last() -> N
     assert {ITEMS: (TableState.ERROR, "Destination far: It is refused.")} == reporter.read().states
 
 
-def test_the_states_that_an_attempt_begins_with_replace_those_of_destinations_that_are_gone() -> None:
+def test_an_attempt_begins_without_the_states_of_destinations_that_are_gone() -> None:
     reporter = Reporter()
     reporter.table("gone", ITEMS, TableState.ERROR, "It is refused.")
     reporter.begin({"near": {ITEMS: (TableState.STREAMING, None)}})

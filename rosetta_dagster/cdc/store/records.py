@@ -101,14 +101,14 @@ class PipelineState:
     run_id: str | None
     #: Seconds since a run last reported.
     heartbeat_age: float | None
-    #: The last request of an inspection that a run has met.
-    inspection_done: int
     #: Whether a run may start now; False while it waits after a failure.
     is_due: bool
     #: Seconds until the next attempt after a failure; None when none is planned, negative when it is due.
     seconds_until_due: float | None = None
     #: Seconds since the pipeline's row was last changed.
     unchanged_seconds: float = 0.0
+    #: The last request of an inspection that a run has met.
+    inspection_done: int = 0
 
 
 class Wanted(NamedTuple):

@@ -113,7 +113,7 @@ def start_partition_copy(
     # Changes wait in memory while the watermark moves past them. A run that ends before they are applied leaves a copy that
     # does not count, so the next run copies the whole table.
     replica.destination.forget([table.id for table in tables])
-    # Their changes go into spools from now on: whoever waits for these tables must not take the slot's position for theirs.
+    # Their changes go into spools from now on: the slot's position is no longer that of these tables.
     for table in tables:
         replica.report(table.id, TableState.PENDING)
 
