@@ -46,9 +46,8 @@ def wait_until_streaming(store: Store, name: str, *tables: str) -> None:
 
 def wait_until_equal(source: Database, destination: Database, *tables: str) -> None:
     with destination.connect() as reader:
-        for table in map(TableId.parse, tables):
-            expected = digest_of(source, table)
-            eventually(lambda table=table, expected=expected: digest_or_none(reader, table) == expected)
+        expected = {TableId.parse(table): digest_of(source, table) for table in tables}
+        eventually(lambda: {table: digest_or_none(reader, table) for table in expected} == expected)
 
 
 def skipped(store: Store, name: str) -> dict[str, str]:
