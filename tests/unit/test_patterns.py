@@ -66,7 +66,7 @@ def test_what_is_meant_in_another_language_is_refused(text: str) -> None:
         checked(PipelineOptions, {"exclude_tables": [text]}, "Pipeline shop")
 
 
-def test_the_pattern_that_says_the_most_decides_and_named_tables_and_exclusions_come_first() -> None:
+def test_named_tables_come_first_and_the_pattern_that_says_the_most_decides() -> None:
     config = config_of(
         TableConfig(id=table("shop.orders"), comments=False),
         patterns=(pattern("shop.*"), pattern("shop.log_*", comments=False, target_name="{schema}_{table}")),
@@ -82,7 +82,7 @@ def test_the_pattern_that_says_the_most_decides_and_named_tables_and_exclusions_
     )
 
 
-def test_a_table_that_a_pattern_found_keeps_its_row_when_it_is_gone_until_no_pattern_stands_for_it() -> None:
+def test_a_table_that_is_gone_keeps_its_row_until_no_pattern_stands_for_it() -> None:
     found = TableConfig(id=table("shop.dropped"), by_pattern="{}")
     assert [found.id] == list(rows_of(config_of(found, patterns=(pattern("shop.*"),)), []))
     assert {} == rows_of(config_of(found, patterns=(pattern("other.*"),)), [found.id])
