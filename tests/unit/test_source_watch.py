@@ -34,6 +34,8 @@ def watch(*, is_copying: bool) -> SourceWatch:
         ignores_dropped=False,
         record=lambda tables: None,
         is_copying=lambda: is_copying,
+        requested_inspection=int,
+        inspected=lambda request: None,
     )
 
 

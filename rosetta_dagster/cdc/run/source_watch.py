@@ -46,10 +46,14 @@ class SourceWatch:
         ignores_dropped: bool,
         record: Callable[[Sequence[TableSchema]], None],
         is_copying: Callable[[], bool],
+        requested_inspection: Callable[[], int],
+        inspected: Callable[[int], None],
     ) -> None:
         """`known` holds the tables that existed. `record` gets those that differ without having missed changes.
 
         While `is_copying()`, unpublished writes wait: a new attempt would begin the copies of other tables again.
+
+        `inspected` gets the number of the last request that an inspection has met which found no need of a new attempt.
 
         A table that is published with a selection of Rosetta's own is taken out of `own_publications` as soon as the source
         refuses its updates. `growing` are tables whose later columns are to be published, too.
@@ -69,14 +73,18 @@ class SourceWatch:
         self._ignores_dropped = ignores_dropped
         self._record = record
         self._is_copying = is_copying
+        self._requested_inspection = requested_inspection
+        self._inspected = inspected
+        self._met_request = requested_inspection()
         self._inspected_at = time.monotonic()
         self._connection: psycopg.Connection[Any] | None = None
         #: Whether the run has to be attempted again.
         self.has_changed = False
 
     def inspect_if_due(self) -> None:
-        """Inspect the source when the last time was long enough ago."""
-        if time.monotonic() - self._inspected_at >= INSPECTION_INTERVAL:
+        """Inspect the source when the last time was long enough ago, or when somebody asks for it."""
+        is_requested = self._requested_inspection() > self._met_request
+        if is_requested or time.monotonic() - self._inspected_at >= INSPECTION_INTERVAL:
             self.inspect()
 
     def close(self) -> None:
@@ -88,6 +96,7 @@ class SourceWatch:
     def inspect(self) -> None:
         """Inspect the source now."""
         self._inspected_at = time.monotonic()
+        request = self._met_request = self._requested_inspection()
         with source_errors(self._source):
             connection = self._connection = self._connection or self._connect()
             withdrawn = withdraw(connection, self._own_publications) if self._own_publications else []
@@ -100,6 +109,8 @@ class SourceWatch:
             )
             if not self.has_changed:
                 self._record_moved(connection, found)
+        if not self.has_changed and not self._waiting_writes(found):
+            self._inspected(request)
 
     def _connect(self) -> "psycopg.Connection[Any]":
         connection = connect(self._source)
@@ -109,8 +120,11 @@ class SourceWatch:
 
     def _record_moved(self, connection: "psycopg.Connection[Any]", found: Mapping[TableId, Fingerprint]) -> None:
         """Record what differs without a gap. Unpublished writes that wait stay to be compared."""
+        waiting = self._waiting_writes(found)
         now = {
-            table: fingerprint.counted_as(self._known[table]) for table, fingerprint in found.items() if table in self._known
+            table: fingerprint.counted_as(self._known[table]) if table in waiting else fingerprint
+            for table, fingerprint in found.items()
+            if table in self._known
         }
         moved = [table for table, fingerprint in now.items() if self._known[table] != fingerprint]
         if moved:
@@ -118,6 +132,11 @@ class SourceWatch:
             # As it was compared, not as it was read again.
             self._record([replace(schema, fingerprint=now[table]) for table, schema in schemas.items()])
             self._known |= {table: now[table] for table in moved}
+
+    def _waiting_writes(self, found: Mapping[TableId, Fingerprint]) -> frozenset[TableId]:
+        """Return the tables whose unpublished writes wait until other copies have ended."""
+        compared = [table for table in self._known.keys() & found if table not in self._refused]
+        return frozenset(table for table in compared if unpublished_writes_reason(self._known[table], found[table]))
 
     def _needs_new_attempt(self, table: TableId, now: Fingerprint | None) -> bool:
         """Return whether the table came, went, or may have had changes that the stream did not carry."""

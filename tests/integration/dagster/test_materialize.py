@@ -169,3 +169,18 @@ def test_a_run_that_waits_in_vain_ends_and_says_for_what(shop: Shop) -> None:
     assert "cannot catch up with the source within 1 seconds. No run has started yet." in said
     shop.store.report_failure(shop.store.state(shop.name).id, None, "Role app may not replicate.", transient=False)
     assert "Role app may not replicate." in failure(shop.materialize(shop.orders, timeout_seconds=60.0))
+
+
+def test_a_run_sees_the_table_that_got_the_name_just_before_it(shop: Shop) -> None:
+    """No change of the stream tells of it, and the slot is caught up at once."""
+    with shop.streaming():
+        shop.source.run(
+            "CREATE TABLE fresh (LIKE orders INCLUDING ALL)",
+            "INSERT INTO fresh SELECT generate_series(1, 7)",
+            "BEGIN",
+            "ALTER TABLE orders RENAME TO old_orders",
+            "ALTER TABLE fresh RENAME TO orders",
+            "COMMIT",
+        )
+        assert shop.materialize(shop.orders).success
+        assert [(7,)] == shop.destination.rows("SELECT count(*) FROM orders")
