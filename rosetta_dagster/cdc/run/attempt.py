@@ -21,7 +21,7 @@ from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdenti
 from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.errors import ConfigurationError, SlotInvalid, StreamEnded
 from rosetta_dagster.cdc.postgres.watched_connection import WatchedConnection
-from rosetta_dagster.cdc.report import Phase, Reporter
+from rosetta_dagster.cdc.report import Phase, Reporter, StateAndReason
 from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_message, on_timeline, verify_timeline
 from rosetta_dagster.cdc.run.engine import engine_of
 from rosetta_dagster.cdc.run.gc_policy import RareCollections
@@ -103,19 +103,22 @@ class Attempt:
     stopped: Callable[[], bool]
     #: Whether it has been stopping for so long that its work at destinations is to be cancelled.
     is_overdue: Callable[[], bool]
+    #: The number of the last inspection that somebody asked for.
+    requested_inspection: Callable[[], int]
 
     def run(self) -> Ended:
         """Replicate until the run is stopped, or until the source's catalog has changed. Return which of the two happened.
 
         Every connection and thread has ended on return. Raise the first error.
         """
+        self.reporter.enter(Phase.STARTING)
+        inspection = self.requested_inspection()
         findings = preflight(self.config)
         raise_findings(findings, [table.id for table in self.config.tables])
         source = self._prepare_source(findings)
         with ExitStack() as stack:
             replicas = [self._open_destination(each, source, stack) for each in self.config.destinations]
-            for replica in replicas:
-                self._report_states(source, replica)
+            self.reporter.begin({each.destination.name: _states(source, each) for each in replicas})
             _verify_slot(self.config, source.slot, [replica.held for replica in replicas])
             if source.slot is not None:
                 self._advance_slot_if_nothing_continues(replicas)
@@ -127,6 +130,8 @@ class Attempt:
             for replica in replicas:
                 start_concurrent_copy(self.config, source.schemas, replica, self.reporter)
                 self._start_partition_copy(source, replica)
+            # The catalog was read after that request, and the tables that are to be copied are reported as PENDING by now.
+            self.reporter.inspected(inspection)
             return self._stream(source, replicas)
 
     def _prepare_source(self, findings: Sequence[Finding]) -> _PreparedSource:
@@ -256,13 +261,6 @@ class Attempt:
                 replica.destination.note(lsn)
             advance_slot(catalog, self.config.slot_name, lsn)
 
-    def _report_states(self, source: _PreparedSource, replica: Replica) -> None:
-        copied = replica.held.copied
-        for table in source.schemas:
-            self.reporter.table(table, TableState.STREAMING if table in copied else TableState.PENDING)
-        for table, reason in replica.set_aside.items():
-            self.reporter.table(table, TableState.ERROR, reason)
-
     def _stream(self, source: _PreparedSource, replicas: Sequence[Replica]) -> Ended:
         """Stream until the run is stopped, or until the source's catalog has changed. Return which of the two happened."""
         held = [replica.held for replica in replicas]
@@ -299,6 +297,8 @@ class Attempt:
             follows_oid=self.config.engine is Engine.PGOUTPUT,
             ignores_dropped=self.config.on_partition_drop is PartitionDropPolicy.KEEP,
             record=record,
+            requested_inspection=self.requested_inspection,
+            inspected=self.reporter.inspected,
         )
 
 
@@ -354,3 +354,12 @@ def _verify_slot(config: PipelineConfig, slot: SlotState | None, held: Sequence[
             "are lost to the stream.",
             remedy,
         )
+
+
+def _states(source: _PreparedSource, replica: Replica) -> dict[TableId, StateAndReason]:
+    """Return the state of each table at one destination, as the attempt begins."""
+    copied = replica.held.copied
+    states: dict[TableId, StateAndReason] = {
+        table: (TableState.STREAMING if table in copied else TableState.PENDING, None) for table in source.schemas
+    }
+    return states | {table: (TableState.ERROR, reason) for table, reason in replica.set_aside.items()}

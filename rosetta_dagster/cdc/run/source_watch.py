@@ -41,8 +41,12 @@ class SourceWatch:
         follows_oid: bool,
         ignores_dropped: bool,
         record: Callable[[Sequence[TableSchema]], None],
+        requested_inspection: Callable[[], int],
+        inspected: Callable[[int], None],
     ) -> None:
         """`known` holds the tables that existed. `record` gets those that differ without having missed changes.
+
+        `inspected` gets the number of the last request that an inspection has met which found no need of a new attempt.
 
         A table that is published with a selection of Rosetta's own is taken out of `own_publications` as soon as the source
         refuses its updates. `growing` are tables whose later columns are to be published, too.
@@ -61,14 +65,18 @@ class SourceWatch:
         self._follows_oid = follows_oid
         self._ignores_dropped = ignores_dropped
         self._record = record
+        self._requested_inspection = requested_inspection
+        self._inspected = inspected
+        self._met_request = requested_inspection()
         self._inspected_at = time.monotonic()
         self._connection: psycopg.Connection[Any] | None = None
         #: Whether the run has to be attempted again.
         self.has_changed = False
 
     def inspect_if_due(self) -> None:
-        """Inspect the source when the last time was long enough ago."""
-        if time.monotonic() - self._inspected_at >= INSPECTION_INTERVAL:
+        """Inspect the source when the last time was long enough ago, or when somebody asks for it."""
+        is_requested = self._requested_inspection() > self._met_request
+        if is_requested or time.monotonic() - self._inspected_at >= INSPECTION_INTERVAL:
             self.inspect()
 
     def close(self) -> None:
@@ -80,6 +88,7 @@ class SourceWatch:
     def inspect(self) -> None:
         """Inspect the source now."""
         self._inspected_at = time.monotonic()
+        request = self._met_request = self._requested_inspection()
         with source_errors(self._source):
             connection = self._connection = self._connection or connect(self._source)
             withdrawn = withdraw(connection, self._own_publications) if self._own_publications else []
@@ -96,6 +105,8 @@ class SourceWatch:
                 # As it was compared, not as it was read again.
                 self._record([replace(schema, fingerprint=found[table]) for table, schema in schemas.items()])
                 self._known |= {table: found[table] for table in moved}
+        if not self.has_changed:
+            self._inspected(request)
 
     def _needs_new_attempt(self, table: TableId, now: Fingerprint | None) -> bool:
         """Return whether the table came, went, or may have had changes that the stream did not carry."""

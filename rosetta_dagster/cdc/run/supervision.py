@@ -4,9 +4,10 @@ import math
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, Status, TableConfig, TableState
-from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable
+from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable, WorkerStuck
 from rosetta_dagster.cdc.report import Report, Reporter, TableCounts, seconds_since
 from rosetta_dagster.cdc.run.resync import begin_resyncs
 from rosetta_dagster.cdc.run.worker import Worker
@@ -33,10 +34,6 @@ STOP_TIMEOUT = 30.0
 STORE_PATIENCE = 30.0
 
 
-class WorkerStuck(RuntimeError):
-    """The worker did not end in time. The process has to end, so that its walsender does."""
-
-
 def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, None]:
     """Run the pipeline for as long as its row says START. Yield a report about every half second, and one after the end.
 
@@ -54,7 +51,7 @@ def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, N
         failure: RosettaError | None = None
         try:
             row.write_start()
-            while row.wants_to_run():
+            while row.follow():
                 yield from _run_worker(store, name, row, reporter)
                 row.note_restart()
         except RosettaError as error:
@@ -70,16 +67,22 @@ def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter
     config = store.pipeline(name)
     for table in begin_resyncs(store, config):
         # What the last worker said of it must not be written again.
-        reporter.table(table, TableState.PENDING)
+        reporter.awaits_copy(table)
+        row.forget_state(table)
     worker = Worker(config, reporter)
+    worker.inspect(row.requested_inspection)
     worker.start()
     try:
-        while not worker.wait(TICK) and row.wants_to_run() and not row.has_due_changes(config):
+        while not worker.wait(TICK) and row.follow() and not row.has_due_changes(config):
+            worker.inspect(row.requested_inspection)
             row.write_progress_if_due(reporter.read())
             yield reporter.read()
     finally:
         if not worker.stop(STOP_TIMEOUT):
-            raise WorkerStuck(f"The run did not end within {STOP_TIMEOUT:.0f} seconds.")
+            raise WorkerStuck(
+                f"The run did not end within {STOP_TIMEOUT:.0f} seconds.",
+                "Its process ends itself. The next run continues after what the destinations hold.",
+            )
 
 
 class _PipelineRow:
@@ -95,21 +98,26 @@ class _PipelineRow:
         self._written_at = 0.0
         self._reached_at = time.monotonic()
         self._restarted_at = -math.inf
+        #: The number of the last inspection that the row asks for.
+        self.requested_inspection = 0
 
-    def wants_to_run(self) -> bool:
-        """Return whether the row still says START, or cannot be read for less than `STORE_PATIENCE` seconds.
+    def follow(self) -> bool:
+        """Read the row. Return whether it says START, or cannot be read for less than `STORE_PATIENCE` seconds.
 
         A row that is deleted, paused or to be refreshed ends the run.
         """
         try:
             self._lease.check()
-            status = self._store.status(self._name)
+            wanted = self._store.wanted(self._name)
         except StoreUnavailable:
             if time.monotonic() - self._reached_at > STORE_PATIENCE:
                 raise
             return True
         self._reached_at = time.monotonic()
-        return status is Status.START
+        if wanted is None:
+            return False
+        self.requested_inspection = wanted.inspection
+        return wanted.status is Status.START
 
     def has_tables(self, tables: Sequence[TableConfig]) -> bool:
         """Return whether the pipeline still has these tables, and none of them is to be resynced."""
@@ -135,13 +143,18 @@ class _PipelineRow:
             return options is None or all(getattr(config, name) == value for name, value in options)
         return True
 
+    def forget_state(self, table: TableId) -> None:
+        """Write the state of a table again that another statement has written meanwhile."""
+        states = {each: state for each, state in self._written.states.items() if each != table}
+        self._written = replace(self._written, states=states)
+
     def write_start(self) -> None:
         self._store.report_started(self._pipeline_id, self._run_id)
 
     def write_progress_if_due(self, report: Report) -> None:
-        is_new_phase = report.phase is not self._written.phase
-        if is_new_phase or time.monotonic() - self._written_at >= REPORT_INTERVAL:
-            # Replication continues without the configuration database; `wants_to_run` decides for how long.
+        is_news = (report.phase, report.inspection) != (self._written.phase, self._written.inspection)
+        if is_news or time.monotonic() - self._written_at >= REPORT_INTERVAL:
+            # Replication continues without the configuration database; `follow` decides for how long.
             with suppress(StoreUnavailable):
                 self._write(report)
 
@@ -164,6 +177,7 @@ def progress_since(before: Report, now: Report, run_id: str) -> Progress:
     return Progress(
         run_status=now.phase.value,
         applied_lsn=now.applied_lsn,
+        inspection_done=now.inspection,
         lag_seconds=now.lag_seconds,
         success_age=_success_age(now),
         tables={table: _table_progress(table, before, now, run_id) for table in _changed(before, now)},

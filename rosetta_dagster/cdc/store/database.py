@@ -26,6 +26,7 @@ from rosetta_dagster.cdc.store.records import (
     SourceShape,
     TableRecord,
     TableShape,
+    Wanted,
 )
 from rosetta_dagster.cdc.store.run_reports import RunReports
 from rosetta_dagster.cdc.store.session import not_found
@@ -98,6 +99,19 @@ class Store(Definitions, RunReports):
         """Return the wanted status of a pipeline; None when none has that name."""
         rows = self._rows(queries.STATUS, [name])
         return Status(rows[0][0]) if rows else None
+
+    def wanted(self, name: str) -> Wanted | None:
+        """Return what the rows of a pipeline ask of its run; None when no pipeline has that name."""
+        rows = self._rows(queries.WANTED, [name])
+        return Wanted(Status(rows[0][0]), rows[0][1]) if rows else None
+
+    def request_inspection(self, name: str) -> int:
+        """Ask the run to compare the source's catalog. Return the number of the request."""
+        rows = self._rows(queries.REQUEST_INSPECTION, [name])
+        if not rows:
+            raise not_found("pipeline", name)
+        number: int = rows[0][0]
+        return number
 
     def set_status(self, name: str, status: Status, *, only_from: Status | None = None) -> bool:
         """Set the wanted status. With `only_from`, only if that is the status now. Return whether a row was changed."""

@@ -29,7 +29,7 @@ SELECT pipelines.id, pipelines.name, sources.name AS source,
              WHERE pipeline_id = pipelines.id AND state = 'ERROR' ORDER BY 1) AS table_errors,
        pipelines.status, metadata.status AS run_status, metadata.health_status AS health, metadata.wal_size,
        metadata.lag_bytes, metadata.lag_seconds, metadata.last_success_time, metadata.last_error, metadata.failure_count,
-       metadata.rows_copied, metadata.rows_applied, metadata.run_id,
+       metadata.rows_copied, metadata.rows_applied, metadata.run_id, metadata.inspection_done,
        extract(epoch FROM clock_timestamp() - metadata.heartbeat_at)::float8 AS heartbeat_age,
        COALESCE(metadata.next_attempt_at <= clock_timestamp(), true) AS is_due,
        extract(epoch FROM metadata.next_attempt_at - clock_timestamp())::float8 AS seconds_until_due
@@ -103,6 +103,17 @@ WHERE id = %(id)s AND type = %(type)s AND config ->> %(field)s = %(clear)s
 
 STATUS = "SELECT status FROM pipelines WHERE name = %s"
 
+WANTED = """
+SELECT pipelines.status, inspections_requested
+FROM pipelines JOIN pipeline_metadata ON pipeline_id = pipelines.id WHERE name = %s
+"""
+
+REQUEST_INSPECTION = """
+UPDATE pipeline_metadata SET inspections_requested = inspections_requested + 1
+FROM pipelines WHERE pipelines.id = pipeline_id AND pipelines.name = %s
+RETURNING inspections_requested
+"""
+
 ASK_RESYNC = """
 UPDATE pipeline_tables SET resync = true FROM pipelines
 WHERE pipelines.id = pipeline_id AND pipelines.name = %s AND (table_schema, table_name) = (%s, %s)
@@ -137,6 +148,7 @@ PROGRESS = """
 UPDATE pipeline_metadata
 SET status = %(run_status)s::text, heartbeat_at = clock_timestamp(),
     applied_lsn = COALESCE(%(applied_lsn)s::pg_lsn, applied_lsn),
+    inspection_done = greatest(%(inspection_done)s, inspection_done),
     lag_seconds = COALESCE(%(lag_seconds)s::float8, lag_seconds),
     last_success_time = COALESCE(clock_timestamp() - make_interval(secs => %(success_age)s::float8), last_success_time),
     rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
@@ -99,7 +99,7 @@ class PipelineState:
     rows_copied: int
     rows_applied: int
     run_id: str | None
-    #: Seconds since a run last reported that it streams or copies.
+    #: Seconds since a run last reported.
     heartbeat_age: float | None
     #: Whether a run may start now; False while it waits after a failure.
     is_due: bool
@@ -107,6 +107,16 @@ class PipelineState:
     seconds_until_due: float | None = None
     #: Seconds since the pipeline's row was last changed.
     unchanged_seconds: float = 0.0
+    #: The last request of an inspection that a run has met.
+    inspection_done: int = 0
+
+
+class Wanted(NamedTuple):
+    """What a pipeline's row asks of its run."""
+
+    status: Status
+    #: The number of the last inspection that was requested.
+    inspection: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +159,8 @@ class Progress:
     success_age: float | None
     tables: dict[TableId, TableProgress]
     batches: Batches = field(default_factory=Batches)
+    #: The last request of an inspection that was met.
+    inspection_done: int = 0
 
     @property
     def copied(self) -> int:

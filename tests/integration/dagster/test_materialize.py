@@ -196,3 +196,18 @@ def test_tables_that_share_a_key_are_awaited_and_checked_together(shop: Shop, se
         shop.materialize(dg.AssetKey("everything"))
     (rows,) = (each for each in shop.checks if each.check_name == "row_count")
     assert (5, 3) == (rows.metadata["source_rows"].value, rows.metadata["destination_rows"].value)
+
+
+def test_a_run_sees_the_table_that_got_the_name_just_before_it(shop: Shop) -> None:
+    """No change of the stream tells of it, and the slot is caught up at once."""
+    with shop.streaming():
+        shop.source.run(
+            "CREATE TABLE fresh (LIKE orders INCLUDING ALL)",
+            "INSERT INTO fresh SELECT generate_series(1, 7)",
+            "BEGIN",
+            "ALTER TABLE orders RENAME TO old_orders",
+            "ALTER TABLE fresh RENAME TO orders",
+            "COMMIT",
+        )
+        assert shop.materialize(shop.orders).success
+        assert [(7,)] == shop.destination.rows("SELECT count(*) FROM orders")
