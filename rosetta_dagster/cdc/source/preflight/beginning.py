@@ -57,6 +57,6 @@ def trials(table: TableId, condition: str) -> list[sql.Composed]:
     own = sql.SQL(condition)
     relation = sql.Identifier(*table)
     return [
-        sql.SQL("EXPLAIN SELECT FROM ONLY ") + relation + sql.SQL(" WHERE (\n") + own + sql.SQL("\n)"),
+        sql.SQL("EXPLAIN SELECT 1 FROM ONLY ") + relation + sql.SQL(" WHERE (\n") + own + sql.SQL("\n)"),
         sql.SQL("EXPLAIN SELECT CASE WHEN\n") + own + sql.SQL("\nTHEN 1 END FROM ONLY ") + relation,
     ]
