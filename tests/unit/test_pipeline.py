@@ -443,6 +443,14 @@ def test_an_idle_destination_is_noted_at_most_once_in_its_interval() -> None:
     assert [Lsn(0x204)] == cast(FakeDestination, run.replicas[0].destination).noted
 
 
+def test_changes_are_committed_at_once_and_positions_of_an_idle_source_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "COMMIT_INTERVAL", 60.0)
+    quiet = [delivery_of(lsn=0x200 + number) for number in range(5)]
+    run = run_of([FIRST, None, *(each for one in quiet for each in (one, None))])
+    run.start()
+    assert [FIRST.lsn, Lsn(0x204)] == run.stream.committed
+
+
 def test_changes_are_reported_by_table_and_kind() -> None:
     run = run_of([FIRST, SECOND])
     run.start()
