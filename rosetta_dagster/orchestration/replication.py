@@ -14,8 +14,9 @@ from rosetta_dagster.cdc.run.worker import unexpected
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineState
 from rosetta_dagster.orchestration.checks import failed_run
-from rosetta_dagster.orchestration.events import Events, log_event
+from rosetta_dagster.orchestration.events import Events
 from rosetta_dagster.orchestration.naming import REQUESTED_TAG
+from rosetta_dagster.orchestration.reported_checks import report_checks
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 from rosetta_dagster.settings import open_store
 
@@ -36,7 +37,7 @@ def replicate_until_stopped(context: dg.OpExecutionContext, specs: PipelineSpecs
         context.log.critical("%s", stuck)
         os._exit(STUCK_EXIT_CODE)
     except RosettaError as error:
-        log_event(context, failed_run(specs.stream.key, context.run.run_id, str(error)))
+        report_checks(context.instance, [failed_run(specs.stream.key, context.run.run_id, str(error))])
         raise dg.Failure(description=error.message, metadata={"remedy": error.remedy}, allow_retries=False) from None
 
 

@@ -6,9 +6,11 @@ from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
 
+from rosetta_dagster.cdc.config.discovery import Discovery
 from rosetta_dagster.cdc.config.pipeline import Status, TableState
 from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable, WorkerStuck
 from rosetta_dagster.cdc.report import Report, Reporter, TableCounts, seconds_since
+from rosetta_dagster.cdc.run.discovery import refuse_nothing_matched, write_matched_tables
 from rosetta_dagster.cdc.run.resync import begin_resyncs
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.store.database import Store
@@ -67,8 +69,11 @@ def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, N
 
 def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter) -> Generator[Report, None, None]:
     """Run a worker with the tables that the pipeline has now, until they change or the row wants no run any more."""
-    definition = row.definition
+    write_matched_tables(store, store.pipeline(name))
+    # Read before the config: what is changed in between restarts the worker.
+    definition = row.read_definition()
     config = store.pipeline(name)
+    refuse_nothing_matched(config)
     for table in begin_resyncs(store, config):
         # What the last worker said of it must not be written again.
         reporter.awaits_copy(table)
@@ -79,6 +84,7 @@ def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter
         while not worker.wait(TICK) and row.follow() and not row.has_due_changes(definition):
             worker.inspect(row.requested_inspection)
             row.write_progress_if_due(reporter.read())
+            row.write_discovery_if_new(reporter.read())
             yield reporter.read()
     finally:
         if not worker.stop(STOP_TIMEOUT):
@@ -100,6 +106,7 @@ class _PipelineRow:
         self._written_at = 0.0
         self._reached_at = time.monotonic()
         self._restarted_at = -math.inf
+        self._discovery: Discovery | None = None
         self._wanted: Wanted | None = None
         #: Whether the row has news that could not be read yet.
         self._has_news = True
@@ -109,9 +116,11 @@ class _PipelineRow:
         """The number of the last inspection that the row asks for."""
         return 0 if self._wanted is None else self._wanted.inspection
 
-    @property
-    def definition(self) -> int | None:
-        """A hash of the pipeline's options and tables, as they were read last."""
+    def read_definition(self) -> int | None:
+        """Read the row now. Return a hash of the pipeline's options and tables; None when it was deleted."""
+        self._read()
+        # The run itself writes to the rows before it follows them again.
+        self._has_news = True
         return None if self._wanted is None else self._wanted.definition
 
     def follow(self) -> bool:
@@ -155,6 +164,14 @@ class _PipelineRow:
             # Replication continues without the configuration database; `follow` decides for how long.
             with suppress(StoreUnavailable):
                 self._write(report)
+
+    def write_discovery_if_new(self, report: Report) -> None:
+        """Write the tables that the patterns of the pipeline have found, unless they are the ones of before."""
+        if report.discovery is None or report.discovery == self._discovery:
+            return
+        with suppress(StoreUnavailable):
+            self._store.put_discovery(self._pipeline_id, report.discovery)
+            self._discovery = report.discovery
 
     def write_end(self, report: Report, error: RosettaError | None) -> None:
         """Write that the run has ended, and by which error. If that fails, the run shows as one without a heartbeat."""

@@ -155,6 +155,14 @@ GAPS: dict[str, tuple[list[str], list[str]]] = {
         ["CREATE TABLE generated (id int PRIMARY KEY, v text, g int GENERATED ALWAYS AS (id * 2) STORED)"],
         ["ALTER TABLE generated ALTER g DROP EXPRESSION", "INSERT INTO generated VALUES (7, 'x', 1)"],
     ),
+    "relabelled": (
+        [
+            "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+            "CREATE TABLE relabelled (id int PRIMARY KEY, v mood[])",
+            "INSERT INTO relabelled VALUES (1, '{sad,ok}')",
+        ],
+        ["ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'"],
+    ),
     "domain": (
         ["CREATE TABLE domain (id int PRIMARY KEY, v text)", "CREATE DOMAIN lottery AS float8 DEFAULT random()"],
         [

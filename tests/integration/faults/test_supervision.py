@@ -172,7 +172,7 @@ def test_a_resync_of_an_empty_table_ends_as_streaming_however_fast_it_is(
     assert run.wait() is None
 
 
-def test_a_table_that_is_taken_out_and_added_again_at_once_is_streaming_in_its_new_row(own_store: Store, name: str) -> None:
+def test_a_table_that_is_taken_out_and_added_again_at_once_is_streaming(own_store: Store, name: str) -> None:
     run = Run(own_store, name)
     eventually(lambda: own_store.tables(name)[0].state is TableState.STREAMING)
     with own_store.connected() as connection, connection.transaction():

@@ -15,6 +15,9 @@ CREATE TRIGGER notify AFTER UPDATE OF inspections_requested ON pipeline_progress
 
 CREATE TRIGGER notify AFTER INSERT OR DELETE ON pipeline_tables FOR EACH ROW EXECUTE FUNCTION rosetta_notify();
 
+CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON pipeline_patterns
+    FOR EACH ROW EXECUTE FUNCTION rosetta_notify();
+
 -- What runs report is no news to them. Settings that later migrations add are, since only the columns of reports are named.
 CREATE FUNCTION rosetta_notify_of_settings() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
