@@ -27,6 +27,7 @@ from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_messa
 from rosetta_dagster.cdc.run.copy_budget import COPY_LIMIT, CopyBudget
 from rosetta_dagster.cdc.run.engine import engine_of
 from rosetta_dagster.cdc.run.gc_policy import RareCollections
+from rosetta_dagster.cdc.run.pattern_watch import PatternWatch
 from rosetta_dagster.cdc.run.source_watch import SourceWatch
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
@@ -285,8 +286,9 @@ class Attempt:
         """Stream until the run is stopped, or until the source's catalog has changed. Return which of the two happened."""
         held = [replica.held for replica in replicas]
         engine = engine_of(self.config, source.schemas, source.publications, source.timelines.current, held)
-        watch = self._watch(source, replicas)
-        with closing(watch), closing(engine.open([each.watermark for each in held if each.watermark is not None])) as stream:
+        watch, patterns = self._watch(source, replicas), PatternWatch(self.config, self.reporter)
+        watermarks = [each.watermark for each in held if each.watermark is not None]
+        with closing(watch), closing(patterns), closing(engine.open(watermarks)) as stream:
             self.reporter.enter(Phase.STREAMING)
             with RareCollections() as collections, _ended_by_changes(watch):
                 replicate(
@@ -295,7 +297,7 @@ class Attempt:
                     heartbeat=Heartbeat(self.config.source.connection, self.config.slot_name),
                     reporter=self.reporter,
                     stopped=lambda: self.stopped() or watch.has_changed,
-                    duties=[collections.collect_if_due, watch.inspect_if_due],
+                    duties=[collections.collect_if_due, watch.inspect_if_due, patterns.inspect_if_due],
                 )
         return Ended.SOURCE_CHANGED if watch.has_changed and not self.stopped() else Ended.STOPPED
 

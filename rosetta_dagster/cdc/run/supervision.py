@@ -6,9 +6,11 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from rosetta_dagster.cdc.config.discovery import Discovery
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, Status, TableConfig, TableState
 from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable, WorkerStuck
 from rosetta_dagster.cdc.report import Report, Reporter, TableCounts, seconds_since
+from rosetta_dagster.cdc.run.discovery import with_matched_tables
 from rosetta_dagster.cdc.run.resync import begin_resyncs
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.store.database import Store
@@ -64,7 +66,7 @@ def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, N
 
 def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter) -> Generator[Report, None, None]:
     """Run a worker with the tables that the pipeline has now, until they change or the row wants no run any more."""
-    config = store.pipeline(name)
+    config = with_matched_tables(store, store.pipeline(name))
     for table in begin_resyncs(store, config):
         # What the last worker said of it must not be written again.
         reporter.awaits_copy(table)
@@ -76,6 +78,7 @@ def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter
         while not worker.wait(TICK) and row.follow() and not row.has_due_changes(config):
             worker.inspect(row.requested_inspection)
             row.write_progress_if_due(reporter.read())
+            row.write_discovery_if_new(reporter.read())
             yield reporter.read()
     finally:
         if not worker.stop(STOP_TIMEOUT):
@@ -98,6 +101,7 @@ class _PipelineRow:
         self._written_at = 0.0
         self._reached_at = time.monotonic()
         self._restarted_at = -math.inf
+        self._discovery: Discovery | None = None
         #: The number of the last inspection that the row asks for.
         self.requested_inspection = 0
 
@@ -135,7 +139,12 @@ class _PipelineRow:
         """Return whether tables or options differ from the config, and the last restart for that was long enough ago."""
         if time.monotonic() - self._restarted_at < CHANGE_INTERVAL:
             return False
-        return not (self.has_tables(config.tables) and self._has_options(config))
+        return not (self.has_tables(config.tables) and self._has_patterns(config) and self._has_options(config))
+
+    def _has_patterns(self, config: PipelineConfig) -> bool:
+        with suppress(StoreUnavailable):
+            return self._store.pattern_configs(self._pipeline_id) == config.patterns
+        return True
 
     def _has_options(self, config: PipelineConfig) -> bool:
         with suppress(StoreUnavailable):
@@ -157,6 +166,14 @@ class _PipelineRow:
             # Replication continues without the configuration database; `follow` decides for how long.
             with suppress(StoreUnavailable):
                 self._write(report)
+
+    def write_discovery_if_new(self, report: Report) -> None:
+        """Write the tables that the patterns of the pipeline have found, unless they are the ones of before."""
+        if report.discovery is None or report.discovery == self._discovery:
+            return
+        with suppress(StoreUnavailable):
+            self._store.put_discovery(self._pipeline_id, report.discovery)
+            self._discovery = report.discovery
 
     def write_end(self, report: Report, error: RosettaError | None) -> None:
         """Write that the run has ended, and by which error. If that fails, the run shows as one without a heartbeat."""

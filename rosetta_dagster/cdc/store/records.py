@@ -17,6 +17,8 @@ class TableShape:
     id: TableId
     target_namespace: str | None = None
     target_name: str | None = None
+    #: Whether a pattern has found it.
+    is_by_pattern: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,14 @@ class TableRecord:
     resync: bool = False
     #: Version of the replica's contents; None before its first run.
     data_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedTable:
+    """A table that matches a pattern of a pipeline and is not replicated."""
+
+    id: TableId
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

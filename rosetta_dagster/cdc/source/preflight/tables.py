@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem
 from rosetta_dagster.cdc.table_id import TableId
 
 #: The namespace that holds Rosetta's own state at a destination.
-_STATE_NAMESPACE = "rosetta"
+STATE_NAMESPACE = "rosetta"
 
 _SYSTEM_NAMESPACES = ("pg_catalog", "information_schema", "pg_toast")
 
@@ -138,7 +138,7 @@ def _about_kind(table: TableId, kind: _Kind, tables: Sequence[TableId], names: S
     out = "Take it out of pipeline_tables."
     unlogged = "unlogged" if kind.persistence == "u" else "temporary"
     checks = [
-        (table.namespace == _STATE_NAMESPACE, f"Table {table} holds Rosetta's own state.", out),
+        (table.namespace == STATE_NAMESPACE, f"Table {table} holds Rosetta's own state.", out),
         (table.namespace in _SYSTEM_NAMESPACES, f"Table {table} is the server's own.", out),
         (
             kind.kind not in ("r", "p"),
