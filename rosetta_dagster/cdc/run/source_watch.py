@@ -16,12 +16,14 @@ from rosetta_dagster.cdc.change.fingerprint import (
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.source.catalog import read_schemas
+from rosetta_dagster.cdc.source.catalog_digest import read_digest
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.source.selections import withdraw
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Seconds between two inspections. Each is one query, which costs the source less than two milliseconds for fifty tables.
+#: Seconds between two inspections. Each is one query, which costs the source half a millisecond for fifty tables, and a
+#: second one when the catalog has changed.
 INSPECTION_INTERVAL: Final = 10.0
 
 
@@ -78,6 +80,8 @@ class SourceWatch:
         self._met_request = requested_inspection()
         self._inspected_at = time.monotonic()
         self._connection: psycopg.Connection[Any] | None = None
+        #: The digest of the catalog when a comparison found everything as it was; None when the next one has to compare.
+        self._compared: str | None = None
         #: Whether the run has to be attempted again.
         self.has_changed = False
 
@@ -99,28 +103,39 @@ class SourceWatch:
         request = self._met_request = self._requested_inspection()
         with source_errors(self._source):
             connection = self._connection = self._connection or self._connect()
-            withdrawn = withdraw(connection, self._own_publications) if self._own_publications else []
-            found = dict(read_fingerprints(connection, self._publications, self._tables))
-            self.has_changed = (
-                self.has_changed
-                or bool(withdrawn)
-                or {table for table in self._known.keys() & found if found[table].is_unidentified} != self._unidentified
-                or any(self._needs_new_attempt(table, found.get(table)) for table in self._tables)
-            )
-            if not self.has_changed:
-                self._record_moved(connection, found)
-        if not self.has_changed and not self._waiting_writes(found):
+            # Read before the comparison: what changes in between shows in the next digest.
+            digest = read_digest(connection, self._publications, self._tables, self._known)
+            if digest != self._compared:
+                self._compared = digest if self._compare(connection) else None
+        if self._compared is not None:
             self._inspected(request)
 
     def _connect(self) -> "psycopg.Connection[Any]":
         connection = connect(self._source)
-        # Planning costs more than the query itself.
-        connection.execute("SET plan_cache_mode = force_generic_plan")
+        # Planning costs more than the query itself, and compiling it much more.
+        connection.execute("SET plan_cache_mode = force_generic_plan; SET jit = off")
         return connection
 
-    def _record_moved(self, connection: "psycopg.Connection[Any]", found: Mapping[TableId, Fingerprint]) -> None:
-        """Record what differs without a gap. Unpublished writes that wait stay to be compared."""
+    def _compare(self, connection: "psycopg.Connection[Any]") -> bool:
+        """Compare all fingerprints. Return whether nothing needs a new attempt, now or when copies have ended."""
+        withdrawn = withdraw(connection, self._own_publications) if self._own_publications else []
+        found = dict(read_fingerprints(connection, self._publications, self._tables))
+        self.has_changed = (
+            self.has_changed
+            or bool(withdrawn)
+            or {table for table in self._known.keys() & found if found[table].is_unidentified} != self._unidentified
+            or any(self._needs_new_attempt(table, found.get(table)) for table in self._tables)
+        )
+        if self.has_changed:
+            return False
         waiting = self._waiting_writes(found)
+        self._record_moved(connection, found, waiting)
+        return not waiting
+
+    def _record_moved(
+        self, connection: "psycopg.Connection[Any]", found: Mapping[TableId, Fingerprint], waiting: Collection[TableId]
+    ) -> None:
+        """Record what differs without a gap. The counts of writes that wait stay to be compared."""
         now = {
             table: fingerprint.counted_as(self._known[table]) if table in waiting else fingerprint
             for table, fingerprint in found.items()

@@ -1,4 +1,4 @@
-"""Reads table fingerprints from the catalog, one query per pipeline."""
+"""Reads table fingerprints from the catalog, in one query."""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.change.types import FIRST_USER_OID
 from rosetta_dagster.cdc.table_id import TableId
 
 #: The first version whose publications take whole schemas, row filters and column lists.
-_SCHEMAS_VERSION: Final = 150_000
+SCHEMAS_VERSION: Final = 150_000
 
 #: The first version that requires the columns of a replica identity to be published, which generated columns are not.
 _GENERATED_IDENTITY_VERSION: Final = 180_000
@@ -180,7 +180,7 @@ def read_fingerprints(
 
 def fingerprint_query(version: int) -> str:
     """Return the query for a server of this version, as `server_version_num` has it."""
-    is_old = version < _SCHEMAS_VERSION
+    is_old = version < SCHEMAS_VERSION
     requires_whole_identity = "true" if version >= _GENERATED_IDENTITY_VERSION else "false"
     return _READ.format(
         members=_MEMBERS.format(filter="NULL", columns="NULL") if is_old else _ALL_MEMBERS,
