@@ -109,10 +109,10 @@ def test_a_gap_sets_the_table_aside_and_a_resync_begins_it_again(
     [
         "id >",
         "nothing > 5",
-        "true) UNION SELECT 1, 2, 'x' FROM whole WHERE (true",
+        "true) UNION SELECT 1, 2, 'x' FROM public.whole WHERE (true",
         "true)) TO STDOUT --",
         # Each of these fits one of the two places.
-        "true) UNION SELECT 1 FROM whole WHERE (true",
+        "true) UNION SELECT 1 FROM public.whole WHERE (true",
         "true THEN 1 END, CASE WHEN true",
         "true; DROP TABLE whole",
     ],
