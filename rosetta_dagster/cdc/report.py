@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from rosetta_dagster.cdc.change.event import Counts, Operation
 from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.config.discovery import Discovery
 from rosetta_dagster.cdc.config.pipeline import TableState
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -109,6 +110,8 @@ class Report:
     lag_seconds: float | None = None
     #: When changes were last durable at every destination, or the slot confirmed to be caught up (monotonic seconds).
     last_success: float | None = None
+    #: What the pipeline's patterns stand for; None when they were not compared with the source yet.
+    discovery: Discovery | None = None
 
     @property
     def oldest_spooled_at(self) -> datetime | None:
@@ -146,6 +149,11 @@ class Reporter:
         """Record what the run does from now on."""
         with self._lock:
             self._report = replace(self._report, phase=phase)
+
+    def discovered(self, discovery: Discovery) -> None:
+        """Record what the pipeline's patterns stand for now."""
+        with self._lock:
+            self._report = replace(self._report, discovery=discovery)
 
     def begin(self, states: Mapping[str, Mapping[TableId, StateAndReason]]) -> None:
         """Record the states of all tables by destination, in place of those that were recorded before."""

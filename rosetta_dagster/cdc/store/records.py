@@ -17,6 +17,8 @@ class TableShape:
     id: TableId
     target_namespace: str | None = None
     target_name: str | None = None
+    #: Whether a pattern has found it.
+    is_by_pattern: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,14 @@ class TableRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedTable:
+    """A table that matches a pattern of a pipeline and is not replicated."""
+
+    id: TableId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineState:
     """The state of a pipeline: the wanted status, and what was last observed."""
 
@@ -117,6 +127,10 @@ class Wanted(NamedTuple):
     status: Status
     #: The number of the last inspection that was requested.
     inspection: int
+    #: Whether a table is to be copied again.
+    has_resyncs: bool
+    #: A hash of the pipeline's options and of its tables with theirs.
+    definition: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

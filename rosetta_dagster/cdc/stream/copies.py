@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableState
+from rosetta_dagster.cdc.config.pipeline import PartitionDropPolicy, PipelineConfig, TableState
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy, copy_partitions
 from rosetta_dagster.cdc.copy.snapshot import Copier, CopyObserver, copy_tables
 from rosetta_dagster.cdc.report import Phase, Reporter
@@ -85,7 +85,9 @@ def start_concurrent_copy(
 
 
 def _copier(config: PipelineConfig, replica: Replica, reporter: Reporter, stopped: Callable[[], bool]) -> Copier:
-    return Copier(config.source.connection, replica.destination, reporter, stopped, publications_of(config))
+    keeps = config.on_partition_drop is PartitionDropPolicy.KEEP
+    publications = publications_of(config)
+    return Copier(config.source.connection, replica.destination, reporter, stopped, publications, keeps_partitions=keeps)
 
 
 def _report_wait(tables: Iterable[TableSchema], replicas: Sequence[Replica]) -> Callable[[str], None]:
