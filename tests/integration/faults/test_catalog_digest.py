@@ -26,6 +26,7 @@ CHANGES: Final = (
     "ALTER TYPE pair ADD ATTRIBUTE b int",
     "ALTER TABLE p_1_1 SET UNLOGGED",
     "ALTER TABLE p_1 DETACH PARTITION p_1_1",
+    "SET LOCAL allow_system_table_mods = on; UPDATE pg_inherits SET inhdetachpending = true",
     "CREATE TABLE p_1_2 PARTITION OF p_1 FOR VALUES FROM (5) TO (10)",
     f"ALTER PUBLICATION {PUBLICATION} SET (publish = 'insert')",
     f"ALTER PUBLICATION {PUBLICATION} SET TABLE items WHERE (id > 5), p",
