@@ -8,21 +8,19 @@ from rosetta_dagster.cdc.source.discovery import discover
 from rosetta_dagster.cdc.store.database import Store
 
 
-def with_matched_tables(store: Store, config: PipelineConfig) -> PipelineConfig:
-    """Write the rows that the pipeline's patterns give it now, and return the pipeline with them.
+def write_matched_tables(store: Store, config: PipelineConfig) -> None:
+    """Write the rows that the pipeline's patterns give it now."""
+    if needs_discovery(config):
+        source = config.source.connection
+        with source_errors(source), connect(source) as connection:
+            store.put_discovery(config.id, discover(connection, config))
 
-    `SourceUnavailable` when it has no table yet: the next attempt may find one.
-    """
-    if not needs_discovery(config):
-        return config
-    source = config.source.connection
-    with source_errors(source), connect(source) as connection:
-        store.put_discovery(config.id, discover(connection, config))
-    found = store.pipeline(config.name)
-    if not found.tables:
+
+def refuse_nothing_matched(config: PipelineConfig) -> None:
+    """Raise `SourceUnavailable` when the patterns of a pipeline match no table yet: the next attempt may find one."""
+    if config.patterns and not config.tables:
         patterns = ", ".join(str(pattern.id) for pattern in config.patterns)
         raise SourceUnavailable(
             f"No table of source {config.source.name} matches the patterns of pipeline {config.name} ({patterns}).",
             "The run starts again by itself, and continues once there is one. rosetta status lists those that are skipped.",
         )
-    return found

@@ -112,10 +112,10 @@ class Store(Definitions, RunReports):
         rows = self._rows(queries.STATUS, [name])
         return Status(rows[0][0]) if rows else None
 
-    def wanted(self, name: str) -> Wanted | None:
-        """Return what the rows of a pipeline ask of its run; None when no pipeline has that name."""
-        rows = self._rows(queries.WANTED, [name])
-        return Wanted(Status(rows[0][0]), rows[0][1]) if rows else None
+    def wanted(self, pipeline_id: int) -> Wanted | None:
+        """Return what the rows of a pipeline ask of its run; None when the pipeline was deleted."""
+        rows = self._rows(queries.WANTED, [pipeline_id])
+        return Wanted(Status(rows[0][0]), *rows[0][1:]) if rows else None
 
     def request_inspection(self, name: str) -> int:
         """Ask the run to compare the source's catalog. Return the number of the request."""

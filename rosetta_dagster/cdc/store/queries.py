@@ -56,8 +56,6 @@ SELECT pipelines.id, pipelines.publication_name, pipelines.replication_name, sou
 FROM pipelines WHERE pipelines.name = %s
 """).format(options=selected(PipelineOptions, "pipelines"))
 
-PIPELINE_OPTIONS = SQL("SELECT {} FROM pipelines WHERE id = %s").format(selected(PipelineOptions, "pipelines"))
-
 SOURCE = SQL("SELECT id, name, {} FROM sources WHERE id = %s").format(selected(SourceSettings, "sources"))
 
 LOCK_SOURCE = SQL("{} FOR UPDATE").format(SOURCE)
@@ -108,10 +106,21 @@ WHERE id = %(id)s AND type = %(type)s AND config ->> %(field)s = %(clear)s
 
 STATUS = "SELECT status FROM pipelines WHERE name = %s"
 
-WANTED = """
-SELECT pipelines.status, inspections_requested
-FROM pipelines JOIN pipeline_metadata ON pipeline_id = pipelines.id WHERE name = %s
-"""
+PIPELINE_OPTIONS = SQL("SELECT {} FROM pipelines WHERE id = %s").format(selected(PipelineOptions, "pipelines"))
+
+#: The hash also differs when a table was taken out and added again in between, with the same settings.
+WANTED = SQL("""
+SELECT pipelines.status, inspections_requested,
+       EXISTS (SELECT FROM pipeline_tables WHERE pipeline_id = pipelines.id AND resync),
+       hashtextextended(jsonb_build_array({options}, (
+           SELECT jsonb_agg(jsonb_build_array(id, table_schema, table_name, target_schema, target_name, {table_options})
+                            ORDER BY id)
+           FROM pipeline_tables WHERE pipeline_id = pipelines.id
+       ), (
+           SELECT jsonb_agg(to_jsonb(pattern) ORDER BY id) FROM pipeline_patterns AS pattern WHERE pipeline_id = pipelines.id
+       ))::text, 0)
+FROM pipelines JOIN pipeline_metadata ON pipeline_id = pipelines.id WHERE pipelines.id = %s
+""").format(options=selected(PipelineOptions, "pipelines"), table_options=selected(TableOptions, "pipeline_tables"))
 
 REQUEST_INSPECTION = """
 UPDATE pipeline_metadata SET inspections_requested = inspections_requested + 1

@@ -127,6 +127,10 @@ class Wanted(NamedTuple):
     status: Status
     #: The number of the last inspection that was requested.
     inspection: int
+    #: Whether a table is to be copied again.
+    has_resyncs: bool
+    #: A hash of the pipeline's options and of its tables with theirs.
+    definition: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
