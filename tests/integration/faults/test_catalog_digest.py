@@ -19,6 +19,7 @@ CHANGES: Final = (
     "CREATE TABLE missing (id int)",
     "ALTER TABLE items RENAME TO other",
     "ALTER TABLE items SET SCHEMA other",
+    "ALTER SCHEMA public RENAME TO away; ALTER SCHEMA away RENAME TO public",
     "ALTER TABLE items ALTER v SET STATISTICS 10",
     "ALTER TABLE items REPLICA IDENTITY FULL",
     "ALTER TABLE items DROP CONSTRAINT items_pkey",

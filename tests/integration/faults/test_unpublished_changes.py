@@ -179,9 +179,7 @@ def test_another_column_under_the_name_of_a_dropped_one_sets_the_table_aside(
         wait_until(worker, is_set_aside)
 
 
-def test_an_unlogged_table_is_reported_as_that_where_the_publication_is_of_all_tables(
-    source: Database, destination: Database
-) -> None:
+def test_an_unlogged_table_is_reported_as_unlogged(source: Database, destination: Database) -> None:
     source.run(
         "CREATE TABLE items (id int PRIMARY KEY)",
         "CREATE UNLOGGED TABLE notes (id int PRIMARY KEY)",
@@ -190,3 +188,20 @@ def test_an_unlogged_table_is_reported_as_that_where_the_publication_is_of_all_t
     config = pipeline(Engine.PGOUTPUT, source, [destination], "items", "notes")
     with running(config.model_copy(update={"own_publication_name": "mine"})) as worker:
         wait_until(worker, lambda: "is unlogged" in error(worker, "notes"))
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_schema_that_had_another_name_for_a_moment_hides_no_change(
+    engine: Engine, source: Database, destination: Database
+) -> None:
+    source.run("CREATE SCHEMA shop", "CREATE TABLE shop.items (id int PRIMARY KEY, v text)")
+    items = TableId("shop", "items")
+    config = pipeline(engine, source, [destination], items)
+    renamed = ["ALTER SCHEMA shop RENAME TO x", "INSERT INTO x.items VALUES ({})", "ALTER SCHEMA x RENAME TO shop"]
+    replicate(config, source, destination)
+    source.run(*(statement.format(1) for statement in renamed))
+    with running(config) as worker:
+        wait_until_equal(worker, source, destination, items)
+        wait_until(worker, lambda: is_streaming(worker))
+        source.run(*(statement.format(2) for statement in renamed))
+        wait_until_equal(worker, source, destination, items)
