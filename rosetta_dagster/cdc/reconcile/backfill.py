@@ -1,7 +1,7 @@
 """Brings rows with a condition to the destinations while the stream runs: those that are missing or differ.
 
 Rows are read in the order of their keys, some thousands at a time, so that no snapshot is held for long. Each is written as
-a repair writes it: the stream's own later changes replace it, and it never replaces what the stream has just written. So a
+a repair writes it: the stream's later changes replace it, and what the stream has just written stays. So a
 backfill can end at any time, and a second one brings what the first has not.
 """
 
