@@ -8,6 +8,7 @@ from functools import partial
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
 from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
+from rosetta_dagster.cdc.destination.registry import kind_of
 from rosetta_dagster.cdc.errors import (
     ConfigurationError,
     DestinationRejected,
@@ -66,7 +67,7 @@ def reconcile(config: PipelineConfig, *, tables: Collection[TableId] = (), mend:
 def _table(
     config: PipelineConfig, row: DestinationConfig, table: TableId, schema: TableSchema | None, *, mend: bool
 ) -> Reconciliation:
-    problem = _obstacle(row, schema)
+    problem = _obstacle(row, schema) or _incomplete(config, table)
     if problem is not None or schema is None:
         return Reconciliation(destination=row.name, table=table, problem=problem)
     try:
@@ -78,11 +79,20 @@ def _table(
 
 
 def _obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
-    if row.type != "POSTGRES":
+    if not kind_of(row.type, row.name).is_reconciled:
         return f"Destinations of type {row.type} cannot be compared row by row."
     if schema is None:
         return "The source has no such table."
     return None if schema.key else "The table has no key that identifies its rows."
+
+
+def _incomplete(config: PipelineConfig, table: TableId) -> str | None:
+    if table not in config.partly_copied:
+        return None
+    return (
+        "It began without some of its rows (initial, copy_where): those that the destination does not have may never have "
+        "been copied. To compare all rows, remove initial and copy_where, and resync the table."
+    )
 
 
 def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Reconciliation:

@@ -75,8 +75,6 @@ class _PreparedSource:
     unreadable: Mapping[TableId, str]
     #: Every table of the pipeline that exists.
     fingerprints: Mapping[TableId, Fingerprint]
-    #: Those of them whose updates the source would refuse if they were published.
-    unidentified: frozenset[TableId]
     timelines: Timelines
     #: The publications that exist.
     publications: tuple[str, ...]
@@ -145,7 +143,8 @@ class Attempt:
             return self._stream(source, replicas)
 
     def _prepare_source(self, findings: Sequence[Finding]) -> _PreparedSource:
-        errors = [finding for finding in findings if finding.is_error and finding.table is not None]
+        # The first finding of a table counts, so it comes last here.
+        errors = [finding for finding in reversed(findings) if finding.is_error and finding.table is not None]
         unreadable = {each.table: str(each) for each in errors if each.table and each.check is Check.PRIVILEGES}
         refused = {each.table: str(each) for each in errors if each.table and each.table not in unreadable}
         tables = [table.id for table in self.config.tables if table.id not in refused]
@@ -162,7 +161,6 @@ class Attempt:
                 refused=refused,
                 unreadable=unreadable,
                 fingerprints=found,
-                unidentified=frozenset(table for table, now in found.items() if now.is_unidentified),
                 timelines=timelines,
                 publications=publications,
                 slot=read_slot(connection, self.config.slot_name),
@@ -237,6 +235,7 @@ class Attempt:
             missed=found.gaps,
             reselected=found.reselected,
             exhausted=self._exhausted(destination, found),
+            partly_copied=self.config.partly_copied.keys(),
             policy=self.config.on_gap,
         )
         for table, reason in discarded.missed.items():
@@ -314,8 +313,8 @@ class Attempt:
             tables=[table.id for table in self.config.tables],
             growing={table for table, selection in self.config.selections.items() if selection.exclude},
             refused={*source.refused, *set.intersection(*({*replica.set_aside} for replica in replicas))},
-            unidentified=source.unidentified,
             known=source.fingerprints,
+            schemas=source.schemas,
             follows_oid=self.config.engine is Engine.PGOUTPUT,
             ignores_dropped=self.config.on_partition_drop is PartitionDropPolicy.KEEP,
             record=record,
@@ -349,20 +348,24 @@ def _discarded_copies(
     reselected: AbstractSet[TableId],
     policy: GapPolicy,
     exhausted: AbstractSet[TableId] = frozenset(),
+    partly_copied: AbstractSet[TableId] = frozenset(),
 ) -> _Discarded:
     """Return which copies are forgotten, and which tables missed changes: those are set aside if that is the policy.
 
     A table of which other rows or columns are selected is copied again whatever the policy is. Exhausted tables, which were
-    copied too often, are set aside.
+    copied too often, are set aside, and so are those of which not all rows are copied: a copy would not bring the others.
     """
     # Tables that left the pipeline, or cannot be replicated, miss changes: they are copied again when they are back.
     not_replicated = held.copied.keys() - replicated - held.set_aside.keys()
     missed = {**missed, **{table: reason for table, reason in refused.items() if table in not_replicated}}
     if policy is GapPolicy.STOP_TABLE:
         missed = {table: reason for table, reason in missed.items() if table not in held.set_aside}
-        return _Discarded(missed=missed, forgotten=(not_replicated - declared) | (reselected & missed.keys()))
+        left = not_replicated - declared
+        return _Discarded(missed=missed, forgotten=left | ((reselected - partly_copied) & missed.keys()))
     missed |= {table: f"{missed[table]}{_TOO_OFTEN}" for table in exhausted}
-    return _Discarded(missed=missed, forgotten=(not_replicated | missed.keys()) - exhausted)
+    missed = {table: reason for table, reason in missed.items() if table not in partly_copied & held.set_aside.keys()}
+    kept = exhausted | (partly_copied & declared)
+    return _Discarded(missed=missed, forgotten=(not_replicated | missed.keys()) - kept)
 
 
 def _verify_slot(config: PipelineConfig, slot: SlotState | None, held: Sequence[Held]) -> None:
