@@ -325,7 +325,15 @@ DESTINATION_TYPES = "SELECT type FROM destination_types"
 
 NOTE_LOCATION = """
 UPDATE pipelines SET declared_in = %(location)s
-WHERE name = ANY (%(declared)s) AND declared_in IS DISTINCT FROM %(location)s
+WHERE name = ANY (%(declared)s) AND declared_in IS NULL
+"""
+
+FORGET_LOCATION = SQL("UPDATE pipelines SET declared_in = NULL WHERE name = {};")
+
+DECLARED_ELSEWHERE = """
+SELECT name, declared_in FROM pipelines
+WHERE name = ANY (%(declared)s) AND declared_in <> %(location)s
+ORDER BY name
 """
 
 #: Without a location, those that declared these pipelines last.
