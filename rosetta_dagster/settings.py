@@ -46,7 +46,9 @@ class Settings(BaseSettings):
     poll_interval_seconds: int = Field(default=10, ge=1)
     #: Seconds between two materializations of a table that changes. Each adds a row to Dagster's event log.
     materialize_interval_seconds: int = Field(default=60, ge=1)
-    #: The webhook that alerts are posted to; None: no alerts. A secret, since knowing the URL is enough to post.
+    #: A YAML file that lists the receivers of alerts.
+    rosetta_alerts: Path | None = None
+    #: A webhook in Slack's format that every alert is posted to. A secret, since knowing the URL is enough to post.
     rosetta_alert_webhook: Annotated[SecretStr, AfterValidator(_http_url)] | None = None
     #: Show the stack trace of a failure at the command line.
     debug: bool = False

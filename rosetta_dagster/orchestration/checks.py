@@ -17,6 +17,7 @@ from rosetta_dagster.orchestration.naming import (
     RUN_STATUS,
     SCHEMA_DRIFT,
     WAL_LAG,
+    WANTED_STATUS,
 )
 
 #: Quick checks, of the pipeline and its slot.
@@ -246,7 +247,7 @@ def _wal_lag_description(observation: Observation) -> str | None:
 def _health(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvaluation:
     state = observation.state
     metadata: Metadata = {
-        "status": dg.MetadataValue.text(state.status.value),
+        WANTED_STATUS: dg.MetadataValue.text(state.status.value),
         RUN_STATUS: dg.MetadataValue.text(state.run_status),
         "rows_copied": dg.MetadataValue.int(state.rows_copied),
         "rows_applied": dg.MetadataValue.int(state.rows_applied),
