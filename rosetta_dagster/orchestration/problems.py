@@ -17,6 +17,7 @@ from rosetta_dagster.orchestration.naming import (
     RECONCILIATION,
     RUN_STATUS,
     WANTED_STATUS,
+    job_name,
 )
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 
@@ -91,6 +92,10 @@ def find_problems(
         evaluations = _evaluations(instance, each)
         if name in left and any(_shows_recovery(evaluation, at, left[name].at) for evaluation, at in evaluations):
             del left[name]
+        # The check is written before the run has ended: it is the first to say so.
+        reported = [run for evaluation, at in evaluations if (run := _failed_run(each, evaluation, at)) is not None]
+        if reported and name not in left:
+            left[name] = reported[0]
         problems += [
             _of_check(name, evaluation)
             for evaluation, _ in evaluations
@@ -117,6 +122,15 @@ def _shows_recovery(evaluation: dg.AssetCheckEvaluation, at: float, failed_at: f
         return False
     is_paused = _text(evaluation, WANTED_STATUS) == Status.PAUSE.value
     return is_paused or _text(evaluation, RUN_STATUS) == Phase.STREAMING.value
+
+
+def _failed_run(specs: PipelineSpecs, found: dg.AssetCheckEvaluation, at: float) -> FailedRun | None:
+    """Return the failed run that the check `health` reports; None when it reports something else."""
+    run_id = _text(found, "run")
+    if found.passed or found.check_name != HEALTH or _text(found, RUN_STATUS) != "FAILED" or not isinstance(run_id, str):
+        return None
+    name = specs.shape.name
+    return FailedRun(run_id=run_id, pipeline=name, job=job_name(name), cause=found.description or "", at=at)
 
 
 def _repeats_run(evaluation: dg.AssetCheckEvaluation) -> bool:

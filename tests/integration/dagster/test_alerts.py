@@ -10,6 +10,7 @@ from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.orchestration import alerts
 from rosetta_dagster.orchestration.builder import build
+from rosetta_dagster.orchestration.checks import failed_run
 from rosetta_dagster.settings import Settings, read_settings
 from tests.support.database import Database
 from tests.support.rows import add_pipeline
@@ -113,6 +114,12 @@ def test_a_failed_run_is_sent_once_with_its_remedy_until_the_pipeline_streams(
     passing = [evaluation(shop, check, passed=True, run_status="STREAMING") for check in ("health", "wal_lag")]
     tables = [evaluation(shop, check, passed=True) for check in ("schema_drift", "row_count")]
     assert [f"Rosetta: {shop} has recovered: run."] == ticks.evaluated(*passing, *tables)
+    assert [] == ticks.tick()
+
+
+def test_a_run_whose_check_is_written_before_it_ends_is_sent_as_one_problem(ticks: Ticks, shop: str) -> None:
+    reported = failed_run(dg.AssetKey(["rosetta", shop]), "run-1", "The source is gone. Mend it.")
+    assert [f"Rosetta: pipeline {shop} failed. The source is gone. Mend it. (run run-1)"] == ticks.evaluated(reported)
     assert [] == ticks.tick()
 
 
