@@ -72,8 +72,9 @@ def _of_subject(
     subject: str, problems: Sequence[Problem], sent: SentProblems, repeat_seconds: float, now: float
 ) -> Due | None:
     names = {problem.name for problem in problems}
+    covered = frozenset[str]().union(*(problem.covers for problem in problems))
     gone = {name: each for name, each in sent.items() if name not in names}
-    recovered = tuple(sorted(name for name, each in gone.items() if not each.is_event))
+    recovered = tuple(sorted(name for name, each in gone.items() if not each.is_event and name not in covered))
     is_due = any(_is_due(problem, sent.get(problem.name), repeat_seconds, now) for problem in problems)
     if not is_due and not recovered:
         return None

@@ -35,6 +35,8 @@ class Problem:
     cause: str = ""
     #: It has happened, and does not end: no recovery is sent, and it is not repeated.
     is_event: bool = False
+    #: The names of problems that this one explains. They are not sent beside it, and have not recovered.
+    covers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

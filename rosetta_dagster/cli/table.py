@@ -16,7 +16,9 @@ from rosetta_dagster.settings import open_store
 
 table = typer.Typer(no_args_is_help=True, help="Tables of a pipeline.")
 
-Tables = Annotated[list[str], typer.Argument(help="Tables, as namespace.name; a name alone is of public.")]
+Tables = Annotated[
+    list[str], typer.Argument(help="Tables, as namespace.name, or patterns such as 'shop.*'; a name alone is of public.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 

@@ -14,7 +14,8 @@ from rosetta_dagster.alerts.due import Sent, due, eased
 from rosetta_dagster.alerts.outbox import Delivery, Outbox
 from rosetta_dagster.alerts.problem import Problem
 from rosetta_dagster.alerts.receivers import Receiver, receivers_of
-from rosetta_dagster.orchestration.problems import FailedRun, find_problems, note_failed_runs
+from rosetta_dagster.orchestration.failed_runs import FailedRun, note_failed_runs
+from rosetta_dagster.orchestration.problems import find_problems, turn_of
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 from rosetta_dagster.settings import Settings
 
@@ -38,6 +39,10 @@ class AlertState(BaseModel):
     read_until: float | None = None
     #: Failed runs that have not recovered, by subject.
     failed_runs: dict[str, FailedRun] = {}
+    #: The problems of tables, by pipeline.
+    of_tables: dict[str, list[Problem]] = {}
+    #: The pipeline whose tables are inspected next.
+    next_pipeline: int = 0
     sent: SentByReceiver = {}
 
 
@@ -61,12 +66,19 @@ def _alert_sensor(loaded: Sequence[PipelineSpecs], receivers: Sequence[Receiver]
         now = datetime.now(UTC).timestamp()
         since = (now if state.read_until is None else state.read_until) - OVERLAP_SECONDS
         failed_runs = note_failed_runs(context.instance, loaded, state.failed_runs, since=since, now=now)
-        problems, failed_runs = find_problems(context.instance, loaded, failed_runs)
+        turn, after_turn = turn_of(loaded, state.next_pipeline)
+        found = find_problems(context.instance, loaded, turn, failed_runs, state.of_tables)
         sent = {each.name: state.sent.get(each.name, {}) for each in receivers}
-        for failure in _send(outbox, receivers, problems, sent):
+        for failure in _send(outbox, receivers, found.problems, sent):
             context.log.warning("%s is not reached, and tried again: %s", failure.receiver, failure.error)
-        after = AlertState(read_until=now, failed_runs=failed_runs, sent=sent)
-        return dg.SensorResult(cursor=after.model_dump_json(), skip_reason=f"{len(problems)} problems.")
+        after = AlertState(
+            read_until=now,
+            failed_runs=found.failed_runs,
+            of_tables=found.of_tables,
+            next_pipeline=after_turn,
+            sent=sent,
+        )
+        return dg.SensorResult(cursor=after.model_dump_json(), skip_reason=f"{len(found.problems)} problems.")
 
     return sensor
 

@@ -16,9 +16,12 @@ from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import TableRecord
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.checks import evaluations
-from rosetta_dagster.orchestration.naming import END_TAG, PIPELINE_TAG, SLOT_TAG, START_TAG
+from rosetta_dagster.orchestration.naming import END_TAG, PIPELINE_TAG, ROW_COUNT, SCHEMA_DRIFT, SLOT_TAG, START_TAG
+from rosetta_dagster.orchestration.reported_checks import latest_evaluations, news, report_checks
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 from rosetta_dagster.orchestration.summary import stream_metadata
+from rosetta_dagster.orchestration.table_checks import is_copied
+from rosetta_dagster.orchestration.table_evaluation import replicated
 from rosetta_dagster.orchestration.tables import table_metadata
 
 #: The version of an asset's contents, on a materialization.
@@ -59,6 +62,7 @@ class Events:
         self._refresh_specs()
         if report.phase is Phase.STREAMING:
             self._materialize(report, self._changed(report))
+            self._check_tables(self._table_ids)
             self._observe_stream(report)
         self._check()
 
@@ -83,6 +87,7 @@ class Events:
             self._materialize_stream(report)
             self._note_start(self._check())
             self._materialize(report, self._changed(report) | self._unknown(report))
+            self._check_tables(self._table_ids)
 
     def _refresh_specs(self) -> None:
         """Read which tables the pipeline has now. An error that lasts ends the run elsewhere."""
@@ -119,12 +124,14 @@ class Events:
     def _report_changes(self, report: Report) -> None:
         self._refresh_specs()
         tables = self._changed(report)
-        if _states(self._records()) != self._reported_states:
+        has_new_states = _states(self._records()) != self._reported_states
+        if has_new_states:
             self._observe_stream(report)
             self._check()
             # A table that was added is one even without rows.
             tables |= self._unknown(report)
         self._materialize(report, tables)
+        self._check_tables(self._table_ids if has_new_states else tables)
 
     def _materialize_stream(self, report: Report) -> None:
         """Materialize the stream, at its start only: Dagster hides the results of checks that are older."""
@@ -144,7 +151,7 @@ class Events:
     def _materialize(self, report: Report, tables: frozenset[TableId]) -> None:
         self._materialized_at = time.monotonic()
         # Tables that were removed meanwhile have no asset.
-        tables = tables & {table for _, table in self._specs.tables}
+        tables = tables & self._table_ids
         if not tables:
             return
         try:
@@ -174,6 +181,22 @@ class Events:
             tags={PIPELINE_TAG: self._specs.shape.name, DATA_VERSION_TAG: version},
         )
 
+    @property
+    def _table_ids(self) -> frozenset[TableId]:
+        return frozenset(table for _, table in self._specs.tables)
+
+    def _check_tables(self, tables: frozenset[TableId]) -> None:
+        """Report whether these tables are replicated, and again what other checks have found of them.
+
+        Dagster shows an evaluation until the next materialization. What a check found does not end with that.
+        """
+        copied = {record.id: record for record in self._records() if record.id in tables and is_copied(record)}
+        keys = {spec.key for (_, table), spec in self._specs.tables.items() if table in copied}
+        instance = self._context.instance
+        others = [dg.AssetCheckKey(key, check) for key in keys for check in (SCHEMA_DRIFT, ROW_COUNT)]
+        failed = [each for each in latest_evaluations(instance, others).values() if not each.passed]
+        report_checks(instance, news(instance, [*replicated(self._specs, copied, keys), *failed]))
+
     def _check(self) -> Observation | None:
         """Report the quick checks; return the observation, or None when the pipeline could not be read."""
         try:
@@ -181,8 +204,7 @@ class Events:
         except RosettaError as error:
             self._context.log.warning("The pipeline could not be read: %s", error)
             return None
-        for evaluation in evaluations(self._specs.stream.key, observation):
-            log_event(self._context, evaluation)
+        report_checks(self._context.instance, evaluations(self._specs.stream.key, observation))
         return observation
 
 
@@ -193,11 +215,6 @@ def _states(records: Sequence[TableRecord]) -> list[tuple[TableId, TableState, s
 def _is_of(entry: dg.EventLogEntry | None, version: str | None) -> bool:
     """Return whether the materialization is one of this version."""
     return entry is not None and (entry.tags or {}).get(DATA_VERSION_TAG) == version
-
-
-def log_event(context: dg.OpExecutionContext, evaluation: dg.AssetCheckEvaluation) -> None:
-    """Report the evaluation of a check. Dagster accepts it, although the annotation does not."""
-    context.log_event(evaluation)  # type: ignore[arg-type]
 
 
 def change_metadata(before: TableCounts, now: TableCounts) -> dict[str, int | str | dg.MetadataValue]:

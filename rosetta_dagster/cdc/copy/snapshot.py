@@ -31,6 +31,7 @@ from rosetta_dagster.cdc.change.pages import CopiedRange, PageRange, page_ranges
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
+from rosetta_dagster.cdc.copy.kept_partitions import keeps_rows, without_files
 from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Loader
 from rosetta_dagster.cdc.errors import DestinationRejected, SourceUnavailable, TableAltered, TableUnreadable, breaking
 from rosetta_dagster.cdc.report import Reporter
@@ -125,10 +126,13 @@ def copy_tables(
     ):
         _verify_columns(connection, tables, copier.publications)
         seen = SnapshotPoint(point.lsn, current_snapshot(connection))
-        resumed = [table for table in tables if can_resume(connection, table, begun.get(table.id))]
-        fresh = [table for table in tables if table not in resumed]
-        observer.start(fresh, resumed, seen)
+        kept = [table for table in tables if copier.keeps_partitions and keeps_rows(table, begun.get(table.id))]
+        others = [table for table in tables if table not in kept]
+        resumed = [table for table in others if can_resume(connection, table, begun.get(table.id))]
+        fresh = [table for table in others if table not in resumed]
+        observer.start(fresh, [*kept, *resumed], seen)
         parts = [part for table in fresh for part in _all_parts(connection, table)]
+        parts += [part for table in kept for part in _kept_parts(connection, table)]
         parts += [part for table in resumed for part in _remaining_parts(connection, table, begun[table.id])]
         copier.copy(parts, point.snapshot_name, seen.xids.xmin, observer)
 
@@ -158,11 +162,18 @@ def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun:
 
 
 def _all_parts(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[Part]:
-    return [
-        Part(table=table, pages=pages)
-        for relation, page_count in snapshot_relations(connection, table.id)
-        for pages in page_ranges(relation, page_count)
-    ]
+    return [Part(table=table, pages=pages) for pages in _all_ranges(connection, table)]
+
+
+def _kept_parts(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[Part]:
+    """Return all of a table whose rows stay: those with the same keys are replaced, and no others are removed."""
+    ranges = without_files(_all_ranges(connection, table))
+    return [Part(table=table, pages=pages, replacing=True, removes=False) for pages in ranges]
+
+
+def _all_ranges(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[PageRange]:
+    relations = snapshot_relations(connection, table.id)
+    return [pages for relation, page_count in relations for pages in page_ranges(relation, page_count)]
 
 
 def _remaining_parts(connection: "psycopg.Connection[Any]", table: TableSchema, begun: BegunCopy) -> list[Part]:
@@ -258,8 +269,14 @@ class Copier:
         reporter: Reporter,
         stopped: Callable[[], bool],
         publications: Sequence[str] = (),
+        *,
+        keeps_partitions: bool = False,
     ) -> None:
-        """The publications decide which rows and columns of a table there are."""
+        """The publications decide which rows and columns of a table there are.
+
+        `keeps_partitions`: a partitioned table that was copied before is not emptied when it is copied again.
+        """
+        self.keeps_partitions = keeps_partitions
         self.source = source
         self.publications = publications
         #: Whether the destination holds rows that a later run can continue from.

@@ -6,7 +6,7 @@ A difference means that the stream may not have carried everything. What follows
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rosetta_dagster.cdc.change.fingerprint import leaf_changes, missed_changes_reason
+from rosetta_dagster.cdc.change.fingerprint import leaf_changes, missed_changes_reason, unpublished_writes_reason
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy
@@ -24,8 +24,12 @@ class Continuity:
     gaps: Mapping[TableId, str]
     #: Those of them of which other rows or columns are published than were copied: somebody wants it so.
     reselected: frozenset[TableId]
+    #: Those of which only changes are missing that the source does not publish.
+    unpublished: frozenset[TableId]
     #: Tables of which only partitions came, went or were rewritten.
     partitions: Sequence[PartitionCopy]
+    #: Tables that have missed nothing although their fingerprint differs, as they are now.
+    moved: Sequence[TableSchema]
 
 
 def gap_message(pipeline: str, table: TableId, reason: str) -> str:
@@ -73,6 +77,7 @@ def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oi
     """
     gaps: dict[TableId, str] = {}
     partitions: list[PartitionCopy] = []
+    moved: list[TableSchema] = []
     for table in sorted(held.copied.keys() & held.schemas.keys() & schemas.keys()):
         known, schema = held.schemas[table], schemas[table]
         before, now = known.fingerprint, schema.fingerprint
@@ -87,12 +92,20 @@ def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oi
                 partitions.append(PartitionCopy(schema, before, removes))
             else:
                 reason = str(changes)
+        elif reason is None and before != now:
+            moved.append(schema)
         if reason is not None:
             gaps[table] = reason
     reselected = frozenset(table for table in gaps if _is_reselected(held.schemas[table], schemas[table]))
-    return Continuity(gaps=gaps, reselected=reselected, partitions=partitions)
+    unpublished = frozenset(table for table in gaps if _is_unpublished(held.schemas[table], schemas[table], gaps[table]))
+    return Continuity(gaps=gaps, reselected=reselected, unpublished=unpublished, partitions=partitions, moved=moved)
 
 
 def _is_reselected(known: TableSchema, now: TableSchema) -> bool:
     before, after = known.fingerprint, now.fingerprint
     return before is not None and after is not None and not after.is_selected_as(before)
+
+
+def _is_unpublished(known: TableSchema, now: TableSchema, reason: str) -> bool:
+    before, after = known.fingerprint, now.fingerprint
+    return before is not None and after is not None and unpublished_writes_reason(before, after) == reason

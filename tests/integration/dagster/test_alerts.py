@@ -8,9 +8,9 @@ from pydantic import SecretStr
 
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.orchestration import alerts
+from rosetta_dagster.orchestration import alerts, problems
 from rosetta_dagster.orchestration.builder import build
-from rosetta_dagster.orchestration.checks import failed_run
+from rosetta_dagster.orchestration.checks import failed_run, not_evaluated
 from rosetta_dagster.settings import Settings, read_settings
 from tests.support.database import Database
 from tests.support.rows import add_pipeline
@@ -78,10 +78,17 @@ def run(definitions: dg.Definitions, instance: dg.DagsterInstance, name: str) ->
 
 
 def evaluation(
-    name: str, check: str, *, passed: bool, severity: str = "ERROR", run_status: str | None = None, said: str = "<says>"
+    name: str,
+    check: str,
+    *,
+    passed: bool,
+    severity: str = "ERROR",
+    run_status: str | None = None,
+    said: str = "<says>",
+    asset: dg.AssetKey | None = None,
 ) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(["rosetta", name]), check_name=check, passed=passed, description=f"{check} {said}",
+        asset_key=asset or dg.AssetKey(["rosetta", name]), check_name=check, passed=passed, description=f"{check} {said}",
         severity=dg.AssetCheckSeverity(severity), metadata={"run_status": run_status} if run_status else {},
     )  # fmt: skip
 
@@ -112,8 +119,7 @@ def test_a_failed_run_is_sent_once_with_its_remedy_until_the_pipeline_streams(
     assert other.startswith(f"Rosetta: pipeline {shop} failed. ")
     # It streams.
     passing = [evaluation(shop, check, passed=True, run_status="STREAMING") for check in ("health", "wal_lag")]
-    tables = [evaluation(shop, check, passed=True) for check in ("schema_drift", "row_count")]
-    assert [f"Rosetta: {shop} has recovered: run."] == ticks.evaluated(*passing, *tables)
+    assert [f"Rosetta: {shop} has recovered: run."] == ticks.evaluated(*passing)
     assert [] == ticks.tick()
 
 
@@ -144,6 +150,35 @@ def test_a_check_is_sent_when_it_fails_when_it_gets_worse_and_when_it_passes(
     (both,) = ticks.evaluated(evaluation(shop, "reconciliation", passed=False))
     assert f"{shop}: reconciliation fails. The check names the rows that differ." in both
     assert "reconciliation &lt;says&gt;" not in both
+
+
+def test_a_check_that_is_explained_by_a_failed_run_has_not_recovered(ticks: Ticks, shop: str) -> None:
+    unread = not_evaluated(dg.AssetKey(["rosetta", shop]), "wal_lag", "The source is gone.")
+    assert [f"Rosetta: {shop}: wal_lag fails. The source is gone."] == ticks.evaluated(unread)
+    reported = failed_run(dg.AssetKey(["rosetta", shop]), "run-1", "The source is gone. Mend it.")
+    assert [f"Rosetta: pipeline {shop} failed. The source is gone. Mend it. (run run-1)"] == ticks.evaluated(reported)
+
+
+@pytest.fixture
+def one_table_per_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problems, "TABLES_PER_TICK", 1)
+
+
+@pytest.mark.usefixtures("one_table_per_tick")
+def test_checks_of_tables_are_sent_in_turn_and_those_of_a_pipeline_together(
+    store: Store, alerting: Settings, instance: dg.DagsterInstance, source: Database, received: Webhook
+) -> None:
+    for name in ("one", "two"):
+        add_pipeline(store, name, source, source, f"of_{name}", f"also_{name}")
+        for table in ("of", "also"):
+            asset = dg.AssetKey([f"{name}_dw", "public", f"{table}_{name}"])
+            instance.report_runless_asset_event(evaluation(name, "row_count", passed=False, severity="WARN", asset=asset))
+    ticks = Ticks(build(store.shapes(), alerting), instance, received)
+    for name in ("one", "two"):
+        (text,) = ticks.tick()
+        assert [f"- {name}: row_count of {name}_dw/public/{table}_{name} warns. row_count &lt;says&gt;"
+                for table in ("also", "of")] == text.splitlines()[1:]  # fmt: skip
+    assert [] == ticks.tick() + ticks.tick() + ticks.tick()
 
 
 def test_another_table_that_is_set_aside_is_sent(ticks: Ticks, shop: str) -> None:

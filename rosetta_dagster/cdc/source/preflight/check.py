@@ -92,7 +92,7 @@ def _about_debezium(
 
 def _about_row(config: PipelineConfig) -> list[Finding]:
     findings = []
-    if not config.tables:
+    if not config.tables and not config.patterns:
         remedy = "Insert rows into pipeline_tables (pipeline_id, table_schema, table_name)."
         findings.append(problem(Check.TABLES, f"Pipeline {config.name} has no tables.", remedy))
     if not config.destinations:
