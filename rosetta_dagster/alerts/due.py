@@ -52,7 +52,7 @@ def due(
 
 
 def eased(sent: Mapping[str, SentProblems], problems: Iterable[Problem]) -> dict[str, dict[str, Sent]]:
-    """Return what has been sent with the current severities, which nobody is told of when they fell.
+    """Return what has been sent with the current severities. That one fell is not sent.
 
     A problem that gets worse again is due again.
     """

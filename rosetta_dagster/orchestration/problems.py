@@ -8,6 +8,7 @@ import dagster as dg
 from rosetta_dagster.alerts.problem import Problem, Severity
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.report import Phase
+from rosetta_dagster.cdc.store.records import RunStatus
 from rosetta_dagster.orchestration.checks import check_specs
 from rosetta_dagster.orchestration.failed_runs import FailedRun
 from rosetta_dagster.orchestration.naming import (
@@ -116,7 +117,7 @@ def _shows_recovery(found: Evaluated, failed_at: float) -> bool:
 def _failed_run(name: str, found: Evaluated) -> FailedRun | None:
     """Return the failed run that the check `health` reports; None when it reports something else."""
     check, run_id = found.evaluation, _text(found.evaluation, "run")
-    if check.passed or check.check_name != HEALTH or _text(check, RUN_STATUS) != "FAILED" or not isinstance(run_id, str):
+    if check.passed or check.check_name != HEALTH or _text(check, RUN_STATUS) != RunStatus.FAILED or not isinstance(run_id, str):
         return None
     return FailedRun(run_id=run_id, pipeline=name, job=job_name(name), cause=check.description or "", at=found.at)
 

@@ -8,6 +8,7 @@ from functools import partial
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
 from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
+from rosetta_dagster.cdc.destination.registry import kind_of
 from rosetta_dagster.cdc.errors import (
     ConfigurationError,
     DestinationRejected,
@@ -78,7 +79,7 @@ def _table(
 
 
 def _obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
-    if row.type != "POSTGRES":
+    if not kind_of(row.type, row.name).is_reconciled:
         return f"Destinations of type {row.type} cannot be compared row by row."
     if schema is None:
         return "The source has no such table."
