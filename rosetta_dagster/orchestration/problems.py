@@ -7,7 +7,6 @@ import dagster as dg
 
 from rosetta_dagster.alerts.problem import Problem, Severity
 from rosetta_dagster.cdc.config.pipeline import Status
-from rosetta_dagster.cdc.report import Phase
 from rosetta_dagster.cdc.store.records import RunStatus
 from rosetta_dagster.orchestration.checks import check_specs
 from rosetta_dagster.orchestration.failed_runs import FailedRun
@@ -111,13 +110,18 @@ def _shows_recovery(found: Evaluated, failed_at: float) -> bool:
     if found.evaluation.check_name != HEALTH or found.at <= failed_at:
         return False
     is_paused = _text(found.evaluation, WANTED_STATUS) == Status.PAUSE.value
-    return is_paused or _text(found.evaluation, RUN_STATUS) == Phase.STREAMING.value
+    return is_paused or _text(found.evaluation, RUN_STATUS) == RunStatus.STREAMING.value
 
 
 def _failed_run(name: str, found: Evaluated) -> FailedRun | None:
     """Return the failed run that the check `health` reports; None when it reports something else."""
     check, run_id = found.evaluation, _text(found.evaluation, "run")
-    if check.passed or check.check_name != HEALTH or _text(check, RUN_STATUS) != RunStatus.FAILED or not isinstance(run_id, str):
+    if (
+        check.passed
+        or check.check_name != HEALTH
+        or _text(check, RUN_STATUS) != RunStatus.FAILED
+        or not isinstance(run_id, str)
+    ):
         return None
     return FailedRun(run_id=run_id, pipeline=name, job=job_name(name), cause=check.description or "", at=found.at)
 

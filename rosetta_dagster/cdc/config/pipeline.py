@@ -89,6 +89,22 @@ class TypePolicy(StrEnum):
     TEXT = "TEXT"
 
 
+class SlotPolicy(StrEnum):
+    """What is done about a replication slot that retains too much WAL."""
+
+    #: The check fails.
+    ALERT = "ALERT"
+    PAUSE = "PAUSE"
+    DROP_SLOT = "DROP_SLOT"
+
+
+class SlotAction(StrEnum):
+    """What was done about a replication slot that retained too much WAL."""
+
+    PAUSED = "PAUSED"
+    DROPPED = "DROPPED"
+
+
 class TableState(StrEnum):
     """The stage that a table of a pipeline has reached."""
 
@@ -311,6 +327,12 @@ class PipelineOptions(PatternOptions, _Config):
         default=PartitionDropPolicy.FOLLOW,
         description="What happens to the rows of a partition that was dropped or detached at the source. FOLLOW: they are "
         "removed from the destinations. KEEP: they stay there.",
+    )
+    on_slot_limit: SlotPolicy = Field(
+        default=SlotPolicy.ALERT,
+        description="What is done when the slot retains wal_error_bytes of WAL. ALERT: the check wal_lag fails. PAUSE: the "
+        "pipeline is paused as well. DROP_SLOT: the slot is dropped, which frees the WAL, and all tables have to be copied "
+        "again.",
     )
     types: TypePolicy = Field(
         default=TypePolicy.CREATE,

@@ -11,6 +11,7 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.discovery import Discovery
 from rosetta_dagster.cdc.config.pipeline import (
     Health,
+    SlotAction,
     Status,
     TableState,
 )
@@ -190,5 +191,6 @@ def _state(row: dict[str, Any]) -> PipelineState:
             "status": Status(row["status"]),
             "run_status": RunStatus(row["run_status"]),
             "health": Health(row["health"]),
+            "slot_action": None if row["slot_action"] is None else SlotAction(row["slot_action"]),
         }
     )
