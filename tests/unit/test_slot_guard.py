@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from rosetta_dagster.cdc.change.position import Lsn
-from rosetta_dagster.cdc.config.pipeline import Health, SlotAction, SlotPolicy, Status
+from rosetta_dagster.cdc.config.pipeline import Health, Status
+from rosetta_dagster.cdc.config.slot_policy import SlotAction, SlotPolicy
 from rosetta_dagster.cdc.operate.health import Observation
 from rosetta_dagster.cdc.operate.slot_guard import Step, next_step
 from rosetta_dagster.cdc.operate.waiting import explanation

@@ -28,6 +28,7 @@ from rosetta_dagster.cdc.config.certificates import SYSTEM, refuse_wrong_text, r
 from rosetta_dagster.cdc.config.patterns import PatternOptions
 from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
 from rosetta_dagster.cdc.config.selection import Selection
+from rosetta_dagster.cdc.config.slot_policy import SlotPolicy
 from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
 from rosetta_dagster.cdc.config.wording import problems, worded
 from rosetta_dagster.cdc.errors import ConfigurationError
@@ -87,22 +88,6 @@ class TypePolicy(StrEnum):
     CREATE = "CREATE"
     #: Their columns are `text` there.
     TEXT = "TEXT"
-
-
-class SlotPolicy(StrEnum):
-    """What is done about a replication slot that retains too much WAL."""
-
-    #: The check fails.
-    ALERT = "ALERT"
-    PAUSE = "PAUSE"
-    DROP_SLOT = "DROP_SLOT"
-
-
-class SlotAction(StrEnum):
-    """What was done about a replication slot that retained too much WAL."""
-
-    PAUSED = "PAUSED"
-    DROPPED = "DROPPED"
 
 
 class TableState(StrEnum):

@@ -7,7 +7,8 @@ import logging
 from dataclasses import replace
 from enum import Enum, auto
 
-from rosetta_dagster.cdc.config.pipeline import SlotAction, SlotPolicy, Status
+from rosetta_dagster.cdc.config.pipeline import Status
+from rosetta_dagster.cdc.config.slot_policy import SlotAction, SlotPolicy
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.operate.health import Observation, observe
 from rosetta_dagster.cdc.source.connections import connect, source_errors

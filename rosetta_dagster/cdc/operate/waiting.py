@@ -1,6 +1,7 @@
 """Explains a pipeline's state in one sentence, from its row alone: why it does not run, or why it is not healthy."""
 
-from rosetta_dagster.cdc.config.pipeline import Health, SlotAction, Status
+from rosetta_dagster.cdc.config.pipeline import Health, Status
+from rosetta_dagster.cdc.config.slot_policy import SlotAction
 from rosetta_dagster.cdc.store.records import PipelineState, RunStatus
 
 #: A run writes its heartbeat every two seconds; silence for this long means that it is gone.

@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.change.position import Engine, Lsn
-from rosetta_dagster.cdc.config.pipeline import Health, SlotAction, Status, TableState
+from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
+from rosetta_dagster.cdc.config.slot_policy import SlotAction
 from rosetta_dagster.cdc.report import Batches
 from rosetta_dagster.cdc.table_id import TableId
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import psycopg
 
-from rosetta_dagster.cdc.config.pipeline import Health, SlotAction
+from rosetta_dagster.cdc.config.pipeline import Health
+from rosetta_dagster.cdc.config.slot_policy import SlotAction
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.records import Progress, WalSample

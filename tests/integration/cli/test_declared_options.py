@@ -1,6 +1,7 @@
 """The command line takes every declared option of a pipeline and its tables, and names the nearest right value."""
 
-from rosetta_dagster.cdc.config.pipeline import GapPolicy, PartitionDropPolicy, SchemaPolicy, SlotPolicy, TypePolicy
+from rosetta_dagster.cdc.config.pipeline import GapPolicy, PartitionDropPolicy, SchemaPolicy, TypePolicy
+from rosetta_dagster.cdc.config.slot_policy import SlotPolicy
 from rosetta_dagster.cdc.store.database import Store
 from tests.support.command_line import Rosetta, assert_one_line
 from tests.support.database import Database

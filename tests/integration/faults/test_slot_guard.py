@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from rosetta_dagster.cdc.config.pipeline import Health, SlotAction, SlotPolicy, Status
+from rosetta_dagster.cdc.config.pipeline import Health, Status
+from rosetta_dagster.cdc.config.slot_policy import SlotAction, SlotPolicy
 from rosetta_dagster.cdc.errors import RosettaError, SlotInvalid
 from rosetta_dagster.cdc.operate.resync import resync
 from rosetta_dagster.cdc.operate.slot_guard import observe_guarded
