@@ -24,9 +24,10 @@ from pydantic import (
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.authentication import KINDS, allows_clear, auth_parameter
 from rosetta_dagster.cdc.config.certificates import SYSTEM, refuse_wrong_text, root_file
+from rosetta_dagster.cdc.config.mask_rules import MaskRules
 from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
 from rosetta_dagster.cdc.config.selection import Selection
-from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
+from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, VARIABLE, Column, Secret
 from rosetta_dagster.cdc.config.wording import problems, worded
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.table_id import TableId
@@ -262,6 +263,11 @@ class TableOptions(_Config):
         description="Condition of the rows to replicate, as CREATE PUBLICATION … WHERE takes it. None: all rows.",
     )
 
+    mask: MaskRules = Field(
+        default={},
+        description="Masks of columns, as column=mask: hash, redact, year or keep_last(n). No destination has the values.",
+    )
+
     @field_validator("exclude")
     @classmethod
     def _is_the_only_rule(cls, exclude: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
@@ -313,6 +319,11 @@ class PipelineOptions(_Config):
         description="What a PostgreSQL destination does about enums, domains and composite types. CREATE: those that are "
         "missing are created there. TEXT: their columns are text there.",
     )
+    mask_salt_env: str = Field(
+        default="ROSETTA_SECRET_MASK_SALT",
+        pattern=VARIABLE,
+        description="Environment variable with the salt of hashed values. With one salt, equal values have equal hashes.",
+    )
 
 
 class PipelineConfig(PipelineOptions):
@@ -335,6 +346,11 @@ class PipelineConfig(PipelineOptions):
     def selections(self) -> dict[TableId, Selection]:
         """The tables of which something is left out."""
         return {table.id: table.selection for table in self.tables if table.selection}
+
+    @property
+    def masks(self) -> dict[TableId, dict[str, str]]:
+        """The masks of the tables that have any."""
+        return {table.id: table.mask for table in self.tables if table.mask}
 
     @property
     def publication_name(self) -> str:

@@ -5,7 +5,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
+from rosetta_dagster.cdc.change.masking import block_masker, masked_shape
 from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.config.masks import masking_of
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
 from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
 from rosetta_dagster.cdc.errors import (
@@ -39,6 +41,8 @@ class Reconciliation:
     left: tuple[Difference, ...] = field(default=())
     #: Why it could not be compared.
     problem: str | None = None
+    #: Masked columns, which were not compared: their values at the source are others.
+    left_out: tuple[str, ...] = field(default=())
 
     @property
     def repaired_count(self) -> int:
@@ -57,7 +61,8 @@ def reconcile(config: PipelineConfig, *, tables: Collection[TableId] = (), mend:
             f"Pipeline {config.name} has no table {', '.join(map(str, sorted(unknown)))}.", "Name tables as the source does."
         )
     with connections.source_errors(source), connections.connect(source) as connection:
-        schemas = read_schemas(connection, wanted, publications_of(config))
+        found = read_schemas(connection, wanted, publications_of(config))
+    schemas = {table: masked_shape(schema, config.masks.get(table, {})) for table, schema in found.items()}
     for row in config.destinations:
         for table in wanted:
             yield _table(config, row, table, schemas.get(table), mend=mend)
@@ -82,6 +87,8 @@ def _obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
         return f"Destinations of type {row.type} cannot be compared row by row."
     if schema is None:
         return "The source has no such table."
+    if any(column.mask is not None and column.name in schema.key for column in schema.columns):
+        return "A column of the table's key is masked, so that its rows cannot be found by the source's keys."
     return None if schema.key else "The table has no key that identifies its rows."
 
 
@@ -98,11 +105,15 @@ def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchem
         here = stack.enter_context(connections.connect(source))
         clock = stack.enter_context(connections.connect(source))
         there.execute(connections.TEXT_FORMS)
+        steps = masking_of(config).steps(schema.columns) if mend else ()
+        mask = block_masker(steps) if steps else None
+        errors = partial(connections.source_errors, source)
         sides = (
-            Side(here, schema.id, schema, partial(connections.source_errors, source), row_filter=schema.row_filter),
+            Side(here, schema.id, schema, errors, row_filter=schema.row_filter, mask=mask),
             Side(there, name, schema, partial(translated, translation)),
         )
         catch_up = partial(wait_until_caught_up, clock, config.slot_name)
         comparison = compare(*sides, catch_up)
         left = repair(*sides, comparison.differences, catch_up) if mend else comparison.differences
-    return Reconciliation(destination=row.name, table=schema.id, comparison=comparison, left=left)
+    left_out = tuple(column.name for column in schema.columns if column.mask is not None)
+    return Reconciliation(destination=row.name, table=schema.id, comparison=comparison, left=left, left_out=left_out)

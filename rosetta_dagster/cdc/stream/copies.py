@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
+from rosetta_dagster.cdc.config.masks import masking_of
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableState
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy, copy_partitions
 from rosetta_dagster.cdc.copy.snapshot import Copier, CopyObserver, copy_tables
@@ -85,7 +86,8 @@ def start_concurrent_copy(
 
 
 def _copier(config: PipelineConfig, replica: Replica, reporter: Reporter, stopped: Callable[[], bool]) -> Copier:
-    return Copier(config.source.connection, replica.destination, reporter, stopped, publications_of(config))
+    source, publications, masking = config.source.connection, publications_of(config), masking_of(config)
+    return Copier(source, replica.destination, reporter, stopped, publications, masking=masking)
 
 
 def _report_wait(tables: Iterable[TableSchema], reporter: Reporter) -> Callable[[str], None]:
@@ -101,7 +103,6 @@ def _report_wait(tables: Iterable[TableSchema], reporter: Reporter) -> Callable[
 def start_partition_copy(
     config: PipelineConfig,
     copies: Sequence[PartitionCopy],
-    publications: Sequence[str],
     replica: Replica,
     reporter: Reporter,
 ) -> None:
@@ -115,7 +116,7 @@ def start_partition_copy(
 
     def copy(observer: CopyObserver, stopped: Callable[[], bool]) -> None:
         with exported_snapshot(source, temporary_slot_name(config.slot_name), stopped=stopped, temporary=True) as point:
-            copy_partitions(_copier(config, replica, reporter, stopped), copies, publications, point, observer)
+            copy_partitions(_copier(config, replica, reporter, stopped), copies, point, observer)
 
     replica.copies.start([each.table for each in copies], copy, is_partial=True)
 

@@ -1,0 +1,24 @@
+"""Decides how masks of columns are written: a mapping, or a list of texts `column=mask`, as commands have it."""
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator
+
+from rosetta_dagster.cdc.change.mask import NAMES, is_mask
+from rosetta_dagster.cdc.config.wording import worded
+
+
+def _as_mapping(mask: Any) -> Any:
+    if isinstance(mask, list | tuple) and all(isinstance(each, str) and "=" in each for each in mask):
+        return {column: name for column, _, name in (each.rpartition("=") for each in mask)}
+    return mask
+
+
+def _known(mask: dict[str, str]) -> dict[str, str]:
+    if unknown := [column for column, name in mask.items() if not is_mask(name)]:
+        raise worded(f"the mask of {', '.join(unknown)} does not exist; there are {NAMES}")
+    return mask
+
+
+#: The mask of each masked column.
+MaskRules: TypeAlias = Annotated[dict[str, str], BeforeValidator(_as_mapping), AfterValidator(_known)]
