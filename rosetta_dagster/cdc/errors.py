@@ -8,6 +8,7 @@
     │   ├── TableAltered             a table was altered while its copy began
     │   ├── StreamEnded              the capture engine ended by itself
     │   ├── StreamStalled            the capture engine is silent although the source is not
+    │   ├── WorkerStuck              a run did not end in time, so its process has to
     │   ├── SpoolUnavailable         the directory for temporary files is full or cannot be written
     │   ├── LeaseHeld                another run holds this pipeline
     │   ├── WatermarkMoved           another run has written this pipeline's watermark
@@ -110,6 +111,10 @@ class StreamEnded(TransientError):
 
 class StreamStalled(TransientError):
     """The capture engine is silent although the source is not."""
+
+
+class WorkerStuck(TransientError):
+    """A run did not end in time. Its process has to end, so that its walsender does."""
 
 
 class SpoolUnavailable(TransientError):

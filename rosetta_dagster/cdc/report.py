@@ -7,12 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from rosetta_dagster.cdc.change.event import Counts, Operation
 from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.config.discovery import Discovery
 from rosetta_dagster.cdc.config.pipeline import TableState
 from rosetta_dagster.cdc.table_id import TableId
+
+#: What a table shows that is in several of these states, at several destinations: the last of them.
+_BEST_TO_WORST = (TableState.STREAMING, TableState.SNAPSHOT, TableState.PENDING, TableState.ERROR)
+
+
+#: The state of a table, and why it is set aside or waits.
+StateAndReason: TypeAlias = tuple[TableState, str | None]
 
 
 class Phase(StrEnum):
@@ -86,11 +94,13 @@ class Report:
 
     phase: Phase = Phase.STARTING
     tables: dict[TableId, TableCounts] = field(default_factory=dict)
-    #: The state of each table, and why it is set aside if it is.
-    states: dict[TableId, tuple[TableState, str | None]] = field(default_factory=dict)
+    #: The state of each table at the destination where it is worst, and why it is set aside or waits there.
+    states: dict[TableId, StateAndReason] = field(default_factory=dict)
     #: What waits for each copy beside the stream, by destination and table.
     spooled: Mapping[tuple[str, TableId], Spooled] = field(default_factory=dict)
     batches: Batches = field(default_factory=Batches)
+    #: The last request of an inspection of the source's catalog that was met: the states are as of then, or later.
+    inspection: int = 0
     #: Up to where the source's log is durable at every destination.
     applied_lsn: Lsn | None = None
     #: Commit time, at the source, of the last change applied.
@@ -100,6 +110,8 @@ class Report:
     lag_seconds: float | None = None
     #: When changes were last durable at every destination, or the slot confirmed to be caught up (monotonic seconds).
     last_success: float | None = None
+    #: What the pipeline's patterns stand for; None when they were not compared with the source yet.
+    discovery: Discovery | None = None
 
     @property
     def oldest_spooled_at(self) -> datetime | None:
@@ -123,6 +135,8 @@ class Reporter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._report = Report()
+        #: The state of each table at each destination.
+        self._states: dict[TableId, dict[str, StateAndReason]] = {}
         #: The lag of what was applied last, without what waits in spools.
         self._applied_lag: float | None = None
 
@@ -136,10 +150,38 @@ class Reporter:
         with self._lock:
             self._report = replace(self._report, phase=phase)
 
-    def table(self, table: TableId, state: TableState, error: str | None = None) -> None:
-        """Record the state of a table; the error is why it was set aside."""
+    def discovered(self, discovery: Discovery) -> None:
+        """Record what the pipeline's patterns stand for now."""
         with self._lock:
-            self._report = replace(self._report, states={**self._report.states, table: (state, error)})
+            self._report = replace(self._report, discovery=discovery)
+
+    def begin(self, states: Mapping[str, Mapping[TableId, StateAndReason]]) -> None:
+        """Record the states of all tables by destination, in place of those that were recorded before."""
+        by_table: dict[TableId, dict[str, StateAndReason]] = defaultdict(dict)
+        for destination, of_destination in states.items():
+            for table, state in of_destination.items():
+                by_table[table][destination] = state
+        with self._lock:
+            self._states = dict(by_table)
+            shown = {table: _worst(of_table) for table, of_table in by_table.items()}
+            self._report = replace(self._report, states=shown)
+
+    def table(self, destination: str, table: TableId, state: TableState, reason: str | None = None) -> None:
+        """Record the state of a table at one destination; the reason is why it is set aside or waits."""
+        with self._lock:
+            of_table = self._states[table] = {**self._states.get(table, {}), destination: (state, reason)}
+            self._report = replace(self._report, states={**self._report.states, table: _worst(of_table)})
+
+    def awaits_copy(self, table: TableId) -> None:
+        """Record that every destination is about to copy the table again."""
+        with self._lock:
+            of_table = self._states[table] = dict.fromkeys(self._states.get(table, {}), (TableState.PENDING, None))
+            self._report = replace(self._report, states={**self._report.states, table: _worst(of_table)})
+
+    def inspected(self, request: int) -> None:
+        """Record that the catalog was compared after this request, and that the states say what was found."""
+        with self._lock:
+            self._report = replace(self._report, inspection=max(request, self._report.inspection))
 
     def spooled(self, destination: str, sizes: Mapping[TableId, Spooled]) -> None:
         """Record what waits now for the copies beside the stream at this destination."""
@@ -207,6 +249,15 @@ class Reporter:
 
     def _put(self, tables: dict[TableId, TableCounts]) -> None:
         self._report = replace(self._report, tables={**self._report.tables, **tables})
+
+
+def _worst(of_table: Mapping[str, StateAndReason]) -> StateAndReason:
+    """Return what a table shows that has these states at its destinations."""
+    if not of_table:
+        return TableState.PENDING, None
+    destination = max(of_table, key=lambda each: _BEST_TO_WORST.index(of_table[each][0]))
+    state, reason = of_table[destination]
+    return state, f"Destination {destination}: {reason}" if reason and len(of_table) > 1 else reason
 
 
 def seconds_since(committed_at: datetime) -> float:

@@ -81,7 +81,10 @@ def add_pipeline(
     *,
     source_name: Annotated[str, typer.Option("--source", help="Name of the source.")],
     destination_names: Annotated[list[str], typer.Option("--destination", help="Name of a destination; may be repeated.")],
-    tables: Annotated[list[str], typer.Option("--table", help="A table, as namespace.table; may be repeated.")],
+    tables: Annotated[
+        list[str],
+        typer.Option("--table", help="A table, as namespace.table, or a pattern such as 'shop.*'; may be repeated."),
+    ],
     **options: Any,
 ) -> None:
     """Add a pipeline, paused. Options of tables are those of each table given here."""

@@ -87,6 +87,11 @@ def table_row(record: TableRecord) -> Row:
     }
 
 
+def skipped_lines(status: PipelineStatus) -> list[str]:
+    """Return a line for each table that matches a pattern and is not replicated, under a heading."""
+    return ["", "skipped:", *(f"{_GAP}{each.id}: {each.reason}" for each in status.skipped)] if status.skipped else []
+
+
 def explanation_lines(statuses: Sequence[PipelineStatus]) -> list[str]:
     """Return a line for each pipeline of which an operator has to know something."""
     return [f"{status.state.name}: {status.explanation}" for status in statuses if status.explanation]
@@ -100,6 +105,7 @@ def status_json(status: PipelineStatus) -> dict[str, Any]:
         "rows_per_second": status.rate,
         "explanation": status.explanation,
         "tables": [{**to_json(record), "id": str(record.id)} for record in status.tables],
+        "skipped_tables": [{"id": str(each.id), "reason": each.reason} for each in status.skipped],
     }
 
 

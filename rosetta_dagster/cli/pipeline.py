@@ -10,7 +10,7 @@ from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.cli.add import pipeline
 from rosetta_dagster.cli.names import PipelineName
-from rosetta_dagster.cli.output import print_json, print_rows, status_json, table_row
+from rosetta_dagster.cli.output import print_json, print_rows, skipped_lines, status_json, table_row
 from rosetta_dagster.settings import open_store
 
 __all__ = ["drop", "pipeline"]
@@ -54,6 +54,8 @@ def show_pipeline(name: PipelineName, *, as_json: Json = False) -> None:
     longest = max(map(len, fields))
     typer.echo("\n".join(f"{field.ljust(longest)}  {value}" for field, value in fields.items() if value) + "\n")
     print_rows([table_row(record) for record in status.tables], empty="No tables.")
+    for line in skipped_lines(status):
+        typer.echo(line)
 
 
 def drop(

@@ -16,6 +16,7 @@ from rosetta_dagster.cli.output import (
     lines_of,
     pipeline_row,
     print_json,
+    skipped_lines,
     status_json,
     table_row,
     terminal_width,
@@ -64,6 +65,7 @@ def status_lines(statuses: Sequence[PipelineStatus], width: int, *, with_tables:
         lines += [
             "",
             *(lines_of([table_row(record) for record in status.tables], width) if status.tables else ["No tables."]),
+            *skipped_lines(status),
         ]
     return lines
 

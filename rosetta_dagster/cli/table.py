@@ -16,7 +16,9 @@ from rosetta_dagster.settings import open_store
 
 table = typer.Typer(no_args_is_help=True, help="Tables of a pipeline.")
 
-Tables = Annotated[list[str], typer.Argument(help="Tables, as namespace.name; a name alone is of public.")]
+Tables = Annotated[
+    list[str], typer.Argument(help="Tables, as namespace.name, or patterns such as 'shop.*'; a name alone is of public.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
@@ -54,7 +56,9 @@ def resync(pipeline: PipelineName, tables: Tables, *, as_json: Json = False) -> 
     with open_store() as store:
         for each in _parsed(tables):
             store.ask_resync(pipeline, each)
-        _report(store, pipeline, "to resync", tables, f"copied again {_when(store, pipeline)}", as_json=as_json)
+        partly = {each.id for each in store.table_configs(store.state(pipeline).id) if each.copied_rows is not None}
+        again = "emptied, and begun again as initial and copy_where say," if partly & {*_parsed(tables)} else "copied again"
+        _report(store, pipeline, "to resync", tables, f"{again} {_when(store, pipeline)}", as_json=as_json)
 
 
 def _parsed(tables: list[str]) -> list[TableId]:

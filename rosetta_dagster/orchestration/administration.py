@@ -31,6 +31,7 @@ from rosetta_dagster.cdc.store.declared import (
 )
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.checks import reconciliation_evaluation, summary_of
+from rosetta_dagster.orchestration.reported_checks import report_checks
 from rosetta_dagster.orchestration.requests import (
     AddTable,
     CreatePipeline,
@@ -146,8 +147,7 @@ def _reconcile(
         context.log.info("%s at %s: %s", each.table, each.destination, summary_of(each))
         found.append(each)
     if request.pipeline in streams:
-        # Dagster accepts it, although the annotation does not.
-        context.log_event(reconciliation_evaluation(streams[request.pipeline], found))  # type: ignore[arg-type]
+        report_checks(context.instance, [reconciliation_evaluation(streams[request.pipeline], found)])
     return {f"{each.table} at {each.destination}": summary_of(each) for each in found}
 
 

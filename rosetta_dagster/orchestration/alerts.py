@@ -11,13 +11,25 @@ from pydantic import SecretStr
 
 from rosetta_dagster.cdc.errors import AlertFailed
 from rosetta_dagster.orchestration.checks import check_specs
-from rosetta_dagster.orchestration.naming import HEALTH, NOT_EVALUATED, PIPELINE_TAG, RECONCILIATION, RUN_STATUS
+from rosetta_dagster.orchestration.naming import (
+    HEALTH,
+    NOT_EVALUATED,
+    PIPELINE_TAG,
+    RECONCILIATION,
+    ROW_COUNT,
+    RUN_STATUS,
+    SCHEMA_DRIFT,
+)
+from rosetta_dagster.orchestration.reported_checks import latest_evaluations
 from rosetta_dagster.orchestration.specs import PipelineSpecs
 from rosetta_dagster.orchestration.webhook import post
 from rosetta_dagster.settings import Settings
 
 #: Seconds between two ticks of each sensor.
 ALERT_INTERVAL = 10
+
+#: Tables whose checks one tick reads, those of one pipeline at least: Dagster's records are read for each of them.
+TABLES_PER_TICK = 500
 
 #: A run that fails for the same reason as the run before it, within this many seconds, is not posted again. The control
 #: sensor tries again after 11 minutes at most.
@@ -50,7 +62,7 @@ def _run_sensor(webhook: SecretStr) -> dg.SensorDefinition:
 
 
 def _check_sensor(loaded: Sequence[PipelineSpecs], webhook: SecretStr) -> dg.SensorDefinition:
-    """Return the sensor of checks. Its cursor holds the failing checks that were posted, each with its severity."""
+    """Return the sensor of checks. Its cursor holds the failing checks that were posted, and whose tables are next."""
 
     @dg.sensor(
         name="rosetta_check_alert_sensor",
@@ -59,36 +71,68 @@ def _check_sensor(loaded: Sequence[PipelineSpecs], webhook: SecretStr) -> dg.Sen
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        posted: dict[str, str] = json.loads(context.cursor or "{}")
-        failing = failing_checks(context.instance, loaded)
-        failing_now = {name: found.severity.value for name, found in failing.items()}
+        cursor = json.loads(context.cursor or "{}")
+        posted: dict[str, str] = cursor.get("posted", {})
+        turn, after = turn_of(loaded, cursor.get("next", 0))
+        inspected, failing = failing_checks(context.instance, loaded, turn)
+        now = {name: severity for name, severity in posted.items() if name not in inspected}
         for name, found in failing.items():
-            if is_worse(posted.get(name), found.severity.value):
-                try:
+            severity = found.severity.value
+            try:
+                if is_worse(posted.get(name), severity):
                     post(webhook, check_message(name, found))
-                except AlertFailed as error:
-                    # The next tick tries this one again; the others are not posted twice.
-                    context.log.warning("%s", error)
-                    failing_now = {other: severity for other, severity in failing_now.items() if other != name}
-        return dg.SensorResult(cursor=json.dumps(failing_now), skip_reason=f"{len(failing)} checks fail.")
+                now[name] = severity
+            except AlertFailed as error:
+                # The next tick tries this one again; the others are not posted twice.
+                context.log.warning("%s", error)
+        return dg.SensorResult(cursor=json.dumps({"posted": now, "next": after}), skip_reason=f"{len(failing)} checks fail.")
 
     return sensor
 
 
-def failing_checks(instance: dg.DagsterInstance, loaded: Sequence[PipelineSpecs]) -> Mapping[str, dg.AssetCheckEvaluation]:
-    """Return the last evaluations of failing checks, by pipeline and check. A failed run has a sensor of its own."""
+def turn_of(loaded: Sequence[PipelineSpecs], first: int) -> tuple[list[PipelineSpecs], int]:
+    """Return the pipelines whose tables are inspected by a tick that begins with this one, and where the next begins."""
+    turn: list[PipelineSpecs] = []
+    tables = 0
+    for offset in range(len(loaded)):
+        pipeline = loaded[(first + offset) % len(loaded)]
+        tables += len(pipeline.tables)
+        if turn and tables > TABLES_PER_TICK:
+            break
+        turn.append(pipeline)
+    return turn, (first + len(turn)) % max(1, len(loaded))
+
+
+def failing_checks(
+    instance: dg.DagsterInstance, loaded: Sequence[PipelineSpecs], turn: Sequence[PipelineSpecs]
+) -> tuple[set[str], Mapping[str, dg.AssetCheckEvaluation]]:
+    """Return the names of the inspected checks, and the last evaluations of those that fail.
+
+    These are the checks of all streams, and of the tables whose turn it is. A failed run has a sensor of its own.
+    """
+    inspected: set[str] = set()
     failing: dict[str, dg.AssetCheckEvaluation] = {}
     for each in loaded:
-        keys = [spec.key for spec in check_specs(each.stream.key)]
-        found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys).values()
-        evaluations = [record.evaluation for record in found if record.evaluation is not None]
-        is_run_failed = any(_is_of_failed_run(evaluation) for evaluation in evaluations)
+        names = _names(each, with_tables=each in turn)
+        inspected |= {*names.values()}
+        found = latest_evaluations(instance, names.keys())
+        is_run_failed = any(_is_of_failed_run(evaluation) for evaluation in found.values())
         failing |= {
-            f"{each.shape.name}: {evaluation.check_name}": evaluation
-            for evaluation in evaluations
+            names[key]: evaluation
+            for key, evaluation in found.items()
             if not evaluation.passed and not (is_run_failed and _repeats_run(evaluation))
         }
-    return failing
+    return inspected, failing
+
+
+def _names(pipeline: PipelineSpecs, *, with_tables: bool) -> dict[dg.AssetCheckKey, str]:
+    """Return what a message calls each check. `health` speaks for the tables that are set aside."""
+    names = {spec.key: f"{pipeline.shape.name}: {spec.name}" for spec in check_specs(pipeline.stream.key)}
+    if with_tables:
+        for key in pipeline.table_keys:
+            for check in (SCHEMA_DRIFT, ROW_COUNT):
+                names[dg.AssetCheckKey(key, check)] = f"{pipeline.shape.name}: {check} of {key.to_user_string()}"
+    return names
 
 
 def _is_of_failed_run(evaluation: dg.AssetCheckEvaluation) -> bool:

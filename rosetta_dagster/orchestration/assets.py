@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.orchestration.checks import check_specs, results
 from rosetta_dagster.orchestration.evaluation import evaluate
-from rosetta_dagster.orchestration.naming import PIPELINE_TAG, destination_resource, job_name, source_resource
+from rosetta_dagster.orchestration.naming import PIPELINE_TAG, job_name
 from rosetta_dagster.orchestration.replication import replicate_until_stopped
 from rosetta_dagster.orchestration.specs import PipelineSpecs, external_sources, materialized
+from rosetta_dagster.orchestration.table_checks import table_check_specs
 from rosetta_dagster.orchestration.tables import CatchUp, caught_up_tables
 from rosetta_dagster.settings import Settings, open_store
 
@@ -53,9 +53,12 @@ def _tables(specs: PipelineSpecs, outputs: list[dg.AssetSpec]) -> dg.AssetsDefin
         name=f"tables_{shape.name}",
         description="Waits until the selected tables hold what the source has now. The pipeline has to run.",
         specs=outputs,
+        check_specs=[check for output in outputs for check in table_check_specs(output.key)],
         can_subset=True,
     )
-    def tables(context: dg.AssetExecutionContext, config: CatchUp) -> Iterator[dg.MaterializeResult[None]]:
+    def tables(
+        context: dg.AssetExecutionContext, config: CatchUp
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         yield from caught_up_tables(context, config, specs)
 
     return tables
@@ -64,7 +67,7 @@ def _tables(specs: PipelineSpecs, outputs: list[dg.AssetSpec]) -> dg.AssetsDefin
 def _checks(specs: PipelineSpecs) -> dg.AssetChecksDefinition:
     shape = specs.shape
 
-    # With can_subset=False, executing a check in the UI would need all of them.
+    # Without can_subset, executing a check in the UI would need all of them.
     @dg.multi_asset_check(name=f"check_{shape.name}", specs=check_specs(specs.stream.key), can_subset=True)
     def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
@@ -77,9 +80,9 @@ def _checks(specs: PipelineSpecs) -> dg.AssetChecksDefinition:
 def _job(specs: PipelineSpecs, settings: Settings) -> dg.JobDefinition:
     shape = specs.shape
 
-    @dg.op(name=f"replicate_{shape.name}", required_resource_keys=_resource_keys(shape))
+    @dg.op(name=f"replicate_{shape.name}")
     def replicate(context: dg.OpExecutionContext) -> None:
-        replicate_until_stopped(context, specs, settings.materialize_interval_seconds)
+        replicate_until_stopped(context, specs, settings)
 
     @dg.job(
         name=job_name(shape.name),
@@ -93,7 +96,3 @@ def _job(specs: PipelineSpecs, settings: Settings) -> dg.JobDefinition:
         replicate()
 
     return job
-
-
-def _resource_keys(shape: PipelineShape) -> set[str]:
-    return {source_resource(shape.source.name), *(destination_resource(each.name) for each in shape.destinations)}

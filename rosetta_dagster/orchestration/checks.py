@@ -1,11 +1,10 @@
-"""Turns observations of a pipeline into evaluations of its checks, for the UI and for the health sensor."""
+"""Turns observations of a pipeline into evaluations of its stream's checks, for the UI and for the health sensor."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
 from rosetta_dagster.cdc.config.pipeline import Health, Status
-from rosetta_dagster.cdc.operate.comparison import DestinationDrift, RowCounts
 from rosetta_dagster.cdc.operate.health import Observation
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation
 from rosetta_dagster.orchestration.naming import (
@@ -13,9 +12,7 @@ from rosetta_dagster.orchestration.naming import (
     HEALTH,
     NOT_EVALUATED,
     RECONCILIATION,
-    ROW_COUNT,
     RUN_STATUS,
-    SCHEMA_DRIFT,
     WAL_LAG,
 )
 
@@ -24,12 +21,6 @@ STREAM_CHECKS = {
     WAL_LAG: "The replication slot keeps up with the source's WAL and is not about to be lost.",
     HEALTH: "The pipeline does what its status says.",
     FRESHNESS: "Changes reach the destinations in time. An idle source is not stale.",
-}
-
-#: Checks that read the catalog or the row count of every table, at the source and the destinations.
-TABLE_CHECKS = {
-    SCHEMA_DRIFT: "The destinations have the source's columns.",
-    ROW_COUNT: "The destinations have as many rows as the source.",
 }
 
 #: Checks that read every row. They run on request only.
@@ -48,10 +39,10 @@ Metadata = dict[str, dg.MetadataValue]
 
 
 def check_specs(stream: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """Return the specs of all checks of a pipeline."""
+    """Return the specs of the checks of a stream."""
     return [
         dg.AssetCheckSpec(name, asset=stream, description=description)
-        for name, description in {**STREAM_CHECKS, **TABLE_CHECKS, **ROW_CHECKS}.items()
+        for name, description in {**STREAM_CHECKS, **ROW_CHECKS}.items()
     ]
 
 
@@ -73,6 +64,20 @@ def results(evaluated: Iterable[dg.AssetCheckEvaluation]) -> Iterator[dg.AssetCh
         )
 
 
+def evaluation_of(
+    asset: dg.AssetKey, check: str, health: Health, description: str | None, metadata: Mapping[str, dg.MetadataValue]
+) -> dg.AssetCheckEvaluation:
+    """Return the evaluation of a check that found this health."""
+    return dg.AssetCheckEvaluation(
+        asset_key=asset,
+        check_name=check,
+        passed=health is Health.HEALTHY,
+        severity=_SEVERITY[health],
+        description=description,
+        metadata=dict(metadata),
+    )
+
+
 def failed_run(stream: dg.AssetKey, run_id: str, message: str) -> dg.AssetCheckEvaluation:
     """Return the health check's evaluation for a run that has just failed."""
     metadata: Metadata = {
@@ -80,58 +85,12 @@ def failed_run(stream: dg.AssetKey, run_id: str, message: str) -> dg.AssetCheckE
         "run": dg.MetadataValue.dagster_run(run_id),
         "last_error": dg.MetadataValue.text(message),
     }
-    return _evaluation(stream, HEALTH, Health.ERROR, message, metadata)
+    return evaluation_of(stream, HEALTH, Health.ERROR, message, metadata)
 
 
-def not_evaluated(stream: dg.AssetKey, check: str, reason: str) -> dg.AssetCheckEvaluation:
+def not_evaluated(asset: dg.AssetKey, check: str, reason: str) -> dg.AssetCheckEvaluation:
     """Return the evaluation of a check that could not be evaluated."""
-    return _evaluation(stream, check, Health.ERROR, reason, {NOT_EVALUATED: dg.MetadataValue.bool(True)})
-
-
-def schema_drift_evaluation(stream: dg.AssetKey, found: list[DestinationDrift]) -> dg.AssetCheckEvaluation:
-    """Return the evaluation: differences warn, and those that make a destination refuse rows are errors."""
-    health = Health.WARNING if found else Health.HEALTHY
-    if any(each.drift.breaks for each in found):
-        health = Health.ERROR
-    metadata: Metadata = {"differences": dg.MetadataValue.int(len(found))}
-    if found:
-        statements = "\n".join(f"-- {each.destination}: {each.drift.problem}\n{each.drift.statement};" for each in found)
-        metadata["statements"] = dg.MetadataValue.md(f"```sql\n{statements}\n```")
-    tables = sorted({str(each.drift.table) for each in found})
-    description = f"{', '.join(tables)}: {found[0].drift.problem}" if found else None
-    return _evaluation(stream, SCHEMA_DRIFT, health, description, metadata)
-
-
-def row_count_evaluation(stream: dg.AssetKey, found: list[RowCounts], tolerance: float) -> dg.AssetCheckEvaluation:
-    """Return the evaluation: counts that stay different warn, since changes in flight can cause that.
-
-    Only `reconciliation` is certain.
-    """
-    differing = [each for each in found if each.differs(tolerance)]
-    records = [
-        dg.TableRecord(
-            {
-                "destination": each.destination,
-                "table": str(each.table),
-                "source": each.source_rows,
-                "rows": each.destination_rows,
-                "difference": each.destination_rows - each.source_rows,
-            }
-        )
-        for each in sorted(found, key=lambda each: -abs(each.destination_rows - each.source_rows))
-    ]
-    metadata: Metadata = {
-        "tables": dg.MetadataValue.int(len(found)),
-        "differing_tables": dg.MetadataValue.int(len(differing)),
-        "tolerance": dg.MetadataValue.float(tolerance),
-    }
-    if records:
-        metadata["counts"] = dg.MetadataValue.table(records)
-    description = ", ".join(
-        f"{each.table} has {each.destination_rows:,} rows at {each.destination} and {each.source_rows:,} at the source"
-        for each in differing
-    )
-    return _evaluation(stream, ROW_COUNT, Health.WARNING if differing else Health.HEALTHY, description or None, metadata)
+    return evaluation_of(asset, check, Health.ERROR, reason, {NOT_EVALUATED: dg.MetadataValue.bool(True)})
 
 
 def reconciliation_evaluation(stream: dg.AssetKey, found: Sequence[Reconciliation]) -> dg.AssetCheckEvaluation:
@@ -151,7 +110,7 @@ def reconciliation_evaluation(stream: dg.AssetKey, found: Sequence[Reconciliatio
         for each in found
         if each.left or each.problem
     )
-    return _evaluation(stream, RECONCILIATION, health, description or None, metadata)
+    return evaluation_of(stream, RECONCILIATION, health, description or None, metadata)
 
 
 def summary_of(found: Reconciliation) -> str:
@@ -187,19 +146,6 @@ def _shown_keys(found: Reconciliation) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def _evaluation(
-    stream: dg.AssetKey, check: str, health: Health, description: str | None, metadata: Mapping[str, dg.MetadataValue]
-) -> dg.AssetCheckEvaluation:
-    return dg.AssetCheckEvaluation(
-        asset_key=stream,
-        check_name=check,
-        passed=health is Health.HEALTHY,
-        severity=_SEVERITY[health],
-        description=description,
-        metadata=dict(metadata),
-    )
-
-
 def _wal_lag(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvaluation:
     slot, thresholds = observation.slot, observation.thresholds
     metadata: Metadata = {
@@ -223,7 +169,7 @@ def _wal_lag(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEval
         metadata["growth_bytes_per_second"] = dg.MetadataValue.float(round(observation.growth, 1))
     if observation.seconds_until_lost is not None:
         metadata["seconds_until_lost"] = dg.MetadataValue.float(round(observation.seconds_until_lost, 1))
-    return _evaluation(stream, WAL_LAG, observation.lag, _wal_lag_description(observation), metadata)
+    return evaluation_of(stream, WAL_LAG, observation.lag, _wal_lag_description(observation), metadata)
 
 
 def _wal_lag_description(observation: Observation) -> str | None:
@@ -261,7 +207,7 @@ def _health(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvalu
         metadata["run"] = dg.MetadataValue.dagster_run(state.run_id)
     if state.last_error is not None:
         metadata["last_error"] = dg.MetadataValue.text(state.last_error)
-    return _evaluation(
+    return evaluation_of(
         stream,
         HEALTH,
         observation.health,
@@ -280,7 +226,7 @@ def _freshness(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEv
         metadata["age_seconds"] = dg.MetadataValue.float(round(observation.age, 1))
     if observation.last_commit_at is not None:
         metadata["last_source_commit"] = dg.MetadataValue.timestamp(observation.last_commit_at)
-    return _evaluation(stream, FRESHNESS, observation.freshness, _freshness_description(observation), metadata)
+    return evaluation_of(stream, FRESHNESS, observation.freshness, _freshness_description(observation), metadata)
 
 
 def _freshness_description(observation: Observation) -> str | None:

@@ -63,7 +63,9 @@ def _json_schema(name: str, settings: type[BaseModel], **more: Any) -> JsonSchem
 class TableModel(TableOptions):
     """A table, its name at the destinations, and its options."""
 
-    name: str = Field(min_length=1, description="As namespace.table; a name alone is of public.")
+    name: str = Field(
+        min_length=1, description="As namespace.table, or a pattern such as shop.*; a name alone is of public."
+    )
     target: str | None = Field(default=None, min_length=1, description="As namespace.table or table; none: the same name.")
 
 

@@ -17,9 +17,10 @@ from pydantic import (
     model_validator,
 )
 
+from rosetta_dagster.cdc.config.patterns import is_pattern, problem_of
 from rosetta_dagster.cdc.config.pipeline import PipelineOptions, Status, TableOptions
 from rosetta_dagster.cdc.config.thresholds import Thresholds
-from rosetta_dagster.cdc.config.wording import problems
+from rosetta_dagster.cdc.config.wording import problems, worded
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.store.declared import DeclaredPipeline, Target
 from rosetta_dagster.cdc.store.plan import Declarations
@@ -57,15 +58,24 @@ class _Declared(BaseModel):
 
 
 class Table(TableOptions, _Declared):
-    """A table of a pipeline, and its name at the destinations."""
+    """A table of a pipeline, or a pattern of tables, and its name at the destinations."""
 
-    #: As `namespace.table`; a name alone is of `public`.
+    #: As `namespace.table`; a name alone is of `public`. With `*` or `?` it stands for all tables that match.
     name: str = Field(min_length=1)
     #: As `namespace.table`, or a name alone for a table in the namespace that it would go into anyway. None: the same name.
+    #: Of a pattern, with `{table}` in the place of each table's name.
     target: str | None = Field(default=None, min_length=1)
 
     def __init__(self, name: str, target: str | None = None, **options: Any) -> None:
         super().__init__(**{"name": name, "target": target, **options})
+
+    @field_validator("name")
+    @classmethod
+    def _can_match(cls, name: str) -> str:
+        table = TableId.parse(name)
+        if is_pattern(table) and (found := problem_of(table)) is not None:
+            raise worded(f"name: the pattern {name} is not valid: {found}")
+        return name
 
     @property
     def id(self) -> TableId:
@@ -91,7 +101,7 @@ class Pipeline(PipelineOptions, _Declared):
     name: str = Field(pattern=PIPELINE_NAME)
     source: SkipValidation[PostgresSource]
     destinations: Annotated[Sequence[SkipValidation[DestinationResource]], Field(min_length=1)]
-    #: A text is a `Table` of that name.
+    #: A text is a `Table` of that name, or a pattern.
     tables: Annotated[Sequence[str | SkipValidation[Table]], BeforeValidator(_as_list), Field(min_length=1)]
     status: Literal["START", "PAUSE"] = "PAUSE"
     #: When the checks warn and fail.

@@ -7,47 +7,45 @@ from contextlib import closing
 import dagster as dg
 
 from rosetta_dagster.cdc.config.pipeline import Status
-from rosetta_dagster.cdc.errors import LeaseHeld, RosettaError
+from rosetta_dagster.cdc.errors import LeaseHeld, RosettaError, WorkerStuck
 from rosetta_dagster.cdc.report import Report
-from rosetta_dagster.cdc.run.supervision import WorkerStuck, supervise
+from rosetta_dagster.cdc.run.supervision import supervise
 from rosetta_dagster.cdc.run.worker import unexpected
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineState
 from rosetta_dagster.orchestration.checks import failed_run
-from rosetta_dagster.orchestration.events import Events, log_event
+from rosetta_dagster.orchestration.events import Events
 from rosetta_dagster.orchestration.naming import REQUESTED_TAG
+from rosetta_dagster.orchestration.reported_checks import report_checks
 from rosetta_dagster.orchestration.specs import PipelineSpecs
-from rosetta_dagster.settings import open_store
+from rosetta_dagster.settings import Settings, open_store
 
 #: Exit code of a process whose engine does not stop. Ending the process ends its walsender.
 STUCK_EXIT_CODE = 70
 
 
-def replicate_until_stopped(context: dg.OpExecutionContext, specs: PipelineSpecs, materialize_interval: float) -> None:
-    """Run the pipeline until it is paused. A run that finds another one at work leaves the pipeline to it.
-
-    A table that changes is materialized at most once in `materialize_interval` seconds.
-    """
+def replicate_until_stopped(context: dg.OpExecutionContext, specs: PipelineSpecs, settings: Settings) -> None:
+    """Run the pipeline until it is paused. A run that finds another one at work leaves the pipeline to it."""
     try:
-        _replicate(context, specs, materialize_interval)
+        _replicate(context, specs, settings)
     except LeaseHeld as held:
         context.log.info("%s", held)
-    except RosettaError as error:
-        log_event(context, failed_run(specs.stream.key, context.run.run_id, str(error)))
-        raise dg.Failure(description=error.message, metadata={"remedy": error.remedy}, allow_retries=False) from None
     except WorkerStuck as stuck:
-        context.log.critical("%s The process ends itself.", stuck)
+        context.log.critical("%s", stuck)
         os._exit(STUCK_EXIT_CODE)
+    except RosettaError as error:
+        report_checks(context.instance, [failed_run(specs.stream.key, context.run.run_id, str(error))])
+        raise dg.Failure(description=error.message, metadata={"remedy": error.remedy}, allow_retries=False) from None
 
 
-def _replicate(context: dg.OpExecutionContext, specs: PipelineSpecs, materialize_interval: float) -> None:
+def _replicate(context: dg.OpExecutionContext, specs: PipelineSpecs, settings: Settings) -> None:
     name = specs.shape.name
     with open_store() as store:
         if not _claim(context, store, name):
             return
         try:
-            _run(context, store, name, Events(context, store, specs, materialize_interval))
-        except (RosettaError, WorkerStuck):
+            _run(context, store, name, Events(context, store, specs, settings))
+        except RosettaError:
             raise
         except Exception as error:  # noqa: BLE001 - raised below, as one of Rosetta's errors
             # Any other error fails the run too, and the next run has to wait as after any failure.

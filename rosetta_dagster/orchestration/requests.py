@@ -43,7 +43,10 @@ def create_destination_request() -> type[dg.Config]:
 class PipelineTable(_config("TableFields", "The options of a table.", TableOptions)):  # type: ignore[misc]
     """A table of a pipeline, and its name at the destinations."""
 
-    table: str = Field(min_length=1, description="The source table as namespace.name; a name alone is of public.")
+    table: str = Field(
+        min_length=1,
+        description="The source table as namespace.name, or a pattern such as shop.*; a name alone is of public.",
+    )
     target_namespace: str | None = Field(default=None, min_length=1, description="None: the destination's, else as it is.")
     target_name: str | None = Field(default=None, min_length=1, description="None: the name of the source table.")
 

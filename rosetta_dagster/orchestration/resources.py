@@ -100,9 +100,10 @@ class Resource(dg.ConfigurableResource[Any]):
         known = list(cls.model_fields)
         if wrong := [unknown(name, known) for name in given if name not in cls.model_fields]:
             raise ConfigurationError(f"{place} is not valid: {'; '.join(wrong)}.", _CORRECT)
-        fields: Any = public_fields(cls.settings, optional=True)
-        settings = create_model(f"{cls.__name__}Settings", **fields)
-        now = {name: value for name, value in given.items() if name in fields and not _is_resolved_later(value)}
+        settings = _public_settings(cls.settings)
+        now = {
+            name: value for name, value in given.items() if name in settings.model_fields and not _is_resolved_later(value)
+        }
         try:
             settings.model_validate(now)
         except ValidationError as error:
@@ -192,6 +193,13 @@ class DestinationResource(Resource):
         _refuse_moved(self, stored, config)
         ways = (name for secret in self.kind.secret_names for name in (secret, f"{secret}_path", f"{secret}{_ENV}"))
         return {name: stored[name] for name in ways if name in stored}
+
+
+@cache
+def _public_settings(settings: type[BaseModel]) -> type[BaseModel]:
+    """Return the model of the settings that may be shown. It is slow to make, and a location has many resources."""
+    fields: Any = public_fields(settings, optional=True)
+    return create_model(f"{settings.__name__}Shown", **fields)
 
 
 @cache

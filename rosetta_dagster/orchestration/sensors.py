@@ -12,10 +12,13 @@ from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.operate.waiting import ALIVE, HEARTBEAT_LIMIT_SECONDS, obstacle
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineState
-from rosetta_dagster.orchestration.checks import STREAM_CHECKS, TABLE_CHECKS
+from rosetta_dagster.orchestration.checks import STREAM_CHECKS
 from rosetta_dagster.orchestration.evaluation import evaluate
 from rosetta_dagster.orchestration.naming import PIPELINE_TAG, REQUESTED_TAG, job_name
+from rosetta_dagster.orchestration.reported_checks import news, targeted
 from rosetta_dagster.orchestration.specs import PipelineSpecs
+from rosetta_dagster.orchestration.table_checks import is_copied, table_check_specs
+from rosetta_dagster.orchestration.table_evaluation import evaluate_tables
 from rosetta_dagster.settings import Settings, open_store
 
 _LIVE = [
@@ -86,12 +89,12 @@ def health_sensor(loaded: Sequence[PipelineSpecs], settings: Settings) -> dg.Sen
         events: list[dg.AssetCheckEvaluation] = []
         with open_store(settings) as store:
             for specs in loaded:
-                events += _evaluated(context, store, specs, STREAM_CHECKS.keys())
+                events += _stream_checks(context, store, specs)
             deadline = time.monotonic() + TABLE_CHECK_BUDGET
             for name in _due(by_name, evaluated_at, settings.table_check_interval_seconds):
                 if time.monotonic() > deadline:
                     break
-                events += _evaluated(context, store, by_name[name], TABLE_CHECKS.keys())
+                events += _table_checks(context, store, by_name[name])
                 evaluated_at[name] = time.time()
         cursor = json.dumps({name: at for name, at in evaluated_at.items() if name in by_name})
         return dg.SensorResult(asset_events=events, skip_reason=f"Reported {len(events)} check evaluations.", cursor=cursor)
@@ -106,15 +109,29 @@ def _due(names: Iterable[str], evaluated_at: Mapping[str, float], interval: floa
     return sorted(due, key=lambda name: evaluated_at.get(name, 0.0))
 
 
-def _evaluated(
-    context: dg.SensorEvaluationContext, store: Store, specs: PipelineSpecs, wanted: AbstractSet[str]
-) -> list[dg.AssetCheckEvaluation]:
+def _stream_checks(context: dg.SensorEvaluationContext, store: Store, specs: PipelineSpecs) -> list[dg.AssetCheckEvaluation]:
     try:
-        return evaluate(store, specs, wanted)
+        return targeted(context.instance, evaluate(store, specs, STREAM_CHECKS.keys()))
     except RosettaError as error:
-        # An error of one pipeline must not keep the others from being checked.
-        context.log.warning("Pipeline %s: %s", specs.shape.name, error)
-        return []
+        return _skipped(context, specs, error)
+
+
+def _table_checks(context: dg.SensorEvaluationContext, store: Store, specs: PipelineSpecs) -> list[dg.AssetCheckEvaluation]:
+    try:
+        copied = {record.id for record in store.tables(specs.shape.name) if is_copied(record)}
+        keys = {spec.key for (_, table), spec in specs.tables.items() if table in copied}
+        wanted = [check.key for key in keys for check in table_check_specs(key)]
+        return news(context.instance, evaluate_tables(store, specs, wanted))
+    except RosettaError as error:
+        return _skipped(context, specs, error)
+
+
+def _skipped(
+    context: dg.SensorEvaluationContext, specs: PipelineSpecs, error: RosettaError
+) -> list[dg.AssetCheckEvaluation]:
+    """Return no evaluation: an error of one pipeline must not keep the others from being checked."""
+    context.log.warning("Pipeline %s: %s", specs.shape.name, error)
+    return []
 
 
 def _run_request(name: str) -> dg.RunRequest:

@@ -4,14 +4,17 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
+from rosetta_dagster.cdc.config.patterns import is_matched, is_pattern
 from rosetta_dagster.cdc.config.pipeline import SourceSettings
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.store.records import DestinationShape, PipelineShape, SourceShape, TableShape
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.declarations import Pipeline, Table
 from rosetta_dagster.orchestration.resources import DestinationResource, PostgresSource, known_value
 from rosetta_dagster.settings import Settings, configured_store
@@ -39,7 +42,8 @@ def known_shapes(settings: Settings) -> list[PipelineShape]:
 
 def with_declared(rows: Sequence[PipelineShape], pipelines: Sequence[Pipeline]) -> list[PipelineShape]:
     """Return the pipelines by name. One that the code declares is as declared, whether or not its row is so yet."""
-    by_name = {shape.name: shape for shape in rows} | {each.name: _shape(each) for each in pipelines}
+    by_name = {shape.name: shape for shape in rows}
+    by_name |= {each.name: _with_matched(_shape(each), each, by_name.get(each.name)) for each in pipelines}
     return [by_name[name] for name in sorted(by_name)]
 
 
@@ -77,6 +81,7 @@ def _state_path(settings: Settings) -> Path | None:
 
 def _shape(pipeline: Pipeline) -> PipelineShape:
     tables = [Table(table) if isinstance(table, str) else table for table in pipeline.tables]
+    tables = [table for table in tables if not is_pattern(table.id)]
     return PipelineShape(
         name=pipeline.name,
         engine=pipeline.engine,
@@ -84,6 +89,21 @@ def _shape(pipeline: Pipeline) -> PipelineShape:
         destinations=tuple(sorted(map(_destination_shape, pipeline.destinations), key=lambda each: each.name)),
         tables=tuple(sorted(map(_table_shape, tables), key=lambda each: each.id)),
     )
+
+
+def _with_matched(declared: PipelineShape, pipeline: Pipeline, row: PipelineShape | None) -> PipelineShape:
+    """Return the declared pipeline with the tables that its patterns have found: only the rows know these."""
+    patterns = [table for table in map(_id_of, pipeline.tables) if is_pattern(table)]
+    named = {table.id for table in declared.tables}
+    found = [
+        table
+        for table in (row.tables if row is not None else ())
+        if table.is_by_pattern
+        and table.id not in named
+        and is_matched(table.id, patterns)
+        and not is_matched(table.id, pipeline.excluded)
+    ]
+    return replace(declared, tables=tuple(sorted([*declared.tables, *found], key=lambda each: each.id)))
 
 
 def _source_shape(source: PostgresSource) -> SourceShape:
@@ -103,6 +123,10 @@ def _destination_shape(destination: DestinationResource) -> DestinationShape:
     shown = {name: value for name, value in given.items() if name in destination.kind.shown_names}
     namespace = given.get("namespace", given.get("schema"))
     return DestinationShape(name=destination.name, type=destination.kind.type, namespace=namespace, connection=shown)
+
+
+def _id_of(table: str | Table) -> TableId:
+    return TableId.parse(table) if isinstance(table, str) else table.id
 
 
 def _table_shape(table: Table) -> TableShape:

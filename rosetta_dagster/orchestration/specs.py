@@ -1,6 +1,6 @@
 """Decides which assets a pipeline has, and how they depend on each other: source tables → stream → destination tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -8,6 +8,9 @@ import dagster as dg
 from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration.translator import DestinationTable, RosettaTranslator, SourceTable, Stream
+
+#: A table at a destination: the name of the destination and the source table.
+Replica = tuple[str, TableId]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +20,7 @@ class PipelineSpecs:
     shape: PipelineShape
     sources: dict[TableId, dg.AssetSpec]
     stream: dg.AssetSpec
-    #: By name of the destination and source table.
-    tables: dict[tuple[str, TableId], dg.AssetSpec]
+    tables: dict[Replica, dg.AssetSpec]
     translator: RosettaTranslator = field(repr=False)
 
     def reshaped(self, shape: PipelineShape) -> "PipelineSpecs":
@@ -29,6 +31,14 @@ class PipelineSpecs:
     def table_keys(self) -> frozenset[dg.AssetKey]:
         """The keys of the tables that the pipeline writes."""
         return frozenset(spec.key for spec in self.tables.values())
+
+    @property
+    def replicas(self) -> Mapping[dg.AssetKey, frozenset[Replica]]:
+        """The tables of each key: a translator may give one key to several."""
+        by_key: dict[dg.AssetKey, set[Replica]] = {}
+        for replica, spec in self.tables.items():
+            by_key.setdefault(spec.key, set()).add(replica)
+        return {key: frozenset(replicas) for key, replicas in by_key.items()}
 
 
 def pipeline_specs(shape: PipelineShape, translator: RosettaTranslator) -> PipelineSpecs:

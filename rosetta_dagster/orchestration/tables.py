@@ -12,7 +12,9 @@ from rosetta_dagster.cdc.operate.inspection import TableFacts, inspect
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import TableRecord
 from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.orchestration.checks import results
 from rosetta_dagster.orchestration.specs import PipelineSpecs
+from rosetta_dagster.orchestration.table_evaluation import evaluate_tables
 from rosetta_dagster.settings import open_store
 
 
@@ -25,20 +27,33 @@ class CatchUp(dg.Config):
 
 def caught_up_tables(
     context: dg.AssetExecutionContext, config: CatchUp, specs: PipelineSpecs
-) -> Iterator[dg.MaterializeResult[None]]:
-    """Wait until the selected tables are caught up, and yield a result for each. The stream's run is left alone."""
-    selected = {where: spec for where, spec in specs.tables.items() if spec.key in context.selected_asset_keys}
-    try:
-        with open_store() as store:
-            found = _caught_up(store, specs.shape.name, frozenset(table for _, table in selected), config)
-    except RosettaError as error:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Wait until the selected tables are caught up, and yield a result for each. The stream's run is left alone.
+
+    Their checks follow, also when they cannot catch up. A run of checks alone waits for nothing.
+    """
+    failure: RosettaError | None = None
+    with open_store() as store:
+        try:
+            yield from _materialized(store, specs, frozenset(context.selected_asset_keys), config)
+        except RosettaError as error:
+            failure = error
+        yield from results(evaluate_tables(store, specs, context.selected_asset_check_keys))
+    if failure is not None:
         # A retry cannot start a pipeline that is paused; it can wait for one that is late.
-        raise dg.Failure(
-            description=error.message, metadata={"remedy": error.remedy}, allow_retries=error.transient
-        ) from None
-    for record, fact in found:
-        if (fact.destination, fact.table.id) in selected:
-            yield _result(specs, record, fact)
+        raise dg.Failure(description=failure.message, metadata={"remedy": failure.remedy}, allow_retries=failure.transient)
+
+
+def _materialized(
+    store: Store, specs: PipelineSpecs, selected: frozenset[dg.AssetKey], config: CatchUp
+) -> Iterator[dg.MaterializeResult[None]]:
+    # Of tables that share a key, one stands for all: an asset is materialized once in a run.
+    first = {min(specs.replicas[key]): key for key in selected}
+    tables = frozenset(table for key in selected for _, table in specs.replicas[key])
+    if tables:
+        for record, fact in _caught_up(store, specs.shape.name, tables, config):
+            if (fact.destination, fact.table.id) in first:
+                yield _result(specs, record, fact)
 
 
 def _caught_up(store: Store, name: str, tables: frozenset[TableId], config: CatchUp) -> list[tuple[TableRecord, TableFacts]]:

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import closing
+from typing import Any
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import Status
@@ -21,17 +22,24 @@ from tests.support.database import Database
 from tests.support.waiting import TIMEOUT
 
 
-def put_rows(store: Store, source: Database, destination: Database) -> str:
-    """Write the rows of a pipeline that is to run; its name."""
+def put_rows(
+    store: Store,
+    source: Database,
+    destination: Database,
+    *tables: str,
+    engine: Engine = Engine.PGOUTPUT,
+    **options: Any,
+) -> str:
+    """Write the rows of a pipeline that is to run, of `public.items` unless tables are named; its name."""
     put_source(store, DeclaredSource(name="db", connection=source.connection))
     put_destination(store, DeclaredDestination(name="dw", type="POSTGRES", config=destination.config))
     # The name is in the slot's, and slots are of the whole server.
     name = source.connection.database
-    items = (TableId("public", "items"),)
+    ids = tuple(map(TableId.parse, tables or ["public.items"]))
     put_pipeline(
         store,
         DeclaredPipeline(
-            name=name, source="db", destinations=("dw",), tables=items, engine=Engine.PGOUTPUT, status=Status.START
+            name=name, source="db", destinations=("dw",), tables=ids, engine=engine, status=Status.START, **options
         ),
     )
     return name

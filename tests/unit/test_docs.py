@@ -13,7 +13,8 @@ import pytest
 
 from docs import generate
 from rosetta_dagster.cdc import errors
-from rosetta_dagster.orchestration.checks import ROW_CHECKS, STREAM_CHECKS, TABLE_CHECKS
+from rosetta_dagster.orchestration.checks import ROW_CHECKS, STREAM_CHECKS
+from rosetta_dagster.orchestration.table_checks import TABLE_CHECKS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "guarantees.md").read_text()

@@ -436,11 +436,14 @@ def test_a_delivery_without_changes_waits_for_those_before_it() -> None:
     assert ["a applies", "commit 0/200"] == run.journal
 
 
-def test_an_idle_destination_is_noted_at_most_once_in_its_interval() -> None:
-    quiet = [delivery_of(lsn=0x200 + number) for number in range(5)]
-    run = holding(run_of([each for one in quiet for each in (one, None)]), FOR_LONG)
-    run.start()
+def test_changes_are_committed_at_once_and_positions_of_an_idle_source_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = [each for number in range(5) for each in (delivery_of(lsn=0x200 + number), None)]
+    (run := holding(run_of([*idle]), FOR_LONG)).start()
     assert [Lsn(0x204)] == cast(FakeDestination, run.replicas[0].destination).noted
+    monkeypatch.setattr(pipeline, "COMMIT_INTERVAL", 60.0)
+    run = run_of([FIRST, None, *idle])
+    run.start()
+    assert [FIRST.lsn, Lsn(0x204)] == run.stream.committed
 
 
 def test_changes_are_reported_by_table_and_kind() -> None:

@@ -4,7 +4,8 @@ import dagster as dg
 
 from rosetta_dagster.cdc.destination.registry import kinds
 from rosetta_dagster.cdc.operate.health import Observation
-from rosetta_dagster.orchestration.checks import ROW_CHECKS, STREAM_CHECKS, TABLE_CHECKS, check_specs, evaluations
+from rosetta_dagster.orchestration.checks import ROW_CHECKS, STREAM_CHECKS, check_specs, evaluations
+from rosetta_dagster.orchestration.table_checks import TABLE_CHECKS, table_check_specs
 from tests.support.destinations import KINDS
 from tests.support.rows import state_of
 
@@ -17,9 +18,10 @@ def test_every_check_of_the_stream_is_evaluated_and_no_other_one() -> None:
 
 
 def test_every_check_is_in_the_definitions_once() -> None:
-    names = [*STREAM_CHECKS, *TABLE_CHECKS, *ROW_CHECKS]
+    names = [*STREAM_CHECKS, *ROW_CHECKS, *TABLE_CHECKS]
     assert len({*names}) == len(names)
-    assert names == [spec.name for spec in check_specs(STREAM)]
+    specs = [*check_specs(STREAM), *table_check_specs(dg.AssetKey(["warehouse", "public", "orders"]))]
+    assert names == [spec.name for spec in specs]
 
 
 def test_every_kind_of_destination_has_to_keep_the_contract() -> None:

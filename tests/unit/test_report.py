@@ -5,6 +5,7 @@ import pytest
 
 from rosetta_dagster.cdc.change.event import Operation
 from rosetta_dagster.cdc.change.position import Lsn
+from rosetta_dagster.cdc.config.pipeline import TableState
 from rosetta_dagster.cdc.report import Applied, Phase, Report, Reporter, TableCounts
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -34,6 +35,33 @@ def test_the_phase_is_the_one_entered_last_and_leaves_the_rest_alone() -> None:
     reporter.enter(Phase.STREAMING)
     assert Phase.STREAMING == reporter.read().phase
     assert {ITEMS: TableCounts(copied=3)} == reporter.read().tables
+
+
+def test_a_table_shows_its_worst_state_whichever_destination_reports_last() -> None:
+    reporter = Reporter()
+    reporter.table("near", ITEMS, TableState.PENDING)
+    reporter.table("far", ITEMS, TableState.STREAMING)
+    assert {ITEMS: (TableState.PENDING, None)} == reporter.read().states
+    reporter.table("near", ITEMS, TableState.SNAPSHOT)
+    assert {ITEMS: (TableState.SNAPSHOT, None)} == reporter.read().states
+    reporter.table("far", ITEMS, TableState.ERROR, "It is refused.")
+    reporter.table("near", ITEMS, TableState.STREAMING)
+    assert {ITEMS: (TableState.ERROR, "Destination far: It is refused.")} == reporter.read().states
+
+
+def test_an_attempt_begins_without_the_states_of_destinations_that_are_gone() -> None:
+    reporter = Reporter()
+    reporter.table("gone", ITEMS, TableState.ERROR, "It is refused.")
+    reporter.begin({"near": {ITEMS: (TableState.STREAMING, None)}})
+    assert {ITEMS: (TableState.STREAMING, None)} == reporter.read().states
+
+
+def test_a_table_that_is_to_be_copied_again_waits_at_every_destination() -> None:
+    reporter = Reporter()
+    reporter.begin({name: {ITEMS: (TableState.STREAMING, None)} for name in ("near", "far")})
+    reporter.awaits_copy(ITEMS)
+    reporter.table("near", ITEMS, TableState.STREAMING)
+    assert {ITEMS: (TableState.PENDING, None)} == reporter.read().states
 
 
 def test_copied_rows_add_up_for_each_table() -> None:

@@ -35,7 +35,7 @@ class Fingerprint:
     membership: str | None
     #: Whether it is a member by its own row: then a rename or a move does not end the membership.
     is_listed: bool = True
-    #: `pg_class.relpersistence`: changes of an unlogged table are not in the log.
+    #: `p` when the changes of every relation of the table are in the log: none is unlogged or a foreign table.
     persistence: str = "p"
     #: Digest of `xmin` of the columns' rows: it changes with every ALTER of a column, also one that computes values.
     columns: str = ""
@@ -49,18 +49,31 @@ class Fingerprint:
     identity: str = ""
     #: Digest of the masks of columns, and of their salt; None when nothing is masked.
     mask: str | None = None
+    #: Whether the server would refuse its updates and deletes if they were published.
+    is_unidentified: bool = False
+    #: The OID of its TOAST table, which TRUNCATE keeps and every other rewrite replaces; 0 for none, or when not known.
+    toast: int = 0
+    #: What decides the text of values of user-defined types: by OID, the labels of enums and the attributes of composite
+    #: types.
+    type_texts: tuple[tuple[str, str], ...] = ()
+    #: When the server's counts of writes were reset last; empty when `unpublished_writes` is None.
+    counted_since: str = ""
     #: The timeline of the source's log that the table's changes were read from; 0 when that is not known.
     timeline: int = field(default=0, compare=False)
 
     @property
     def definition(self) -> "Fingerprint":
         """The same without what the table's own rows change."""
-        return replace(self, leaves=(), unpublished_writes=None)
+        return replace(self, leaves=(), unpublished_writes=None, counted_since="", toast=0)
 
     @property
     def storage(self) -> dict[int, int]:
         """The file of each relation that holds rows."""
         return {leaf.oid: leaf.filenode for leaf in self.leaves}
+
+    def counted_as(self, other: "Fingerprint") -> "Fingerprint":
+        """Return the same with the other's counts of unpublished writes."""
+        return replace(self, unpublished_writes=other.unpublished_writes, counted_since=other.counted_since)
 
     def is_selected_as(self, other: "Fingerprint") -> bool:
         """Return whether the same rows and columns are published as there, with the same masks.
@@ -98,9 +111,6 @@ def missed_changes_reason(before: Fingerprint, now: Fingerprint, *, follows_oid:
     `follows_oid`: whether the engine knows a table by its OID, so that it reads on while the table has another name.
     """
     is_moved = now.row_type != before.row_type and not (follows_oid and now.is_listed)
-    # A member by its schema may be made unlogged for a while, which only its file shows.
-    may_be_unlogged = not now.is_listed and not now.is_partitioned and now.storage != before.storage
-    has_writes = (now.unpublished_writes or 0) > (before.unpublished_writes or 0)
     is_computed = before.columns != "" != now.columns != before.columns and is_rewritten(before, now)
     reasons = (
         (now.oid != before.oid, "it was dropped at the source, and another table has its name"),
@@ -109,11 +119,39 @@ def missed_changes_reason(before: Fingerprint, now: Fingerprint, *, follows_oid:
         (not now.is_selected_as(before), "other rows or columns of it are published than before"),
         (now.membership != before.membership, "it was not in the publication all the time, or the publication was altered"),
         (is_moved, "it was renamed, moved or given to another owner for a moment"),
-        (may_be_unlogged, "its rows were written to another file, maybe while it was unlogged"),
+        (_may_have_been_unlogged(before, now), "its rows were written to another file, maybe while it was unlogged"),
         (is_computed, "an ALTER rewrote its rows, maybe with other values"),
-        (has_writes, "rows were updated or deleted, which is not published of a table without a replica identity"),
+        (_has_other_texts(before, now), "a label or attribute of a type was altered: older rows have other values"),
     )
-    return next((reason for is_so, reason in reasons if is_so), None)
+    return next((reason for is_so, reason in reasons if is_so), None) or unpublished_writes_reason(before, now)
+
+
+def unpublished_writes_reason(before: Fingerprint, now: Fingerprint) -> str | None:
+    """Return why unpublished updates or deletes may have been missed, as a clause; None if the server counted none.
+
+    Nothing is known of writes from before the counts were reset, by `pg_stat_reset` or by a crash.
+    """
+    if now.unpublished_writes is None:
+        return None
+    counted = before.unpublished_writes or 0
+    # A fingerprint from an earlier version does not say when the counts were reset. Those of a dropped partition are gone.
+    is_smaller = now.unpublished_writes < counted and before.storage.keys() <= now.storage.keys()
+    if before.counted_since not in ("", now.counted_since) or is_smaller:
+        return "the counts of its updates and deletes, which are not published without a replica identity, were reset"
+    if now.unpublished_writes > counted:
+        return "rows were updated or deleted, which is not published of a table without a replica identity"
+    return None
+
+
+def _may_have_been_unlogged(before: Fingerprint, now: Fingerprint) -> bool:
+    """Return whether the table may have been unlogged for a while, which the server allows unless it is listed."""
+    return not now.is_listed and not now.is_partitioned and is_rewritten(before, now)
+
+
+def _has_other_texts(before: Fingerprint, now: Fingerprint) -> bool:
+    """Return whether values of a type have another text now. A label or type that is new has no values before."""
+    texts = dict(now.type_texts)
+    return any(texts.get(oid, text) != text for oid, text in before.type_texts)
 
 
 def leaf_changes(before: Fingerprint, now: Fingerprint, *, ignores_dropped: bool = False) -> LeafChanges:
@@ -139,5 +177,9 @@ def is_filled_with_null(number: int, before: Fingerprint, now: Fingerprint) -> b
 
 
 def is_rewritten(before: Fingerprint, now: Fingerprint) -> bool:
-    """Return whether rows may have been rewritten without row changes, as by an `ALTER` that computes values."""
-    return any(now.storage.get(oid, filenode) != filenode for oid, filenode in before.storage.items())
+    """Return whether rows may have been rewritten without row changes, as by an `ALTER` that computes values.
+
+    `TRUNCATE`, which is in the stream, keeps the TOAST table; everything else that replaces a file replaces that as well.
+    """
+    is_truncated = before.toast == now.toast != 0
+    return not is_truncated and any(now.storage.get(oid, filenode) != filenode for oid, filenode in before.storage.items())

@@ -120,12 +120,14 @@ def following(known: TableSchema, now: TableSchema) -> TableSchema:
     """Return the schema of now with the fingerprint that its rows are still to be verified by.
 
     A change of columns that the stream carries says nothing of what happened around it: only a copy, and a comparison that
-    finds nothing missing, move the fingerprint. `column_count` is what new columns are recognized by.
+    finds nothing missing, move the fingerprint. `column_count` is what new columns are recognized by. The types of new
+    columns are known as they are now.
     """
     before, after = known.fingerprint, now.fingerprint
     if before is None or after is None:
         return now
-    return replace(now, fingerprint=replace(before, column_count=after.column_count))
+    type_texts = tuple(sorted({**dict(after.type_texts), **dict(before.type_texts)}.items()))
+    return replace(now, fingerprint=replace(before, column_count=after.column_count, type_texts=type_texts))
 
 
 def _identity(column: Column) -> tuple[int, str, int, int, bool]:

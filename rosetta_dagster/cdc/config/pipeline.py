@@ -23,8 +23,10 @@ from pydantic import (
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.authentication import KINDS, allows_clear, auth_parameter
+from rosetta_dagster.cdc.config.beginning import BeginningOptions
 from rosetta_dagster.cdc.config.certificates import SYSTEM, refuse_wrong_text, root_file
 from rosetta_dagster.cdc.config.mask_rules import MaskRules
+from rosetta_dagster.cdc.config.patterns import PatternOptions
 from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
 from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, VARIABLE, Column, Secret
@@ -247,7 +249,7 @@ class DestinationConfig(_Config):
     config: dict[str, Any] = Field(repr=False)
 
 
-class TableOptions(_Config):
+class TableOptions(BeginningOptions, _Config):
     """The options of a table of a pipeline, beside its target."""
 
     comments: bool = Field(
@@ -282,20 +284,22 @@ class TableOptions(_Config):
 
 
 class TableConfig(TableOptions):
-    """A row of `pipeline_tables`."""
+    """A row of `pipeline_tables`, or of `pipeline_patterns`: then `id` is the pattern."""
 
     id: TableId
     target_namespace: str | None = None
     target_name: str | None = None
     #: Whether an operator asked for a new copy.
     resync: bool = False
+    #: What a pattern gave to the row that it made; None for the row of an operator.
+    by_pattern: str | None = None
 
     def target(self, namespace: str | None) -> TableId:
         """Return the table's own target, else a table of the destination's namespace, else the name at the source."""
         return TableId(self.target_namespace or namespace or self.id.namespace, self.target_name or self.id.name)
 
 
-class PipelineOptions(_Config):
+class PipelineOptions(PatternOptions, _Config):
     """The options of a pipeline. The names of an option's values are the values."""
 
     engine: Engine = Field(default=Engine.DEBEZIUM, description="Capture engine.")
@@ -334,6 +338,8 @@ class PipelineConfig(PipelineOptions):
     source: SourceConfig
     destinations: tuple[DestinationConfig, ...]
     tables: tuple[TableConfig, ...]
+    #: Each stands for any number of tables.
+    patterns: tuple[TableConfig, ...] = ()
     own_publication_name: str | None = None
     own_replication_name: str | None = None
 
@@ -351,6 +357,11 @@ class PipelineConfig(PipelineOptions):
     def masks(self) -> dict[TableId, dict[str, str]]:
         """The masks of the tables that have any."""
         return {table.id: table.mask for table in self.tables if table.mask}
+
+    @property
+    def partly_copied(self) -> dict[TableId, str]:
+        """The tables of which not all rows are copied, each with the condition of those that are."""
+        return {table.id: table.copied_rows for table in self.tables if table.copied_rows is not None}
 
     @property
     def publication_name(self) -> str:

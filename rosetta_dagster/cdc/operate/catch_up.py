@@ -25,15 +25,11 @@ class _Reading(NamedTuple):
     state: PipelineState
     tables: list[TableRecord]
 
-    def is_caught_up(self, confirmed_at: float) -> bool:
-        """Return whether all tables stream, by a report that the run wrote after the slot had confirmed the position.
-
-        A run reports every two seconds. A copy that had just begun shows in that report.
-        """
-        age = self.state.heartbeat_age
-        is_reported = age is not None and age < time.monotonic() - confirmed_at
+    def is_caught_up(self, inspection: int) -> bool:
+        """Return whether all tables stream, as the run reported after the inspection."""
+        is_inspected = self.state.inspection_done >= inspection
         is_streaming = self.state.run_status == Phase.STREAMING
-        return is_reported and is_streaming and all(_streams(record) for record in self.tables)
+        return is_inspected and is_streaming and all(_streams(record) for record in self.tables)
 
 
 def wait_until_caught_up(
@@ -51,8 +47,9 @@ def wait_until_caught_up(
         for table in tables:
             store.ask_resync(name, table)
     _wait_until_confirmed(wait, config)
-    confirmed_at = time.monotonic()
-    while not (reading := wait.read()).is_caught_up(confirmed_at):
+    # An attached partition, or a name that another table got, is in no stream: the run compares the catalog.
+    inspection = store.request_inspection(name)
+    while not (reading := wait.read()).is_caught_up(inspection):
         time.sleep(POLL_INTERVAL)
     return reading.tables
 

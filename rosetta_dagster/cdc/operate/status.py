@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rosetta_dagster.cdc.config.pipeline import Health
 from rosetta_dagster.cdc.operate.waiting import explanation, is_running
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.cdc.store.records import PipelineState, TableRecord
+from rosetta_dagster.cdc.store.records import PipelineState, SkippedTable, TableRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,8 @@ class PipelineStatus:
     tables: tuple[TableRecord, ...]
     #: What an operator has to know; None when all is well.
     explanation: str | None
+    #: Tables that match a pattern of the pipeline and are not replicated.
+    skipped: tuple[SkippedTable, ...] = ()
     #: Rows copied and changes applied per second since an earlier reading; None without one.
     rate: float | None = None
 
@@ -30,7 +32,12 @@ def read_status(store: Store, name: str | None = None) -> list[PipelineStatus]:
     """Return the status of one pipeline, or of all. `PipelineNotFound` when none has that name."""
     states = store.states() if name is None else [store.state(name)]
     return [
-        PipelineStatus(state=state, tables=tuple(store.tables(state.name)), explanation=explanation(state))
+        PipelineStatus(
+            state=state,
+            tables=tuple(store.tables(state.name)),
+            explanation=explanation(state),
+            skipped=tuple(store.skipped_tables(state.name)),
+        )
         for state in states
     ]
 

@@ -71,7 +71,7 @@ def reconcile(config: PipelineConfig, *, tables: Collection[TableId] = (), mend:
 def _table(
     config: PipelineConfig, row: DestinationConfig, table: TableId, schema: TableSchema | None, *, mend: bool
 ) -> Reconciliation:
-    problem = _obstacle(row, schema)
+    problem = _obstacle(row, schema) or _incomplete(config, table)
     if problem is not None or schema is None:
         return Reconciliation(destination=row.name, table=table, problem=problem)
     try:
@@ -90,6 +90,15 @@ def _obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
     if any(column.mask is not None and column.name in schema.key for column in schema.columns):
         return "A column of the table's key is masked, so that its rows cannot be found by the source's keys."
     return None if schema.key else "The table has no key that identifies its rows."
+
+
+def _incomplete(config: PipelineConfig, table: TableId) -> str | None:
+    if table not in config.partly_copied:
+        return None
+    return (
+        "It began without some of its rows (initial, copy_where): those that the destination does not have may never have "
+        "been copied. To compare all rows, remove initial and copy_where, and resync the table."
+    )
 
 
 def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Reconciliation:

@@ -8,24 +8,33 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Final
 
 from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.types import TypeDefinition
 from rosetta_dagster.cdc.config.masks import masking_of
-from rosetta_dagster.cdc.config.pipeline import DestinationConfig, GapPolicy, PartitionDropPolicy, PipelineConfig, TableState
+from rosetta_dagster.cdc.config.pipeline import (
+    DestinationConfig,
+    GapPolicy,
+    PartitionDropPolicy,
+    PipelineConfig,
+    TableState,
+)
 from rosetta_dagster.cdc.copy.concurrent import ConcurrentCopies
 from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
-from rosetta_dagster.cdc.errors import ConfigurationError, SlotInvalid, StreamEnded
+from rosetta_dagster.cdc.errors import ConfigurationError, StreamEnded
 from rosetta_dagster.cdc.postgres.watched_connection import WatchedConnection
-from rosetta_dagster.cdc.report import Phase, Reporter
-from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_message, on_timeline, verify_timeline
+from rosetta_dagster.cdc.report import Phase, Reporter, StateAndReason
+from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_message, on_timeline, verify_slot, verify_timeline
+from rosetta_dagster.cdc.run.copy_budget import COPY_LIMIT, CopyBudget
 from rosetta_dagster.cdc.run.engine import engine_of
 from rosetta_dagster.cdc.run.gc_policy import RareCollections
+from rosetta_dagster.cdc.run.pattern_watch import PatternWatch
 from rosetta_dagster.cdc.run.source_watch import SourceWatch
 from rosetta_dagster.cdc.source.base import Stream
 from rosetta_dagster.cdc.source.catalog import read_schemas
@@ -34,7 +43,7 @@ from rosetta_dagster.cdc.source.feeders import read_feeders
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.source.heartbeat import Heartbeat
 from rosetta_dagster.cdc.source.preflight import Check, Finding, preflight, raise_findings
-from rosetta_dagster.cdc.source.publications import ensure_publications, existing_publications, is_own, unidentified_tables
+from rosetta_dagster.cdc.source.publications import ensure_publications, existing_publications, is_own
 from rosetta_dagster.cdc.source.slots import (
     SlotState,
     SnapshotStopped,
@@ -54,6 +63,12 @@ from rosetta_dagster.cdc.stream.replicate import replicate
 from rosetta_dagster.cdc.table_id import TableId
 
 _logger = logging.getLogger(__name__)
+
+#: What is added to the reason why a table that was copied too often is set aside.
+_TOO_OFTEN: Final = (
+    f"; it was copied {COPY_LIMIT} times within an hour for that. Add a primary key, or run ALTER TABLE … REPLICA IDENTITY "
+    "FULL at the source"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,20 +123,24 @@ class Attempt:
     stopped: Callable[[], bool]
     #: Whether it has been stopping for so long that its work at destinations is to be cancelled.
     is_overdue: Callable[[], bool]
+    #: The number of the last inspection that somebody asked for.
+    requested_inspection: Callable[[], int]
+    budget: CopyBudget = field(default_factory=CopyBudget)
 
     def run(self) -> Ended:
         """Replicate until the run is stopped, or until the source's catalog has changed. Return which of the two happened.
 
         Every connection and thread has ended on return. Raise the first error.
         """
+        self.reporter.enter(Phase.STARTING)
+        inspection = self.requested_inspection()
         findings = preflight(self.config)
         raise_findings(findings, [table.id for table in self.config.tables])
         source = self._prepare_source(findings)
         with ExitStack() as stack:
             replicas = [self._open_destination(each, source, stack) for each in self.config.destinations]
-            for replica in replicas:
-                self._report_states(source, replica)
-            _verify_slot(self.config, source.slot, [replica.held for replica in replicas])
+            self.reporter.begin({each.destination.name: _states(source, each) for each in replicas})
+            verify_slot(self.config, source.slot, [replica.held for replica in replicas])
             if source.slot is not None:
                 self._advance_slot_if_nothing_continues(replicas)
             else:
@@ -132,6 +151,8 @@ class Attempt:
             for replica in replicas:
                 start_concurrent_copy(self.config, source.schemas, replica, self.reporter)
                 self._start_partition_copy(source, replica)
+            # The catalog was read after that request, and the tables that are to be copied are reported as PENDING by now.
+            self.reporter.inspected(inspection)
             return self._stream(source, replicas)
 
     def _prepare_source(self, findings: Sequence[Finding]) -> _PreparedSource:
@@ -154,7 +175,7 @@ class Attempt:
                 refused=refused,
                 unreadable=unreadable,
                 fingerprints=found,
-                unidentified=unidentified_tables(connection, list(found)),
+                unidentified=frozenset(table for table, now in found.items() if now.is_unidentified),
                 timelines=timelines,
                 publications=publications,
                 slot=read_slot(connection, self.config.slot_name),
@@ -215,8 +236,12 @@ class Attempt:
             return read_type_definitions(catalog, oids)
 
     def _discard_broken_copies(self, destination: Destination, held: Held, source: _PreparedSource) -> bool:
-        """Forget or set aside the copies that the stream cannot continue. Return whether there were any."""
+        """Forget or set aside the copies that the stream cannot continue. Return whether there were any.
+
+        Record the fingerprints of the others, so that what comes next is compared with the source as it is now.
+        """
         found = self._continuity(held, source)
+        destination.record_fingerprints(found.moved)
         discarded = _discarded_copies(
             held,
             declared={table.id for table in self.config.tables},
@@ -224,6 +249,8 @@ class Attempt:
             refused=source.refused,
             missed=found.gaps,
             reselected=found.reselected,
+            exhausted=self._exhausted(destination, found),
+            partly_copied=self.config.partly_copied.keys(),
             policy=self.config.on_gap,
         )
         for table, reason in discarded.missed.items():
@@ -233,6 +260,12 @@ class Attempt:
         if discarded.forgotten:
             destination.forget(sorted(discarded.forgotten))
         return bool(discarded.forgotten or discarded.missed)
+
+    def _exhausted(self, destination: Destination, found: Continuity) -> frozenset[TableId]:
+        """Count the copies that unpublished changes would lead to. Return the tables that were copied too often already."""
+        if self.config.on_gap is GapPolicy.STOP_TABLE:
+            return frozenset()
+        return frozenset(table for table in found.unpublished if not self.budget.take(destination.name, table))
 
     def _continuity(self, held: Held, source: _PreparedSource) -> Continuity:
         return continuity(
@@ -263,20 +296,14 @@ class Attempt:
                 replica.destination.note(lsn)
             advance_slot(catalog, self.config.slot_name, lsn)
 
-    def _report_states(self, source: _PreparedSource, replica: Replica) -> None:
-        copied = replica.held.copied
-        for table in source.schemas:
-            self.reporter.table(table, TableState.STREAMING if table in copied else TableState.PENDING)
-        for table, reason in replica.set_aside.items():
-            self.reporter.table(table, TableState.ERROR, reason)
-
     def _stream(self, source: _PreparedSource, replicas: Sequence[Replica]) -> Ended:
         """Stream until the run is stopped, or until the source's catalog has changed. Return which of the two happened."""
         held = [replica.held for replica in replicas]
         engine = engine_of(self.config, source.unmasked, source.publications, source.timelines.current, held)
-        watch = self._watch(source, replicas)
+        watch, patterns = self._watch(source, replicas), PatternWatch(self.config, self.reporter)
         watermarks = [each.watermark for each in held if each.watermark is not None]
-        with closing(watch), closing(self._opened(engine.open(watermarks), source)) as stream:
+        opened = self._opened(engine.open(watermarks), source)
+        with closing(watch), closing(patterns), closing(opened) as stream:
             self.reporter.enter(Phase.STREAMING)
             with RareCollections() as collections, _ended_by_changes(watch):
                 replicate(
@@ -285,7 +312,7 @@ class Attempt:
                     heartbeat=Heartbeat(self.config.source.connection, self.config.slot_name),
                     reporter=self.reporter,
                     stopped=lambda: self.stopped() or watch.has_changed,
-                    duties=[collections.collect_if_due, watch.inspect_if_due],
+                    duties=[collections.collect_if_due, watch.inspect_if_due, patterns.inspect_if_due],
                 )
         return Ended.SOURCE_CHANGED if watch.has_changed and not self.stopped() else Ended.STOPPED
 
@@ -314,6 +341,9 @@ class Attempt:
             follows_oid=self.config.engine is Engine.PGOUTPUT,
             ignores_dropped=self.config.on_partition_drop is PartitionDropPolicy.KEEP,
             record=record,
+            is_copying=lambda: any(replica.copies.is_active for replica in replicas),
+            requested_inspection=self.requested_inspection,
+            inspected=self.reporter.inspected,
         )
 
 
@@ -340,32 +370,31 @@ def _discarded_copies(
     missed: Mapping[TableId, str],
     reselected: AbstractSet[TableId],
     policy: GapPolicy,
+    exhausted: AbstractSet[TableId] = frozenset(),
+    partly_copied: AbstractSet[TableId] = frozenset(),
 ) -> _Discarded:
     """Return which copies are forgotten, and which tables missed changes: those are set aside if that is the policy.
 
-    A table of which other rows or columns are selected is copied again whatever the policy is.
+    A table of which other rows or columns are selected is copied again whatever the policy is. Exhausted tables, which were
+    copied too often, are set aside, and so are those of which not all rows are copied: a copy would not bring the others.
     """
     # Tables that left the pipeline, or cannot be replicated, miss changes: they are copied again when they are back.
     not_replicated = held.copied.keys() - replicated - held.set_aside.keys()
     missed = {**missed, **{table: reason for table, reason in refused.items() if table in not_replicated}}
     if policy is GapPolicy.STOP_TABLE:
         missed = {table: reason for table, reason in missed.items() if table not in held.set_aside}
-        return _Discarded(missed=missed, forgotten=(not_replicated - declared) | (reselected & missed.keys()))
-    return _Discarded(missed=missed, forgotten=not_replicated | missed.keys())
+        left = not_replicated - declared
+        return _Discarded(missed=missed, forgotten=left | ((reselected - partly_copied) & missed.keys()))
+    missed |= {table: f"{missed[table]}{_TOO_OFTEN}" for table in exhausted}
+    missed = {table: reason for table, reason in missed.items() if table not in partly_copied & held.set_aside.keys()}
+    kept = exhausted | (partly_copied & declared)
+    return _Discarded(missed=missed, forgotten=(not_replicated | missed.keys()) - kept)
 
 
-def _verify_slot(config: PipelineConfig, slot: SlotState | None, held: Sequence[Held]) -> None:
-    """Raise `SlotInvalid` if the stream would begin after a gap: a destination continues only from the slot it came from."""
-    remedy = f"Pause the pipeline and run: rosetta resync {config.name}. It copies all tables again, with a new slot."
-    if slot is None and any(each.watermark or each.copied for each in held):
-        raise SlotInvalid(
-            f"Replication slot {config.slot_name} is missing. Changes since the last run are lost to the stream.",
-            remedy,
-        )
-    if slot is not None and not all(each.is_continued_by(slot.confirmed_flush_lsn) for each in held):
-        raise SlotInvalid(
-            f"Replication slot {config.slot_name} is ahead of what the destination holds: it was created again, "
-            "another client has read from it, or the destination was restored to an earlier state. The changes in between "
-            "are lost to the stream.",
-            remedy,
-        )
+def _states(source: _PreparedSource, replica: Replica) -> dict[TableId, StateAndReason]:
+    """Return the state of each table at one destination, as the attempt begins."""
+    copied = replica.held.copied
+    states: dict[TableId, StateAndReason] = {
+        table: (TableState.STREAMING if table in copied else TableState.PENDING, None) for table in source.schemas
+    }
+    return states | {table: (TableState.ERROR, reason) for table, reason in replica.set_aside.items()}

@@ -6,12 +6,14 @@ A difference means that the stream may not have carried everything. What follows
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rosetta_dagster.cdc.change.fingerprint import leaf_changes, missed_changes_reason
+from rosetta_dagster.cdc.change.fingerprint import leaf_changes, missed_changes_reason, unpublished_writes_reason
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy
 from rosetta_dagster.cdc.destination.base import Held
 from rosetta_dagster.cdc.errors import SlotInvalid, resync_remedy
+from rosetta_dagster.cdc.source.slots import SlotState
 from rosetta_dagster.cdc.source.timeline import Timelines
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -24,8 +26,12 @@ class Continuity:
     gaps: Mapping[TableId, str]
     #: Those of them of which other rows or columns are published than were copied: somebody wants it so.
     reselected: frozenset[TableId]
+    #: Those of which only changes are missing that the source does not publish.
+    unpublished: frozenset[TableId]
     #: Tables of which only partitions came, went or were rewritten.
     partitions: Sequence[PartitionCopy]
+    #: Tables that have missed nothing although their fingerprint differs, as they are now.
+    moved: Sequence[TableSchema]
 
 
 def gap_message(pipeline: str, table: TableId, reason: str) -> str:
@@ -43,6 +49,23 @@ def verify_timeline(held: Held, timelines: Timelines) -> None:
             f"{timelines.end_of(known)}.",
             "The destination has rows that the source does not have. To give up these, pause the pipeline and run rosetta "
             "resync: it copies all tables again.",
+        )
+
+
+def verify_slot(config: PipelineConfig, slot: SlotState | None, held: Sequence[Held]) -> None:
+    """Raise `SlotInvalid` if the stream would begin after a gap: a destination continues only from the slot it came from."""
+    remedy = f"Pause the pipeline and run: rosetta resync {config.name}. It copies all tables again, with a new slot."
+    if slot is None and any(each.watermark or each.copied for each in held):
+        raise SlotInvalid(
+            f"Replication slot {config.slot_name} is missing. Changes since the last run are lost to the stream.",
+            remedy,
+        )
+    if slot is not None and not all(each.is_continued_by(slot.confirmed_flush_lsn) for each in held):
+        raise SlotInvalid(
+            f"Replication slot {config.slot_name} is ahead of what the destination holds: it was created again, "
+            "another client has read from it, or the destination was restored to an earlier state. The changes in between "
+            "are lost to the stream.",
+            remedy,
         )
 
 
@@ -73,6 +96,7 @@ def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oi
     """
     gaps: dict[TableId, str] = {}
     partitions: list[PartitionCopy] = []
+    moved: list[TableSchema] = []
     for table in sorted(held.copied.keys() & held.schemas.keys() & schemas.keys()):
         known, schema = held.schemas[table], schemas[table]
         before, now = known.fingerprint, schema.fingerprint
@@ -87,12 +111,20 @@ def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oi
                 partitions.append(PartitionCopy(schema, before, removes))
             else:
                 reason = str(changes)
+        elif reason is None and before != now:
+            moved.append(schema)
         if reason is not None:
             gaps[table] = reason
     reselected = frozenset(table for table in gaps if _is_reselected(held.schemas[table], schemas[table]))
-    return Continuity(gaps=gaps, reselected=reselected, partitions=partitions)
+    unpublished = frozenset(table for table in gaps if _is_unpublished(held.schemas[table], schemas[table], gaps[table]))
+    return Continuity(gaps=gaps, reselected=reselected, unpublished=unpublished, partitions=partitions, moved=moved)
 
 
 def _is_reselected(known: TableSchema, now: TableSchema) -> bool:
     before, after = known.fingerprint, now.fingerprint
     return before is not None and after is not None and not after.is_selected_as(before)
+
+
+def _is_unpublished(known: TableSchema, now: TableSchema, reason: str) -> bool:
+    before, after = known.fingerprint, now.fingerprint
+    return before is not None and after is not None and unpublished_writes_reason(before, after) == reason

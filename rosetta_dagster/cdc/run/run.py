@@ -34,13 +34,24 @@ class StopDeadline:
         return self._noticed_at is not None and time.monotonic() - self._noticed_at >= STOP_PATIENCE
 
 
-def run_pipeline(config: PipelineConfig, *, reporter: Reporter, stopped: Callable[[], bool]) -> None:
+def run_pipeline(
+    config: PipelineConfig, *, reporter: Reporter, stopped: Callable[[], bool], requested_inspection: Callable[[], int]
+) -> None:
     """Run the pipeline until it is stopped. Every connection and thread of the run has ended on return.
+
+    The source's catalog is compared at once when `requested_inspection` returns a higher number than before.
 
     A table that breaks is set aside and the others continue. When the last one breaks, its error is raised.
     """
     broken = BrokenTables(config, partial(_set_aside, config), partial(_forget, config))
-    attempt = Attempt(config=config, broken=broken, reporter=reporter, stopped=stopped, is_overdue=StopDeadline(stopped))
+    attempt = Attempt(
+        config=config,
+        broken=broken,
+        reporter=reporter,
+        stopped=stopped,
+        is_overdue=StopDeadline(stopped),
+        requested_inspection=requested_inspection,
+    )
     while True:
         try:
             if attempt.run() is Ended.STOPPED:

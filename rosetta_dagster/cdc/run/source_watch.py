@@ -7,17 +7,23 @@ from typing import Any, Final
 
 import psycopg
 
-from rosetta_dagster.cdc.change.fingerprint import Fingerprint, leaf_changes, missed_changes_reason
+from rosetta_dagster.cdc.change.fingerprint import (
+    Fingerprint,
+    leaf_changes,
+    missed_changes_reason,
+    unpublished_writes_reason,
+)
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.source.catalog import read_schemas
+from rosetta_dagster.cdc.source.catalog_digest import read_digest
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
-from rosetta_dagster.cdc.source.publications import unidentified_tables
 from rosetta_dagster.cdc.source.selections import withdraw
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Seconds between two inspections. Each is one query, of about a millisecond for fifty tables.
+#: Seconds between two inspections. Each is one query, which costs the source half a millisecond for fifty tables, and a
+#: second one when the catalog has changed.
 INSPECTION_INTERVAL: Final = 10.0
 
 
@@ -41,8 +47,15 @@ class SourceWatch:
         follows_oid: bool,
         ignores_dropped: bool,
         record: Callable[[Sequence[TableSchema]], None],
+        is_copying: Callable[[], bool],
+        requested_inspection: Callable[[], int],
+        inspected: Callable[[int], None],
     ) -> None:
         """`known` holds the tables that existed. `record` gets those that differ without having missed changes.
+
+        While `is_copying()`, unpublished writes wait: a new attempt would begin the copies of other tables again.
+
+        `inspected` gets the number of the last request that an inspection has met which found no need of a new attempt.
 
         A table that is published with a selection of Rosetta's own is taken out of `own_publications` as soon as the source
         refuses its updates. `growing` are tables whose later columns are to be published, too.
@@ -61,14 +74,21 @@ class SourceWatch:
         self._follows_oid = follows_oid
         self._ignores_dropped = ignores_dropped
         self._record = record
+        self._is_copying = is_copying
+        self._requested_inspection = requested_inspection
+        self._inspected = inspected
+        self._met_request = requested_inspection()
         self._inspected_at = time.monotonic()
         self._connection: psycopg.Connection[Any] | None = None
+        #: The digest of the catalog when a comparison found everything as it was; None when the next one has to compare.
+        self._compared: str | None = None
         #: Whether the run has to be attempted again.
         self.has_changed = False
 
     def inspect_if_due(self) -> None:
-        """Inspect the source when the last time was long enough ago."""
-        if time.monotonic() - self._inspected_at >= INSPECTION_INTERVAL:
+        """Inspect the source when the last time was long enough ago, or when somebody asks for it."""
+        is_requested = self._requested_inspection() > self._met_request
+        if is_requested or time.monotonic() - self._inspected_at >= INSPECTION_INTERVAL:
             self.inspect()
 
     def close(self) -> None:
@@ -80,22 +100,58 @@ class SourceWatch:
     def inspect(self) -> None:
         """Inspect the source now."""
         self._inspected_at = time.monotonic()
+        request = self._met_request = self._requested_inspection()
         with source_errors(self._source):
-            connection = self._connection = self._connection or connect(self._source)
-            withdrawn = withdraw(connection, self._own_publications) if self._own_publications else []
-            found = dict(read_fingerprints(connection, self._publications, self._tables))
-            self.has_changed = (
-                self.has_changed
-                or bool(withdrawn)
-                or unidentified_tables(connection, list(self._known)) != self._unidentified
-                or any(self._needs_new_attempt(table, found.get(table)) for table in self._tables)
-            )
-            moved = [table for table, now in found.items() if self._known.get(table) != now]
-            if moved and not self.has_changed:
-                schemas = read_schemas(connection, moved, self._publications)
-                # As it was compared, not as it was read again.
-                self._record([replace(schema, fingerprint=found[table]) for table, schema in schemas.items()])
-                self._known |= {table: found[table] for table in moved}
+            connection = self._connection = self._connection or self._connect()
+            # Read before the comparison: what changes in between shows in the next digest.
+            digest = read_digest(connection, self._publications, self._tables, self._known)
+            if digest != self._compared:
+                self._compared = digest if self._compare(connection) else None
+        if self._compared is not None:
+            self._inspected(request)
+
+    def _connect(self) -> "psycopg.Connection[Any]":
+        connection = connect(self._source)
+        # Planning costs more than the query itself, and compiling it much more.
+        connection.execute("SET plan_cache_mode = force_generic_plan; SET jit = off")
+        return connection
+
+    def _compare(self, connection: "psycopg.Connection[Any]") -> bool:
+        """Compare all fingerprints. Return whether nothing needs a new attempt, now or when copies have ended."""
+        withdrawn = withdraw(connection, self._own_publications) if self._own_publications else []
+        found = dict(read_fingerprints(connection, self._publications, self._tables))
+        self.has_changed = (
+            self.has_changed
+            or bool(withdrawn)
+            or {table for table in self._known.keys() & found if found[table].is_unidentified} != self._unidentified
+            or any(self._needs_new_attempt(table, found.get(table)) for table in self._tables)
+        )
+        if self.has_changed:
+            return False
+        waiting = self._waiting_writes(found)
+        self._record_moved(connection, found, waiting)
+        return not waiting
+
+    def _record_moved(
+        self, connection: "psycopg.Connection[Any]", found: Mapping[TableId, Fingerprint], waiting: Collection[TableId]
+    ) -> None:
+        """Record what differs without a gap. The counts of writes that wait stay to be compared."""
+        now = {
+            table: fingerprint.counted_as(self._known[table]) if table in waiting else fingerprint
+            for table, fingerprint in found.items()
+            if table in self._known
+        }
+        moved = [table for table, fingerprint in now.items() if self._known[table] != fingerprint]
+        if moved:
+            schemas = read_schemas(connection, moved, self._publications)
+            # As it was compared, not as it was read again.
+            self._record([replace(schema, fingerprint=now[table]) for table, schema in schemas.items()])
+            self._known |= {table: now[table] for table in moved}
+
+    def _waiting_writes(self, found: Mapping[TableId, Fingerprint]) -> frozenset[TableId]:
+        """Return the tables whose unpublished writes wait until other copies have ended."""
+        compared = [table for table in self._known.keys() & found if table not in self._refused]
+        return frozenset(table for table in compared if unpublished_writes_reason(self._known[table], found[table]))
 
     def _needs_new_attempt(self, table: TableId, now: Fingerprint | None) -> bool:
         """Return whether the table came, went, or may have had changes that the stream did not carry."""
@@ -106,6 +162,9 @@ class SourceWatch:
             return before.definition != now.definition
         if table in self._growing and now.column_count > before.column_count:
             return True
-        return missed_changes_reason(before, now, follows_oid=self._follows_oid) is not None or bool(
+        if unpublished_writes_reason(before, now) is not None and not self._is_copying():
+            return True
+        counted = now.counted_as(before)
+        return missed_changes_reason(before, counted, follows_oid=self._follows_oid) is not None or bool(
             leaf_changes(before, now, ignores_dropped=self._ignores_dropped)
         )

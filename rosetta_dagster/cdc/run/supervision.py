@@ -2,21 +2,27 @@
 
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import suppress
+from dataclasses import replace
 
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig, Status, TableConfig, TableState
-from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable
+from rosetta_dagster.cdc.config.discovery import Discovery
+from rosetta_dagster.cdc.config.pipeline import Status, TableState
+from rosetta_dagster.cdc.errors import RosettaError, StoreUnavailable, WorkerStuck
 from rosetta_dagster.cdc.report import Report, Reporter, TableCounts, seconds_since
+from rosetta_dagster.cdc.run.discovery import refuse_nothing_matched, write_matched_tables
 from rosetta_dagster.cdc.run.resync import begin_resyncs
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.lease import Lease
-from rosetta_dagster.cdc.store.records import Progress, TableProgress
+from rosetta_dagster.cdc.store.records import Progress, TableProgress, Wanted
 from rosetta_dagster.cdc.table_id import TableId
 
-#: Seconds between two reads of the row. PAUSE takes effect within about this time.
+#: Seconds between two looks at the worker and at the news of the row. PAUSE takes effect within about this time.
 TICK = 0.5
+
+#: Seconds after which the row is read without news. A notification may be lost with its connection.
+READ_INTERVAL = 5.0
 
 #: Seconds between two writes of progress and heartbeat, while the phase stays the same.
 REPORT_INTERVAL = 2.0
@@ -33,10 +39,6 @@ STOP_TIMEOUT = 30.0
 STORE_PATIENCE = 30.0
 
 
-class WorkerStuck(RuntimeError):
-    """The worker did not end in time. The process has to end, so that its walsender does."""
-
-
 def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, None]:
     """Run the pipeline for as long as its row says START. Yield a report about every half second, and one after the end.
 
@@ -49,12 +51,12 @@ def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, N
     pipeline_id = store.state(name).id
     with store.lease(pipeline_id) as lease:
         store.set_status(name, Status.START, only_from=Status.REFRESH)
-        row = _PipelineRow(store, pipeline_id, name, run_id, lease)
+        row = _PipelineRow(store, pipeline_id, run_id, lease)
         reporter = Reporter()
         failure: RosettaError | None = None
         try:
             row.write_start()
-            while row.wants_to_run():
+            while row.follow():
                 yield from _run_worker(store, name, row, reporter)
                 row.note_restart()
         except RosettaError as error:
@@ -67,83 +69,109 @@ def supervise(store: Store, name: str, run_id: str) -> Generator[Report, None, N
 
 def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter) -> Generator[Report, None, None]:
     """Run a worker with the tables that the pipeline has now, until they change or the row wants no run any more."""
+    write_matched_tables(store, store.pipeline(name))
+    # Read before the config: what is changed in between restarts the worker.
+    definition = row.read_definition()
     config = store.pipeline(name)
+    refuse_nothing_matched(config)
     for table in begin_resyncs(store, config):
         # What the last worker said of it must not be written again.
-        reporter.table(table, TableState.PENDING)
+        reporter.awaits_copy(table)
     worker = Worker(config, reporter)
+    worker.inspect(row.requested_inspection)
     worker.start()
     try:
-        while not worker.wait(TICK) and row.wants_to_run() and not row.has_due_changes(config):
+        while not worker.wait(TICK) and row.follow() and not row.has_due_changes(definition):
+            worker.inspect(row.requested_inspection)
             row.write_progress_if_due(reporter.read())
+            row.write_discovery_if_new(reporter.read())
             yield reporter.read()
     finally:
         if not worker.stop(STOP_TIMEOUT):
-            raise WorkerStuck(f"The run did not end within {STOP_TIMEOUT:.0f} seconds.")
+            raise WorkerStuck(
+                f"The run did not end within {STOP_TIMEOUT:.0f} seconds.",
+                "Its process ends itself. The next run continues after what the destinations hold.",
+            )
 
 
 class _PipelineRow:
     """The pipeline's row, as the run reads and writes it. Decides what happens while it cannot be reached."""
 
-    def __init__(self, store: Store, pipeline_id: int, name: str, run_id: str, lease: Lease) -> None:
+    def __init__(self, store: Store, pipeline_id: int, run_id: str, lease: Lease) -> None:
         self._store = store
         self._pipeline_id = pipeline_id
-        self._name = name
         self._run_id = run_id
         self._lease = lease
         self._written = Report()
         self._written_at = 0.0
         self._reached_at = time.monotonic()
         self._restarted_at = -math.inf
+        self._discovery: Discovery | None = None
+        self._wanted: Wanted | None = None
+        #: Whether the row has news that could not be read yet.
+        self._has_news = True
 
-    def wants_to_run(self) -> bool:
-        """Return whether the row still says START, or cannot be read for less than `STORE_PATIENCE` seconds.
+    @property
+    def requested_inspection(self) -> int:
+        """The number of the last inspection that the row asks for."""
+        return 0 if self._wanted is None else self._wanted.inspection
 
-        A row that is deleted, paused or to be refreshed ends the run.
+    def read_definition(self) -> int | None:
+        """Read the row now. Return a hash of the pipeline's options and tables; None when it was deleted."""
+        self._read()
+        # The run itself writes to the rows before it follows them again.
+        self._has_news = True
+        return None if self._wanted is None else self._wanted.definition
+
+    def follow(self) -> bool:
+        """Read the row if it has news. Return whether the run goes on.
+
+        It ends when the row is deleted, paused or to be refreshed, and `StoreUnavailable` is raised after `STORE_PATIENCE`.
         """
-        try:
-            self._lease.check()
-            status = self._store.status(self._name)
-        except StoreUnavailable:
-            if time.monotonic() - self._reached_at > STORE_PATIENCE:
-                raise
-            return True
-        self._reached_at = time.monotonic()
-        return status is Status.START
+        self._has_news = self._lease.take_news() or self._has_news
+        if self._has_news or time.monotonic() - self._reached_at >= READ_INTERVAL:
+            try:
+                self._read()
+            except StoreUnavailable:
+                if time.monotonic() - self._reached_at > STORE_PATIENCE:
+                    raise
+                return True
+        return self._wanted is not None and self._wanted.status is Status.START
 
-    def has_tables(self, tables: Sequence[TableConfig]) -> bool:
-        """Return whether the pipeline still has these tables, and none of them is to be resynced."""
-        with suppress(StoreUnavailable):
-            return self._store.table_configs(self._pipeline_id) == tuple(
-                table.model_copy(update={"resync": False}) for table in tables
-            )
-        return True
+    def _read(self) -> None:
+        self._lease.check()
+        self._wanted = self._store.wanted(self._pipeline_id)
+        self._reached_at = time.monotonic()
+        self._has_news = False
 
     def note_restart(self) -> None:
-        """Record that the worker restarts with what the rows say now."""
+        """Record that the worker restarts with what the rows say now. The states in them may be those of new rows."""
         self._restarted_at = time.monotonic()
+        self._written = replace(self._written, states={})
 
-    def has_due_changes(self, config: PipelineConfig) -> bool:
-        """Return whether tables or options differ from the config, and the last restart for that was long enough ago."""
-        if time.monotonic() - self._restarted_at < CHANGE_INTERVAL:
+    def has_due_changes(self, definition: int | None) -> bool:
+        """Return whether options or tables are not those any more, and the last restart for that was long enough ago."""
+        if self._wanted is None or time.monotonic() - self._restarted_at < CHANGE_INTERVAL:
             return False
-        return not (self.has_tables(config.tables) and self._has_options(config))
-
-    def _has_options(self, config: PipelineConfig) -> bool:
-        with suppress(StoreUnavailable):
-            options = self._store.pipeline_options(self._pipeline_id)
-            return options is None or all(getattr(config, name) == value for name, value in options)
-        return True
+        return self._wanted.has_resyncs or self._wanted.definition != definition
 
     def write_start(self) -> None:
         self._store.report_started(self._pipeline_id, self._run_id)
 
     def write_progress_if_due(self, report: Report) -> None:
-        is_new_phase = report.phase is not self._written.phase
-        if is_new_phase or time.monotonic() - self._written_at >= REPORT_INTERVAL:
-            # Replication continues without the configuration database; `wants_to_run` decides for how long.
+        is_news = (report.phase, report.inspection) != (self._written.phase, self._written.inspection)
+        if is_news or time.monotonic() - self._written_at >= REPORT_INTERVAL:
+            # Replication continues without the configuration database; `follow` decides for how long.
             with suppress(StoreUnavailable):
                 self._write(report)
+
+    def write_discovery_if_new(self, report: Report) -> None:
+        """Write the tables that the patterns of the pipeline have found, unless they are the ones of before."""
+        if report.discovery is None or report.discovery == self._discovery:
+            return
+        with suppress(StoreUnavailable):
+            self._store.put_discovery(self._pipeline_id, report.discovery)
+            self._discovery = report.discovery
 
     def write_end(self, report: Report, error: RosettaError | None) -> None:
         """Write that the run has ended, and by which error. If that fails, the run shows as one without a heartbeat."""
@@ -164,6 +192,7 @@ def progress_since(before: Report, now: Report, run_id: str) -> Progress:
     return Progress(
         run_status=now.phase.value,
         applied_lsn=now.applied_lsn,
+        inspection_done=now.inspection,
         lag_seconds=now.lag_seconds,
         success_age=_success_age(now),
         tables={table: _table_progress(table, before, now, run_id) for table in _changed(before, now)},

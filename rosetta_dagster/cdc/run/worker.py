@@ -23,6 +23,7 @@ class Worker:
         self._config = config
         self._reporter = reporter or Reporter()
         self._stopping = threading.Event()
+        self._requested_inspection = 0
         self._ended = threading.Event()
         self._error: RosettaError | None = None
         self._thread = threading.Thread(target=self._run, name="replicate", daemon=True)
@@ -42,6 +43,10 @@ class Worker:
             raise self._error
         return True
 
+    def inspect(self, request: int) -> None:
+        """Ask the run to compare the source's catalog, unless it did after this request; `Report.inspection` says when."""
+        self._requested_inspection = request
+
     def stop(self, timeout: float) -> bool:
         """Ask the run to end after its current batches, and wait. Return whether it has ended within `timeout` seconds."""
         self._stopping.set()
@@ -50,7 +55,12 @@ class Worker:
     def _run(self) -> None:
         logging.getLogger("psycopg").addFilter(_is_no_ignored_error)
         try:
-            run_pipeline(self._config, reporter=self._reporter, stopped=self._stopping.is_set)
+            run_pipeline(
+                self._config,
+                reporter=self._reporter,
+                stopped=self._stopping.is_set,
+                requested_inspection=lambda: self._requested_inspection,
+            )
         except RosettaError as error:
             self._error = error
         except BaseException as error:  # noqa: BLE001 - the waiting thread raises it, whatever it is

@@ -19,6 +19,7 @@ from rosetta_dagster.cdc.change.schema import Identity, TableSchema
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, default_name
 from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.errors import SourceUnavailable
+from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
 from rosetta_dagster.cdc.source.selections import locking, set_selection
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -50,38 +51,6 @@ JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 WHERE publication.pubname = %(name)s
 UNION ALL
 SELECT schemaname::text, tablename::text, false, false, false FROM pg_publication_tables WHERE pubname = %(name)s
-"""
-
-#: Tables whose updates and deletes the server would refuse once they are published: those of which a relation has no replica
-#: identity and, from version 18 on, those whose identity is the whole row, with a generated column. A partitioned table must
-#: have a primary key, which later partitions get, too. They get neither FULL nor an index that was chosen as identity.
-_UNIDENTIFIED = """
-WITH RECURSIVE tree AS (
-    SELECT class.oid AS root, class.oid AS part, class.relkind
-    FROM unnest(%(namespaces)s::text[], %(names)s::text[]) AS want (namespace, name)
-    JOIN pg_namespace AS namespace ON namespace.nspname = want.namespace
-    JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relname = want.name
-    UNION ALL
-    SELECT tree.root, child.oid, child.relkind
-    FROM tree JOIN pg_inherits AS inherits ON inherits.inhparent = tree.part
-    JOIN pg_class AS child ON child.oid = inherits.inhrelid
-    WHERE tree.relkind = 'p'
-)
-SELECT DISTINCT namespace.nspname::text, root.relname::text
-FROM tree JOIN pg_class AS root ON root.oid = tree.root JOIN pg_namespace AS namespace ON namespace.oid = root.relnamespace
-JOIN pg_class AS part ON part.oid = tree.part
-WHERE (part.relkind <> 'p' OR tree.part = tree.root)
-  AND CASE
-      WHEN part.relkind = 'p' THEN NOT EXISTS (
-          SELECT FROM pg_index AS index
-          WHERE index.indrelid = part.oid AND index.indisvalid AND index.indisprimary AND index.indimmediate)
-      WHEN part.relreplident = 'n' THEN true
-      WHEN part.relreplident = 'f' THEN current_setting('server_version_num')::int >= 180000 AND EXISTS (
-          SELECT FROM pg_attribute WHERE attrelid = part.oid AND attgenerated <> '' AND NOT attisdropped)
-      ELSE NOT EXISTS (
-          SELECT FROM pg_index AS index WHERE index.indrelid = part.oid AND index.indisvalid
-          AND CASE part.relreplident WHEN 'i' THEN index.indisreplident ELSE index.indisprimary AND index.indimmediate END)
-      END
 """
 
 
@@ -173,8 +142,7 @@ def read_publication(connection: "psycopg.Connection[Any]", name: str) -> Public
 
 def unidentified_tables(connection: "psycopg.Connection[Any]", tables: Sequence[TableId]) -> frozenset[TableId]:
     """Return those of the tables whose updates and deletes the server would refuse once it published them."""
-    parameters = {"namespaces": [table.namespace for table in tables], "names": [table.name for table in tables]}
-    return frozenset(TableId(*row) for row in connection.execute(_UNIDENTIFIED, parameters))
+    return frozenset(found.name for found in read_fingerprints(connection, (), tables) if found.fingerprint.is_unidentified)
 
 
 def ensure_publications(

@@ -8,6 +8,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from rosetta_dagster.cdc.change.position import Engine
+from rosetta_dagster.cdc.config.discovery import Discovery
 from rosetta_dagster.cdc.config.pipeline import (
     Health,
     Status,
@@ -19,13 +20,16 @@ from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.definitions import Definitions
 from rosetta_dagster.cdc.store.lease import Lease
 from rosetta_dagster.cdc.store.migrate import migrate, read_migrations
+from rosetta_dagster.cdc.store.patterns import put_discovery
 from rosetta_dagster.cdc.store.records import (
     DestinationShape,
     PipelineShape,
     PipelineState,
+    SkippedTable,
     SourceShape,
     TableRecord,
     TableShape,
+    Wanted,
 )
 from rosetta_dagster.cdc.store.run_reports import RunReports
 from rosetta_dagster.cdc.store.session import not_found
@@ -85,6 +89,15 @@ class Store(Definitions, RunReports):
             for row in self._rows(queries.TABLES, [name])
         ]
 
+    def skipped_tables(self, name: str) -> list[SkippedTable]:
+        """Return the tables that match a pattern of the pipeline and are not replicated."""
+        return [SkippedTable(id=TableId(*row[:2]), reason=row[2]) for row in self._rows(queries.SKIPPED_TABLES, [name])]
+
+    def put_discovery(self, pipeline_id: int, discovery: Discovery) -> None:
+        """Write the rows that the patterns give the pipeline now, and the tables that were skipped."""
+        with self.connected() as connection, connection.transaction():
+            put_discovery(connection, pipeline_id, discovery)
+
     def ask_resync(self, name: str, table: TableId) -> None:
         """Ask for a new copy of the table. `PipelineNotFound` when the pipeline has no such table."""
         if not self._execute(queries.ASK_RESYNC, [name, *table]):
@@ -98,6 +111,19 @@ class Store(Definitions, RunReports):
         """Return the wanted status of a pipeline; None when none has that name."""
         rows = self._rows(queries.STATUS, [name])
         return Status(rows[0][0]) if rows else None
+
+    def wanted(self, pipeline_id: int) -> Wanted | None:
+        """Return what the rows of a pipeline ask of its run; None when the pipeline was deleted."""
+        rows = self._rows(queries.WANTED, [pipeline_id])
+        return Wanted(Status(rows[0][0]), *rows[0][1:]) if rows else None
+
+    def request_inspection(self, name: str) -> int:
+        """Ask the run to compare the source's catalog. Return the number of the request."""
+        rows = self._rows(queries.REQUEST_INSPECTION, [name])
+        if not rows:
+            raise not_found("pipeline", name)
+        number: int = rows[0][0]
+        return number
 
     def set_status(self, name: str, status: Status, *, only_from: Status | None = None) -> bool:
         """Set the wanted status. With `only_from`, only if that is the status now. Return whether a row was changed."""
@@ -134,7 +160,10 @@ def _shape(row: Sequence[Any]) -> PipelineShape:
         engine=Engine(engine),
         source=SourceShape(name=source, host=host, port=port, database=database, username=username),
         destinations=tuple(_destination_shape(*destination) for destination in destinations),
-        tables=tuple(TableShape(id=TableId(t[0], t[1]), target_namespace=t[2], target_name=t[3]) for t in tables),
+        tables=tuple(
+            TableShape(id=TableId(t[0], t[1]), target_namespace=t[2], target_name=t[3], is_by_pattern=t[4] is not None)
+            for t in tables
+        ),
     )
 
 

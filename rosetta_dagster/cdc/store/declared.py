@@ -7,11 +7,13 @@ from typing import Any, Literal, NamedTuple
 import psycopg
 from psycopg.types.json import Jsonb
 
+from rosetta_dagster.cdc.config.patterns import is_pattern
 from rosetta_dagster.cdc.config.pipeline import (
     PipelineOptions,
     PostgresConnection,
     SourceOptions,
     Status,
+    TableConfig,
     TableOptions,
 )
 from rosetta_dagster.cdc.config.thresholds import Thresholds
@@ -20,6 +22,7 @@ from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound, Sec
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.columns import parameters
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.patterns import keep_patterns, put_pattern, read_patterns
 from rosetta_dagster.cdc.store.sealed_rows import destination_places, source_place
 from rosetta_dagster.cdc.store.session import Query
 from rosetta_dagster.cdc.table_id import TableId
@@ -61,6 +64,7 @@ class DeclaredPipeline(PipelineOptions):
     name: str
     source: str
     destinations: tuple[str, ...]
+    #: Tables, and patterns of tables.
     tables: tuple[TableId, ...]
     #: The tables whose names differ at the destinations.
     targets: Mapping[TableId, Target] = {}
@@ -128,20 +132,21 @@ def put_pipeline(store: Store, pipeline: DeclaredPipeline) -> None:
             if connection.execute(queries.DESTINATION_BY_NAME, [destination]).fetchone() is None:
                 raise PipelineNotFound(f"There is no destination {destination}.", "Add it first.")
             connection.execute(queries.PUT_PIPELINE_DESTINATION, [pipeline_id, destination])
-        namespaces, names = [t.namespace for t in pipeline.tables], [t.name for t in pipeline.tables]
-        connection.execute(queries.DROP_OTHER_TABLES, [pipeline_id, namespaces, names])
-        for table in pipeline.tables:
-            target = pipeline.targets.get(table, Target())
-            options = pipeline.table_options.get(table, TableOptions())
-            connection.execute(queries.PUT_PIPELINE_TABLE, _table_values(pipeline_id, table, target, options))
+        _put_tables(connection, pipeline_id, pipeline)
 
 
 def add_table(store: Store, pipeline: str, table: TableId, target: Target, options: TableOptions | None = None) -> None:
-    """Add a table to a pipeline. `ConfigurationError` when the pipeline has it already."""
-    values = _table_values(store.state(pipeline).id, table, target, options or TableOptions())
+    """Add a table, or a pattern of tables, to a pipeline. `ConfigurationError` when the pipeline has it already."""
+    pipeline_id, options = store.state(pipeline).id, options or TableOptions()
     with store.connected() as connection:
-        added = connection.execute(queries.ADD_PIPELINE_TABLE, values).rowcount
-    if not added:
+        if is_pattern(table):
+            is_added = table not in {pattern.id for pattern in read_patterns(connection, pipeline_id)}
+            if is_added:
+                put_pattern(connection, pipeline_id, _pattern(table, target, options))
+        else:
+            values = _table_values(pipeline_id, table, target, options)
+            is_added = bool(connection.execute(queries.ADD_PIPELINE_TABLE, values).rowcount)
+    if not is_added:
         raise ConfigurationError(f"Pipeline {pipeline} has the table {table} already.", "Nothing has to be done.")
 
 
@@ -178,6 +183,26 @@ def _put_pipeline_row(connection: "psycopg.Connection[Any]", pipeline: DeclaredP
     if row is None:
         raise PipelineNotFound(f"There is no source {pipeline.source}.", "Add it first.")
     return int(row[0])
+
+
+def _put_tables(connection: "psycopg.Connection[Any]", pipeline_id: int, pipeline: DeclaredPipeline) -> None:
+    """Give a pipeline exactly these tables and patterns."""
+    patterns = [table for table in pipeline.tables if is_pattern(table)]
+    tables = [table for table in pipeline.tables if not is_pattern(table)]
+    namespaces, names = [table.namespace for table in tables], [table.name for table in tables]
+    connection.execute(queries.DROP_OTHER_TABLES, [pipeline_id, namespaces, names])
+    for table in pipeline.tables:
+        target = pipeline.targets.get(table, Target())
+        options = pipeline.table_options.get(table, TableOptions())
+        if is_pattern(table):
+            put_pattern(connection, pipeline_id, _pattern(table, target, options))
+        else:
+            connection.execute(queries.PUT_PIPELINE_TABLE, _table_values(pipeline_id, table, target, options))
+    keep_patterns(connection, pipeline_id, patterns)
+
+
+def _pattern(pattern: TableId, target: Target, options: TableOptions) -> TableConfig:
+    return TableConfig(**dict(options), id=pattern, target_namespace=target.namespace, target_name=target.name)
 
 
 def _table_values(pipeline_id: int, table: TableId, target: Target, options: TableOptions) -> dict[str, Any]:

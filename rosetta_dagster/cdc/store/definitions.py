@@ -19,6 +19,7 @@ from rosetta_dagster.cdc.config.pipeline import (
 from rosetta_dagster.cdc.destination.registry import all_secret_names
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.store import queries
+from rosetta_dagster.cdc.store.patterns import read_patterns
 from rosetta_dagster.cdc.store.sealed_rows import destination_places, source_place
 from rosetta_dagster.cdc.store.secrets import LEGACY, is_encrypted
 from rosetta_dagster.cdc.store.session import StoreSession, not_found
@@ -41,6 +42,7 @@ class Definitions(StoreSession):
             source=self._source(source_id),
             destinations=tuple(self._destination(row) for row in self._rows(queries.DESTINATIONS, [pipeline_id])),
             tables=self.table_configs(pipeline_id),
+            patterns=self.pattern_configs(pipeline_id),
             own_publication_name=publication_name,
             own_replication_name=replication_name,
         )
@@ -50,9 +52,23 @@ class Definitions(StoreSession):
     def table_configs(self, pipeline_id: int) -> tuple[TableConfig, ...]:
         """Return the tables of a pipeline, by name."""
         return tuple(
-            TableConfig(**row[5], id=TableId(row[0], row[1]), target_namespace=row[2], target_name=row[3], resync=row[4])
-            for row in self._rows(queries.PIPELINE_TABLES, [pipeline_id])
+            TableConfig(
+                **options,
+                id=TableId(namespace, name),
+                target_namespace=target_namespace,
+                target_name=target_name,
+                resync=resync,
+                by_pattern=by_pattern,
+            )
+            for namespace, name, target_namespace, target_name, resync, by_pattern, options in self._rows(
+                queries.PIPELINE_TABLES, [pipeline_id]
+            )
         )
+
+    def pattern_configs(self, pipeline_id: int) -> tuple[TableConfig, ...]:
+        """Return the patterns of a pipeline, by name. `ConfigurationError` when one has options that do not exist."""
+        with self.connected() as connection:
+            return read_patterns(connection, pipeline_id)
 
     def pipeline_options(self, pipeline_id: int) -> PipelineOptions | None:
         """Return the options of a pipeline; None when its row is gone."""

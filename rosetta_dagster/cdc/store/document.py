@@ -49,7 +49,10 @@ SELECT pipelines.name::text, sources.name::text,
        thresholds,
        ARRAY(SELECT jsonb_build_object('namespace', table_schema, 'table', table_name, 'target_schema', target_schema,
                                        'target_name', target_name) || {table_options}
-             FROM pipeline_tables WHERE pipeline_id = pipelines.id ORDER BY table_schema, table_name)
+             FROM pipeline_tables WHERE pipeline_id = pipelines.id AND by_pattern IS NULL ORDER BY table_schema, table_name)
+       || ARRAY(SELECT jsonb_build_object('namespace', table_schema, 'table', table_name, 'target_schema', target_schema,
+                                          'target_name', target_name) || options
+                FROM pipeline_patterns WHERE pipeline_id = pipelines.id ORDER BY table_schema, table_name)
 FROM pipelines JOIN sources ON sources.id = source_id ORDER BY pipelines.name
 """).format(options=selected(PipelineOptions, "pipelines"), table_options=selected(TableOptions, "pipeline_tables"))
 

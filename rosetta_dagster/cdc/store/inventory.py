@@ -5,6 +5,7 @@ from typing import Any, Literal, LiteralString
 
 from psycopg.sql import SQL
 
+from rosetta_dagster.cdc.config.patterns import is_matched, is_pattern
 from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceSettings
 from rosetta_dagster.cdc.config.surfaces import secret_names
 from rosetta_dagster.cdc.destination.registry import all_secret_names
@@ -12,6 +13,7 @@ from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.columns import parameters, selected
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.store.patterns import keep_patterns
 from rosetta_dagster.cdc.store.session import Query
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -43,6 +45,11 @@ _DECLARED_IN = "SELECT declared_in FROM pipelines WHERE name = %s AND managed_by
 _REMOVE_TABLE = """
 DELETE FROM pipeline_tables USING pipelines
 WHERE pipelines.id = pipeline_id AND pipelines.name = %s AND (table_schema, table_name) = (%s, %s)
+"""
+
+_EXCLUDE_TABLE = """
+UPDATE pipelines SET exclude_tables = array_append(exclude_tables, %(table)s)
+WHERE id = %(id)s AND %(table)s <> ALL (exclude_tables)
 """
 
 
@@ -107,9 +114,19 @@ def refuse_declared_in_code(store: Store, name: str) -> None:
 
 
 def remove_table(store: Store, pipeline: str, table: TableId) -> None:
-    """Take a table out of a pipeline; its replicas stay. `PipelineNotFound` when the pipeline does not have it."""
-    store.state(pipeline)
-    with store.connected() as connection:
-        removed = connection.execute(_REMOVE_TABLE, [pipeline, *table]).rowcount
+    """Take a table, or a pattern with its tables, out of a pipeline. Replicas stay.
+
+    A table that a pattern matches is excluded, too. `PipelineNotFound` when the pipeline does not have it.
+    """
+    pipeline_id = store.state(pipeline).id
+    with store.connected() as connection, connection.transaction():
+        patterns = [pattern.id for pattern in store.pattern_configs(pipeline_id)]
+        if is_pattern(table):
+            removed = int(table in patterns)
+            keep_patterns(connection, pipeline_id, [pattern for pattern in patterns if pattern != table])
+        else:
+            removed = connection.execute(_REMOVE_TABLE, [pipeline, *table]).rowcount
+        if removed and is_matched(table, patterns) and not is_pattern(table):
+            connection.execute(_EXCLUDE_TABLE, {"id": pipeline_id, "table": str(table)})
     if not removed:
         raise PipelineNotFound(f"Pipeline {pipeline} has no table {table}.", f"List them with: rosetta status {pipeline}")

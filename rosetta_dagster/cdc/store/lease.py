@@ -16,6 +16,9 @@ _KEEPALIVES = """
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '30s';
 """
 
+#: Where triggers announce changes of rows; the payload is the pipeline's id.
+_LISTEN = "LISTEN rosetta_pipelines"
+
 
 class Lease:
     """The right to run one pipeline: an advisory lock, which the server releases when this process dies."""
@@ -36,6 +39,16 @@ class Lease:
             else:
                 self._take()
 
+    def take_news(self) -> bool:
+        """Return whether a row of the pipeline was changed since the last call, or the connection broke. Sends nothing."""
+        if self._connection is None:
+            return True
+        try:
+            changed = {notice.payload for notice in self._connection.notifies(timeout=0)}
+        except psycopg.OperationalError:
+            return True
+        return str(self._pipeline_id) in changed
+
     def release(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -48,3 +61,4 @@ class Lease:
         if row != (True,):
             self.release()
             raise LeaseHeld("Another run has this pipeline.", "Nothing has to be done: one run of it is enough.")
+        self._connection.execute(_LISTEN)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rosetta_dagster.cdc.config.pipeline import (
     DestinationConfig,
@@ -28,6 +28,13 @@ from rosetta_dagster.cdc.store.declared import (
 )
 from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.cdc.table_id import TableId
+
+
+class _Table(NamedTuple):
+    """What is declared of a table, or of a pattern."""
+
+    target: Target
+    options: TableOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,16 +107,14 @@ def changes(store: Store, declarations: Declarations) -> list[Difference]:
         name: {"managed_by": managed_by, **OwnNames(*names)._asdict(), **options, **thresholds}
         for name, managed_by, *names, thresholds, options in _rows(store, queries.DECLARED)
     }
-    options: dict[str, dict[TableId, TableOptions]] = {}
-    for name, namespace, table, values in _rows(store, queries.DECLARED_TABLES):
-        options.setdefault(name, {})[TableId(namespace, table)] = TableOptions(**values)
+    tables: dict[str, dict[TableId, _Table]] = {}
+    for name, namespace, table, *target, values in _rows(store, queries.DECLARED_TABLES):
+        tables.setdefault(name, {})[TableId(namespace, table)] = _Table(Target(*target), TableOptions(**values))
     found = [
         *(_source_change(store, source) for source in declarations.sources),
         *(_destination_change(store, destination) for destination in declarations.destinations),
         *(
-            _pipeline_change(
-                shapes.get(pipeline.name), rows.get(pipeline.name, {}), options.get(pipeline.name, {}), pipeline
-            )
+            _pipeline_change(shapes.get(pipeline.name), rows.get(pipeline.name, {}), tables.get(pipeline.name, {}), pipeline)
             for pipeline in declarations.pipelines
         ),
     ]
@@ -166,12 +171,12 @@ def _public(config: Mapping[str, Any]) -> dict[str, Any]:
 def _pipeline_change(
     present: PipelineShape | None,
     row: Mapping[str, Any],
-    table_options: Mapping[TableId, TableOptions],
+    tables: Mapping[TableId, _Table],
     wanted: DeclaredPipeline,
 ) -> Difference | None:
     if present is None:
-        tables = tuple(f"table {table}" for table in wanted.tables)
-        return Difference(kind="pipeline", name=wanted.name, action="add", details=(f"status: {wanted.status}", *tables))
+        names = tuple(f"table {table}" for table in wanted.tables)
+        return Difference(kind="pipeline", name=wanted.name, action="add", details=(f"status: {wanted.status}", *names))
     before = {
         "source": present.source.name,
         "destinations": ", ".join(sorted(destination.name for destination in present.destinations)),
@@ -187,25 +192,26 @@ def _pipeline_change(
             OwnNames(row["publication_name"], row["replication_name"]) if wanted.own_names is None else wanted.own_names
         )._asdict(),
     }
-    details = [*_fields(before, after), *_table_changes(present, table_options, wanted)]
+    details = [*_fields(before, after), *_table_changes(tables, wanted)]
     return _difference("pipeline", wanted.name, details)
 
 
-def _table_changes(
-    present: PipelineShape, options: Mapping[TableId, TableOptions], wanted: DeclaredPipeline
-) -> Iterator[str]:
-    before = {table.id: Target(table.target_namespace, table.target_name) for table in present.tables}
-    after = {table: wanted.targets.get(table, Target()) for table in wanted.tables}
+def _table_changes(before: Mapping[TableId, _Table], wanted: DeclaredPipeline) -> Iterator[str]:
+    """Yield what differs of tables and of patterns. The tables that patterns have found are not declared."""
+    after = {
+        table: _Table(wanted.targets.get(table, Target()), wanted.table_options.get(table, TableOptions()))
+        for table in wanted.tables
+    }
     for table in sorted(before.keys() | after.keys()):
         if table not in before:
             yield f"table {table}: added"
         elif table not in after:
             yield f"table {table}: removed"
         else:
-            if before[table] != after[table]:
-                yield f"table {table}: {_target_text(table, before[table])} -> {_target_text(table, after[table])}"
-            was, now = options.get(table, TableOptions()), wanted.table_options.get(table, TableOptions())
-            for difference in _fields(parameters(TableOptions, was), parameters(TableOptions, now)):
+            was, now = before[table], after[table]
+            if was.target != now.target:
+                yield f"table {table}: {_target_text(table, was.target)} -> {_target_text(table, now.target)}"
+            for difference in _fields(parameters(TableOptions, was.options), parameters(TableOptions, now.options)):
                 yield f"table {table}: {difference}"
 
 

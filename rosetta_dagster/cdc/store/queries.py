@@ -11,7 +11,7 @@ SELECT pipelines.name, pipelines.engine, sources.name, pg_host, pg_port, pg_data
                           (SELECT jsonb_object_agg(key, value) FROM jsonb_each(config) WHERE key = ANY (%(shown)s))::text]
              FROM pipeline_destinations JOIN destinations ON destinations.id = destination_id
              WHERE pipeline_id = pipelines.id ORDER BY destinations.name),
-       ARRAY(SELECT ARRAY[table_schema, table_name, target_schema, target_name]
+       ARRAY(SELECT ARRAY[table_schema, table_name, target_schema, target_name, by_pattern]
              FROM pipeline_tables WHERE pipeline_id = pipelines.id ORDER BY table_schema, table_name)
 FROM pipelines JOIN sources ON sources.id = pipelines.source_id
 WHERE %(name)s::text IS NULL OR pipelines.name = %(name)s
@@ -29,7 +29,7 @@ SELECT pipelines.id, pipelines.name, sources.name AS source,
              WHERE pipeline_id = pipelines.id AND state = 'ERROR' ORDER BY 1) AS table_errors,
        pipelines.status, metadata.status AS run_status, metadata.health_status AS health, metadata.wal_size,
        metadata.lag_bytes, metadata.lag_seconds, metadata.last_success_time, metadata.last_error, metadata.failure_count,
-       metadata.rows_copied, metadata.rows_applied, metadata.run_id,
+       metadata.rows_copied, metadata.rows_applied, metadata.run_id, metadata.inspection_done,
        extract(epoch FROM clock_timestamp() - metadata.heartbeat_at)::float8 AS heartbeat_age,
        COALESCE(metadata.next_attempt_at <= clock_timestamp(), true) AS is_due,
        extract(epoch FROM metadata.next_attempt_at - clock_timestamp())::float8 AS seconds_until_due
@@ -46,12 +46,15 @@ FROM pipeline_tables JOIN pipelines ON pipelines.id = pipeline_id
 WHERE pipelines.name = %s ORDER BY table_schema, table_name
 """
 
+SKIPPED_TABLES = """
+SELECT table_schema, table_name, reason FROM pipeline_skipped_tables JOIN pipelines ON pipelines.id = pipeline_id
+WHERE pipelines.name = %s ORDER BY table_schema, table_name
+"""
+
 PIPELINE = SQL("""
 SELECT pipelines.id, pipelines.publication_name, pipelines.replication_name, source_id, {options}
 FROM pipelines WHERE pipelines.name = %s
 """).format(options=selected(PipelineOptions, "pipelines"))
-
-PIPELINE_OPTIONS = SQL("SELECT {} FROM pipelines WHERE id = %s").format(selected(PipelineOptions, "pipelines"))
 
 SOURCE = SQL("SELECT id, name, {} FROM sources WHERE id = %s").format(selected(SourceSettings, "sources"))
 
@@ -72,7 +75,7 @@ WHERE pipeline_id = %s ORDER BY destinations.name
 """
 
 PIPELINE_TABLES = SQL("""
-SELECT table_schema, table_name, target_schema, target_name, resync, {options}
+SELECT table_schema, table_name, target_schema, target_name, resync, by_pattern, {options}
 FROM pipeline_tables WHERE pipeline_id = %s ORDER BY table_schema, table_name
 """).format(options=selected(TableOptions, "pipeline_tables"))
 
@@ -102,6 +105,28 @@ WHERE id = %(id)s AND type = %(type)s AND config ->> %(field)s = %(clear)s
 """
 
 STATUS = "SELECT status FROM pipelines WHERE name = %s"
+
+PIPELINE_OPTIONS = SQL("SELECT {} FROM pipelines WHERE id = %s").format(selected(PipelineOptions, "pipelines"))
+
+#: The hash also differs when a table was taken out and added again in between, with the same settings.
+WANTED = SQL("""
+SELECT pipelines.status, inspections_requested,
+       EXISTS (SELECT FROM pipeline_tables WHERE pipeline_id = pipelines.id AND resync),
+       hashtextextended(jsonb_build_array({options}, (
+           SELECT jsonb_agg(jsonb_build_array(id, table_schema, table_name, target_schema, target_name, {table_options})
+                            ORDER BY id)
+           FROM pipeline_tables WHERE pipeline_id = pipelines.id
+       ), (
+           SELECT jsonb_agg(to_jsonb(pattern) ORDER BY id) FROM pipeline_patterns AS pattern WHERE pipeline_id = pipelines.id
+       ))::text, 0)
+FROM pipelines JOIN pipeline_metadata ON pipeline_id = pipelines.id WHERE pipelines.id = %s
+""").format(options=selected(PipelineOptions, "pipelines"), table_options=selected(TableOptions, "pipeline_tables"))
+
+REQUEST_INSPECTION = """
+UPDATE pipeline_metadata SET inspections_requested = inspections_requested + 1
+FROM pipelines WHERE pipelines.id = pipeline_id AND pipelines.name = %s
+RETURNING inspections_requested
+"""
 
 ASK_RESYNC = """
 UPDATE pipeline_tables SET resync = true FROM pipelines
@@ -137,6 +162,7 @@ PROGRESS = """
 UPDATE pipeline_metadata
 SET status = %(run_status)s::text, heartbeat_at = clock_timestamp(),
     applied_lsn = COALESCE(%(applied_lsn)s::pg_lsn, applied_lsn),
+    inspection_done = greatest(%(inspection_done)s, inspection_done),
     lag_seconds = COALESCE(%(lag_seconds)s::float8, lag_seconds),
     last_success_time = COALESCE(clock_timestamp() - make_interval(secs => %(success_age)s::float8), last_success_time),
     rows_copied = rows_copied + %(copied)s, rows_applied = rows_applied + %(applied)s,
@@ -247,18 +273,23 @@ VALUES (%(pipeline_id)s, %(namespace)s, %(name)s, %(target_namespace)s, %(target
 
 PUT_PIPELINE_TABLE = SQL("""{insert}
 ON CONFLICT (pipeline_id, table_schema, table_name) DO UPDATE
-SET target_schema = EXCLUDED.target_schema, target_name = EXCLUDED.target_name, {replaced}
+SET target_schema = EXCLUDED.target_schema, target_name = EXCLUDED.target_name, by_pattern = NULL, {replaced}
 WHERE (present.target_schema, present.target_name) IS DISTINCT FROM (EXCLUDED.target_schema, EXCLUDED.target_name)
-   OR {differs}
+   OR present.by_pattern IS NOT NULL OR {differs}
 """).format(insert=_INSERT_TABLE, replaced=replaced(TableOptions), differs=differs(TableOptions, "present"))
 
-ADD_PIPELINE_TABLE = SQL("{} ON CONFLICT DO NOTHING").format(_INSERT_TABLE)
+#: The row of a pattern becomes the operator's.
+ADD_PIPELINE_TABLE = SQL("""{insert}
+ON CONFLICT (pipeline_id, table_schema, table_name) DO UPDATE
+SET target_schema = EXCLUDED.target_schema, target_name = EXCLUDED.target_name, by_pattern = NULL, {replaced}
+WHERE present.by_pattern IS NOT NULL
+""").format(insert=_INSERT_TABLE, replaced=replaced(TableOptions))
 
 DELETE_PIPELINE = "DELETE FROM pipelines WHERE name = %s"
 
 DROP_OTHER_TABLES = """
 DELETE FROM pipeline_tables
-WHERE pipeline_id = %s
+WHERE pipeline_id = %s AND by_pattern IS NULL
   AND (table_schema, table_name) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 """
 
@@ -270,9 +301,13 @@ SET_OWN_NAMES = "UPDATE pipelines SET publication_name = %s, replication_name = 
 
 SET_PIPELINE_OPTIONS = SQL("UPDATE pipelines SET {} WHERE name = %(name)s").format(assigned(PipelineOptions))
 
+#: Those that patterns have made are left out, and the patterns come as tables.
 DECLARED_TABLES = SQL("""
-SELECT pipelines.name, table_schema, table_name, {options}
-FROM pipeline_tables JOIN pipelines ON pipelines.id = pipeline_id
+SELECT pipelines.name, table_schema, table_name, target_schema, target_name, {options}
+FROM pipeline_tables JOIN pipelines ON pipelines.id = pipeline_id WHERE by_pattern IS NULL
+UNION ALL
+SELECT pipelines.name, table_schema, table_name, target_schema, target_name, options
+FROM pipeline_patterns JOIN pipelines ON pipelines.id = pipeline_id
 """).format(options=selected(TableOptions, "pipeline_tables"))
 
 #: What is known stays: another process may know more kinds.

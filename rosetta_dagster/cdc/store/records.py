@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
@@ -17,6 +17,8 @@ class TableShape:
     id: TableId
     target_namespace: str | None = None
     target_name: str | None = None
+    #: Whether a pattern has found it.
+    is_by_pattern: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,14 @@ class TableRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedTable:
+    """A table that matches a pattern of a pipeline and is not replicated."""
+
+    id: TableId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineState:
     """The state of a pipeline: the wanted status, and what was last observed."""
 
@@ -99,7 +109,7 @@ class PipelineState:
     rows_copied: int
     rows_applied: int
     run_id: str | None
-    #: Seconds since a run last reported that it streams or copies.
+    #: Seconds since a run last reported.
     heartbeat_age: float | None
     #: Whether a run may start now; False while it waits after a failure.
     is_due: bool
@@ -107,6 +117,20 @@ class PipelineState:
     seconds_until_due: float | None = None
     #: Seconds since the pipeline's row was last changed.
     unchanged_seconds: float = 0.0
+    #: The last request of an inspection that a run has met.
+    inspection_done: int = 0
+
+
+class Wanted(NamedTuple):
+    """What a pipeline's row asks of its run."""
+
+    status: Status
+    #: The number of the last inspection that was requested.
+    inspection: int
+    #: Whether a table is to be copied again.
+    has_resyncs: bool
+    #: A hash of the pipeline's options and of its tables with theirs.
+    definition: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +173,8 @@ class Progress:
     success_age: float | None
     tables: dict[TableId, TableProgress]
     batches: Batches = field(default_factory=Batches)
+    #: The last request of an inspection that was met.
+    inspection_done: int = 0
 
     @property
     def copied(self) -> int:

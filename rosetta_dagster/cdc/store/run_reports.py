@@ -29,6 +29,7 @@ class RunReports(StoreSession):
                     "run_id": run_id,
                     "run_status": progress.run_status,
                     "applied_lsn": str(progress.applied_lsn) if progress.applied_lsn is not None else None,
+                    "inspection_done": progress.inspection_done,
                     "lag_seconds": progress.lag_seconds,
                     "success_age": progress.success_age,
                     "copied": progress.copied,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
 from rosetta_dagster.cdc.config.masks import masking_of
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableState
+from rosetta_dagster.cdc.config.pipeline import PartitionDropPolicy, PipelineConfig, TableState
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy, copy_partitions
 from rosetta_dagster.cdc.copy.snapshot import Copier, CopyObserver, copy_tables
 from rosetta_dagster.cdc.report import Phase, Reporter
@@ -60,7 +60,7 @@ def copy_with_new_slot(
         config.slot_name,
         stopped=stopped,
         is_needed=lambda: any(copier.has_resumable_rows for copier in copiers),
-        report_wait=_report_wait(schemas.values(), reporter),
+        report_wait=_report_wait(schemas.values(), replicas),
     ) as point:
         for copier, replica in zip(copiers, replicas, strict=True):
             tables = missing_tables(schemas, replica)
@@ -78,7 +78,7 @@ def start_concurrent_copy(
 
     def copy(observer: CopyObserver, stopped: Callable[[], bool]) -> None:
         slot_name = temporary_slot_name(config.slot_name)
-        report_wait = _report_wait(tables, reporter)
+        report_wait = _report_wait(tables, [replica])
         with exported_snapshot(source, slot_name, stopped=stopped, temporary=True, report_wait=report_wait) as point:
             copy_tables(_copier(config, replica, reporter, stopped), tables, begun, point, observer)
 
@@ -86,16 +86,27 @@ def start_concurrent_copy(
 
 
 def _copier(config: PipelineConfig, replica: Replica, reporter: Reporter, stopped: Callable[[], bool]) -> Copier:
-    source, publications, masking = config.source.connection, publications_of(config), masking_of(config)
-    return Copier(source, replica.destination, reporter, stopped, publications, masking=masking)
+    keeps = config.on_partition_drop is PartitionDropPolicy.KEEP
+    publications = publications_of(config)
+    return Copier(
+        config.source.connection,
+        replica.destination,
+        reporter,
+        stopped,
+        publications,
+        keeps_partitions=keeps,
+        partly_copied=config.partly_copied,
+        masking=masking_of(config),
+    )
 
 
-def _report_wait(tables: Iterable[TableSchema], reporter: Reporter) -> Callable[[str], None]:
-    """Return what shows on each table while its copy waits."""
+def _report_wait(tables: Iterable[TableSchema], replicas: Sequence[Replica]) -> Callable[[str], None]:
+    """Return what shows on each table while its copy to these destinations waits."""
 
     def report(text: str) -> None:
-        for table in tables:
-            reporter.table(table.id, TableState.PENDING, text)
+        for replica in replicas:
+            for table in tables:
+                replica.report(table.id, TableState.PENDING, text)
 
     return report
 
@@ -109,16 +120,21 @@ def start_partition_copy(
     """Start to copy changed partitions again, beside the stream; nothing happens when there are none."""
     if not copies:
         return
-    source = config.source.connection
+    source, tables = config.source.connection, [each.table for each in copies]
     # Changes wait in memory while the watermark moves past them. A run that ends before they are applied leaves a copy that
     # does not count, so the next run copies the whole table.
-    replica.destination.forget([each.table.id for each in copies])
+    replica.destination.forget([table.id for table in tables])
+    # Their changes go into spools from now on: the slot's position is no longer that of these tables.
+    for table in tables:
+        replica.report(table.id, TableState.PENDING)
 
     def copy(observer: CopyObserver, stopped: Callable[[], bool]) -> None:
-        with exported_snapshot(source, temporary_slot_name(config.slot_name), stopped=stopped, temporary=True) as point:
+        slot_name = temporary_slot_name(config.slot_name)
+        report_wait = _report_wait(tables, [replica])
+        with exported_snapshot(source, slot_name, stopped=stopped, temporary=True, report_wait=report_wait) as point:
             copy_partitions(_copier(config, replica, reporter, stopped), copies, point, observer)
 
-    replica.copies.start([each.table for each in copies], copy, is_partial=True)
+    replica.copies.start(tables, copy, is_partial=True)
 
 
 def temporary_slot_name(slot_name: str) -> str:

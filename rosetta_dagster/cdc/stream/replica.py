@@ -145,7 +145,7 @@ class Replica:
         self.destination.resume_copy(resumed, point)
         self.destination.record_fingerprints(resumed)
         for table in (*tables, *resumed):
-            self._reporter.table(table.id, TableState.SNAPSHOT)
+            self.report(table.id, TableState.SNAPSHOT)
 
     def has_room(self) -> bool:
         return not self.is_full
@@ -161,20 +161,24 @@ class Replica:
         self.wait_until_applied()
         self.destination.finish_copy(table)
         self._held = replace(self._held, copied={**self._held.copied, table.id: point})
-        self._reporter.table(table.id, TableState.STREAMING)
+        self.report(table.id, TableState.STREAMING)
 
     def begin_partial_copy(self, tables: Collection[TableId]) -> None:
         self.start_batch()
         self.wait_until_applied()
         for table in tables:
-            self._reporter.table(table, TableState.SNAPSHOT)
+            self.report(table, TableState.SNAPSHOT)
 
     def complete_partial_copy(self, table: TableSchema) -> None:
         self.start_batch()
         self.wait_until_applied()
         self.destination.finish_copy(table)
         self.destination.record_fingerprints([table])
-        self._reporter.table(table.id, TableState.STREAMING)
+        self.report(table.id, TableState.STREAMING)
+
+    def report(self, table: TableId, state: TableState, reason: str | None = None) -> None:
+        """Report the state of a table at this destination; the reason is why it waits."""
+        self._reporter.table(self.destination.name, table, state, reason)
 
     def close(self) -> None:
         """Wait until the apply thread has ended. The pending batch is dropped: its changes are still in the slot."""

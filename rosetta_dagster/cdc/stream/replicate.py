@@ -33,7 +33,8 @@ GATHER_WAIT = 0.01
 #: How many deliveries are read at once then; a stream holds at most these ready.
 GATHERED_DELIVERIES = 8
 
-#: Seconds between two commits to the source while deliveries come. When none comes, the run commits at once.
+#: Seconds between two commits to the source. Changes are committed at once when nothing comes after them. Positions that an
+#: idle source sends are not: each commit writes to the destinations.
 COMMIT_INTERVAL = 1.0
 
 
@@ -121,12 +122,12 @@ def _collect_applied(replicas: Sequence[Replica]) -> None:
         replica.collect_applied()
 
 
-def _settle(unsettled: "_UnsettledDeliveries", reporter: Reporter) -> Sequence[Delivery]:
+def _settle(unsettled: "_UnsettledDeliveries", reporter: Reporter) -> Sequence["_Unsettled"]:
     """Report the deliveries that every destination holds by now, and return them."""
     settled = unsettled.pop_settled()
     if settled:
         reporter.applied([Applied(each.counts, each.delivery.lsn, each.delivery.committed_at) for each in settled])
-    return [each.delivery for each in settled]
+    return settled
 
 
 def _start_due_batches(replicas: Sequence[Replica]) -> None:
@@ -199,19 +200,21 @@ class _Commits:
         self._stream = stream
         self._replicas = replicas
         self._pending: Delivery | None = None
+        self._has_changes = False
         self._made_at = time.monotonic()
         #: A destination that holds changes back is not woken for a commit either.
         self._idle_interval = max(replica.destination.flush.seconds for replica in replicas)
 
-    def add(self, settled: Sequence[Delivery]) -> None:
+    def add(self, settled: Sequence[_Unsettled]) -> None:
         """Let the next commit cover these deliveries."""
-        for delivery in settled:
-            if delivery.receipt is not None:
-                self._pending = delivery
+        for each in settled:
+            self._has_changes = self._has_changes or bool(each.counts)
+            if each.delivery.receipt is not None:
+                self._pending = each.delivery
 
     def make_if_due(self, *, is_idle: bool) -> None:
-        """Commit if the last commit was long enough ago: at once while the stream is idle."""
-        interval = self._idle_interval if is_idle else max(COMMIT_INTERVAL, self._idle_interval)
+        """Commit if the last commit was long enough ago: changes at once while the stream is idle."""
+        interval = self._idle_interval if is_idle and self._has_changes else max(COMMIT_INTERVAL, self._idle_interval)
         if self._pending is not None and time.monotonic() - self._made_at >= interval:
             self.make()
 
@@ -223,4 +226,4 @@ class _Commits:
             replica.wait_until_applied()
             replica.destination.note(self._pending.lsn)
         self._stream.commit(self._pending)
-        self._pending, self._made_at = None, time.monotonic()
+        self._pending, self._has_changes, self._made_at = None, False, time.monotonic()

@@ -17,7 +17,9 @@ ROWS = (
     "SELECT to_jsonb(sources) - '{id,created_at,updated_at,pg_password}'::text[] FROM sources ORDER BY name",
     "SELECT to_jsonb(destinations) - '{id,created_at,updated_at}'::text[] #- '{config,password}' FROM destinations",
     "SELECT to_jsonb(pipelines) - '{id,source_id,created_at,updated_at}'::text[] FROM pipelines ORDER BY name",
-    "SELECT to_jsonb(t) - '{id,pipeline_id,created_at,updated_at}'::text[] FROM pipeline_tables AS t ORDER BY table_name",
+    """SELECT to_jsonb(t) - '{id,pipeline_id,created_at,updated_at}'::text[] FROM pipeline_tables AS t
+       WHERE by_pattern IS NULL ORDER BY table_name""",
+    "SELECT to_jsonb(t) - '{id,pipeline_id,created_at,updated_at}'::text[] FROM pipeline_patterns AS t",
 )
 
 #: Other values than the defaults, in every option that there is.
@@ -29,11 +31,15 @@ EVERY_OPTION = (
        || '{"schema": "archive", "sslmode": "require", "password": "hunter2hunter2"}'""",
     """UPDATE pipelines SET engine = 'PGOUTPUT', on_schema_change = 'STOP_TABLE', on_gap = 'STOP_TABLE',
        on_partition_drop = 'KEEP', types = 'TEXT', publication_name = 'own_pub', replication_name = 'own_slot',
-       thresholds = '{"wal_warning_bytes": 7}'""",
+       thresholds = '{"wal_warning_bytes": 7}', exclude_tables = '{shop.tmp_*}', max_tables = 7""",
+    """INSERT INTO pipeline_patterns (pipeline_id, table_schema, table_name, target_schema, target_name, options)
+       SELECT id, 'shop', '*', 'there', 'of_{table}', '{"where": "id > 7", "exclude": ["secret"]}' FROM pipelines""",
+    """INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, by_pattern)
+       SELECT id, 'shop', 'found', 'written by a run' FROM pipelines""",
     """UPDATE pipeline_tables SET comments = false, target_schema = 'there', target_name = 'bought',
-       columns = '{id,"Odd, name"}', row_filter = 'id > 7'""",
-    """INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, exclude)
-       SELECT id, 'odd.place', 'Or ders', '{secret}' FROM pipelines""",
+       columns = '{id,"Odd, name"}', row_filter = 'id > 7', copy_where = 'id > 8'""",
+    """INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, exclude, initial)
+       SELECT id, 'odd.place', 'Or ders', '{secret}', 'NONE' FROM pipelines""",
 )
 
 
@@ -78,7 +84,7 @@ def test_what_is_exported_makes_the_same_rows_in_an_empty_database(
     monkeypatch.setenv("ROSETTA_SECRET_SOURCE_SHOP_PASSWORD", PASSWORD)
     monkeypatch.setenv("ROSETTA_SECRET_DESTINATION_DW_PASSWORD", PASSWORD)
     assert "add pipeline shop" in rosetta("plan", str(document)).out
-    assert [[], [], [], []] == rows_of(elsewhere), "a plan changes nothing"
+    assert [[], [], [], [], []] == rows_of(elsewhere), "a plan changes nothing"
     applied = rosetta("apply", str(document))
     assert (0, "") == (applied.code, applied.err)
     assert ["add source shop", "add destination dw", "add pipeline shop"] == [

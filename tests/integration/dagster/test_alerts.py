@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from rosetta_dagster.cdc.errors import AlertFailed, ConfigurationError
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.orchestration import alerts
 from rosetta_dagster.orchestration import webhook as posting
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.orchestration.webhook import post
@@ -88,9 +89,11 @@ def test_a_failed_run_is_alerted_once_with_its_remedy(
     assert 2 == len(received.texts)
 
 
-def evaluation(name: str, check: str, *, passed: bool, severity: str = "ERROR") -> dg.AssetCheckEvaluation:
+def evaluation(
+    name: str, check: str, *, passed: bool, severity: str = "ERROR", asset: dg.AssetKey | None = None
+) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(["rosetta", name]), check_name=check, passed=passed, description=f"{check} <says>",
+        asset_key=asset or dg.AssetKey(["rosetta", name]), check_name=check, passed=passed, description=f"{check} <says>",
         severity=dg.AssetCheckSeverity(severity),
     )  # fmt: skip
 
@@ -124,6 +127,31 @@ def test_a_check_is_alerted_when_it_begins_to_fail_and_when_it_gets_worse(
     assert [f"Rosetta: {shop}: reconciliation fails. The check names the rows that differ."] == look(
         "reconciliation", passed=False
     )
+
+
+@pytest.fixture
+def one_table_per_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "TABLES_PER_TICK", 1)
+
+
+@pytest.mark.usefixtures("one_table_per_tick")
+def test_checks_of_tables_are_alerted_in_turn(
+    store: Store, alerting: Settings, instance: dg.DagsterInstance, source: Database, received: Webhook
+) -> None:
+    for name in ("one", "two"):
+        add_pipeline(store, name, source, source, f"of_{name}")
+        table = dg.AssetKey([f"{name}_dw", "public", f"of_{name}"])
+        instance.report_runless_asset_event(evaluation(name, "row_count", passed=False, severity="WARN", asset=table))
+    definitions = build(store.shapes(), alerting)
+    cursor = look_at_checks(definitions, instance, None)
+    posted = ["Rosetta: one: row_count of one_dw/public/of_one warns. row_count &lt;says&gt;"]
+    assert posted == received.texts
+    cursor = look_at_checks(definitions, instance, cursor)
+    posted.append("Rosetta: two: row_count of two_dw/public/of_two warns. row_count &lt;says&gt;")
+    assert posted == received.texts
+    for _ in range(3):
+        cursor = look_at_checks(definitions, instance, cursor)
+    assert posted == received.texts
 
 
 def test_a_webhook_that_refuses_is_reported_without_its_url(received: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.operate import catch_up
 from rosetta_dagster.cdc.source.slot_reading import slot_reading
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.orchestration import DestinationTable, RosettaTranslator, SourceTable, Stream
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.settings import Settings
 from tests.support.database import Database
@@ -39,6 +40,8 @@ class Shop:
         self.orders, self.items = (dg.AssetKey([f"{self.name}_dw", "public", name]) for name in ("orders", "items"))
         #: What `report` found at the destination, each time it ran.
         self.seen: list[int] = []
+        #: The checks of the last run.
+        self.checks: list[dg.AssetCheckEvaluation] = []
 
         @dg.asset(deps=[self.orders])
         def report() -> None:
@@ -66,7 +69,9 @@ class Shop:
         """Do what the button does."""
         job = self.definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection=set(keys))
         run_config = {"ops": {f"tables_{self.name}": {"config": config}}} if config else None
-        return job.execute_in_process(instance=self.instance, raise_on_error=False, run_config=run_config)
+        result = job.execute_in_process(instance=self.instance, raise_on_error=False, run_config=run_config)
+        self.checks = list(result.get_asset_check_evaluations())
+        return result
 
     def versions(self, key: dg.AssetKey) -> list[str]:
         """The data versions of an asset, the newest first."""
@@ -155,7 +160,10 @@ def test_a_table_that_is_set_aside_fails_the_run_and_a_resync_restores_it(shop: 
         said = failure(shop.materialize(shop.orders))
         assert "Table public.orders" in said
         assert "UPDATE pipeline_tables SET resync = true" in said
+        (check,) = (each for each in shop.checks if each.check_name == "replicated")
+        assert (False, True) == (check.passed, check.blocking)
         assert shop.materialize(shop.items).success
+        assert [True, True, True] == [each.passed for each in shop.checks]
 
         shop.destination.run("ALTER TABLE orders DROP CONSTRAINT small")
         assert shop.materialize(shop.orders, resync=True).success
@@ -169,3 +177,37 @@ def test_a_run_that_waits_in_vain_ends_and_says_for_what(shop: Shop) -> None:
     assert "cannot catch up with the source within 1 seconds. No run has started yet." in said
     shop.store.report_failure(shop.store.state(shop.name).id, None, "Role app may not replicate.", transient=False)
     assert "Role app may not replicate." in failure(shop.materialize(shop.orders, timeout_seconds=60.0))
+
+
+class OneKey(RosettaTranslator):
+    def get_asset_spec(self, data: SourceTable | Stream | DestinationTable) -> dg.AssetSpec:
+        spec = super().get_asset_spec(data)
+        return spec.replace_attributes(key="everything") if isinstance(data, DestinationTable) else spec
+
+
+def test_tables_that_share_a_key_are_awaited_and_checked_together(shop: Shop, settings: Settings) -> None:
+    shop.definitions = build(shop.store.shapes(), settings, translator=OneKey())
+    with shop.streaming():
+        result = shop.materialize(dg.AssetKey("everything"))
+        assert result.success
+        assert 1 == len(result.get_asset_materialization_events())
+        assert [True, True, True] == [each.passed for each in shop.checks]
+        shop.destination.run("DELETE FROM items")
+        shop.materialize(dg.AssetKey("everything"))
+    (rows,) = (each for each in shop.checks if each.check_name == "row_count")
+    assert (5, 3) == (rows.metadata["source_rows"].value, rows.metadata["destination_rows"].value)
+
+
+def test_a_run_sees_the_table_that_got_the_name_just_before_it(shop: Shop) -> None:
+    """No change of the stream tells of it, and the slot is caught up at once."""
+    with shop.streaming():
+        shop.source.run(
+            "CREATE TABLE fresh (LIKE orders INCLUDING ALL)",
+            "INSERT INTO fresh SELECT generate_series(1, 7)",
+            "BEGIN",
+            "ALTER TABLE orders RENAME TO old_orders",
+            "ALTER TABLE fresh RENAME TO orders",
+            "COMMIT",
+        )
+        assert shop.materialize(shop.orders).success
+        assert [(7,)] == shop.destination.rows("SELECT count(*) FROM orders")

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import logging
+import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source.preflight import preflight
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database
+from tests.support.orders_and_notes import held_up
 from tests.support.pipelines import failure, is_streaming, pipeline, running, wait_until
 from tests.support.slow_copies import slow_down
 from tests.support.snowflake_database import SnowflakeDatabase
@@ -133,13 +135,13 @@ def spooled_by(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Return what spools write from now on. They keep nothing in memory."""
     written: list[bytes] = []
     monkeypatch.setattr(spool, "MEMORY_LIMIT", 1)
-    dumps = spool.pickle.dumps
+    dumps = pickle.dumps
 
     def recorded(changes: object) -> bytes:
         written.append(dumps(changes))
         return written[-1]
 
-    monkeypatch.setattr(spool.pickle, "dumps", recorded)
+    monkeypatch.setattr(pickle, "dumps", recorded)
     return written
 
 
@@ -156,7 +158,7 @@ def test_masked_values_are_the_same_however_they_come_and_clear_ones_are_nowhere
     written, released = spooled_by(monkeypatch), threading.Event()
     with running(pipeline(engine, source, [destination], "first")) as worker:
         wait_until(worker, lambda: is_streaming(worker))
-    slow_down(monkeypatch, lambda: released.wait(60) and None)
+    slow_down(monkeypatch, lambda: held_up(released))
     config = masking(engine, source, destination, TableConfig(id=TableId("public", "first")), *BOTH)
     with running(config) as worker:
         wait_until(worker, lambda: worker.report().states.get(PEOPLE, ("",))[0] is TableState.SNAPSHOT)

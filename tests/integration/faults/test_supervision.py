@@ -1,9 +1,12 @@
 """A run under supervision: what the row says is done, what happens is told, and a lost configuration database is borne."""
 
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import psycopg
 import pytest
 
 from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
@@ -13,9 +16,11 @@ from rosetta_dagster.cdc.errors import (
     PipelineNotFound,
     StoreUnavailable,
     TransientError,
+    WorkerStuck,
 )
 from rosetta_dagster.cdc.operate.health import observe
 from rosetta_dagster.cdc.run import supervision
+from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
@@ -149,6 +154,72 @@ def test_refresh_ends_the_run_and_the_next_one_writes_start_back(own_store: Stor
     eventually(lambda: own_store.status(name) is Status.START)
     own_store.set_status(name, Status.PAUSE)
     assert second.wait() is None
+
+
+def test_a_resync_of_an_empty_table_ends_as_streaming_however_fast_it_is(
+    own_store: Store, name: str, source: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.run("DELETE FROM items")
+    run = Run(own_store, name)
+    eventually(lambda: own_store.tables(name)[0].state is TableState.STREAMING)
+    # The row is PENDING as the copy begins, and no report is written before the copy is complete.
+    monkeypatch.setattr(supervision, "TICK", 3.0)
+    monkeypatch.setattr(supervision, "CHANGE_INTERVAL", 0)
+    own_store.ask_resync(name, TableId("public", "items"))
+    eventually(lambda: not own_store.tables(name)[0].resync)
+    eventually(lambda: own_store.tables(name)[0].state is TableState.STREAMING)
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
+def test_a_table_that_is_taken_out_and_added_again_at_once_is_streaming(own_store: Store, name: str) -> None:
+    run = Run(own_store, name)
+    eventually(lambda: own_store.tables(name)[0].state is TableState.STREAMING)
+    with own_store.connected() as connection, connection.transaction():
+        connection.execute("DELETE FROM pipeline_tables")
+        connection.execute("INSERT INTO pipeline_tables (pipeline_id, table_name) SELECT id, 'items' FROM pipelines")
+    assert own_store.tables(name)[0].state is TableState.PENDING
+    eventually(lambda: own_store.tables(name)[0].state is TableState.STREAMING)
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
+def test_a_run_seldom_asks_the_configuration_database(own_store: Store, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes of its rows are announced, so that they are noticed without asking."""
+    monkeypatch.setattr(supervision, "READ_INTERVAL", 600.0)
+    execute, statements = psycopg.Connection.execute, Counter[str]()
+
+    def counted(connection: psycopg.Connection[Any], *args: Any, **options: Any) -> Any:
+        statements[connection.info.dbname] += 1
+        return execute(connection, *args, **options)
+
+    with own_store.connected() as connection:
+        database = connection.info.dbname
+    run = Run(own_store, name)
+    eventually(lambda: own_store.tables(name)[0].state is TableState.STREAMING)
+    monkeypatch.setattr(psycopg.Connection, "execute", counted)
+    time.sleep(6)
+    assert 0 < statements[database] <= 6, "three reports, and the state of a table"
+    request = own_store.request_inspection(name)
+    eventually(lambda: own_store.state(name).inspection_done >= request)
+    own_store.ask_resync(name, TableId("public", "items"))
+    eventually(lambda: own_store.state(name).rows_copied == 2)
+    own_store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
+def test_a_run_that_does_not_end_in_time_counts_as_failed(
+    own_store: Store, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(own_store, name)
+    eventually(lambda: own_store.state(name).run_status == "STREAMING")
+    stop = Worker.stop
+    monkeypatch.setattr(Worker, "stop", lambda worker, timeout: stop(worker, timeout) and False)
+    own_store.set_status(name, Status.PAUSE)
+    error = run.wait()
+    assert isinstance(error, WorkerStuck)
+    state = own_store.state(name)
+    assert ("FAILED", 1, str(error)) == (state.run_status, state.failure_count, state.last_error)
 
 
 def test_a_failure_is_reported_and_waits_until_the_row_is_changed(own_store: Store, name: str) -> None:

@@ -52,6 +52,15 @@ REFUSED = {
         ["CREATE TABLE root (id int PRIMARY KEY) PARTITION BY LIST (id)", "CREATE TABLE leaf PARTITION OF root DEFAULT"],
         "is a partition of public.root",
     ),
+    "afar": (
+        [
+            "CREATE FOREIGN DATA WRAPPER elsewhere",
+            "CREATE SERVER elsewhere FOREIGN DATA WRAPPER elsewhere",
+            "CREATE TABLE afar (id int) PARTITION BY LIST (id)",
+            "CREATE FOREIGN TABLE afar_1 PARTITION OF afar DEFAULT SERVER elsewhere",
+        ],
+        "Partition public.afar_1 of table public.afar is a foreign table",
+    ),
 }
 
 

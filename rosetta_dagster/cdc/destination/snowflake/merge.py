@@ -3,7 +3,7 @@
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -22,7 +22,7 @@ from rosetta_dagster.cdc.destination.snowflake.state import StreamState, add_sub
 from rosetta_dagster.cdc.destination.snowflake.state_sql import add_unparsed, unparsed
 from rosetta_dagster.cdc.destination.snowflake.tables import Targets
 from rosetta_dagster.cdc.destination.snowflake.values import Touched
-from rosetta_dagster.cdc.errors import RosettaError, breaking
+from rosetta_dagster.cdc.errors import RosettaError, TerminalError, breaking
 from rosetta_dagster.cdc.table_id import TableId
 
 _Item = TypeVar("_Item")
@@ -81,7 +81,7 @@ class Merger:
     def merge(self, batch: Batch, watermark: Watermark) -> None:
         """Stage the batch, then write it and the watermark in one transaction. Staging may be repeated."""
         shapes = self._shape(batch)
-        staged = self._in_parallel(self._stage, self._plan(batch, shapes))
+        staged = side_by_side(self._stage, self._plan(batch, shapes), self._parallelism)
         of_table: dict[TableId, list[Staged]] = {}
         for part in staged:
             of_table.setdefault(part.table.id, []).append(part)
@@ -90,7 +90,7 @@ class Merger:
             self._state.restore(known)
             # First, so that a run that has lost its turn writes nothing and waits while it holds nothing.
             self._state.move(watermark)
-            self._in_parallel(self._write, list(of_table.values()))
+            side_by_side(self._write, list(of_table.values()), self._parallelism)
             self._record(staged)
             self._remember(batch, shapes)
             self._state.verify_moved(watermark)
@@ -113,21 +113,6 @@ class Merger:
             filled[id_] = before | come
             parts.append(_Part(table, staging, shape, come))
         return parts
-
-    def _in_parallel(self, do: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
-        """Return the result for each item, several at a time. Raise the first error once none of them runs any longer.
-
-        Their statements share the session, and its transaction if one is open. A statement that outlived the transaction
-        would be committed alone.
-        """
-        if min(self._parallelism, len(items)) < 2:
-            return [do(item) for item in items]
-        with ThreadPoolExecutor(self._parallelism, "merge") as threads:
-            results = [threads.submit(do, item) for item in items]
-            failed = next((each for each in as_completed(results) if each.exception() is not None), None)
-            if failed is not None:
-                threads.shutdown(cancel_futures=True)
-        return [each.result() for each in (results if failed is None else [failed])]
 
     def _write(self, parts: Sequence[Staged]) -> None:
         """Write the changes of one table, in their order."""
@@ -238,3 +223,22 @@ def _statements(layout: Layout, staging: str, number: int, step: object) -> list
                 sql.insert_copies(layout, staging, number),
             ]
     raise AssertionError("every kind of step is one of these")
+
+
+def side_by_side(do: Callable[[_Item], _Result], items: Sequence[_Item], parallelism: int) -> list[_Result]:
+    """Return the result for each item, several at a time. Raise an error once none of them runs any longer.
+
+    A terminal error comes first: it names the table that is to be set aside, and others may fail because of it.
+    Their statements share the session, and its transaction if one is open. A statement that outlived the transaction
+    would be committed alone.
+    """
+    if min(parallelism, len(items)) < 2:
+        return [do(item) for item in items]
+    with ThreadPoolExecutor(parallelism, "merge") as threads:
+        results = [threads.submit(do, item) for item in items]
+        if wait(results, return_when=FIRST_EXCEPTION).not_done:
+            threads.shutdown(cancel_futures=True)
+    errors = [error for each in results if not each.cancelled() and (error := each.exception()) is not None]
+    if errors:
+        raise next((error for error in errors if isinstance(error, TerminalError)), errors[0])
+    return [each.result() for each in results]

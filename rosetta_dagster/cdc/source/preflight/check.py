@@ -15,6 +15,7 @@ from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.debezium.properties import unsupported_settings
 from rosetta_dagster.cdc.source.debezium.readable import unreadable_database, unreadable_table
 from rosetta_dagster.cdc.source.generated_columns import published_generated_columns
+from rosetta_dagster.cdc.source.preflight.beginning import about_beginnings
 from rosetta_dagster.cdc.source.preflight.encryption import about_encryption
 from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem
 from rosetta_dagster.cdc.source.preflight.masks import about_masks
@@ -57,6 +58,7 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
             findings += [problem(Check.PUBLICATION, error.message, error.remedy) for error in generated]
         findings += about_selections(connection, config, schemas, publication)
         findings += about_masks(config, schemas)
+        findings += about_beginnings(connection, config.partly_copied, schemas)
     return tuple(sorted(findings, key=lambda finding: not finding.is_error))
 
 
@@ -94,7 +96,7 @@ def _about_debezium(
 
 def _about_row(config: PipelineConfig) -> list[Finding]:
     findings = []
-    if not config.tables:
+    if not config.tables and not config.patterns:
         remedy = "Insert rows into pipeline_tables (pipeline_id, table_schema, table_name)."
         findings.append(problem(Check.TABLES, f"Pipeline {config.name} has no tables.", remedy))
     if not config.destinations:

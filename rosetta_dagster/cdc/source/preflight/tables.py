@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem
 from rosetta_dagster.cdc.table_id import TableId
 
 #: The namespace that holds Rosetta's own state at a destination.
-_STATE_NAMESPACE = "rosetta"
+STATE_NAMESPACE = "rosetta"
 
 _SYSTEM_NAMESPACES = ("pg_catalog", "information_schema", "pg_toast")
 
@@ -34,7 +34,12 @@ SELECT want.namespace, want.name, class.relkind::text, class.relpersistence::tex
             FROM pg_class AS root JOIN pg_namespace AS namespace ON namespace.oid = root.relnamespace
             WHERE root.oid = pg_partition_root(class.oid)) END,
        CASE WHEN NOT class.relispartition AND class.relkind = 'r' THEN
-           (SELECT count(*)::int FROM pg_inherits WHERE inhparent = class.oid) ELSE 0 END
+           (SELECT count(*)::int FROM pg_inherits WHERE inhparent = class.oid) ELSE 0 END,
+       CASE WHEN class.relkind = 'p' THEN
+           (SELECT ARRAY[namespace.nspname::text, part.relname::text, part.relkind::text]
+            FROM pg_partition_tree(class.oid) AS leaf JOIN pg_class AS part ON part.oid = leaf.relid
+            JOIN pg_namespace AS namespace ON namespace.oid = part.relnamespace
+            WHERE part.relkind = 'f' OR part.relpersistence <> 'p' ORDER BY 1 LIMIT 1) END
 FROM unnest(%(namespaces)s::text[], %(names)s::text[]) AS want (namespace, name)
 LEFT JOIN pg_namespace AS namespace ON namespace.nspname = want.namespace
 LEFT JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relname = want.name
@@ -68,6 +73,8 @@ class _Kind(NamedTuple):
     root: TableId | None
     #: How many tables inherit from it without being partitions.
     child_count: int
+    #: One of its partitions whose changes are not in the log: namespace, name and `relkind`.
+    unlogged_part: tuple[str, str, str] | None
 
 
 def read_rights(connection: "psycopg.Connection[Any]", tables: Sequence[TableId]) -> list[Rights]:
@@ -84,7 +91,7 @@ def about_tables(
     """Return what keeps each table from being replicated, and what of it is not."""
     kinds = _read_kinds(connection, tables)
     names = [TableId(*row) for row in connection.execute(_NAMES)] if any(k.kind is None for k in kinds.values()) else []
-    found = [_about_kind(table, kind, tables, names) for table, kind in kinds.items()]
+    found = [_about_kind(table, kind, tables, names) or _about_parts(table, kind) for table, kind in kinds.items()]
     findings = [finding for finding in found if finding is not None]
     sound = set(tables) - {finding.table for finding in findings}
     findings += [_about_columns(table) for table in sorted(sound - schemas.keys())]
@@ -118,8 +125,10 @@ def _wanted(tables: Sequence[TableId]) -> dict[str, list[str]]:
 def _read_kinds(connection: "psycopg.Connection[Any]", tables: Sequence[TableId]) -> dict[TableId, _Kind]:
     rows = connection.execute(_KINDS, _wanted(tables))
     return {
-        TableId(namespace, name): _Kind(kind, persistence, TableId(*root) if root else None, child_count or 0)
-        for namespace, name, kind, persistence, root, child_count in rows
+        TableId(namespace, name): _Kind(
+            kind, persistence, TableId(*root) if root else None, children or 0, part and (*part,)
+        )
+        for namespace, name, kind, persistence, root, children, part in rows
     }
 
 
@@ -129,7 +138,7 @@ def _about_kind(table: TableId, kind: _Kind, tables: Sequence[TableId], names: S
     out = "Take it out of pipeline_tables."
     unlogged = "unlogged" if kind.persistence == "u" else "temporary"
     checks = [
-        (table.namespace == _STATE_NAMESPACE, f"Table {table} holds Rosetta's own state.", out),
+        (table.namespace == STATE_NAMESPACE, f"Table {table} holds Rosetta's own state.", out),
         (table.namespace in _SYSTEM_NAMESPACES, f"Table {table} is the server's own.", out),
         (
             kind.kind not in ("r", "p"),
@@ -148,6 +157,22 @@ def _about_kind(table: TableId, kind: _Kind, tables: Sequence[TableId], names: S
         ),
     ]
     return next((problem(Check.TABLES, message, remedy, table) for is_wrong, message, remedy in checks if is_wrong), None)
+
+
+def _about_parts(table: TableId, kind: _Kind) -> Finding | None:
+    if kind.unlogged_part is None:
+        return None
+    *name, relkind = kind.unlogged_part
+    if relkind == "f":
+        what, remedy = "a foreign table", "Detach it, or replace the table in pipeline_tables by its other partitions."
+    else:
+        what = "unlogged"
+        remedy = (
+            f"Run ALTER TABLE {quoted(*name)} SET LOGGED at the source, or detach it, or replace the table in "
+            "pipeline_tables by its other partitions."
+        )
+    message = f"Partition {TableId(*name)} of table {table} is {what}: its changes are not in the log."
+    return problem(Check.TABLES, message, remedy, table)
 
 
 def _about_missing(table: TableId, names: Sequence[TableId]) -> Finding:
