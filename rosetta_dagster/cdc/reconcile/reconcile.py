@@ -10,6 +10,7 @@ from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.masks import masking_of
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
 from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
+from rosetta_dagster.cdc.destination.registry import kind_of
 from rosetta_dagster.cdc.errors import (
     ConfigurationError,
     DestinationRejected,
@@ -83,7 +84,7 @@ def _table(
 
 
 def _obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
-    if row.type != "POSTGRES":
+    if not kind_of(row.type, row.name).is_reconciled:
         return f"Destinations of type {row.type} cannot be compared row by row."
     if schema is None:
         return "The source has no such table."

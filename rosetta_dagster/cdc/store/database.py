@@ -25,6 +25,7 @@ from rosetta_dagster.cdc.store.records import (
     DestinationShape,
     PipelineShape,
     PipelineState,
+    RunStatus,
     SkippedTable,
     SourceShape,
     TableRecord,
@@ -101,6 +102,11 @@ class Store(Definitions, RunReports):
     def ask_resync(self, name: str, table: TableId) -> None:
         """Ask for a new copy of the table. `PipelineNotFound` when the pipeline has no such table."""
         if not self._execute(queries.ASK_RESYNC, [name, *table]):
+            raise PipelineNotFound(f"There is no pipeline {name} with a table {table}.", "Look it up in pipeline_tables.")
+
+    def pause_table(self, name: str, table: TableId, *, paused: bool) -> None:
+        """Pause or resume the table. `PipelineNotFound` when the pipeline has no such table."""
+        if not self._execute(queries.PAUSE_TABLE, [paused, name, *table]):
             raise PipelineNotFound(f"There is no pipeline {name} with a table {table}.", "Look it up in pipeline_tables.")
 
     def resync_begun(self, pipeline_id: int, table: TableId) -> None:
@@ -187,6 +193,7 @@ def _state(row: dict[str, Any]) -> PipelineState:
             "destinations": tuple(row["destinations"]),
             "table_errors": tuple(row["table_errors"]),
             "status": Status(row["status"]),
+            "run_status": RunStatus(row["run_status"]),
             "health": Health(row["health"]),
         }
     )
