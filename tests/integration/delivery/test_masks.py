@@ -267,6 +267,37 @@ def test_another_mask_or_salt_copies_the_table_again_whatever_the_policy_is(
         assert all(counts.copied == 0 for counts in worker.report().tables.values())
 
 
+@pytest.mark.parametrize("engine", list(Engine))
+def test_columns_of_every_kind_are_masked_alike_by_copy_and_stream(
+    engine: Engine, source: Database, destination: Database
+) -> None:
+    """The table was copied without masks before, so that the destination's columns have to change their types."""
+    row = "'2020-01-31', 'a', '{1,2}', '2020-02-29 01:02:03+00', '{\"a\": \"b\\\\c\"}', 'ab', '\\x00ff', 5551234567"
+    source.run(
+        "CREATE TYPE mood AS ENUM ('a')",
+        "CREATE TABLE kinds (id int PRIMARY KEY, born date NOT NULL, mood mood, tags int[], at timestamptz, doc jsonb,"
+        " code char(5), raw bytea, phone bigint)",
+        f"INSERT INTO kinds VALUES (1, {row})",
+    )
+    hashes = dict.fromkeys(("mood", "tags", "doc", "code", "raw"), "hash")
+    masks = {**hashes, "born": "year", "at": "year", "phone": "keep_last(4)"}
+    for mask in ({}, masks):
+        config = masking(engine, source, destination, TableConfig(id=TableId("public", "kinds"), mask=mask))
+        with running(config) as worker:
+            wait_until(worker, lambda: is_streaming(worker))
+            wait_until(worker, lambda: worker.report().states[TableId("public", "kinds")][0] is TableState.STREAMING)
+            source.run(f"INSERT INTO kinds SELECT max(id) + 1, {row} FROM kinds")
+            wait_until(
+                worker, lambda: destination.rows("SELECT max(id) FROM kinds") == source.rows("SELECT max(id) FROM kinds")
+            )
+    (copied, streamed) = destination.rows("SELECT kinds FROM kinds WHERE id >= 2 ORDER BY id")
+    assert copied[0].split(",")[1:] == streamed[0].split(",")[1:]
+    (masked,) = destination.rows("SELECT born, mood, tags, at, doc, code, raw, phone FROM kinds WHERE id = 3")
+    (texts,) = source.rows("SELECT mood::text, tags::text, doc::text, 'ab   ', raw::text FROM kinds WHERE id = 3")
+    assert (2020, 2020, "***4567") == (masked[0], masked[3], masked[7])
+    assert tuple(map(hashed, texts)) == (masked[1], masked[2], masked[4], masked[5], masked[6])
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
