@@ -52,6 +52,13 @@ class Side:
         self._compared = compared(schema)
         self._mask = mask
 
+    def where(self, condition: str) -> "Side":
+        """Return the rows of this side that also fulfil a condition of an operator, over the same connection."""
+        # A comment at the end of the condition ends with its line.
+        conditions = [f"(\n{condition}\n)", *([f"({self._row_filter})"] if self._row_filter else [])]
+        row_filter = " AND ".join(conditions)
+        return Side(self.connection, self.table, self.schema, self.errors, row_filter=row_filter, mask=self._mask)
+
     @cached_property
     def own_rows(self) -> Composed:
         """The table's own rows, for a FROM clause. A table may be partitioned on one side only."""
