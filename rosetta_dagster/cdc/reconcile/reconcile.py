@@ -100,6 +100,8 @@ def obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
         return f"Destinations of type {row.type} cannot be compared row by row."
     if schema is None:
         return "The source has no such table."
+    if row.type != "POSTGRES" and is_masked(schema):
+        return "It has masked columns; such tables are compared row by row at PostgreSQL destinations only."
     if any(column.mask is not None and column.name in schema.key for column in schema.columns):
         return "A column of the table's key is masked, so that its rows cannot be found by the source's keys."
     return None if schema.key else "The table has no key that identifies its rows."
