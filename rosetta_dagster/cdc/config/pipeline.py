@@ -29,6 +29,7 @@ from rosetta_dagster.cdc.config.mask_rules import MaskRules
 from rosetta_dagster.cdc.config.patterns import PatternOptions
 from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
 from rosetta_dagster.cdc.config.selection import Selection
+from rosetta_dagster.cdc.config.slot_policy import SlotPolicy
 from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, VARIABLE, Column, Secret
 from rosetta_dagster.cdc.config.wording import problems, worded
 from rosetta_dagster.cdc.errors import ConfigurationError
@@ -319,6 +320,12 @@ class PipelineOptions(PatternOptions, _Config):
         default=PartitionDropPolicy.FOLLOW,
         description="What happens to the rows of a partition that was dropped or detached at the source. FOLLOW: they are "
         "removed from the destinations. KEEP: they stay there.",
+    )
+    on_slot_limit: SlotPolicy = Field(
+        default=SlotPolicy.ALERT,
+        description="What is done when the slot retains wal_error_bytes of WAL. ALERT: the check wal_lag fails. PAUSE: the "
+        "pipeline is paused as well. DROP_SLOT: the slot is dropped, which frees the WAL, and all tables have to be copied "
+        "again.",
     )
     types: TypePolicy = Field(
         default=TypePolicy.CREATE,
