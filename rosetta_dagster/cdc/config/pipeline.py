@@ -25,12 +25,12 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.authentication import KINDS, allows_clear, auth_parameter
 from rosetta_dagster.cdc.config.beginning import BeginningOptions
 from rosetta_dagster.cdc.config.certificates import SYSTEM, refuse_wrong_text, root_file
-from rosetta_dagster.cdc.config.mask_rules import MaskRules
+from rosetta_dagster.cdc.config.mask_rules import MaskOptions, SaltOptions
 from rosetta_dagster.cdc.config.patterns import PatternOptions
 from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
 from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.config.slot_policy import SlotPolicy
-from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, VARIABLE, Column, Secret
+from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
 from rosetta_dagster.cdc.config.wording import problems, worded
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.table_id import TableId
@@ -252,7 +252,7 @@ class DestinationConfig(_Config):
     config: dict[str, Any] = Field(repr=False)
 
 
-class TableOptions(BeginningOptions, _Config):
+class TableOptions(BeginningOptions, MaskOptions, _Config):
     """The options of a table of a pipeline, beside its target."""
 
     comments: bool = Field(
@@ -266,11 +266,6 @@ class TableOptions(BeginningOptions, _Config):
         default=None,
         min_length=1,
         description="Condition of the rows to replicate, as CREATE PUBLICATION … WHERE takes it. None: all rows.",
-    )
-
-    mask: MaskRules = Field(
-        default={},
-        description="Masks of columns, as column=mask: hash, redact, year or keep_last(n). No destination has the values.",
     )
 
     @field_validator("exclude")
@@ -302,7 +297,7 @@ class TableConfig(TableOptions):
         return TableId(self.target_namespace or namespace or self.id.namespace, self.target_name or self.id.name)
 
 
-class PipelineOptions(PatternOptions, _Config):
+class PipelineOptions(PatternOptions, SaltOptions, _Config):
     """The options of a pipeline. The names of an option's values are the values."""
 
     engine: Engine = Field(default=Engine.DEBEZIUM, description="Capture engine.")
@@ -331,11 +326,6 @@ class PipelineOptions(PatternOptions, _Config):
         default=TypePolicy.CREATE,
         description="What a PostgreSQL destination does about enums, domains and composite types. CREATE: those that are "
         "missing are created there. TEXT: their columns are text there.",
-    )
-    mask_salt_env: str = Field(
-        default="ROSETTA_SECRET_MASK_SALT",
-        pattern=VARIABLE,
-        description="Environment variable with the salt of hashed values. With one salt, equal values have equal hashes.",
     )
 
 
