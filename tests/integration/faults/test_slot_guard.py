@@ -69,13 +69,14 @@ def test_a_dropped_slot_and_its_remedy_show_until_everything_is_copied_again(
 def test_the_slot_is_dropped_from_under_a_run_that_is_stuck_at_its_destination(
     own_store: Store, name: str, source: Database, destination: Database
 ) -> None:
+    # Set before the run: a changed policy would restart it, which frees the slot.
+    guard(own_store, SlotPolicy.DROP_SLOT)
     run = Run(own_store, name)
     eventually(lambda: own_store.state(name).run_status == "STREAMING")
     with destination.connect() as blocker, blocker.transaction():
         blocker.execute("LOCK TABLE items IN SHARE MODE")
         source.run(FILLER, "INSERT INTO items VALUES (2)")
         eventually(lambda: is_held(destination))
-        guard(own_store, SlotPolicy.DROP_SLOT)
         assert SlotAction.DROPPED is observe_guarded(own_store, name).state.slot_action
         assert [] == slots(source)
     assert isinstance(run.wait(), RosettaError)
