@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     confirm_interval_seconds: int | None = Field(default=None, ge=60)
     #: The webhook that alerts are posted to; None: no alerts. A secret, since knowing the URL is enough to post.
     rosetta_alert_webhook: Annotated[SecretStr, AfterValidator(_http_url)] | None = None
+    #: The directory of Dagster's own settings and records, as Dagster's processes have it: for `rosetta logs`.
+    dagster_home: str | None = None
     #: Show the stack trace of a failure at the command line.
     debug: bool = False
 

@@ -101,7 +101,9 @@ class Store(Definitions, RunReports):
     def ask_resync(self, name: str, table: TableId) -> None:
         """Ask for a new copy of the table. `PipelineNotFound` when the pipeline has no such table."""
         if not self._execute(queries.ASK_RESYNC, [name, *table]):
-            raise PipelineNotFound(f"There is no pipeline {name} with a table {table}.", "Look it up in pipeline_tables.")
+            raise PipelineNotFound(
+                f"There is no pipeline {name} with a table {table}.", f"List its tables: rosetta status {name}"
+            )
 
     def resync_begun(self, pipeline_id: int, table: TableId) -> None:
         """Record that the copy of the table begins, which ends the request for it."""
