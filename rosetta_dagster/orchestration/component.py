@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import dagster as dg
+from dagster.components.utils.translation import ResolvedTranslationFn
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, create_model
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -15,8 +16,10 @@ from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kind_of, kinds
 from rosetta_dagster.orchestration.builder import rosetta_definitions
 from rosetta_dagster.orchestration.declarations import Pipeline, Table
+from rosetta_dagster.orchestration.options import DagsterOptions
 from rosetta_dagster.orchestration.requests import PIPELINE_NAME
 from rosetta_dagster.orchestration.resources import DestinationResource, PostgresSource, resource_class
+from rosetta_dagster.orchestration.translator import DestinationTable, RosettaTranslator, SourceTable, Stream
 
 #: The field that names the kind of a destination. Without it the settings decide.
 _TYPE = "type"
@@ -127,7 +130,7 @@ def _kind(entry: Mapping[str, Any]) -> DestinationKind:
 
 
 @dg.scaffold_with(PipelineScaffolder)
-class RosettaPipelineComponent(dg.Component, PipelineOptions, dg.Model, dg.Resolvable):
+class RosettaPipelineComponent(dg.Component, PipelineOptions, DagsterOptions, dg.Model, dg.Resolvable):
     """A pipeline that replicates tables of a PostgreSQL database, change by change.
 
     A project may have any number of them. They share the sensors, and the pipelines that only the configuration database
@@ -152,11 +155,20 @@ class RosettaPipelineComponent(dg.Component, PipelineOptions, dg.Model, dg.Resol
         description="false in any component of a project: only `rosetta apply` writes what it declares.",
     )
 
+    translation: ResolvedTranslationFn[SourceTable | Stream | DestinationTable] = Field(
+        default=None, description="Attributes of each asset: key, group_name, owners, tags and others, of spec and data."
+    )
+
+    def get_asset_spec(self, data: SourceTable | Stream | DestinationTable) -> dg.AssetSpec:
+        """Return the spec of a table or of the stream. Override it as that of `RosettaTranslator`."""
+        spec = RosettaTranslator().get_asset_spec(data)
+        return spec if self.translation is None else self.translation(spec, data)
+
     @property
     def pipeline(self) -> Pipeline:
         """The pipeline as Python declares it."""
         return Pipeline(
-            **{name: getattr(self, name) for name in PipelineOptions.model_fields},
+            **{name: getattr(self, name) for name in (*PipelineOptions.model_fields, *DagsterOptions.model_fields)},
             name=self.name,
             source=PostgresSource(**self.source),
             destinations=[_destination(entry) for entry in self.destinations],
@@ -174,6 +186,7 @@ class RosettaPipelineComponent(dg.Component, PipelineOptions, dg.Model, dg.Resol
         project = components or [self]
         return rosetta_definitions(
             pipelines=[component.pipeline for component in project],
+            translator=_EachByItsComponent({component.name: component for component in project}),
             administration=all(component.administration for component in project),
             apply=all(component.apply for component in project),
         )
@@ -181,3 +194,14 @@ class RosettaPipelineComponent(dg.Component, PipelineOptions, dg.Model, dg.Resol
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
         return dg.ComponentTypeSpec(description="Replicates tables of a PostgreSQL database.", tags=["integration"])
+
+
+class _EachByItsComponent(RosettaTranslator):
+    """Lets each component describe the assets of its pipeline. Others are described as without components."""
+
+    def __init__(self, components: Mapping[str, RosettaPipelineComponent]) -> None:
+        self._components = components
+
+    def get_asset_spec(self, data: SourceTable | Stream | DestinationTable) -> dg.AssetSpec:
+        component = self._components.get(data.pipeline.name)
+        return super().get_asset_spec(data) if component is None else component.get_asset_spec(data)

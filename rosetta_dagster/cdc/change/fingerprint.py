@@ -47,6 +47,8 @@ class Fingerprint:
     column_list: str | None = None
     #: Digest of the replica identity of each relation: a table may be refused for it.
     identity: str = ""
+    #: Digest of the masks of columns, and of their salt; None when nothing is masked.
+    mask: str | None = None
     #: Whether the server would refuse its updates and deletes if they were published.
     is_unidentified: bool = False
     #: The OID of its TOAST table, which TRUNCATE keeps and every other rewrite replaces; 0 for none, or when not known.
@@ -56,6 +58,10 @@ class Fingerprint:
     type_texts: tuple[tuple[str, str], ...] = ()
     #: When the server's counts of writes were reset last; empty when `unpublished_writes` is None.
     counted_since: str = ""
+    #: `xmin` of the row of its schema, which a rename of the schema changes; empty when not known.
+    namespace: str = ""
+    #: Digest of who owns that schema and may use it, which change its `xmin` as well.
+    namespace_rights: str = ""
     #: The timeline of the source's log that the table's changes were read from; 0 when that is not known.
     timeline: int = field(default=0, compare=False)
 
@@ -74,7 +80,12 @@ class Fingerprint:
         return replace(self, unpublished_writes=other.unpublished_writes, counted_since=other.counted_since)
 
     def is_selected_as(self, other: "Fingerprint") -> bool:
-        """Return whether the same rows and columns are published as there. A renamed column changes the text of a filter."""
+        """Return whether the same rows and columns are published as there, with the same masks.
+
+        A renamed column changes the text of a filter.
+        """
+        if self.mask != other.mask:
+            return False
         selection = (self.row_filter, self.column_list)
         return self.membership == other.membership or selection == (other.row_filter, other.column_list)
 
@@ -108,9 +119,11 @@ def missed_changes_reason(before: Fingerprint, now: Fingerprint, *, follows_oid:
     reasons = (
         (now.oid != before.oid, "it was dropped at the source, and another table has its name"),
         (now.membership is None, "it is not in the publication"),
+        (now.mask != before.mask, "its columns are masked in another way than before, or with another salt"),
         (not now.is_selected_as(before), "other rows or columns of it are published than before"),
         (now.membership != before.membership, "it was not in the publication all the time, or the publication was altered"),
         (is_moved, "it was renamed, moved or given to another owner for a moment"),
+        (not follows_oid and _may_have_been_elsewhere(before, now), "its schema was renamed for a moment"),
         (_may_have_been_unlogged(before, now), "its rows were written to another file, maybe while it was unlogged"),
         (is_computed, "an ALTER rewrote its rows, maybe with other values"),
         (_has_other_texts(before, now), "a label or attribute of a type was altered: older rows have other values"),
@@ -133,6 +146,11 @@ def unpublished_writes_reason(before: Fingerprint, now: Fingerprint) -> str | No
     if now.unpublished_writes > counted:
         return "rows were updated or deleted, which is not published of a table without a replica identity"
     return None
+
+
+def _may_have_been_elsewhere(before: Fingerprint, now: Fingerprint) -> bool:
+    """Return whether the table's schema may have had another name: it was altered, and nobody's rights explain that."""
+    return before.namespace not in ("", now.namespace) and before.namespace_rights == now.namespace_rights
 
 
 def _may_have_been_unlogged(before: Fingerprint, now: Fingerprint) -> bool:

@@ -56,6 +56,10 @@ class Column:
     filling: OldRowValues = OldRowValues.NOTHING
     #: The text of that value when it is the same in every row.
     fill_value: str | None = None
+    #: What its values are masked by; None: by nothing.
+    mask: str | None = None
+    #: The source's own column, if it is masked.
+    unmasked: "Column | None" = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,11 @@ class TableSchema:
         return None if self.fingerprint is None else self.fingerprint.row_filter
 
     @property
+    def mask_digest(self) -> str | None:
+        """What identifies the masks of the columns and their salt; None when nothing is masked."""
+        return None if self.fingerprint is None else self.fingerprint.mask
+
+    @property
     def column_names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
 
@@ -119,6 +128,12 @@ def following(known: TableSchema, now: TableSchema) -> TableSchema:
         return now
     type_texts = tuple(sorted({**dict(after.type_texts), **dict(before.type_texts)}.items()))
     return replace(now, fingerprint=replace(before, column_count=after.column_count, type_texts=type_texts))
+
+
+def has_reused_name(before: TableSchema, now: TableSchema) -> bool:
+    """Return whether another column has a name now: one was dropped and added again, or columns exchanged their names."""
+    numbers = {column.name: column.number for column in before.columns}
+    return any(numbers.get(column.name, column.number) != column.number for column in now.columns)
 
 
 def _identity(column: Column) -> tuple[int, str, int, int, bool]:

@@ -7,12 +7,11 @@ from typing import NamedTuple
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, Status, TableState
 from rosetta_dagster.cdc.errors import NotCaughtUp, NotReplicated, resync_remedy
 from rosetta_dagster.cdc.operate.waiting import obstacle
-from rosetta_dagster.cdc.report import Phase
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.heartbeat import emit_message
 from rosetta_dagster.cdc.source.slot_reading import slot_reading
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.cdc.store.records import PipelineState, TableRecord
+from rosetta_dagster.cdc.store.records import PipelineState, RunStatus, TableRecord
 from rosetta_dagster.cdc.table_id import TableId
 
 #: Seconds between two readings of the slot and of the rows.
@@ -28,7 +27,7 @@ class _Reading(NamedTuple):
     def is_caught_up(self, inspection: int) -> bool:
         """Return whether all tables stream, as the run reported after the inspection."""
         is_inspected = self.state.inspection_done >= inspection
-        is_streaming = self.state.run_status == Phase.STREAMING
+        is_streaming = self.state.run_status is RunStatus.STREAMING
         return is_inspected and is_streaming and all(_streams(record) for record in self.tables)
 
 
@@ -79,7 +78,7 @@ class _Wait:
         found = [record for record in self._store.tables(self._name) if record.id in self._tables]
         refuse_paused(state)
         self._refuse_missing(found)
-        _refuse_set_aside(self._name, found)
+        _refuse_unreplicated(self._name, found)
         self._refuse_late(state)
         return _Reading(state, found)
 
@@ -91,7 +90,7 @@ class _Wait:
 
     def _refuse_late(self, state: PipelineState) -> None:
         left = self._deadline - time.monotonic()
-        waits = state.run_status == "FAILED" and (state.seconds_until_due or 0.0) > left
+        waits = state.run_status is RunStatus.FAILED and (state.seconds_until_due or 0.0) > left
         if left < 0 or waits:
             reason = obstacle(state) or "It runs, and is behind its source or copies a table."
             raise NotCaughtUp(
@@ -119,8 +118,12 @@ def _wait_until_confirmed(wait: _Wait, config: PipelineConfig) -> None:
             time.sleep(POLL_INTERVAL)
 
 
-def _refuse_set_aside(name: str, found: Collection[TableRecord]) -> None:
+def _refuse_unreplicated(name: str, found: Collection[TableRecord]) -> None:
     for record in found:
+        if record.state is TableState.PAUSED:
+            raise NotReplicated(
+                f"Table {record.id} of pipeline {name} is paused.", f"Resume it: rosetta table resume {name} {record.id}"
+            )
         if record.state is TableState.ERROR and not record.resync:
             raise NotReplicated(
                 f"Table {record.id} of pipeline {name} is set aside: {record.error}", resync_remedy(name, record.id)

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
+from rosetta_dagster.cdc.config.slot_policy import SlotAction
 from rosetta_dagster.cdc.report import Batches
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -85,6 +87,21 @@ class SkippedTable:
     reason: str
 
 
+class RunStatus(StrEnum):
+    """What the last run of a pipeline reported: its phase, or how it ended."""
+
+    STARTING = "STARTING"
+    SNAPSHOT = "SNAPSHOT"
+    STREAMING = "STREAMING"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run has not reported its end. A run that is killed cannot report it."""
+        return self not in (RunStatus.STOPPED, RunStatus.FAILED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineState:
     """The state of a pipeline: the wanted status, and what was last observed."""
@@ -97,8 +114,7 @@ class PipelineState:
     #: The tables that are set aside, each with the reason.
     table_errors: tuple[str, ...]
     status: Status
-    #: The phase that the last run reported: STARTING, SNAPSHOT, STREAMING, STOPPED or FAILED.
-    run_status: str
+    run_status: RunStatus
     health: Health
     wal_size: int | None
     lag_bytes: int | None
@@ -117,6 +133,12 @@ class PipelineState:
     seconds_until_due: float | None = None
     #: Seconds since the pipeline's row was last changed.
     unchanged_seconds: float = 0.0
+    #: What the source last said of the slot: `reserved`, `extended`, `unreserved` or `lost`.
+    wal_status: str | None = None
+    #: What was done because the slot retained too much WAL; None: nothing, or it is over.
+    slot_action: SlotAction | None = None
+    #: Why, with the remedy.
+    slot_action_reason: str | None = None
     #: The last request of an inspection that a run has met.
     inspection_done: int = 0
 
@@ -166,7 +188,7 @@ class TableProgress:
 class Progress:
     """What a run has done since its last report."""
 
-    run_status: str
+    run_status: RunStatus
     applied_lsn: Lsn | None
     lag_seconds: float | None
     #: Seconds since changes were last durable everywhere or the slot was confirmed; None: not in this run.
