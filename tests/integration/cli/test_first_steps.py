@@ -23,7 +23,7 @@ def reader(source: Database) -> Iterator[str]:
         connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
 
 
-def test_a_publication_that_an_administrator_created_does_not_keep_a_pipeline_from_being_dropped(
+def test_drop_leaves_the_publication_of_somebody_else(
     rosetta: Rosetta, shop: Database, reader: str, config_database: Database
 ) -> None:
     shop.run("CREATE PUBLICATION rosetta_shop FOR TABLE orders")
