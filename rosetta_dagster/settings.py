@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     rosetta_alerts: Path | None = None
     #: A webhook in Slack's format that every alert is posted to. A secret, since knowing the URL is enough to post.
     rosetta_alert_webhook: Annotated[SecretStr, AfterValidator(_http_url)] | None = None
+    #: The directory of Dagster's own settings and records, as Dagster's processes have it: for `rosetta logs`.
+    dagster_home: str | None = None
     #: Show the stack trace of a failure at the command line.
     debug: bool = False
 

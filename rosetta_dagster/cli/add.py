@@ -4,10 +4,17 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from rosetta_dagster.cdc.config.pipeline import PipelineOptions, SourceOptions, SourceSettings, TableOptions
+from rosetta_dagster.cdc.config.pipeline import (
+    PipelineOptions,
+    PostgresConnection,
+    SourceOptions,
+    SourceSettings,
+    TableOptions,
+)
 from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kinds
-from rosetta_dagster.cdc.errors import ConfigurationError
+from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError
+from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
     DeclaredPipeline,
@@ -40,6 +47,16 @@ def add_source(name: Name, **options: Any) -> None:
         more = {field: getattr(settings, field) for field in SourceOptions.model_fields}
         put_source(store, DeclaredSource(name=name, connection=settings.connection, **more))
     typer.echo(f"added source {name}; see its tables with: rosetta source tables {name}")
+    warn_if_unreachable(name, settings.connection)
+
+
+def warn_if_unreachable(name: str, connection: PostgresConnection) -> None:
+    """Warn when no session can be opened. The row stays: the workers may reach what this machine does not."""
+    try:
+        with source_errors(connection), connect(connection):
+            pass
+    except RosettaError as error:
+        typer.echo(f"rosetta: {error} To change the source: rosetta source edit {name}", err=True)
 
 
 def destination_commands() -> typer.Typer:

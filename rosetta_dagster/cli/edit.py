@@ -14,7 +14,7 @@ from rosetta_dagster.cdc.errors import ConfigurationError, SecretUnreadable
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredSource, put_destination, put_source
 from rosetta_dagster.cdc.store.inventory import End, connection_named, set_pipeline_options
-from rosetta_dagster.cli.add import SOURCE_FLAGS, pipeline, source
+from rosetta_dagster.cli.add import SOURCE_FLAGS, pipeline, source, warn_if_unreachable
 from rosetta_dagster.cli.names import DestinationName, PipelineName, SourceName
 from rosetta_dagster.cli.options import checked_options, edited, with_options
 from rosetta_dagster.settings import open_store
@@ -30,6 +30,7 @@ def edit_source(name: SourceName, **options: Any) -> None:
         more = {field: getattr(settings, field) for field in SourceOptions.model_fields}
         put_source(store, DeclaredSource(name=name, connection=settings.connection, **more))
         _report(store, "source", name)
+    warn_if_unreachable(name, settings.connection)
 
 
 def add_edit_commands(group: typer.Typer) -> None:

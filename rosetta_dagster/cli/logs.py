@@ -13,7 +13,7 @@ import typer
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.output import print_json
-from rosetta_dagster.settings import open_store, use_demo_of_dagster
+from rosetta_dagster.settings import open_store, read_settings, use_demo_of_dagster
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -58,11 +58,14 @@ def _follow(instance: "dg.DagsterInstance", name: str, run_id: str | None, curso
 
 
 def _instance() -> "dg.DagsterInstance":
+    if home := read_settings().dagster_home:
+        # It may stand in the file alone, where Dagster does not read it for this process.
+        os.environ["DAGSTER_HOME"] = home
     use_demo_of_dagster()
     if not os.environ.get("DAGSTER_HOME"):
         raise ConfigurationError(
             "DAGSTER_HOME is not set, so it is not known where the runs are recorded.",
-            "Set it to the directory that Dagster's own processes have.",
+            "Set it, or add it to .env: the directory that Dagster's own processes have.",
         )
     # Dagster takes a second to load.
     import dagster as dg

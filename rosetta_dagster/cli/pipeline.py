@@ -68,9 +68,12 @@ def drop(
     with open_store() as store:
         found = drop_pipeline(store, name) if yes else removal(store, name)
     if as_json:
-        print_json({"removed": yes, "parts": found.lines()})
+        print_json({"removed": yes, "parts": found.lines(), "left": found.left_lines()})
         return
-    typer.echo("\n".join([f"removed{':' if yes else ' by --yes, nothing yet:'}", *(f"  {line}" for line in found.lines())]))
+    lines = [f"removed{':' if yes else ' by --yes, nothing yet:'}", *(f"  {line}" for line in found.lines())]
+    if left := found.left_lines():
+        lines += ["left:", *(f"  {line}" for line in left)]
+    typer.echo("\n".join(lines))
 
 
 pipeline.command(name="rm")(drop)

@@ -15,7 +15,7 @@ from rosetta_dagster.cdc.config.variables import read_for_row
 from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kinds
 from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError
-from rosetta_dagster.cdc.operate.drop import drop_pipeline, removal
+from rosetta_dagster.cdc.operate.drop import Removal, drop_pipeline, removal
 from rosetta_dagster.cdc.reconcile.backfill import backfill
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
 from rosetta_dagster.cdc.store.database import Store
@@ -248,9 +248,15 @@ def _backfill_table(context: dg.OpExecutionContext, store: Store, request: Backf
 
 def _drop_pipeline(store: Store, request: DropPipeline) -> Outcome:
     if request.confirm:
-        return {"removed": "\n".join(drop_pipeline(store, request.pipeline).lines())}
-    shown = removal(store, request.pipeline).lines()
-    return {"would remove": "\n".join(shown), "to remove it": "Run this job again with confirm: true."}
+        removed = drop_pipeline(store, request.pipeline)
+        return {"removed": "\n".join(removed.lines()), **_left(removed)}
+    shown = removal(store, request.pipeline)
+    confirm = "Run this job again with confirm: true."
+    return {"would remove": "\n".join(shown.lines()), **_left(shown), "to remove it": confirm}
+
+
+def _left(removal: Removal) -> Outcome:
+    return {"left": "\n".join(lines)} if (lines := removal.left_lines()) else {}
 
 
 def _target(table: PipelineTable) -> Target:

@@ -119,7 +119,7 @@ def test_every_block_of_the_tutorial_does_what_it_says(
             source.run(changes.text)
             expected = [(1, "tea", 3), (2, "coffee", 1), (3, "milk", 1)]
             wait_until(lambda: expected == destination.rows(query.text), 30, tmp_path)
-            assert "STREAMING" in run("rosetta pipelines", block=status)
+            assert "STREAMING" in run("rosetta status", block=status)
     finally:
         source.run(
             "DROP PUBLICATION IF EXISTS rosetta_shop",

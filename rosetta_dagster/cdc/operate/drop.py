@@ -22,8 +22,10 @@ class Removal:
     config: PipelineConfig
     #: None when there is no slot.
     slot: SlotReading | None
-    #: The publications that Rosetta made for this pipeline; none when the operator named one.
+    #: The pipeline's own publications, as far as the role owns them; none when the operator named one.
     publication_names: tuple[str, ...]
+    #: Those of its own that somebody else created: only their owner may drop them.
+    foreign_publications: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return a line for each part."""
@@ -35,16 +37,24 @@ class Removal:
             lines.append(f"replication slot {config.slot_name} at source {config.source.name} ({retained})")
         return lines + [f"publication {name} at source {config.source.name}" for name in self.publication_names]
 
+    def left_lines(self) -> list[str]:
+        """Return a line for each part that stays, with the statement that removes it."""
+        source = self.config.source.name
+        statements = [(name, drop_publication(name).as_string(None)) for name in self.foreign_publications]
+        return [f"publication {name} at source {source}; its owner may run: {text}" for name, text in statements]
+
 
 def removal(store: Store, name: str) -> Removal:
     """Return what `drop_pipeline` would remove. Nothing is changed."""
     config = store.pipeline(name)
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
+        publications = own_publications(connection, config)
         return Removal(
             config=config,
             slot=slot_reading(connection, config.slot_name),
-            publication_names=own_publications(connection, config),
+            publication_names=tuple(name for name, is_owned in publications.items() if is_owned),
+            foreign_publications=tuple(name for name, is_owned in publications.items() if not is_owned),
         )
 
 

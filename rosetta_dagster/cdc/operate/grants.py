@@ -97,6 +97,7 @@ def _source(config: PipelineConfig, provider: Provider) -> Grants:
             _SETTINGS[provider],
             _role_note(source),
             "Partitions of a table need the same SELECT. The publication takes the ownership of its tables.",
+            "Give a table without a primary key REPLICA IDENTITY FULL first, or the source refuses its updates.",
             *_excluded(config.tables),
         ),
         statements=tuple(filter(None, statements)),

@@ -7,6 +7,7 @@ from psycopg.rows import dict_row
 
 from rosetta_dagster.cdc.config.pipeline import SourceConfig
 from rosetta_dagster.cdc.source.connections import connect, source_errors
+from rosetta_dagster.cdc.source.preflight.finding import quoted
 from rosetta_dagster.cdc.table_id import TableId
 
 _TABLES = """
@@ -22,7 +23,8 @@ SELECT namespace.nspname::text AS namespace, class.relname::text AS name, class.
        class.relreplident::text AS identity,
        COALESCE((SELECT array_agg(attname::text ORDER BY array_position(index.indkey::int2[], attnum))
                  FROM pg_attribute WHERE attrelid = class.oid AND attnum = ANY (index.indkey)), '{}') AS key,
-       has_schema_privilege(namespace.oid, 'USAGE') AND has_table_privilege(class.oid, 'SELECT') AS may_read
+       has_schema_privilege(namespace.oid, 'USAGE') AS may_enter, has_table_privilege(class.oid, 'SELECT') AS may_read,
+       current_user::text AS role
 FROM pg_class AS class
 JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 LEFT JOIN pg_index AS index ON index.indrelid = class.oid AND index.indisvalid
@@ -34,7 +36,7 @@ ORDER BY 1, 2
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
-_INSERTS_ONLY = "No replica identity: inserts only. Add a primary key, or run: ALTER TABLE … REPLICA IDENTITY FULL"
+_INSERTS_ONLY = "No replica identity: inserts only. Add a primary key, or run: ALTER TABLE {} REPLICA IDENTITY FULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ def _table(row: dict[str, Any]) -> SourceTable:
         row_count=row["rows"],
         key=tuple(row["key"]),
         is_replicable=obstacle is None,
-        remark=obstacle or ("" if _is_identified(row) else _INSERTS_ONLY),
+        remark=obstacle or ("" if _is_identified(row) else _INSERTS_ONLY.format(_quoted(row))),
     )
 
 
@@ -74,8 +76,15 @@ def _obstacle(row: dict[str, Any]) -> str | None:
     if row["kind"] in _KINDS:
         return f"It is {_KINDS[row['kind']]}: its changes are not in the WAL."
     if row["persistence"] == "u":
-        return "It is UNLOGGED. Run: ALTER TABLE … SET LOGGED"
-    return None if row["may_read"] else "This role may not read it. Run: GRANT SELECT ON … TO …"
+        return f"It is UNLOGGED. Run: ALTER TABLE {_quoted(row)} SET LOGGED"
+    role = quoted(row["role"])
+    if not row["may_enter"]:
+        return f"This role may not use its schema. Run: GRANT USAGE ON SCHEMA {quoted(row['namespace'])} TO {role}"
+    return None if row["may_read"] else f"This role may not read it. Run: GRANT SELECT ON {_quoted(row)} TO {role}"
+
+
+def _quoted(row: dict[str, Any]) -> str:
+    return quoted(row["namespace"], row["name"])
 
 
 def _is_identified(row: dict[str, Any]) -> bool:

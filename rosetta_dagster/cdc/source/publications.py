@@ -107,12 +107,16 @@ def may_use_inserts_publication(config: PipelineConfig, publication: Publication
     return is_own(config) and (publication is None or publication.is_owned)
 
 
-def own_publications(connection: "psycopg.Connection[Any]", config: PipelineConfig) -> tuple[str, ...]:
-    """Return the publications that exist for this pipeline alone. One that an operator named may serve others, too."""
+def own_publications(connection: "psycopg.Connection[Any]", config: PipelineConfig) -> dict[str, bool]:
+    """Return the publications that exist for this pipeline alone, each with whether the role owns it.
+
+    One that an operator named may serve others, too, and is not among them.
+    """
     if not is_own(config):
-        return ()
+        return {}
     names = [*publications_of(config), debezium_publication(publications_of(config))]
-    return tuple(name for name in names if read_publication(connection, name) is not None)
+    found = {name: read_publication(connection, name) for name in names}
+    return {name: publication.is_owned for name, publication in found.items() if publication is not None}
 
 
 def inserts_publication(pipeline: str) -> str:

@@ -99,7 +99,9 @@ class Store(Definitions, RunReports):
     def ask_resync(self, name: str, table: TableId) -> None:
         """Ask for a new copy of the table. `PipelineNotFound` when the pipeline has no such table."""
         if not self._execute(queries.ASK_RESYNC, [name, *table]):
-            raise PipelineNotFound(f"There is no pipeline {name} with a table {table}.", "Look it up in pipeline_tables.")
+            raise PipelineNotFound(
+                f"There is no pipeline {name} with a table {table}.", f"List its tables: rosetta status {name}"
+            )
 
     def pause_table(self, name: str, table: TableId, *, paused: bool) -> None:
         """Pause or resume the table. `PipelineNotFound` when the pipeline has no such table."""

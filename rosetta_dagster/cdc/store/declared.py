@@ -165,7 +165,9 @@ def refuse_existing(store: Store, kind: Literal["source", "destination", "pipeli
     }
     with store.connected() as connection:
         if connection.execute(exists[kind], [name]).fetchone() is not None:
-            raise ConfigurationError(f"There is a {kind} {name} already.", "Choose another name, or change its row by SQL.")
+            raise ConfigurationError(
+                f"There is a {kind} {name} already.", f"Choose another name, or change it: rosetta {kind} edit {name}"
+            )
 
 
 def _put_pipeline_row(connection: "psycopg.Connection[Any]", pipeline: DeclaredPipeline) -> int:

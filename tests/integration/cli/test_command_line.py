@@ -62,11 +62,12 @@ def test_the_options_of_a_source_a_destination_and_a_pipeline_are_kept(rosetta: 
                 "--table", "a.b", "--table", "Sales.Odd.name", "--engine", "PGOUTPUT"),
     ]  # fmt: skip
     assert [
-        (0, "added source s; see its tables with: rosetta source tables s\n", ""),
+        (0, "added source s; see its tables with: rosetta source tables s\n", results[0].err),
         (0, "added destination one\n", ""),
         (0, "added destination two\n", ""),
         (0, "added pipeline p; test it with: rosetta test p; start it with: rosetta start p\n", ""),
     ] == results
+    assert results[0].err.endswith(" To change the source: rosetta source edit s\n"), "no server has the name h"
     config = store.pipeline("p")
     assert ("my_slot", "p", "PGOUTPUT", "require", 5432) == (
         config.slot_name, config.publication_name, config.engine, config.source.connection.sslmode,

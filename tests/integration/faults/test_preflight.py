@@ -246,6 +246,32 @@ def test_a_role_that_may_not_create_the_publication_is_reported(shop: Database, 
     assert () == preflight(pipeline(role.connection, T, own_publication_name="p"))
 
 
+def test_no_remedy_for_a_publication_makes_updates_of_the_application_fail(shop: Database, role: Role) -> None:
+    shop.run("CREATE TABLE keyless (n int)", "INSERT INTO keyless VALUES (1)")
+    allow(shop, role, "ALTER ROLE {} REPLICATION", "GRANT SELECT ON t, keyless TO {}")
+    config = pipeline(role.connection, T, TableId("public", "keyless"), own_publication_name="p")
+
+    def remedy() -> str:
+        (finding,) = (each for each in preflight(config) if "publication" == each.check)
+        return finding.remedy
+
+    shop.run(remedy().partition("administrator: ")[2].removesuffix("."))
+    shop.run("UPDATE keyless SET n = 2")
+    assert "Give the table a replica identity first" in remedy()
+    shop.run("ALTER PUBLICATION p ADD TABLE keyless")
+    with pytest.raises(psycopg.Error, match="does not have a replica identity"):
+        shop.run("UPDATE keyless SET n = 3")
+    shop.run(remedy().partition("or run ")[2].removesuffix(" at the source."))
+    shop.run("UPDATE keyless SET n = 3")
+
+
+def test_the_statement_for_a_publication_without_tables_is_valid(shop: Database, role: Role) -> None:
+    allow(shop, role, "ALTER ROLE {} REPLICATION")
+    found = preflight(pipeline(role.connection, TableId("public", "missing"), own_publication_name="p"))
+    (remedy,) = (finding.remedy for finding in found if "publication" == finding.check)
+    shop.run(remedy.partition("administrator: ")[2].removesuffix("."))
+
+
 def test_a_role_that_does_not_own_the_table_cannot_publish_it_and_is_reported(shop: Database, role: Role) -> None:
     database = shop.connection.database
     allow(shop, role, "ALTER ROLE {} REPLICATION", "GRANT SELECT ON t TO {}")

@@ -42,18 +42,18 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
         findings += [*about_server(server), *about_failover(server), *about_encryption(connection, config)]
         tables = [table.id for table in config.tables]
         schemas = read_schemas(connection, tables)
-        findings += about_tables(connection, tables, schemas, unidentified_tables(connection, list(schemas)))
+        unidentified = unidentified_tables(connection, list(schemas))
+        findings += about_tables(connection, tables, schemas, unidentified)
         if config.engine is Engine.DEBEZIUM:
             findings += _about_debezium(connection, config, list(schemas.values()))
         rights = read_rights(connection, list(schemas))
         findings += [finding for right in rights for finding in about_rights(right, server.username)]
         publication = read_publication(connection, config.publication_name)
         if publication is None:
-            findings += about_new_publication(config.publication_name, server, rights)
+            findings += about_new_publication(config.publication_name, server, rights, unidentified)
         else:
-            findings += about_publication(
-                config.publication_name, publication, _published(connection, config, publication, rights)
-            )
+            published = _published(config, publication, rights, unidentified)
+            findings += about_publication(config.publication_name, publication, published, unidentified)
             generated = published_generated_columns(connection, config.publication_name, tables)
             findings += [problem(Check.PUBLICATION, error.message, error.remedy) for error in generated]
         findings += about_selections(connection, config, schemas, publication)
@@ -71,12 +71,11 @@ def raise_findings(findings: Sequence[Finding], tables: Collection[TableId]) -> 
 
 
 def _published(
-    connection: "psycopg.Connection[Any]", config: PipelineConfig, publication: Publication, rights: Sequence[Rights]
+    config: PipelineConfig, publication: Publication, rights: Sequence[Rights], unidentified: Collection[TableId]
 ) -> list[Rights]:
     """Return the tables that the publication of all kinds of changes has to hold."""
     if not may_use_inserts_publication(config, publication):
         return list(rights)
-    unidentified = unidentified_tables(connection, [right.table for right in rights])
     return [right for right in rights if right.table not in unidentified]
 
 
