@@ -1,4 +1,4 @@
-"""`rosetta table`: adds tables to a pipeline, takes them out, and copies them again."""
+"""`rosetta table`: adds tables to a pipeline, takes them out, pauses them, and copies them again."""
 
 from typing import Annotated, Any
 
@@ -58,6 +58,26 @@ def resync(pipeline: PipelineName, tables: Tables, *, as_json: Json = False) -> 
         partly = {each.id for each in store.table_configs(store.state(pipeline).id) if each.copied_rows is not None}
         again = "emptied, and begun again as initial and copy_where say," if partly & {*_parsed(tables)} else "copied again"
         _report(store, pipeline, "to resync", tables, f"{again} {_when(store, pipeline)}", as_json=as_json)
+
+
+@table.command(name="pause")
+def pause(pipeline: PipelineName, tables: Tables, *, as_json: Json = False) -> None:
+    """Stop to replicate tables, while the others of the pipeline go on."""
+    _set_paused(pipeline, tables, as_json=as_json, paused=True)
+
+
+@table.command(name="resume")
+def resume(pipeline: PipelineName, tables: Tables, *, as_json: Json = False) -> None:
+    """Replicate tables again that are paused. Those that a run has gone on without are copied again."""
+    _set_paused(pipeline, tables, as_json=as_json, paused=False)
+
+
+def _set_paused(pipeline: str, tables: list[str], *, as_json: bool, paused: bool) -> None:
+    with open_store() as store:
+        for each in _parsed(tables):
+            store.pause_table(pipeline, each, paused=paused)
+        outcome = "not replicated from now on" if paused else f"replicated again {_when(store, pipeline)}"
+        _report(store, pipeline, "paused" if paused else "resumed", tables, outcome, as_json=as_json)
 
 
 def _parsed(tables: list[str]) -> list[TableId]:

@@ -97,6 +97,8 @@ class TableState(StrEnum):
     STREAMING = "STREAMING"
     #: Set aside: the others go on without it.
     ERROR = "ERROR"
+    #: Not replicated, since an operator paused it.
+    PAUSED = "PAUSED"
 
 
 class _Config(BaseModel):

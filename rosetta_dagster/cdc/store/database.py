@@ -104,6 +104,11 @@ class Store(Definitions, RunReports):
         if not self._execute(queries.ASK_RESYNC, [name, *table]):
             raise PipelineNotFound(f"There is no pipeline {name} with a table {table}.", "Look it up in pipeline_tables.")
 
+    def pause_table(self, name: str, table: TableId, *, paused: bool) -> None:
+        """Pause or resume the table. `PipelineNotFound` when the pipeline has no such table."""
+        if not self._execute(queries.PAUSE_TABLE, [paused, name, *table]):
+            raise PipelineNotFound(f"There is no pipeline {name} with a table {table}.", "Look it up in pipeline_tables.")
+
     def resync_begun(self, pipeline_id: int, table: TableId) -> None:
         """Record that the copy of the table begins, which ends the request for it."""
         self._execute(queries.RESYNC_BEGUN, [pipeline_id, *table])
