@@ -17,6 +17,7 @@ from rosetta_dagster.embedded.snowflake.key_pair import load_public_key
 from rosetta_dagster.orchestration.administration import administration_jobs
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.orchestration.location import Location
+from rosetta_dagster.orchestration.reported_checks import latest_evaluations
 from rosetta_dagster.settings import Settings
 from tests.support.database import Database
 from tests.support.pipelines import is_streaming, running, wait_until
@@ -304,8 +305,7 @@ def test_rows_are_reconciled_and_repaired_and_the_check_is_evaluated(
         repaired = reconcile_job.execute_in_process(config, instance=instance)
         (output,) = [event.step_output_data for event in repaired.all_events if event.is_successful_output]
         assert "2 repaired; differing: none" in str(output.metadata[f"public.orders at {name}_dw"].value)
-        (check,) = repaired.get_asset_check_evaluations()
-        assert check.passed
+        assert latest_evaluations(instance, [key])[key].passed
     assert [(9,)] == destination.rows("SELECT count(*) FROM orders")
 
 
