@@ -82,7 +82,7 @@ def evaluation_of(
 def failed_run(stream: dg.AssetKey, run_id: str, message: str) -> dg.AssetCheckEvaluation:
     """Return the health check's evaluation for a run that has just failed."""
     metadata: Metadata = {
-        RUN_STATUS: dg.MetadataValue.text(RunStatus.FAILED),
+        RUN_STATUS: dg.MetadataValue.text(RunStatus.FAILED.value),
         "run": dg.MetadataValue.dagster_run(run_id),
         "last_error": dg.MetadataValue.text(message),
     }
@@ -194,7 +194,7 @@ def _health(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvalu
     state = observation.state
     metadata: Metadata = {
         "status": dg.MetadataValue.text(state.status.value),
-        RUN_STATUS: dg.MetadataValue.text(state.run_status),
+        RUN_STATUS: dg.MetadataValue.text(state.run_status.value),
         "rows_copied": dg.MetadataValue.int(state.rows_copied),
         "rows_applied": dg.MetadataValue.int(state.rows_applied),
     }
