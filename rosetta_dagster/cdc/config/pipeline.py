@@ -25,9 +25,11 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.authentication import KINDS, allows_clear, auth_parameter
 from rosetta_dagster.cdc.config.beginning import BeginningOptions
 from rosetta_dagster.cdc.config.certificates import SYSTEM, refuse_wrong_text, root_file
+from rosetta_dagster.cdc.config.mask_rules import MaskOptions, SaltOptions
 from rosetta_dagster.cdc.config.patterns import PatternOptions
 from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
 from rosetta_dagster.cdc.config.selection import Selection
+from rosetta_dagster.cdc.config.slot_policy import SlotPolicy
 from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
 from rosetta_dagster.cdc.config.wording import problems, worded
 from rosetta_dagster.cdc.errors import ConfigurationError
@@ -250,7 +252,7 @@ class DestinationConfig(_Config):
     config: dict[str, Any] = Field(repr=False)
 
 
-class TableOptions(BeginningOptions, _Config):
+class TableOptions(BeginningOptions, MaskOptions, _Config):
     """The options of a table of a pipeline, beside its target."""
 
     comments: bool = Field(
@@ -295,7 +297,7 @@ class TableConfig(TableOptions):
         return TableId(self.target_namespace or namespace or self.id.namespace, self.target_name or self.id.name)
 
 
-class PipelineOptions(PatternOptions, _Config):
+class PipelineOptions(PatternOptions, SaltOptions, _Config):
     """The options of a pipeline. The names of an option's values are the values."""
 
     engine: Engine = Field(default=Engine.DEBEZIUM, description="Capture engine.")
@@ -313,6 +315,12 @@ class PipelineOptions(PatternOptions, _Config):
         default=PartitionDropPolicy.FOLLOW,
         description="What happens to the rows of a partition that was dropped or detached at the source. FOLLOW: they are "
         "removed from the destinations. KEEP: they stay there.",
+    )
+    on_slot_limit: SlotPolicy = Field(
+        default=SlotPolicy.ALERT,
+        description="What is done when the slot retains wal_error_bytes of WAL. ALERT: the check wal_lag fails. PAUSE: the "
+        "pipeline is paused as well. DROP_SLOT: the slot is dropped, which frees the WAL, and all tables have to be copied "
+        "again.",
     )
     types: TypePolicy = Field(
         default=TypePolicy.CREATE,
@@ -343,6 +351,11 @@ class PipelineConfig(PipelineOptions):
     def selections(self) -> dict[TableId, Selection]:
         """The tables of which something is left out."""
         return {table.id: table.selection for table in self.tables if table.selection}
+
+    @property
+    def masks(self) -> dict[TableId, dict[str, str]]:
+        """The masks of the tables that have any."""
+        return {table.id: table.mask for table in self.tables if table.mask}
 
     @property
     def partly_copied(self) -> dict[TableId, str]:

@@ -1,11 +1,17 @@
 """Reconciles the tables of a pipeline with each destination: compares them, and repairs what differs if requested."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
+import psycopg
+
+from rosetta_dagster.cdc.change.masking import block_masker, is_masked, masked_shape
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.config.masks import masking_of
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
 from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
 from rosetta_dagster.cdc.destination.registry import kind_of
@@ -40,6 +46,8 @@ class Reconciliation:
     left: tuple[Difference, ...] = field(default=())
     #: Why it could not be compared.
     problem: str | None = None
+    #: Masked columns, which were not compared: their values at the source are others.
+    left_out: tuple[str, ...] = field(default=())
 
     @property
     def repaired_count(self) -> int:
@@ -60,16 +68,24 @@ def reconcile(
             f"Pipeline {config.name} has no table {', '.join(map(str, sorted(unknown)))}.", "Name tables as the source does."
         )
     with connections.source_errors(source), connections.connect(source) as connection:
-        schemas = read_schemas(connection, wanted, publications_of(config))
+        schemas = read_masked(connection, config, wanted)
     for row in config.destinations:
         for table in wanted:
             yield _table(config, row, table, schemas.get(table), repairs=repairs)
 
 
+def read_masked(
+    connection: "psycopg.Connection[Any]", config: PipelineConfig, tables: Sequence[TableId]
+) -> dict[TableId, TableSchema]:
+    """Return these tables with their masked columns as the destinations have them. No salt is needed for it."""
+    found = read_schemas(connection, tables, publications_of(config))
+    return {table: masked_shape(schema, config.masks.get(table, {})) for table, schema in found.items()}
+
+
 def _table(
     config: PipelineConfig, row: DestinationConfig, table: TableId, schema: TableSchema | None, *, repairs: bool
 ) -> Reconciliation:
-    problem = _obstacle(row, schema) or _incomplete(config, table)
+    problem = obstacle(row, schema) or _incomplete(config, table)
     if problem is not None or schema is None:
         return Reconciliation(destination=row.name, table=table, problem=problem)
     try:
@@ -80,11 +96,16 @@ def _table(
         return Reconciliation(destination=row.name, table=table, problem=str(error))
 
 
-def _obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
+def obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
+    """Return why the table cannot be compared row by row at this destination; None when it can."""
     if not kind_of(row.type, row.name).is_reconciled:
         return f"Destinations of type {row.type} cannot be compared row by row."
     if schema is None:
         return "The source has no such table."
+    if row.type != "POSTGRES" and is_masked(schema):
+        return "It has masked columns; such tables are compared row by row at PostgreSQL destinations only."
+    if any(column.mask is not None and column.name in schema.key for column in schema.columns):
+        return "A column of the table's key is masked, so that its rows cannot be found by the source's keys."
     return None if schema.key else "The table has no key that identifies its rows."
 
 
@@ -98,23 +119,45 @@ def _incomplete(config: PipelineConfig, table: TableId) -> str | None:
 
 
 def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, repairs: bool) -> Reconciliation:
+    with ExitStack() as stack:
+        here, there, catch_up = opened_sides(config, row, schema, stack)
+        comparison = compare(here, there, catch_up)
+        left = repair(here, there, comparison.differences, catch_up) if repairs else comparison.differences
+    left_out = tuple(column.name for column in schema.columns if column.mask is not None)
+    return Reconciliation(destination=row.name, table=schema.id, comparison=comparison, left=left, left_out=left_out)
+
+
+def opened_sides(
+    config: PipelineConfig, row: DestinationConfig, schema: TableSchema, stack: ExitStack
+) -> tuple[Side, Side, Callable[[], Lsn]]:
+    """Return the table at the source and at the destination, and what waits until the destination has caught up.
+
+    The schema has the table's masks: rows of the source are masked by it. The stack closes the connections.
+    """
     source = config.source.connection
     target = checked(PostgresDestinationConfig, row.config, f"The config of destination {row.name}")
     translation = Translation(
         who=f"destination {row.name}", unavailable=DestinationUnavailable, rejected=DestinationRejected
     )
     name = next(each for each in config.tables if each.id == schema.id).target(target.namespace)
-    with ExitStack() as stack:
-        there = stack.enter_context(connect(target, translation))
-        stack.enter_context(connections.source_errors(source))
-        here = stack.enter_context(connections.connect(source))
-        clock = stack.enter_context(connections.connect(source))
-        there.execute(connections.TEXT_FORMS)
-        sides = (
-            Side(here, schema.id, schema, partial(connections.source_errors, source), row_filter=schema.row_filter),
-            Side(there, name, schema, partial(translated, translation)),
-        )
-        catch_up = partial(wait_until_caught_up, clock, config.slot_name)
-        comparison = compare(*sides, catch_up)
-        left = repair(*sides, comparison.differences, catch_up) if repairs else comparison.differences
-    return Reconciliation(destination=row.name, table=schema.id, comparison=comparison, left=left)
+    there = stack.enter_context(connect(target, translation))
+    stack.enter_context(connections.source_errors(source))
+    here = stack.enter_context(connections.connect(source))
+    clock = stack.enter_context(connections.connect(source))
+    there.execute(connections.TEXT_FORMS)
+    errors, mask = partial(connections.source_errors, source), _mask(config, schema)
+    return (
+        Side(here, schema.id, schema, errors, row_filter=schema.row_filter, mask=mask),
+        Side(there, name, schema, partial(translated, translation)),
+        partial(wait_until_caught_up, clock, config.slot_name),
+    )
+
+
+def _mask(config: PipelineConfig, schema: TableSchema) -> Callable[[bytes], bytes] | None:
+    """Return what masks rows of the table, which needs the salt once it is called; None when nothing is masked."""
+    masking = masking_of(config)
+
+    def masked(block: bytes) -> bytes:
+        return block_masker(masking.steps(schema.columns))(block)
+
+    return masked if is_masked(schema) else None

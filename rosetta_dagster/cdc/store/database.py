@@ -9,11 +9,8 @@ from psycopg.rows import dict_row
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.discovery import Discovery
-from rosetta_dagster.cdc.config.pipeline import (
-    Health,
-    Status,
-    TableState,
-)
+from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
+from rosetta_dagster.cdc.config.slot_policy import SlotAction
 from rosetta_dagster.cdc.destination.registry import kinds
 from rosetta_dagster.cdc.errors import PipelineNotFound
 from rosetta_dagster.cdc.store import queries
@@ -195,5 +192,6 @@ def _state(row: dict[str, Any]) -> PipelineState:
             "status": Status(row["status"]),
             "run_status": RunStatus(row["run_status"]),
             "health": Health(row["health"]),
+            "slot_action": None if row["slot_action"] is None else SlotAction(row["slot_action"]),
         }
     )

@@ -28,6 +28,7 @@ SELECT pipelines.id, pipelines.name, sources.name AS source,
        ARRAY(SELECT format('%%s.%%s: %%s', table_schema, table_name, error) FROM pipeline_tables
              WHERE pipeline_id = pipelines.id AND state = 'ERROR' AND NOT paused ORDER BY 1) AS table_errors,
        pipelines.status, metadata.status AS run_status, metadata.health_status AS health, metadata.wal_size,
+       metadata.wal_status, metadata.slot_action, metadata.slot_action_reason,
        metadata.lag_bytes, metadata.lag_seconds, metadata.last_success_time, metadata.last_error, metadata.failure_count,
        metadata.rows_copied, metadata.rows_applied, metadata.run_id, metadata.inspection_done,
        extract(epoch FROM clock_timestamp() - metadata.heartbeat_at)::float8 AS heartbeat_age,
@@ -218,6 +219,8 @@ SET slot_name = %(slot_name)s, wal_status = %(wal_status)s, confirmed_flush_lsn 
     wal_growth = %(wal_growth)s
 WHERE pipeline_id = %(pipeline_id)s
 """
+
+SLOT_ACTION = "UPDATE pipeline_metadata SET slot_action = %s, slot_action_reason = %s WHERE pipeline_id = %s"
 
 WAL_SAMPLE = """
 SELECT wal_size, extract(epoch FROM clock_timestamp() - wal_size_at)::float8 FROM pipeline_metadata WHERE pipeline_id = %s
