@@ -59,7 +59,7 @@ bench-quick: .venv/dev      ## Once, in less than five minutes.
 bridge: .venv/dev           ## Compile bridge/ into the jar that the package carries; the only target that needs a JDK.
 	@$(RUN) bridge.build
 
-format: .venv/dev           ## Format the code, and mend what lint can mend.
+format: .venv/dev           ## Format the code, and fix what lint can fix.
 	@$(RUN) ruff check --fix-only .
 	@$(RUN) ruff format .
 

@@ -1,13 +1,14 @@
-"""Every error that Rosetta raises, and for each whether time or a person has to mend it.
+"""Every error that Rosetta raises, and for each whether it passes with time or a person has to fix it.
 
     RosettaError
-    ├── TransientError               time mends it: the run is restarted with backoff
+    ├── TransientError               passes with time: the run is restarted with backoff
     │   ├── SourceUnavailable        the source cannot be reached
     │   ├── DestinationUnavailable   a destination cannot be reached
     │   ├── StoreUnavailable         the configuration database cannot be reached
-    │   ├── TableAltered             a table was altered while its copy began
+    │   ├── TableAltered             a table was altered, rewritten or selected differently while it was copied
     │   ├── StreamEnded              the capture engine ended by itself
     │   ├── StreamStalled            the capture engine is silent although the source is not
+    │   ├── ThreadStuck              a thread of a run did not end in time, and ends with the process
     │   ├── WorkerStuck              a run did not end in time, so its process has to
     │   ├── SpoolUnavailable         the directory for temporary files is full or cannot be written
     │   ├── LeaseHeld                another run holds this pipeline
@@ -15,7 +16,7 @@
     │   ├── NotCaughtUp              tables have not reached the source's position in time
     │   ├── AlertFailed              a receiver of alerts does not accept a message
     │   └── Unexpected               Rosetta itself failed
-    └── TerminalError                a person has to mend it: tried again every 10 minutes, or when a row is changed
+    └── TerminalError                a person has to fix it: tried again every 10 minutes, or when a row is changed
         ├── ConfigurationError       a setting or a row is wrong
         ├── SecretUnreadable         a secret cannot be decrypted
         ├── MigrationRefused         the recorded migrations and the files disagree
@@ -54,6 +55,12 @@ def resync_remedy(pipeline: str, table: TableId) -> str:
     return f"To copy table {table} again, run: {_RESYNC.format(*map(sql.Literal, (*table, pipeline))).as_string(None)}"
 
 
+def with_resync_remedy(reason: str, pipeline: str, table: TableId) -> str:
+    """Return why a table is set aside, with the statement that copies it again unless the reason has it already."""
+    remedy = resync_remedy(pipeline, table)
+    return reason if remedy in reason else f"{reason} {remedy}"
+
+
 class BrokenTable(NamedTuple):
     """The table that an error is about. The pipeline's other tables are sound."""
 
@@ -65,7 +72,7 @@ class BrokenTable(NamedTuple):
 class RosettaError(Exception):
     """What went wrong, and what an operator does about it."""
 
-    #: Whether time alone mends it; decided by the class, in no other place.
+    #: Whether it passes with time alone; decided by the class, in no other place.
     transient: ClassVar[bool] = False
 
     def __init__(self, message: str, remedy: str) -> None:
@@ -80,13 +87,13 @@ class RosettaError(Exception):
 
 
 class TransientError(RosettaError):
-    """Time mends it: the run is restarted with backoff, for as long as it lasts."""
+    """It passes with time: the run is restarted with backoff, for as long as it lasts."""
 
     transient = True
 
 
 class TerminalError(RosettaError):
-    """A person has to mend it. The run is tried again after 10 minutes, or when a row of the pipeline is changed."""
+    """A person has to fix it. The run is tried again after 10 minutes, or when a row of the pipeline is changed."""
 
 
 class SourceUnavailable(TransientError):
@@ -102,7 +109,7 @@ class StoreUnavailable(TransientError):
 
 
 class TableAltered(TransientError):
-    """A table was altered between reading its columns and copying its first rows."""
+    """A table was altered or rewritten, or its selection changed, while it was copied."""
 
 
 class StreamEnded(TransientError):
@@ -111,6 +118,10 @@ class StreamEnded(TransientError):
 
 class StreamStalled(TransientError):
     """The capture engine is silent although the source is not."""
+
+
+class ThreadStuck(TransientError):
+    """A thread of a run did not end in time: an engine, a decoder or a copy. It ends with the process."""
 
 
 class WorkerStuck(TransientError):

@@ -1,17 +1,15 @@
 """`rosetta doctor`: examines this machine and the configuration database."""
 
-from typing import Annotated
-
 import typer
 
 from rosetta_dagster.cdc.connection_steps import Outcome
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.operate.doctor import Examined, examine
-from rosetta_dagster.cli.output import print_json, to_json
+from rosetta_dagster.cli.output import Json, print_json, to_json
 from rosetta_dagster.settings import open_store
 
 
-def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False) -> None:
+def doctor(*, as_json: Json = False) -> None:
     """Examine this machine and the configuration database.
 
     Versions, Java, disk, clocks, keys. Exits with 1 on a failure.

@@ -10,7 +10,7 @@ from rosetta_dagster.cdc.store.inventory import End, connection_named, connectio
 from rosetta_dagster.cli.add import destination_commands, source
 from rosetta_dagster.cli.edit import add_edit_commands
 from rosetta_dagster.cli.names import DestinationName, SourceName
-from rosetta_dagster.cli.output import Row, byte_text, print_json, print_rows, to_json
+from rosetta_dagster.cli.output import Json, Row, byte_text, print_json, print_rows, to_json
 from rosetta_dagster.settings import open_store
 
 __all__ = ["destination", "source"]
@@ -18,7 +18,6 @@ __all__ = ["destination", "source"]
 destination = destination_commands()
 add_edit_commands(destination)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 

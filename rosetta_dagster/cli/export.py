@@ -10,7 +10,7 @@ import yaml
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.store.document import apply_document, declared_by, exported
 from rosetta_dagster.cdc.store.plan import Difference, changes, declare
-from rosetta_dagster.cli.output import print_json, to_json
+from rosetta_dagster.cli.output import Json, print_json, to_json
 from rosetta_dagster.settings import open_store
 
 #: How the names of files end that hold YAML.
@@ -30,7 +30,7 @@ def export(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON i
 def apply(
     file: Annotated[Path, typer.Argument(help="A file as `rosetta export` prints it, or one with definitions.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Bring the rows in line with a file. What it does not name stays, and so does the status of a pipeline that exists.
 

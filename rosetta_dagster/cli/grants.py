@@ -8,7 +8,7 @@ from psycopg.conninfo import conninfo_to_dict
 from rosetta_dagster.cdc.grants import Grants
 from rosetta_dagster.cdc.operate.grants import Provider, configuration_grants, grants
 from rosetta_dagster.cli.names import PipelineName
-from rosetta_dagster.cli.output import print_json, to_json
+from rosetta_dagster.cli.output import Json, print_json, to_json
 from rosetta_dagster.settings import open_store, read_settings
 
 
@@ -18,7 +18,7 @@ def grants_command(
     server: Annotated[
         Provider | None, typer.Option(help="Who runs the source's server. Without this its host decides.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print the statements that give each role the least it needs. Nothing is run."""
     with open_store() as store:

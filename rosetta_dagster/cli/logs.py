@@ -12,7 +12,7 @@ import typer
 
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cli.names import PipelineName
-from rosetta_dagster.cli.output import print_json
+from rosetta_dagster.cli.output import Json, print_json
 from rosetta_dagster.settings import open_store, read_settings, use_demo_of_dagster
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def logs(
     *,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show what the newest run of a pipeline has logged. DAGSTER_HOME has to be that of the deployment."""
     with open_store() as store:

@@ -24,6 +24,7 @@ from rosetta_dagster.cli.logs import logs
 from rosetta_dagster.cli.metrics import serve_metrics
 from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.output import (
+    Json,
     explanation_lines,
     finding_line,
     pipeline_row,
@@ -66,8 +67,6 @@ app.command()(export)
 app.command()(apply)
 app.command()(doctor)
 app.command()(serve_metrics)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
 @app.callback()

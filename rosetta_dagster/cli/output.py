@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -22,6 +22,9 @@ _UNLIMITED = 100_000
 _GAP = "  "
 
 Row = Mapping[str, object]
+
+#: The option of every command that lists or shows.
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
 def print_json(value: Any) -> None:

@@ -10,12 +10,10 @@ from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.cli.add import pipeline
 from rosetta_dagster.cli.names import PipelineName
-from rosetta_dagster.cli.output import print_json, print_rows, skipped_lines, status_json, table_row
+from rosetta_dagster.cli.output import Json, print_json, print_rows, skipped_lines, status_json, table_row
 from rosetta_dagster.settings import open_store
 
 __all__ = ["drop", "pipeline"]
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
 @pipeline.command(name="list")

@@ -9,7 +9,7 @@ from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli.names import PipelineName
-from rosetta_dagster.cli.output import print_json
+from rosetta_dagster.cli.output import Json, print_json
 from rosetta_dagster.settings import open_store
 
 #: Keys that are named for each table. The rest are counted.
@@ -23,7 +23,7 @@ def reconcile_command(
         list[str] | None, typer.Option("--table", help="Only this table, as namespace.name; repeatable.")
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Repair the rows that differ.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare source and destinations row by row.
 
@@ -34,7 +34,7 @@ def reconcile_command(
             raise ConfigurationError(f"Pipeline {name} is paused, so it cannot catch up.", f"Start it: rosetta start {name}")
         config = store.pipeline(name)
     found = []
-    for each in reconcile(config, tables=[TableId.parse(text) for text in table or ()], mend=repair):
+    for each in reconcile(config, tables=[TableId.parse(text) for text in table or ()], repairs=repair):
         found.append(each)
         if not as_json:
             typer.echo(_line(each))

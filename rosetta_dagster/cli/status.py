@@ -12,6 +12,7 @@ from rosetta_dagster.cdc.operate.status import PipelineStatus, is_failing, rates
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cli.names import OptionalPipelineName
 from rosetta_dagster.cli.output import (
+    Json,
     explanation_lines,
     lines_of,
     pipeline_row,
@@ -37,7 +38,7 @@ def status(
         bool, typer.Option("--watch", help="Show it again every two seconds, with rates, until Ctrl-C.")
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a pipeline is in error, for scripts.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show pipelines: status, health, lag, tables and errors."""
     with open_store() as store:

@@ -12,7 +12,7 @@ from rosetta_dagster.cdc.store.inventory import remove_table
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.options import checked_options, with_options
-from rosetta_dagster.cli.output import print_json, to_json
+from rosetta_dagster.cli.output import Json, print_json, to_json
 from rosetta_dagster.settings import open_store
 
 table = typer.Typer(no_args_is_help=True, help="Tables of a pipeline.")
@@ -20,7 +20,6 @@ table = typer.Typer(no_args_is_help=True, help="Tables of a pipeline.")
 Tables = Annotated[
     list[str], typer.Argument(help="Tables, as namespace.name, or patterns such as 'shop.*'; a name alone is of public.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
 @table.command(name="add")

@@ -1,20 +1,18 @@
 """`rosetta test`: tests a pipeline's connections step by step, with a remedy for each step that fails."""
 
-from typing import Annotated
-
 import typer
 
 from rosetta_dagster.cdc.connection_steps import Outcome, Step
 from rosetta_dagster.cdc.operate.connection_test import run_connection_test
 from rosetta_dagster.cli.names import PipelineName
-from rosetta_dagster.cli.output import print_json, to_json
+from rosetta_dagster.cli.output import Json, print_json, to_json
 from rosetta_dagster.settings import open_store
 
 
 def connections_command(
     name: PipelineName,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Test source and destinations step by step. Exits with 1 if a step fails; nothing remains of the test."""
     with open_store() as store:

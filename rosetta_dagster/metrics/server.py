@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
         return HTTPStatus.OK, content_type, encode(self.server.registry)
 
     def alive(self) -> _Answer:
-        """The process answers, whatever the state of databases and pipelines: a restart would mend neither."""
+        """The process answers, whatever the state of databases and pipelines: a restart would fix neither."""
         return _json(HTTPStatus.OK, {"status": "UP"})
 
     def ready(self) -> _Answer:

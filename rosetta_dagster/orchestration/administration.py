@@ -151,7 +151,7 @@ def _reconcile(
 ) -> Outcome:
     found: list[Reconciliation] = []
     tables = [TableId.parse(table) for table in request.tables]
-    for each in reconcile(store.pipeline(request.pipeline), tables=tables, mend=request.repair):
+    for each in reconcile(store.pipeline(request.pipeline), tables=tables, repairs=request.repair):
         context.log.info("%s at %s: %s", each.table, each.destination, summary_of(each))
         found.append(each)
     if request.pipeline in streams:

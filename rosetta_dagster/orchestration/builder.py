@@ -11,7 +11,7 @@ from rosetta_dagster.orchestration.alerts import alert_sensors
 from rosetta_dagster.orchestration.assets import PipelineDefinitions, pipeline_definitions
 from rosetta_dagster.orchestration.broken import BrokenPipeline, broken_pipeline
 from rosetta_dagster.orchestration.code_location import shapes_for_this_process
-from rosetta_dagster.orchestration.declarations import Pipeline, is_collected, refuse_contradictions
+from rosetta_dagster.orchestration.declarations import Pipeline, refuse_contradictions, try_to_collect
 from rosetta_dagster.orchestration.definitions_sensor import definitions_sensor
 from rosetta_dagster.orchestration.location import Location
 from rosetta_dagster.orchestration.naming import destination_resource, source_resource
@@ -44,7 +44,7 @@ def rosetta_definitions(
     remove pipelines: people who reach Dagster's UI can only launch the runs of those that exist. Without `source_assets` the
     source tables are only named as what streams depend on: define them yourself, as where an asset writes such a table.
     """
-    if is_collected(pipelines):
+    if try_to_collect(pipelines):
         return dg.Definitions()
     refuse_contradictions(pipelines)
     settings = read_settings()

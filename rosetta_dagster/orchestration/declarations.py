@@ -135,8 +135,8 @@ def collecting() -> "Iterator[list[Pipeline]]":
         _COLLECTED.reset(token)
 
 
-def is_collected(pipelines: Sequence[Pipeline]) -> bool:
-    """Return whether these pipelines are only being collected, after adding them to the list."""
+def try_to_collect(pipelines: Sequence[Pipeline]) -> bool:
+    """Add these pipelines to the list of `collecting`. Return false outside of its block."""
     collected = _COLLECTED.get()
     if collected is not None:
         collected += pipelines

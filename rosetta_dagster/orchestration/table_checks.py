@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from rosetta_dagster.cdc.config.pipeline import Health, TableState
-from rosetta_dagster.cdc.errors import resync_remedy
+from rosetta_dagster.cdc.errors import with_resync_remedy
 from rosetta_dagster.cdc.operate.comparison import DestinationDrift, RowCounts
 from rosetta_dagster.cdc.store.records import TableRecord
 from rosetta_dagster.orchestration.checks import Metadata, evaluation_of
@@ -46,7 +46,7 @@ def replicated_evaluation(asset: dg.AssetKey, pipeline: str, records: Sequence[T
     set_aside = [record for record in records if record.state is TableState.ERROR and not record.resync]
     is_awaited = not records or any(not is_copied(record) or record.state is TableState.ERROR for record in records)
     health = Health.ERROR if set_aside else Health.WARNING if is_awaited else Health.HEALTHY
-    description = " ".join(f"{record.error} {resync_remedy(pipeline, record.id)}" for record in set_aside)
+    description = " ".join(with_resync_remedy(str(record.error), pipeline, record.id) for record in set_aside)
     if any(record.state is TableState.PAUSED for record in records):
         description = "The table is paused."
     elif not description and is_awaited:

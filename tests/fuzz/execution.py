@@ -209,7 +209,7 @@ class _Execution:
             self._runs.await_copies()
 
     def _look_at(self, indexes: Collection[int]) -> None:
-        """Compare these tables before a copy mends what the stream did to them; if the workload waited for it."""
+        """Compare these tables before a copy repairs what the stream did to them; if the workload waited for it."""
         if not indexes or not self._workload.is_copied_first or self._runs.is_process:
             return
         # One that takes inserts only can be touched only once.

@@ -180,7 +180,7 @@ class Runs:
         return is_settled and (report.applied_lsn or 0) >= marker
 
     def _try_again(self) -> None:
-        """What time can mend, a new attempt mends, as under Dagster."""
+        """Repeat what passes with time in a new attempt, as under Dagster."""
         assert self._worker is not None, "the last run is a thread"
         with suppress(RosettaError):
             if not self._worker.wait(0):
@@ -226,7 +226,7 @@ class Runs:
                 return
 
     def _look(self) -> None:
-        """Raise what has ended the run, unless time can mend it."""
+        """Raise what has ended the run, unless it passes with time."""
         if self._worker is None:
             if self._process is not None and self._process.poll() is not None:
                 raise Failure("process", f"the worker's process ended with {self._process.returncode}")

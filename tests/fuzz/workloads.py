@@ -158,7 +158,7 @@ class Workload:
     change_limit: int | None = None
     #: Whether the slot moves.
     is_confirmed: bool = True
-    #: Whether nothing is written while tables are copied. Else a copy may hold, or mend, what the stream has to bring.
+    #: Whether nothing is written while tables are copied. Else a copy may hold, or repair, what the stream has to bring.
     is_copied_first: bool
     #: The tables of the pipeline's first run.
     begins_with: tuple[int, ...]

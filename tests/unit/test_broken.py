@@ -8,7 +8,15 @@ from rosetta_dagster.cdc.config.pipeline import (
     SourceConfig,
     TableConfig,
 )
-from rosetta_dagster.cdc.errors import BrokenTable, ChangeUndecodable, DestinationRejected, SlotInvalid, TerminalError
+from rosetta_dagster.cdc.errors import (
+    BrokenTable,
+    ChangeUndecodable,
+    DestinationRejected,
+    SchemaChangeRefused,
+    SlotInvalid,
+    TerminalError,
+    resync_remedy,
+)
 from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -69,3 +77,13 @@ def test_what_a_destination_rejects_is_tried_again_before_the_table_is_set_aside
     other = of(NOTES, DestinationRejected("It is too long.", "Widen it."))
     # The last table is not set aside: the run ends.
     assert [True, True, True, False] == outcomes(error, error, other, other)
+
+
+@pytest.mark.parametrize("remedy", ["Resync the table.", resync_remedy("shop", ORDERS)], ids=["without it", "with it"])
+def test_what_is_recorded_holds_the_statement_that_copies_the_table_again_once(remedy: str) -> None:
+    recorded: list[str] = []
+    broken = BrokenTables(CONFIG, lambda _, __, reason: recorded.append(reason), lambda *_: None)
+    for _ in range(2):
+        recovers(broken, of(ORDERS, SchemaChangeRefused("Its columns have changed.", remedy)))
+    assert {1} == {reason.count("UPDATE pipeline_tables SET resync = true") for reason in recorded}
+    assert recorded

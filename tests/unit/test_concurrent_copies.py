@@ -19,7 +19,7 @@ from rosetta_dagster.cdc.config.pipeline import TableState
 from rosetta_dagster.cdc.copy.concurrent import ConcurrentCopies
 from rosetta_dagster.cdc.copy.snapshot import CopyObserver
 from rosetta_dagster.cdc.destination.base import Destination, FlushPolicy, Held
-from rosetta_dagster.cdc.errors import SourceUnavailable, StreamStalled
+from rosetta_dagster.cdc.errors import SourceUnavailable, ThreadStuck
 from rosetta_dagster.cdc.report import Applied, Reporter
 from rosetta_dagster.cdc.run.supervision import progress_since
 from rosetta_dagster.cdc.source.base import Delivery, Stream
@@ -282,7 +282,7 @@ def test_a_copy_that_does_not_end_is_an_error() -> None:
     released = threading.Event()
     copies = ConcurrentCopies()
     copies.start([LATE], lambda observer, stopped: cast(None, released.wait(TIMEOUT)))
-    with pytest.raises(StreamStalled, match="did not end within 0 seconds"):
+    with pytest.raises(ThreadStuck, match="did not end within 0 seconds"):
         copies.close(timeout=0.01)
     released.set()
 

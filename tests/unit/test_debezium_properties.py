@@ -62,7 +62,7 @@ def test_a_publication_of_another_name_is_accepted(name: str) -> None:
         (None, StreamEnded),
     ],
 )
-def test_why_debezium_ended_decides_whether_time_mends_it(failure: str | None, kind: type[Exception]) -> None:
+def test_why_debezium_ended_decides_whether_it_passes_with_time(failure: str | None, kind: type[Exception]) -> None:
     error = ended(failure)
     assert kind is type(error)
     assert "0xe9" not in str(error)

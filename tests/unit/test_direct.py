@@ -237,7 +237,7 @@ def test_what_a_direct_statement_cannot_have_goes_through_staging_tables(kind: t
         psycopg.DatabaseError,
     ],
 )
-def test_what_time_mends_is_not_asked_for_again(kind: type[psycopg.Error]) -> None:
+def test_what_passes_with_time_is_not_asked_for_again(kind: type[psycopg.Error]) -> None:
     writing = Writing(ITEMS)
     writing.connection.error = kind()
     with pytest.raises(kind):

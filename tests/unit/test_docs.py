@@ -166,6 +166,7 @@ WORDS = {
     r"\b(is|are|was|were) (not )?there\b": "exists, is missing",
     r"(?-i:\bit|\bthem) never\b": "never before the verb",
     r"\black(s|ed|ing)?\b": "is missing",
+    r"\bmend(s|ed|ing)?\b": "fix, repair, correct; passes with time",
 }
 _WORDS = {re.compile(word, re.IGNORECASE | re.MULTILINE): instead for word, instead in WORDS.items()}
 

@@ -8,7 +8,7 @@ from rosetta_dagster.cdc.change.batch import Merge, compact
 from rosetta_dagster.cdc.change.columns import Form
 from rosetta_dagster.cdc.change.event import UNCHANGED, Change, Operation
 from rosetta_dagster.cdc.change.position import Engine, Position, Watermark
-from rosetta_dagster.cdc.errors import StreamEnded, StreamStalled
+from rosetta_dagster.cdc.errors import StreamEnded, ThreadStuck
 from rosetta_dagster.cdc.source import transactions
 from rosetta_dagster.cdc.source.pgoutput import reader as reader_module
 from tests.support.changes import row
@@ -416,7 +416,7 @@ def test_a_connection_that_does_not_end_is_said() -> None:
     stream = stream_of(walsender)
     stream.close()
     walsender.ends_in_time = False
-    with pytest.raises(StreamStalled, match="did not close"):
+    with pytest.raises(ThreadStuck, match="did not close"):
         stream.close()
 
 

@@ -1,5 +1,9 @@
 """What is plugged in at one place is not forgotten at the others: checks are evaluated, destinations keep the contract."""
 
+import re
+import tomllib
+from pathlib import Path
+
 import dagster as dg
 
 from rosetta_dagster.cdc.destination.registry import kinds
@@ -9,6 +13,7 @@ from rosetta_dagster.orchestration.table_checks import TABLE_CHECKS, table_check
 from tests.support.destinations import KINDS
 from tests.support.rows import state_of
 
+ROOT = Path(__file__).parents[2]
 STREAM = dg.AssetKey(["rosetta", "shop"])
 
 
@@ -26,3 +31,14 @@ def test_every_check_is_in_the_definitions_once() -> None:
 
 def test_every_kind_of_destination_has_to_keep_the_contract() -> None:
     assert {kind.type.lower() for kind in kinds()} <= KINDS.keys(), "add it to tests/support/destinations.py"
+
+
+def test_the_driver_of_a_kind_is_an_extra_is_pinned_and_is_kept_from_dagster() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = {each["name"]: each for each in project["tool"]["importlinter"]["contracts"]}
+    forbidden = contracts["The Dagster face does not know drivers"]["forbidden_modules"]
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    for kind in kinds():
+        assert kind.factory.rpartition(".")[0] in forbidden
+        drivers = project["project"]["optional-dependencies"][kind.extra] if kind.extra else ["psycopg"]
+        assert {re.split(r"[\[<>=]", driver)[0] for driver in drivers} <= pinned

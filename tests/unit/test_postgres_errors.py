@@ -1,4 +1,4 @@
-"""What a PostgreSQL error means to an operator: time or a person mends it, and the remedy fits."""
+"""What a PostgreSQL error means to an operator: it passes with time, or a person fixes it, and the remedy fits."""
 
 from collections.abc import Iterator
 
@@ -57,14 +57,14 @@ def test_an_sqlstate_that_nobody_knows_leads_to_the_servers_log() -> None:
         ("55P03", "pg_locks"),
     ],
 )
-def test_what_time_mends_names_what_an_operator_can_change(sqlstate: str, setting: str) -> None:
+def test_what_passes_with_time_names_what_an_operator_can_change(sqlstate: str, setting: str) -> None:
     error = translate(errors.lookup(sqlstate)(), TRANSLATION)
     assert isinstance(error, DestinationUnavailable)
     assert setting in error.remedy
 
 
 @pytest.mark.parametrize("sqlstate", ["53400", "25006", "08P01", "26000", "42P05"])
-def test_what_no_time_mends_ends_the_run(sqlstate: str) -> None:
+def test_what_does_not_pass_with_time_ends_the_run(sqlstate: str) -> None:
     assert isinstance(translate(errors.lookup(sqlstate)(), TRANSLATION), DestinationRejected)
 
 

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from rosetta_dagster.cdc.change.position import Lsn
-from rosetta_dagster.cdc.errors import StreamEnded, StreamStalled
+from rosetta_dagster.cdc.errors import StreamEnded, ThreadStuck
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.pgoutput import ahead
 from rosetta_dagster.cdc.source.pgoutput.ahead import ReadAhead
@@ -108,7 +108,7 @@ def test_a_thread_that_does_not_end_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     below = FakeStream(1)
     below.held.clear()
     stream = ReadAhead(below)
-    with pytest.raises(StreamStalled, match="did not end"):
+    with pytest.raises(ThreadStuck, match="did not end"):
         stream.close()
     below.held.set()
     stream.close()

@@ -32,9 +32,9 @@ CONTEXT = {
         ("COPY INTO t FROM @s FORCE=FALSE PURGE=TRUE", "COPY INTO t FROM @s PURGE=TRUE"),
     ],
 )
-def test_a_statement_is_mended(statement: str, expected: str) -> None:
-    mended = repaired(sqlglot.parse_one(statement, read="snowflake"), CONTEXT).sql(dialect="snowflake")
-    assert expected.replace(" ", "") == mended.replace(" ", "").replace("\n", "")
+def test_a_statement_is_repaired(statement: str, expected: str) -> None:
+    found = repaired(sqlglot.parse_one(statement, read="snowflake"), CONTEXT).sql(dialect="snowflake")
+    assert expected.replace(" ", "") == found.replace(" ", "").replace("\n", "")
 
 
 def test_a_merge_is_duckdbs_own() -> None:

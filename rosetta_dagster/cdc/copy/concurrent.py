@@ -23,7 +23,7 @@ from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
 from rosetta_dagster.cdc.copy.snapshot import CopyObserver
 from rosetta_dagster.cdc.copy.spool import Spool
-from rosetta_dagster.cdc.errors import StreamStalled
+from rosetta_dagster.cdc.errors import ThreadStuck
 from rosetta_dagster.cdc.report import Spooled
 from rosetta_dagster.cdc.source.slots import SnapshotStopped
 from rosetta_dagster.cdc.table_id import TableId
@@ -246,7 +246,7 @@ class ConcurrentCopies:
         self._copies = [copy for copy in self._copies if id(copy) in in_use or copy.is_running]
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Stop all copies and wait until their threads have ended; `StreamStalled` when one does not end in time."""
+        """Stop all copies and wait until their threads have ended; `ThreadStuck` when one does not end in time."""
         deadline = time.monotonic() + timeout
         for copy in self._copies:
             copy.stop()
@@ -255,7 +255,7 @@ class ConcurrentCopies:
         for copied in self._tables.values():
             copied.spool.close()
         if any(copy.is_running for copy in self._copies):
-            raise StreamStalled(
+            raise ThreadStuck(
                 f"The copying of tables did not end within {timeout:.0f} seconds.",
                 "Its connections end with this process; the run restarts by itself.",
             )

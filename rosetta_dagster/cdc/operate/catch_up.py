@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, Status, TableState
-from rosetta_dagster.cdc.errors import NotCaughtUp, NotReplicated, resync_remedy
+from rosetta_dagster.cdc.errors import NotCaughtUp, NotReplicated, with_resync_remedy
 from rosetta_dagster.cdc.operate.waiting import obstacle
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.heartbeat import emit_message
@@ -125,9 +125,8 @@ def _refuse_unreplicated(name: str, found: Collection[TableRecord]) -> None:
                 f"Table {record.id} of pipeline {name} is paused.", f"Resume it: rosetta table resume {name} {record.id}"
             )
         if record.state is TableState.ERROR and not record.resync:
-            raise NotReplicated(
-                f"Table {record.id} of pipeline {name} is set aside: {record.error}", resync_remedy(name, record.id)
-            )
+            reason = with_resync_remedy(str(record.error), name, record.id)
+            raise NotReplicated(f"Table {record.id} of pipeline {name} is set aside: {reason}", "")
 
 
 def _streams(record: TableRecord) -> bool:

@@ -73,7 +73,7 @@ def _pause(store: Store, found: Observation) -> Observation:
         store,
         found,
         SlotAction.PAUSED,
-        "so the pipeline was paused (on_slot_limit = PAUSE). The slot goes on to retain WAL. Once the cause is mended: "
+        "so the pipeline was paused (on_slot_limit = PAUSE). The slot goes on to retain WAL. Once the cause is fixed: "
         f"rosetta start {name}. To free the WAL and copy all tables again: rosetta resync {name}",
     )
     store.set_status(name, Status.PAUSE)

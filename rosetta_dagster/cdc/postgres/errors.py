@@ -1,4 +1,4 @@
-"""Decides, for every error of a PostgreSQL server, which of ours it is: time mends it, or a person has to.
+"""Decides, for every error of a PostgreSQL server, which of ours it is: does it pass with time, or must a person fix it?
 
 Messages are written from names (tables, columns, constraints, conditions). The server's own text of a data error quotes the
 value, so it is left out.
@@ -61,7 +61,7 @@ _WRONG_ROW: Final = (
     ("permission denied for database", "Grant CONNECT on the database to the user."),
 )
 
-#: What they say when time mends it.
+#: What they say when it passes with time.
 _BUSY: Final = (
     (
         ("too many c", "connection slots", "no more connections allowed", "max_client_conn"),
@@ -98,7 +98,7 @@ class Translation:
     rejected: type[TerminalError]
     #: What a place that PostgreSQL names, as `COPY items, line 3, column id`, is called in a message.
     named: Callable[[str], str] = str
-    #: Further SQLSTATEs that time mends here.
+    #: Further SQLSTATEs that pass with time here.
     passing: tuple[str, ...] = ()
     #: The remedy for a refusal that this server has one of its own for; None for any other.
     remedy_for: Callable[[psycopg.Error], str | None] = lambda _: None

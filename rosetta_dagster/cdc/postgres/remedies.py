@@ -1,4 +1,4 @@
-"""Decides what an operator does about each SQLSTATE, and which of them time mends. Pure.
+"""Decides what an operator does about each SQLSTATE, and which of them pass with time. Pure.
 
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -6,7 +6,7 @@ https://www.postgresql.org/docs/current/errcodes-appendix.html
 from collections.abc import Mapping
 from typing import Final
 
-#: SQLSTATE classes and codes that time mends.
+#: SQLSTATE classes and codes that pass with time.
 TRANSIENT: Final = (
     "08",  # connection
     "25P03", "25P04",  # a timeout ended the transaction
@@ -20,7 +20,7 @@ TRANSIENT: Final = (
     "72",  # snapshot too old
 )  # fmt: skip
 
-#: Of those classes, what a person has to mend.
+#: Of those classes, what a person has to fix.
 NOT_TRANSIENT: Final = (
     "08P01",  # the peer refuses the protocol
     "53400",  # a configured limit
@@ -55,7 +55,7 @@ def _timeout(setting: str) -> str:
     return f"Rosetta's sessions set {setting} to 0: look for what sets it again, such as a pooler. {_RESTARTS}"
 
 
-#: What to do about errors that a person has to mend: by SQLSTATE, else by class.
+#: What to do about errors that a person has to fix: by SQLSTATE, else by class.
 REMEDIES: Final[Mapping[str, str]] = {
     "08P01": f"If a connection pooler or a proxy stands before the server, it is what refuses: {BYPASS_POOLER}",
     "0A": "This server does not offer that. If a view, rule or policy depends on the column, drop it, restart or resync the "
@@ -139,7 +139,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "XX002": "Run REINDEX on the index.",
 }
 
-#: What to do about errors that time mends, where it is more than waiting.
+#: What to do about errors that pass with time, where it is more than waiting.
 TRANSIENT_REMEDIES: Final[Mapping[str, str]] = {
     "25P03": _timeout("idle_in_transaction_session_timeout"),
     "25P04": _timeout("transaction_timeout"),
@@ -158,7 +158,7 @@ TRANSIENT_REMEDIES: Final[Mapping[str, str]] = {
 
 
 def is_transient(sqlstate: str) -> bool:
-    """Whether time mends the error."""
+    """Whether the error passes with time."""
     return sqlstate.startswith(TRANSIENT) and not sqlstate.startswith(NOT_TRANSIENT)
 
 
@@ -175,7 +175,7 @@ def may_quote_values(sqlstate: str, *, source_function: str | None, context: str
 
 
 def remedy_of(sqlstate: str, source_function: str | None = None) -> str:
-    """Return what to do about an error that a person has to mend."""
+    """Return what to do about an error that a person has to fix."""
     if source_function == "check_publication_add_relation":
         return "Only permanent tables can be published: run ALTER TABLE … SET LOGGED, or take it out of pipeline_tables."
     if sqlstate == "22023" and source_function in _ABOUT_NAMES:
@@ -184,7 +184,7 @@ def remedy_of(sqlstate: str, source_function: str | None = None) -> str:
 
 
 def transient_remedy_of(sqlstate: str) -> str:
-    """Return what to do about an error that time mends."""
+    """Return what to do about an error that passes with time."""
     return _remedy_of(TRANSIENT_REMEDIES, sqlstate) or _RESTARTS
 
 

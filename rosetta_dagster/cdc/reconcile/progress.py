@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 
 from rosetta_dagster.cdc.change.position import Lsn
-from rosetta_dagster.cdc.errors import StreamStalled
+from rosetta_dagster.cdc.errors import NotCaughtUp
 from rosetta_dagster.cdc.source.heartbeat import emit_message
 
 #: Seconds that the stream may take to catch up.
@@ -18,14 +18,14 @@ _CONFIRMED = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE s
 def wait_until_caught_up(connection: "psycopg.Connection[Any]", slot_name: str) -> Lsn:
     """Write a message into the WAL, wait until the slot has confirmed it, and return its LSN.
 
-    A slot confirms an LSN only when all changes before it are durable at every destination. `StreamStalled` when that takes
+    A slot confirms an LSN only when all changes before it are durable at every destination. `NotCaughtUp` when that takes
     too long, as when the pipeline is paused.
     """
     written = emit_message(connection, slot_name)
     deadline = time.monotonic() + CATCH_UP_TIMEOUT
     while (confirmed := _confirmed(connection, slot_name)) is None or confirmed < written:
         if time.monotonic() > deadline:
-            raise StreamStalled(
+            raise NotCaughtUp(
                 f"The stream of slot {slot_name} has not reached {written} within {CATCH_UP_TIMEOUT:.0f} seconds, so source "
                 "and destination cannot be compared.",
                 "Compare while the pipeline runs and is not far behind.",

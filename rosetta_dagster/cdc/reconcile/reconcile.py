@@ -19,8 +19,8 @@ from rosetta_dagster.cdc.errors import (
     ConfigurationError,
     DestinationRejected,
     DestinationUnavailable,
+    NotCaughtUp,
     RosettaError,
-    StreamStalled,
 )
 from rosetta_dagster.cdc.postgres.connections import connect
 from rosetta_dagster.cdc.postgres.errors import Translation, translated
@@ -54,10 +54,12 @@ class Reconciliation:
         return len(self.comparison.differences) - len(self.left) if self.comparison else 0
 
 
-def reconcile(config: PipelineConfig, *, tables: Collection[TableId] = (), mend: bool = False) -> Iterator[Reconciliation]:
+def reconcile(
+    config: PipelineConfig, *, tables: Collection[TableId] = (), repairs: bool = False
+) -> Iterator[Reconciliation]:
     """Compare these tables, or all, with every destination. Yield each result when it is known.
 
-    `mend` repairs the rows that differ. The pipeline has to be running: `StreamStalled` otherwise.
+    `repairs` decides whether the rows that differ are repaired. The pipeline has to be running: `NotCaughtUp` otherwise.
     """
     source = config.source.connection
     wanted = [table.id for table in config.tables if not tables or table.id in tables]
@@ -69,7 +71,7 @@ def reconcile(config: PipelineConfig, *, tables: Collection[TableId] = (), mend:
         schemas = read_masked(connection, config, wanted)
     for row in config.destinations:
         for table in wanted:
-            yield _table(config, row, table, schemas.get(table), mend=mend)
+            yield _table(config, row, table, schemas.get(table), repairs=repairs)
 
 
 def read_masked(
@@ -81,14 +83,14 @@ def read_masked(
 
 
 def _table(
-    config: PipelineConfig, row: DestinationConfig, table: TableId, schema: TableSchema | None, *, mend: bool
+    config: PipelineConfig, row: DestinationConfig, table: TableId, schema: TableSchema | None, *, repairs: bool
 ) -> Reconciliation:
     problem = obstacle(row, schema) or _incomplete(config, table)
     if problem is not None or schema is None:
         return Reconciliation(destination=row.name, table=table, problem=problem)
     try:
-        return _compared(config, row, schema, mend=mend)
-    except StreamStalled:
+        return _compared(config, row, schema, repairs=repairs)
+    except NotCaughtUp:
         raise
     except RosettaError as error:
         return Reconciliation(destination=row.name, table=table, problem=str(error))
@@ -116,11 +118,11 @@ def _incomplete(config: PipelineConfig, table: TableId) -> str | None:
     )
 
 
-def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Reconciliation:
+def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, repairs: bool) -> Reconciliation:
     with ExitStack() as stack:
         here, there, catch_up = opened_sides(config, row, schema, stack)
         comparison = compare(here, there, catch_up)
-        left = repair(here, there, comparison.differences, catch_up) if mend else comparison.differences
+        left = repair(here, there, comparison.differences, catch_up) if repairs else comparison.differences
     left_out = tuple(column.name for column in schema.columns if column.mask is not None)
     return Reconciliation(destination=row.name, table=schema.id, comparison=comparison, left=left, left_out=left_out)
 

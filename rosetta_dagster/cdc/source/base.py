@@ -55,7 +55,7 @@ class Stream(Protocol):
     def close(self) -> None:
         """Stop the engine and wait until its threads and its connections are gone; the server then ends its walsender.
 
-        May be called twice. `StreamStalled` when the engine does not end: then the process has to.
+        May be called twice. `ThreadStuck` when the engine does not end: then the process has to.
         """
 
 

@@ -20,7 +20,7 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig, default_name
 from rosetta_dagster.cdc.config.selection import Selection
 from rosetta_dagster.cdc.errors import SourceUnavailable
 from rosetta_dagster.cdc.source.fingerprint import read_fingerprints
-from rosetta_dagster.cdc.source.selections import locking, set_selection
+from rosetta_dagster.cdc.source.selections import set_selection, short_lock_waits
 from rosetta_dagster.cdc.table_id import TableId
 
 #: Tables are added only to publications of this prefix; the others belong to an operator.
@@ -238,7 +238,7 @@ def _set_selections(
 def _alter_soon(connection: "psycopg.Connection[Any]", table: TableId, statement: sql.Composed) -> None:
     """Alter a publication by one table, or give up while somebody alters the table."""
     # Dropped or renamed since it was read: the next attempt finds out.
-    with locking(connection, table), suppress(psycopg.errors.UndefinedTable):
+    with short_lock_waits(connection, table), suppress(psycopg.errors.UndefinedTable):
         connection.execute(statement)
 
 

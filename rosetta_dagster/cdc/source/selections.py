@@ -141,7 +141,7 @@ def withdraw(connection: "psycopg.Connection[Any]", publications: Sequence[str])
     """Take the tables out of these publications whose updates and deletes the server refuses. Return them."""
     tables = [refusal.table for refusal in refused_members(connection, publications)]
     for table in tables:
-        with locking(connection, table), connection.transaction():
+        with short_lock_waits(connection, table), connection.transaction():
             for name in publications:
                 if table in _members(connection, name):
                     connection.execute(_drop(name, table))
@@ -267,14 +267,14 @@ class _Transaction:
 @contextmanager
 def _rolled_back_unless_kept(connection: "psycopg.Connection[Any]", table: TableId) -> Iterator[_Transaction]:
     transaction = _Transaction()
-    with locking(connection, table), connection.transaction():
+    with short_lock_waits(connection, table), connection.transaction():
         yield transaction
         if not transaction.is_kept:
             raise psycopg.Rollback
 
 
 @contextmanager
-def locking(connection: "psycopg.Connection[Any]", table: TableId) -> Iterator[None]:
+def short_lock_waits(connection: "psycopg.Connection[Any]", table: TableId) -> Iterator[None]:
     """In the block, give up with `SourceUnavailable` while somebody alters the table.
 
     One table at a time, with a wait shorter than `deadlock_timeout`: so no migration of an application that alters several

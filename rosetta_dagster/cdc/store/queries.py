@@ -195,7 +195,7 @@ WHERE pipeline_id = %(pipeline_id)s AND table_schema = %(namespace)s AND table_n
 
 #: Transient failures are retried after 5 seconds, then twice as long each time, at most 5 minutes. Each wait is shortened by
 #: up to a quarter at random, so that pipelines that failed together do not all come back at once. Other failures are retried
-#: after 10 minutes, since a mended grant or setting changes no row. Triggers end the wait when a row is changed.
+#: after 10 minutes, since a corrected grant or setting changes no row. Triggers end the wait when a row is changed.
 FAILED = """
 UPDATE pipeline_metadata
 SET status = 'FAILED', reported_health = 'ERROR', last_error = %(message)s, last_error_at = clock_timestamp(),
@@ -230,7 +230,7 @@ THRESHOLDS = "SELECT thresholds FROM pipelines WHERE name = %s"
 
 HEALTH = "UPDATE pipeline_metadata SET reported_health = %s WHERE pipeline_id = %s"
 
-#: What made these pipelines fail may have been mended since. Those that wait longer than 5 minutes wait for a person.
+#: What made these pipelines fail may have been fixed since. Those that wait longer than 5 minutes wait for a person.
 RETRY_FAILED = """
 UPDATE pipeline_metadata SET next_attempt_at = NULL
 FROM pipelines WHERE pipelines.id = pipeline_id AND name = ANY (%s) AND pipeline_metadata.status = 'FAILED'

@@ -1,4 +1,4 @@
-"""Decides whether a run continues after an error that time does not mend, and without which table."""
+"""Decides whether a run continues after an error that does not pass with time, and without which table."""
 
 import math
 import time
@@ -12,10 +12,11 @@ from rosetta_dagster.cdc.errors import (
     DestinationRejected,
     TableReplaced,
     TerminalError,
+    with_resync_remedy,
 )
 from rosetta_dagster.cdc.table_id import TableId
 
-#: An error that returns within this many seconds is not mended by another attempt.
+#: An error that returns within this many seconds is not fixed by another attempt.
 _RETRY_INTERVAL = 600.0
 
 
@@ -49,12 +50,13 @@ class BrokenTables:
         if broken is None:
             raise error
         names = self._names(broken)
-        self._reasons |= {(name, broken.table): str(error) for name in names}
+        reason = with_resync_remedy(str(error), self._config.name, broken.table)
+        self._reasons |= {(name, broken.table): reason for name in names}
         if all(self.is_everywhere(table.id) for table in self._config.tables):
             # Nothing is recorded at the destinations: the changes of the last table are still in the slot.
             raise error
         for name in names:
-            self._set_aside(name, broken.table, str(error))
+            self._set_aside(name, broken.table, reason)
 
     def _forget_for_new_copy(self, error: TerminalError) -> bool:
         """Let the next attempt copy the table, if that removes the error and the policy is to. Return whether it will."""

@@ -302,8 +302,8 @@ def test_rows_are_reconciled_and_repaired_and_the_check_is_evaluated(
 
         reconcile_job = build(store.shapes(), settings).resolve_job_def("rosetta__reconcile")
         config = {"ops": {"reconcile": {"config": {"pipeline": name, "tables": ["orders"], "repair": True}}}}
-        mended = reconcile_job.execute_in_process(config, instance=instance)
-        (output,) = [event.step_output_data for event in mended.all_events if event.is_successful_output]
+        repaired = reconcile_job.execute_in_process(config, instance=instance)
+        (output,) = [event.step_output_data for event in repaired.all_events if event.is_successful_output]
         assert "2 repaired; differing: none" in str(output.metadata[f"public.orders at {name}_dw"].value)
         assert latest_evaluations(instance, [key])[key].passed
     assert [(9,)] == destination.rows("SELECT count(*) FROM orders")

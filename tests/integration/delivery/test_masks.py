@@ -171,7 +171,7 @@ def test_masked_values_are_the_same_however_they_come_and_clear_ones_are_nowhere
         assert [] == [each for each in compare_row_counts(config, 0.0) if each.differs(0.0)]
         assert [] == schema_drift(config)
         destination.run("DELETE FROM people WHERE id % 3 = 0", "UPDATE people SET plain = 'wrong' WHERE id % 7 = 1")
-        of_people, of_orders = reconcile(config, tables=[PEOPLE, ORDERS], mend=True)
+        of_people, of_orders = reconcile(config, tables=[PEOPLE, ORDERS], repairs=True)
         assert (of_people.problem, of_people.left, of_people.left_out) == (None, (), tuple(MASKS))
         assert "key is masked" in (of_orders.problem or "")
         wait_until_masked(worker, source, destination)

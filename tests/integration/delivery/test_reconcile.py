@@ -10,7 +10,7 @@ import pytest
 
 from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
-from rosetta_dagster.cdc.errors import ConfigurationError, StreamStalled
+from rosetta_dagster.cdc.errors import ConfigurationError, NotCaughtUp
 from rosetta_dagster.cdc.reconcile import comparison, progress, repair
 from rosetta_dagster.cdc.reconcile.comparison import Difference, Kind
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
@@ -48,8 +48,8 @@ def written_to(source: Database, row_count: int) -> Iterator[list[int]]:
         thread.join()
 
 
-def one(config: PipelineConfig, *, mend: bool = False) -> Reconciliation:
-    (found,) = reconcile(config, mend=mend)
+def one(config: PipelineConfig, *, repairs: bool = False) -> Reconciliation:
+    (found,) = reconcile(config, repairs=repairs)
     assert found.problem is None
     return found
 
@@ -89,8 +89,8 @@ def test_three_differences_in_many_rows_are_repaired_while_rows_are_written(
                 "CREATE TRIGGER touch AFTER INSERT OR UPDATE OR DELETE ON items FOR EACH ROW"
                 " WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION touch()"
             )
-            mended = one(config, mend=True)
-            assert (3, ()) == (mended.repaired_count, mended.left)
+            repaired = one(config, repairs=True)
+            assert (3, ()) == (repaired.repaired_count, repaired.left)
         wait_until_equal(worker, source, destination, "items")
         # Besides what the stream wrote, the repair has written these rows only.
         planted = f"id IN ({changed}, {missing}, {extra})"
@@ -110,7 +110,7 @@ def test_keys_of_several_columns_and_odd_values_are_distinguished(source: Databa
     with running(config) as worker:
         wait_until(worker, lambda: is_streaming(worker))
         destination.run("""UPDATE "Odd ""rows" SET value = '' WHERE name LIKE '%7'""")
-        odd, keyless = reconcile(config, mend=True)
+        odd, keyless = reconcile(config, repairs=True)
         assert (5, ()) == (odd.repaired_count, odd.left)
         assert "no key" in (keyless.problem or "")
         wait_until_equal(worker, source, destination, TableId("public", 'Odd "rows'))
@@ -142,7 +142,7 @@ def test_a_pipeline_that_does_not_run_cannot_be_compared(
     source.run("CREATE TABLE items (id int PRIMARY KEY)")
     destination.run("CREATE TABLE items (id int PRIMARY KEY)")
     config = pipeline(Engine.PGOUTPUT, source, [destination], "items")
-    with pytest.raises(StreamStalled, match="cannot be compared"):
+    with pytest.raises(NotCaughtUp, match="cannot be compared"):
         list(reconcile(config))
     with pytest.raises(ConfigurationError, match=r"no table public\.absent"):
         list(reconcile(config, tables=[TableId("public", "absent")]))

@@ -107,7 +107,7 @@ def test_rows_that_move_across_the_filter_come_and_go_at_both_destinations(
         assert [] == [each for each in compare_row_counts(config, 0.0) if each.differs(0.0)]
         assert [] == [each for each in schema_drift(config) if each.destination == "replica_0"]
         destination.run("DELETE FROM t WHERE id % 3 = 0", "INSERT INTO t VALUES (9999, 3, 'planted')")
-        found, _ = reconcile(config, mend=True)
+        found, _ = reconcile(config, repairs=True)
         assert (found.problem, found.left) == (None, ())
         assert found.repaired_count > 1
         assert rows_of(destination)() == source.rows(WANTED)

@@ -133,7 +133,7 @@ class TestFaults:
 
 
 class TestLife:
-    def test_fakesnow_is_the_version_that_the_emulator_mends(self) -> None:
+    def test_fakesnow_is_the_version_that_the_emulator_repairs(self) -> None:
         assert "0.12.1" == importlib.metadata.version("fakesnow")
 
     def test_data_outlives_a_stop_and_a_crash_and_an_open_transaction_does_not(self, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What breaks while a pipeline runs: the run ends as one that time mends, and the next one loses and doubles nothing."""
+"""What breaks while a pipeline runs: the run ends as one that passes with time; the next one loses and doubles nothing."""
 
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What no stream carries is noticed while the pipeline runs and at its start, and mended by a copy or set aside."""
+"""What no stream carries is noticed while the pipeline runs and at its start, and repaired by a copy or set aside."""
 
 import pytest
 

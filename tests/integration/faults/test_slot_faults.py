@@ -75,7 +75,7 @@ def without_checkpoints(source: Database) -> Iterator[None]:
 
 
 def assert_refused(config: PipelineConfig, destination: Database, remedy: str) -> None:
-    """A run ends by what a person has to mend, and has applied nothing."""
+    """A run ends by what a person has to fix, and has applied nothing."""
     before = [digest_of(destination, table) for table in TABLES]
     with pytest.raises(SlotInvalid, match=config.slot_name) as caught:
         failure(config)

@@ -180,7 +180,7 @@ def test_an_internal_error_of_the_source_is_one_that_a_new_session_may_not_meet(
         source.run("DO $$ BEGIN RAISE 'could not map' USING ERRCODE = 'XX000'; END $$")
 
 
-def test_a_connection_that_breaks_under_a_command_is_mended_by_time(source: Database) -> None:
+def test_a_connection_that_breaks_under_a_command_passes_with_time(source: Database) -> None:
     with connect(source.connection) as connection:
         with socket.socket(fileno=os.dup(connection.fileno())) as wire:
             wire.shutdown(socket.SHUT_RDWR)

@@ -149,7 +149,7 @@ def test_health_follows_the_pipelines_and_readiness_the_database(
     away = Store(SecretStr("postgresql://u:a-planted-secret@127.0.0.1:1/config"))
     with serving(away) as without_database:
         port = without_database.server_port
-        assert 200 == get(port, "/health")[0], "a restart of the exporter would mend nothing"
+        assert 200 == get(port, "/health")[0], "a restart of the exporter would fix nothing"
         assert (503, '{"status":"UNAVAILABLE","error":"StoreUnavailable"}') == get(port, "/ready")
         assert 503 == get(port, "/health/pipelines")[0]
         status, text = get(port, "/metrics")

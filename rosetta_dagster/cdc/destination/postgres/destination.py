@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import psycopg
@@ -29,6 +29,16 @@ from rosetta_dagster.cdc.errors import DestinationRejected, DestinationUnavailab
 from rosetta_dagster.cdc.postgres.connections import connect, try_to_set
 from rosetta_dagster.cdc.postgres.errors import Translation, translated
 from rosetta_dagster.cdc.table_id import TableId
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What exists from `open` to `close`: a connection, and what works over it."""
+
+    connection: Connection
+    state: StreamState
+    merger: Merger
+    types: Types
 
 
 class PostgresDestination:
@@ -60,10 +70,7 @@ class PostgresDestination:
         )
         self._pipeline = pipeline
         self._type_policy = types
-        self._connection: Connection | None = None
-        self._state: StreamState | None = None
-        self._merger: Merger | None = None
-        self._types: Types | None = None
+        self._opened: _Opened | None = None
         self._is_unwanted: Callable[[], bool] = bool
 
     def open(
@@ -71,67 +78,74 @@ class PostgresDestination:
     ) -> Held:
         self._is_unwanted = is_unwanted
         with translated(self._translation):
-            self._connection = self._connect()
-            self._end_leftovers(self._connection)
-            verify_temporary_tables(self._connection)
-            refuse_circles(self._connection, identity, self._targets.by_source)
-            self._state = StreamState(self._connection, identity, self._targets.by_source)
-            self._merger = Merger(self._connection, self._targets, self._state, self._translation)
-            self._types = Types(self._connection, read_types, self._type_policy)
-            held = self._state.read()
+            with ExitStack() as unless_opened:
+                connection = self._connect()
+                unless_opened.callback(connection.close)
+                self._end_leftovers(connection)
+                verify_temporary_tables(connection)
+                refuse_circles(connection, identity, self._targets.by_source)
+                state = StreamState(connection, identity, self._targets.by_source)
+                self._opened = _Opened(
+                    connection=connection,
+                    state=state,
+                    merger=Merger(connection, self._targets, state, self._translation),
+                    types=Types(connection, read_types, self._type_policy),
+                )
+                unless_opened.pop_all()
+            held = state.read()
             lost = [table for table in held.begun if self._is_lost(table)]
-            self._state.lose(lost)
+            state.lose(lost)
             return held.without_copies(lost)
 
     def _is_lost(self, table: TableId) -> bool:
         """Return whether the table's target was dropped; another table may have its name by now."""
-        return table in self._stream.replaced or not self._targets.exists(self._live, table)
+        return table in self._live.state.replaced or not self._targets.exists(self._live.connection, table)
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
-        known = [(table, self._stream.schemas.get(table.id)) for table in tables]
-        copied = [(table, before) for table, before in known if before and table.id not in self._stream.unfinished]
+        known = [(table, self._live.state.schemas.get(table.id)) for table in tables]
+        copied = [(table, before) for table, before in known if before and table.id not in self._live.state.unfinished]
         self._refuse_replaced(copied)
         with translated(self._translation):
-            ready = self._targets.ready(self._live, copied)
+            ready = self._targets.ready(self._live.connection, copied)
         self._follow_types([table for table, _ in copied])
         for table, before in copied:
             if table.id not in ready:
-                with self._about(table.id), self._live.transaction():
-                    self._targets.prepare(self._live, table, before)
+                with self._about(table.id), self._live.connection.transaction():
+                    self._targets.prepare(self._live.connection, table, before)
 
     def _refuse_replaced(self, copied: Sequence[tuple[TableSchema, TableSchema]]) -> None:
         for table, _ in copied:
-            if table.id in self._stream.replaced:
+            if table.id in self._live.state.replaced:
                 with self._about(table.id):
                     raise self._targets.replaced(table)
 
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
         self._follow_types(tables)
-        with translated(self._translation), self._live.transaction():
+        with translated(self._translation), self._live.connection.transaction():
             # Before the state tables are read: a pipeline that begins at the same time may hold the creation lock, and wait
             # for those tables.
             created = set()
             for table in tables:
                 with self._about(table.id):
-                    if self._targets.create_if_missing(self._live, table):
+                    if self._targets.create_if_missing(self._live.connection, table):
                         created.add(table.id)
-            ours = created | self._stream.begun_copies()
+            ours = created | self._live.state.begun_copies()
             for table in tables:
                 with self._about(table.id):
-                    self._stream.verify_target(table.id)
-                    self._targets.empty(self._live, table.id, ours=table.id in ours)
-                    before = self._stream.schemas.get(table.id)
-                    self._targets.reshape(self._live, table, before, ours=table.id in ours)
-                    self._stream.start_copy(table, point)
+                    self._live.state.verify_target(table.id)
+                    self._targets.empty(self._live.connection, table.id, ours=table.id in ours)
+                    before = self._live.state.schemas.get(table.id)
+                    self._targets.reshape(self._live.connection, table, before, ours=table.id in ours)
+                    self._live.state.start_copy(table, point)
 
     def resume_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
         self._follow_types(tables)
-        with translated(self._translation), self._live.transaction():
+        with translated(self._translation), self._live.connection.transaction():
             for table in tables:
                 # From now on rows replace those with their keys, which takes the key's index.
                 with self._about(table.id):
-                    self._targets.complete(self._live, table)
-                self._stream.resume_copy(table.id, point)
+                    self._targets.complete(self._live.connection, table)
+                self._live.state.resume_copy(table.id, point)
 
     @contextmanager
     def loader(self) -> Iterator[PostgresLoader]:
@@ -139,34 +153,34 @@ class PostgresDestination:
             yield PostgresLoader(connection, self._targets, self._translation, self._pipeline)
 
     def finish_copy(self, table: TableSchema) -> None:
-        with translated(self._translation), self._live.transaction():
-            self._stream.finish_copy(table.id)
+        with translated(self._translation), self._live.connection.transaction():
+            self._live.state.finish_copy(table.id)
 
     def apply(self, batch: Batch, watermark: Watermark) -> None:
         self._follow_types([part.table for part in batch.tables if self._has_new_types(part.table)])
         with translated(self._translation):
             while not self._try_apply(batch, watermark):
                 pass
-            self._stream.moved(watermark)
+            self._live.state.moved(watermark)
 
     def _try_apply(self, batch: Batch, watermark: Watermark) -> bool:
         """Apply the batch in one transaction. Return false when it failed and the cause has been removed."""
-        small = self._merging.split(batch.tables)
+        small = self._live.merger.split(batch.tables)
         # One round trip, where a transaction takes four: far from the server these are most of what a change takes.
         if not small.others:
-            if self._merging.write_with(small, self._stream.move_in_one_message(watermark)):
+            if self._live.merger.write_with(small, self._live.state.move_in_one_message(watermark)):
                 return True
             # In steps it fails again, with an error that says more.
             small = SmallBatches((), batch.tables)
-        schemas = dict(self._stream.schemas)
+        schemas = dict(self._live.state.schemas)
         try:
-            with self._live.transaction():
-                for part in small.others if self._merging.write(small) else batch.tables:
+            with self._live.connection.transaction():
+                for part in small.others if self._live.merger.write(small) else batch.tables:
                     self._merge(part)
-                self._stream.move(watermark)
+                self._live.state.move(watermark)
         except BatchFailed as failure:
-            self._stream.schemas = schemas
-            self._merging.rolled_back()
+            self._live.state.schemas = schemas
+            self._live.merger.rolled_back()
             with self._about(failure.table.id, failure.named):
                 if not self._mend(failure):
                     raise failure.error from None
@@ -175,41 +189,39 @@ class PostgresDestination:
 
     def _merge(self, part: TableBatch) -> None:
         with self._about(part.table.id):
-            self._merging.merge(part)
+            self._live.merger.merge(part)
 
     def _mend(self, failure: BatchFailed) -> bool:
         """Return whether something was done after which the batch may be applied."""
         if isinstance(failure.error, psycopg.errors.ProgramLimitExceeded):
-            return self._merging.stage_wide(failure.table.id)
-        assert self._types is not None, "open comes first"
-        return self._types.follow([failure.table])
+            return self._live.merger.stage_wide(failure.table.id)
+        return self._live.types.follow([failure.table])
 
     def _has_new_types(self, table: TableSchema) -> bool:
         """Return whether columns of user-defined types may be new since the table's last applied change."""
-        known = self._stream.schemas.get(table.id)
+        known = self._live.state.schemas.get(table.id)
         return known is not table and bool(user_types([table])) and known != table
 
     def _follow_types(self, tables: Sequence[TableSchema]) -> None:
         """Create the types that these tables need, with one read of the source for all of them."""
-        assert self._types is not None, "open comes first"
         try:
-            self._types.follow(tables)
+            self._live.types.follow(tables)
         except (psycopg.Error, DestinationRejected):
             # Again one by one, so that the error is about the table that needs the type.
             for table in tables:
                 with self._about(table.id):
-                    self._types.follow([table])
+                    self._live.types.follow([table])
 
     def note(self, lsn: Lsn) -> None:
         with translated(self._translation):
-            self._stream.note(lsn)
+            self._live.state.note(lsn)
 
     def record_fingerprints(self, tables: Sequence[TableSchema]) -> None:
-        with translated(self._translation), self._live.transaction():
+        with translated(self._translation), self._live.connection.transaction():
             for table in tables:
-                known = self._stream.schemas.get(table.id)
+                known = self._live.state.schemas.get(table.id)
                 if known is not None and (marked := with_fingerprint(known, table)) is not None:
-                    self._stream.remember(marked)
+                    self._live.state.remember(marked)
 
     def set_aside(self, table: TableId, reason: str) -> None:
         with translated(self._translation), self._connect() as connection:
@@ -237,23 +249,13 @@ class PostgresDestination:
             ]
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        if self._opened is not None:
+            self._opened.connection.close()
 
     @property
-    def _live(self) -> Connection:
-        assert self._connection is not None, "open comes first"
-        return self._connection
-
-    @property
-    def _stream(self) -> StreamState:
-        assert self._state is not None, "open comes first"
-        return self._state
-
-    @property
-    def _merging(self) -> Merger:
-        assert self._merger is not None, "open comes first"
-        return self._merger
+    def _live(self) -> _Opened:
+        assert self._opened is not None, "open comes first"
+        return self._opened
 
     @contextmanager
     def _about(self, table: TableId, named: Callable[[str], str] = str) -> Iterator[None]:

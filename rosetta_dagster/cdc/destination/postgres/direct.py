@@ -123,7 +123,7 @@ class DirectWriter:
         texts: dict[TableId, bytes] = {}
         size = 0
         for batch in batches:
-            if appearances[batch.table.id] == 1 and _are_small(batch.steps) and self._is_known(batch.table):
+            if appearances[batch.table.id] == 1 and _are_small(batch.steps) and self._build_statements(batch.table):
                 text = self._statements[batch.table.id].text(batch.steps)
                 size += len(text)
                 if size > BYTE_LIMIT:
@@ -131,8 +131,8 @@ class DirectWriter:
                 texts[batch.table.id] = text
         return texts
 
-    def _is_known(self, table: TableSchema) -> bool:
-        """Return whether the destination's table has this schema already, and build its statements then."""
+    def _build_statements(self, table: TableSchema) -> bool:
+        """Build the table's statements, unless they exist. Return false when the destination's table has another schema."""
         known, held = self._statements.get(table.id), self._state.schemas.get(table.id)
         if known is not None and known.table is table and known.held is held:
             return True
@@ -147,7 +147,7 @@ class DirectWriter:
         return not fixed.generated and fixed.identity <= set(table.key)
 
     def _try_to_execute(self, statements: Sequence[bytes]) -> bool:
-        """Send the statements in one message. Return false when one failed for a reason that time does not mend."""
+        """Send the statements in one message. Return false when one failed for a reason that does not pass with time."""
         try:
             self._connection.execute(b";\n".join(statements))
         except psycopg.DatabaseError as error:

@@ -31,7 +31,7 @@ _MENDABLE: Final = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.InvalidT
 
 
 class BatchFailed(Exception):
-    """The batch may be applied after a mend outside of its transaction, which has to be rolled back first."""
+    """The batch may be applied after a repair outside of its transaction, which has to be rolled back first."""
 
     def __init__(self, table: TableSchema, error: _MendableError, named: Callable[[str], str] = str) -> None:
         super().__init__(table.id)
@@ -76,7 +76,7 @@ class Merger:
     def merge(self, batch: TableBatch) -> None:
         """Do all of the table's steps in order. Follows its schema even when its changes cancel each other out.
 
-        Raise `BatchFailed` when a mend outside of the transaction may help.
+        Raise `BatchFailed` when a repair outside of the transaction may help.
         """
         self._adapt(batch.table)
         try:

@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 
 from rosetta_dagster.cdc.change.batch import Batch
@@ -34,6 +35,15 @@ from rosetta_dagster.cdc.errors import DestinationRejected, breaking
 from rosetta_dagster.cdc.table_id import TableId
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What exists from `open` to `close`: a session, and what works over it."""
+
+    session: Session
+    state: StreamState
+    merger: Merger
+
+
 class SnowflakeDestination:
     """A Snowflake database that changes are applied to. Keeps the contract of `Destination`.
 
@@ -57,9 +67,7 @@ class SnowflakeDestination:
         self._config = config
         self._targets = Targets(targets, config, policy, options or {})
         self._pipeline = pipeline
-        self._session: Session | None = None
-        self._state: StreamState | None = None
-        self._merger: Merger | None = None
+        self._opened: _Opened | None = None
         self._is_unwanted: Callable[[], bool] = bool
         #: Set when a loader has committed rows that the session may not see.
         self._has_loaded = threading.Event()
@@ -71,44 +79,46 @@ class SnowflakeDestination:
         read_types: TypeReader = no_types,  # noqa: ARG002 - Snowflake has no such types
     ) -> Held:
         self._is_unwanted = is_unwanted
-        self._session = self._connect()
-        self._state = StreamState(self._session, identity, self._targets.by_source())
-        self._merger = Merger(
-            self._session, self._targets, self._state, self._config, pipeline=self._pipeline, destination=self.name
-        )
-        held = self._state.read()
-        lost = [table for table in held.begun if not self._targets.exists(self._session, table)]
-        self._state.lose(lost)
+        session = self._connect()
+        with ExitStack() as unless_opened:
+            unless_opened.callback(session.close)
+            state = StreamState(session, identity, self._targets.by_source())
+            merger = Merger(session, self._targets, state, self._config, pipeline=self._pipeline, destination=self.name)
+            self._opened = _Opened(session=session, state=state, merger=merger)
+            unless_opened.pop_all()
+        held = state.read()
+        lost = [table for table in held.begun if not self._targets.exists(session, table)]
+        state.lose(lost)
         held = held.without_copies(lost)
-        drop_left_staging(self._session, self._pipeline)
-        prune_substitutions(self._session, self._pipeline)
+        drop_left_staging(session, self._pipeline)
+        prune_substitutions(session, self._pipeline)
         # Files that an interrupted run left in the stage cost storage, nothing else.
         with suppress(DestinationRejected):
-            self._session.execute(sql.remove(f"{sql.SCHEMA}.STAGE/{pipeline_token(self._pipeline)}/"))
+            session.execute(sql.remove(f"{sql.SCHEMA}.STAGE/{pipeline_token(self._pipeline)}/"))
         return held
 
     def prepare(self, tables: Sequence[TableSchema]) -> None:
         for table in tables:
-            before = self._stream.schemas.get(table.id)
+            before = self._live.state.schemas.get(table.id)
             with breaking(table.id, self.name):
-                self._targets.prepare(self._live, table, before, self._stream.names.get(table.id, {}))
+                self._targets.prepare(self._live.session, table, before, self._live.state.names.get(table.id, {}))
 
     def start_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
         """Three steps, since DDL is not transactional. After a crash between them the copy has not begun."""
-        with self._live.transaction():
-            begun = self._stream.begun_copies()
+        with self._live.session.transaction():
+            begun = self._live.state.begun_copies()
             for table in tables:
                 with breaking(table.id, self.name):
-                    self._targets.empty(self._live, table.id, ours=table.id in begun)
+                    self._targets.empty(self._live.session, table.id, ours=table.id in begun)
                 if table.id in begun:
-                    self._stream.forget_copy(table.id)
+                    self._live.state.forget_copy(table.id)
         for table in tables:
             with breaking(table.id, self.name):
-                self._targets.reshape(self._live, table, self._stream.schemas.get(table.id))
-        self._live.transact(lambda: self._stream.start_copies(tables, point))
+                self._targets.reshape(self._live.session, table, self._live.state.schemas.get(table.id))
+        self._live.session.transact(lambda: self._live.state.start_copies(tables, point))
 
     def resume_copy(self, tables: Sequence[TableSchema], point: SnapshotPoint) -> None:
-        self._live.transact(lambda: self._stream.resume_copies([table.id for table in tables], point))
+        self._live.session.transact(lambda: self._live.state.resume_copies([table.id for table in tables], point))
 
     @contextmanager
     def loader(self) -> Iterator[SnowflakeLoader]:
@@ -121,21 +131,20 @@ class SnowflakeDestination:
         if self._has_loaded.is_set():
             # Under READ_CONSISTENCY_MODE = SESSION a session may not see what others have committed since it was opened.
             self._has_loaded.clear()
-            self._live.renew()
-        self._live.transact(lambda: self._stream.finish_copy(table.id))
+            self._live.session.renew()
+        self._live.session.transact(lambda: self._live.state.finish_copy(table.id))
 
     def apply(self, batch: Batch, watermark: Watermark) -> None:
-        assert self._merger is not None, "open comes first"
-        self._merger.merge(batch, watermark)
+        self._live.merger.merge(batch, watermark)
 
     def note(self, lsn: Lsn) -> None:
-        self._stream.note(lsn)
+        self._live.state.note(lsn)
 
     def record_fingerprints(self, tables: Sequence[TableSchema]) -> None:
         for table in tables:
-            known = self._stream.schemas.get(table.id)
+            known = self._live.state.schemas.get(table.id)
             if known is not None and (marked := with_fingerprint(known, table)) is not None:
-                self._stream.remember(marked, self._stream.names.get(table.id, {}))
+                self._live.state.remember(marked, self._live.state.names.get(table.id, {}))
 
     def set_aside(self, table: TableId, reason: str) -> None:
         with self._connect() as session:
@@ -160,21 +169,15 @@ class SnowflakeDestination:
             ]
 
     def close(self) -> None:
-        if self._merger is not None:
-            self._merger.close()
-            self._merger = None
-        if self._session is not None:
-            self._session.close()
+        if self._opened is not None:
+            self._opened.merger.close()
+            self._opened.session.close()
+            self._opened = None
 
     @property
-    def _live(self) -> Session:
-        assert self._session is not None, "open comes first"
-        return self._session
-
-    @property
-    def _stream(self) -> StreamState:
-        assert self._state is not None, "open comes first"
-        return self._state
+    def _live(self) -> _Opened:
+        assert self._opened is not None, "open comes first"
+        return self._opened
 
     @cached_property
     def _log_in(self) -> LogIn:

@@ -38,7 +38,7 @@ _WRONG_ROW = {
     90106: "Correct the database of the row, and grant USAGE on it to the role.",
 }
 
-#: What time mends.
+#: What passes with time.
 _TRANSIENT = frozenset(
     {
         603,  # internal: `Processing aborted by error 300010`
@@ -69,7 +69,7 @@ _LOGIN_CODES = range(390000, 400000)
 #: Codes below are the connector's own: a request failed, or its answer did not come. The server's begin with 600.
 _CONNECTORS_OWN = 100
 
-#: SQLSTATE classes that time mends: connection, transaction rollback (locks, deadlocks), no resources, canceled.
+#: SQLSTATE classes that pass with time: connection, transaction rollback (locks, deadlocks), no resources, canceled.
 _TRANSIENT_STATES = ("08", "40", "53", "57014", "55P03")
 
 _POLICIES = "Compare the user in DESC USER, and its authentication and network policies, with this connection."

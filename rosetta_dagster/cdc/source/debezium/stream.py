@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
-from rosetta_dagster.cdc.errors import StreamStalled
+from rosetta_dagster.cdc.errors import ThreadStuck
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.connections import at_one_host, walsender_options
 from rosetta_dagster.cdc.source.debezium.decode import Decoder, ReadSchemas
@@ -56,7 +56,7 @@ class DebeziumStream:
 
     def close(self) -> None:
         if not self._engine.close(CLOSE_TIMEOUT):
-            raise StreamStalled(
+            raise ThreadStuck(
                 f"Debezium did not end within {CLOSE_TIMEOUT:.0f} seconds.",
                 "Its connection ends with this process; the run restarts by itself.",
             )

@@ -8,7 +8,7 @@ import queue
 import threading
 from typing import Final
 
-from rosetta_dagster.cdc.errors import StreamStalled
+from rosetta_dagster.cdc.errors import ThreadStuck
 from rosetta_dagster.cdc.source.base import Delivery, Stream
 
 #: How many deliveries may wait.
@@ -50,7 +50,7 @@ class ReadAhead:
         finally:
             self._thread.join(CLOSE_TIMEOUT)
         if self._thread.is_alive():
-            raise StreamStalled(
+            raise ThreadStuck(
                 f"Decoding did not end within {CLOSE_TIMEOUT:.0f} seconds: it waits for the source's catalog.",
                 "It ends with this process; the run restarts by itself.",
             )

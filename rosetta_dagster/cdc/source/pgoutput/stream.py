@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rosetta_dagster.cdc.change.position import Lsn, Watermark
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
-from rosetta_dagster.cdc.errors import StreamStalled
+from rosetta_dagster.cdc.errors import ThreadStuck
 from rosetta_dagster.cdc.source.base import Delivery
 from rosetta_dagster.cdc.source.pgoutput.ahead import ReadAhead
 from rosetta_dagster.cdc.source.pgoutput.reader import Reader
@@ -53,7 +53,7 @@ class PgoutputStream:
 
     def close(self) -> None:
         if not self._walsender.close(CLOSE_TIMEOUT):
-            raise StreamStalled(
+            raise ThreadStuck(
                 f"The connection to the walsender did not close within {CLOSE_TIMEOUT:.0f} seconds.",
                 "It closes with this process; the run restarts by itself.",
             )
