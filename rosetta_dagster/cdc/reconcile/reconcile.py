@@ -4,10 +4,13 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
+from typing import cast
 
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
 from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
+from rosetta_dagster.cdc.destination.registry import kind_of
 from rosetta_dagster.cdc.errors import (
     ConfigurationError,
     DestinationRejected,
@@ -17,7 +20,7 @@ from rosetta_dagster.cdc.errors import (
 )
 from rosetta_dagster.cdc.postgres.connections import connect
 from rosetta_dagster.cdc.postgres.errors import Translation, translated
-from rosetta_dagster.cdc.reconcile.comparison import Comparison, Difference, compare
+from rosetta_dagster.cdc.reconcile.comparison import Comparison, Difference, Outcome, compare
 from rosetta_dagster.cdc.reconcile.progress import wait_until_caught_up
 from rosetta_dagster.cdc.reconcile.repair import repair
 from rosetta_dagster.cdc.reconcile.side import Side
@@ -70,22 +73,23 @@ def _table(
     if problem is not None or schema is None:
         return Reconciliation(destination=row.name, table=table, problem=problem)
     try:
-        return _compared(config, row, schema, mend=mend)
+        comparison, left = _COMPARED[row.type](config, row, schema, mend=mend)
     except StreamStalled:
         raise
     except RosettaError as error:
         return Reconciliation(destination=row.name, table=table, problem=str(error))
+    return Reconciliation(destination=row.name, table=table, comparison=comparison, left=left)
 
 
 def _obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
-    if row.type != "POSTGRES":
+    if row.type not in _COMPARED:
         return f"Destinations of type {row.type} cannot be compared row by row."
     if schema is None:
         return "The source has no such table."
     return None if schema.key else "The table has no key that identifies its rows."
 
 
-def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Reconciliation:
+def _with_postgres(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Outcome:
     source = config.source.connection
     target = checked(PostgresDestinationConfig, row.config, f"The config of destination {row.name}")
     translation = Translation(
@@ -105,4 +109,14 @@ def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchem
         catch_up = partial(wait_until_caught_up, clock, config.slot_name)
         comparison = compare(*sides, catch_up)
         left = repair(*sides, comparison.differences, catch_up) if mend else comparison.differences
-    return Reconciliation(destination=row.name, table=schema.id, comparison=comparison, left=left)
+    return Outcome(comparison, left)
+
+
+def _with_snowflake(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Outcome:
+    # It loads a driver that not every installation has. The kind names what is missing.
+    kind_of(row.type, row.name).describe(row.name, row.config)
+    module = import_module("rosetta_dagster.cdc.reconcile.snowflake.reconcile")
+    return cast(Outcome, module.compared(config, row, schema, mend=mend))
+
+
+_COMPARED = {"POSTGRES": _with_postgres, "SNOWFLAKE": _with_snowflake}
