@@ -1,10 +1,12 @@
-# Every target works on a machine with Python 3.11 or newer and nothing else.
+# Python 3.11 or newer on Linux is all that `demo`, `unit`, `test` and `check` need. Other targets say what they need on top.
 PYTHON ?= python3
+# The processes that the tests start load what earlier ones compiled.
+unexport PYTHONDONTWRITEBYTECODE
 RUN = .venv/bin/python -m
 PIP = $(RUN) pip install --quiet --disable-pip-version-check
-# Each worker has servers and a JVM of its own; tests of one file stay together. Three keep two cores busy: one of them runs the
-# acceptance tests, which mostly wait for Dagster.
-SIDE_BY_SIDE = --numprocesses $(or $(WORKERS),3)
+# Each worker has servers and a JVM of its own; tests of one file stay together. Four keep two cores busy: two of them begin
+# with the acceptance tests, which mostly wait for Dagster.
+SIDE_BY_SIDE = --numprocesses $(or $(WORKERS),4)
 PINNED = --constraint constraints.txt --build-constraint constraints.txt
 
 .PHONY: demo demo-check unit test test-long test-versions test-machines fuzz screenshots check docs bench bench-quick bridge format clean
@@ -18,7 +20,7 @@ demo-check: .venv/demo      ## The same without a person: prints figures, exits 
 unit: .venv/dev             ## The tests that need no server, in less than a minute.
 	@$(RUN) pytest -q rosetta_dagster tests/unit
 
-test: .venv/dev             ## Every test but the long ones, against the real parts, three at a time: WORKERS=3.
+test: .venv/dev             ## Every test but the long ones, against the real parts, four at a time: WORKERS=4.
 	@$(RUN) pytest $(SIDE_BY_SIDE)
 
 test-long: .venv/dev        ## The few tests that take minutes, such as a transaction of a million rows.

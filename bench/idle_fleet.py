@@ -29,7 +29,6 @@ from bench.spread import spread
 from bench.workload import create_source
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import Status, default_name
-from rosetta_dagster.cdc.report import Phase
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import (
     DeclaredDestination,
@@ -39,6 +38,7 @@ from rosetta_dagster.cdc.store.declared import (
     put_pipeline,
     put_source,
 )
+from rosetta_dagster.cdc.store.records import RunStatus
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 
@@ -113,7 +113,7 @@ def _streaming(store: Store, config_url: str, names: Sequence[str]) -> Iterator[
 def _are_streaming(store: Store, fleet: Fleet) -> bool:
     time.sleep(_LOOK)
     fleet.usage()
-    return all(state.run_status == Phase.STREAMING for state in store.states())
+    return all(state.run_status is RunStatus.STREAMING for state in store.states())
 
 
 def _watched(config_url: str, fleet: Fleet, ticks: Callable[[int], float]) -> list[Measurement]:

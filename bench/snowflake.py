@@ -21,8 +21,9 @@ from bench.servers import settle
 from bench.verify import ReplicaDiffers
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, SourceConfig, TableConfig
+from rosetta_dagster.cdc.destination.snowflake.kind import SNOWFLAKE
 from rosetta_dagster.cdc.errors import DestinationRejected
-from rosetta_dagster.cdc.operate.inspection import SnowflakeSession, snowflake_session
+from rosetta_dagster.cdc.operate.sessions import SnowflakeSession
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
@@ -142,9 +143,9 @@ def _write_backlog(url: str, rows: int, transactions: int) -> None:
 @contextmanager
 def _database(account: _Account, name: str) -> Iterator[SnowflakeSession]:
     """A database of the account, and a session to poll it."""
-    with snowflake_session("the bench", account.config("ANALYTICS")) as session:
+    with SNOWFLAKE.session("the bench", account.config("ANALYTICS")) as session:
         session.execute(f"CREATE DATABASE {name}")
-    with snowflake_session("the bench", account.config(name)) as session:
+    with SNOWFLAKE.session("the bench", account.config(name)) as session:
         yield session
         session.execute(f"DROP DATABASE {name}")
 

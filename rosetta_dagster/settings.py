@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     poll_interval_seconds: int = Field(default=10, ge=1)
     #: Seconds between two materializations of a table that changes. Each adds a row to Dagster's event log.
     materialize_interval_seconds: int = Field(default=60, ge=1)
+    #: Seconds after which a table that has not changed is materialized again, as of now; None: never. For `on_cron` and
+    #: freshness policies, which wait for an event of each table.
+    confirm_interval_seconds: int | None = Field(default=None, ge=60)
     #: The webhook that alerts are posted to; None: no alerts. A secret, since knowing the URL is enough to post.
     rosetta_alert_webhook: Annotated[SecretStr, AfterValidator(_http_url)] | None = None
     #: Show the stack trace of a failure at the command line.

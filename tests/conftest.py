@@ -3,13 +3,13 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 import pytest
@@ -23,20 +23,30 @@ from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
 from tests.support.database import SECRET_KEY, Database
-from tests.support.servers import make_logins_cheap, named_install, server_for_sources
+from tests.support.servers import named_install, server_for_sources
 from tests.support.snowflake_account import USER, SnowflakeAccount, keys_read_once
 from tests.support.snowflake_database import SnowflakeDatabase, database_of
 
 _NUMBERS = count(1)
-_ROOT = Path(__file__).parents[1]
 
-#: A file system in memory, and what all servers of three workers may write there at once.
+#: A file system in memory, and what all servers of four workers may write there at once.
 _MEMORY, _NEEDED_BYTES = Path("/dev/shm"), 4 << 30
 
-#: What takes longest comes first, so that no worker is left alone with it at the end. One Dagster serves most acceptance
-#: tests, which take longest of all; the others start their own, and come later so that not all of them start at once.
-_ACCEPTANCE, _OF_ONE_DAGSTER = "tests/acceptance/", "tests/acceptance/, of one Dagster"
-_LONGEST_FIRST = (_OF_ONE_DAGSTER, "tests/fuzz/", "tests/integration/", _ACCEPTANCE, "tests/contract/", "tests/unit/")
+_ACCEPTANCE = "tests/acceptance/"
+#: Tests that share one Dagster stay on one worker. All of them would take longer than everything else, so there are two.
+DAGSTERS = {
+    "tests/acceptance/, first Dagster": ("test_pipeline_life", "test_downstream", "test_first_day"),
+    "tests/acceptance/, second Dagster": ("test_api_page", "test_screens", "test_planted_secrets", "test_snowflake_demo"),
+}
+#: What takes longest comes first, so that no worker is left alone with it at the end. The other acceptance tests start
+#: parts of their own, and come later so that not all of them start at once.
+_LONGEST_FIRST = (*DAGSTERS, "tests/fuzz/", "tests/integration/", _ACCEPTANCE, "tests/contract/", "tests/unit/")
+
+
+class NewDatabase(Protocol):
+    """Makes a database for one test: empty, or a copy of another one."""
+
+    def __call__(self, purpose: str, template: str | None = None) -> Database: ...
 
 
 def pytest_configure() -> None:
@@ -68,10 +78,10 @@ def _rank(scope: str) -> int:
 
 @cache
 def _scope_of(nodeid: str) -> str:
-    """Return what the test shares servers with: its file, or all tests of the one Dagster."""
+    """Return what the test shares servers with: its file, or all tests of a Dagster."""
     file = nodeid.partition("::")[0]
-    shares_dagster = file.startswith(_ACCEPTANCE) and "deployment: Deployment" in (_ROOT / file).read_text()
-    return _OF_ONE_DAGSTER if shares_dagster else file
+    stems = {f"{_ACCEPTANCE}{stem}.py": scope for scope, group in DAGSTERS.items() for stem in group}
+    return stems.get(file, file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -96,7 +106,6 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres() as server:
-        make_logins_cheap(server)
         yield server
 
 
@@ -131,20 +140,20 @@ def sources_server(postgres_server: EmbeddedPostgres) -> Iterator[EmbeddedPostgr
 
 
 @pytest.fixture
-def new_database(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[str], Database]]:
+def new_database(postgres_server: EmbeddedPostgres) -> Iterator[NewDatabase]:
     """Makes databases, and removes them after the test with their slots."""
     with _databases_of(postgres_server) as make:
         yield make
 
 
 @contextmanager
-def _databases_of(server: EmbeddedPostgres) -> Iterator[Callable[[str], Database]]:
+def _databases_of(server: EmbeddedPostgres) -> Iterator[NewDatabase]:
     made: list[str] = []
 
-    def make(purpose: str) -> Database:
+    def make(purpose: str, template: str | None = None) -> Database:
         name = f"{purpose}_{next(_NUMBERS)}"
         made.append(name)
-        return Database(url=server.create_database(name))
+        return Database(url=server.create_database(name, template=template))
 
     yield make
     with psycopg.connect(server.url(), autocommit=True) as connection:
@@ -158,25 +167,36 @@ def _databases_of(server: EmbeddedPostgres) -> Iterator[Callable[[str], Database
 
 
 @pytest.fixture
-def new_source(sources_server: EmbeddedPostgres) -> Iterator[Callable[[str], Database]]:
+def new_source(sources_server: EmbeddedPostgres) -> Iterator[NewDatabase]:
     """Makes databases on the server of the sources."""
     with _databases_of(sources_server) as make:
         yield make
 
 
 @pytest.fixture
-def source(new_source: Callable[[str], Database]) -> Database:
+def source(new_source: NewDatabase) -> Database:
     return new_source("source")
 
 
 @pytest.fixture
-def destination(new_database: Callable[[str], Database]) -> Database:
+def destination(new_database: NewDatabase) -> Database:
     return new_database("destination")
 
 
+@pytest.fixture(scope="session")
+def migrated(postgres_server: EmbeddedPostgres) -> str:
+    """The name of a configuration database to copy: a copy takes a quarter of the work of its migrations."""
+    name = "migrated"
+    with Store(SecretStr(postgres_server.create_database(name)), SecretStr(SECRET_KEY)) as opened:
+        opened.migrate()
+    return name
+
+
 @pytest.fixture
-def config_database(new_database: Callable[[str], Database]) -> Database:
-    return new_database("config")
+def config_database(request: pytest.FixtureRequest, new_database: NewDatabase) -> Database:
+    """The database of the test's store; an empty one for a test that opens its own."""
+    is_migrated = "store" in request.fixturenames
+    return new_database("config", request.getfixturevalue("migrated") if is_migrated else None)
 
 
 @pytest.fixture

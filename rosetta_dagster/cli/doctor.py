@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from rosetta_dagster.cdc.connection_steps import Outcome
 from rosetta_dagster.cdc.errors import ConfigurationError
-from rosetta_dagster.cdc.operate.connection_test import Outcome
 from rosetta_dagster.cdc.operate.doctor import Examined, examine
 from rosetta_dagster.cli.output import print_json, to_json
 from rosetta_dagster.settings import open_store

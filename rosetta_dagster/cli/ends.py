@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from rosetta_dagster.cdc.destination.registry import place_of
 from rosetta_dagster.cdc.operate.source_tables import SourceTable, source_tables
-from rosetta_dagster.cdc.store.inventory import Connection, End, connection_named, connections, delete_connection
+from rosetta_dagster.cdc.store.inventory import End, connection_named, connections, delete_connection
 from rosetta_dagster.cli.add import destination_commands, source
 from rosetta_dagster.cli.edit import add_edit_commands
 from rosetta_dagster.cli.names import DestinationName, SourceName
@@ -86,18 +87,15 @@ def _list(end: End, *, as_json: bool) -> None:
         print_json([to_json(connection) for connection in found])
     else:
         rows = [
-            {"name": each.name, "type": each.type, "place": _place(each), "pipelines": ", ".join(each.pipelines)}
+            {
+                "name": each.name,
+                "type": each.type,
+                "place": place_of(each.type, each.settings),
+                "pipelines": ", ".join(each.pipelines),
+            }
             for each in found
         ]
         print_rows(rows, empty=f"No {end}s. Add one with: rosetta {end} add")
-
-
-def _place(connection: Connection) -> str:
-    settings = connection.settings
-    if connection.type == "SNOWFLAKE":
-        return f"{settings.get('user', '?')}@{settings.get('account', '?')}/{settings.get('database', '?')}"
-    who, where = settings.get("username", "?"), f"{settings.get('host', '?')}:{settings.get('port', 5432)}"
-    return f"{who}@{where}/{settings.get('database', '?')}"
 
 
 def _show(end: End, name: str, *, as_json: bool) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 from psycopg.conninfo import conninfo_to_dict
 
-from rosetta_dagster.cdc.operate.grants import Grants, Provider, configuration_grants, grants
+from rosetta_dagster.cdc.grants import Grants
+from rosetta_dagster.cdc.operate.grants import Provider, configuration_grants, grants
 from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.output import print_json, to_json
 from rosetta_dagster.settings import open_store, read_settings

@@ -56,7 +56,9 @@ def resync(pipeline: PipelineName, tables: Tables, *, as_json: Json = False) -> 
     with open_store() as store:
         for each in _parsed(tables):
             store.ask_resync(pipeline, each)
-        _report(store, pipeline, "to resync", tables, f"copied again {_when(store, pipeline)}", as_json=as_json)
+        partly = {each.id for each in store.table_configs(store.state(pipeline).id) if each.copied_rows is not None}
+        again = "emptied, and begun again as initial and copy_where say," if partly & {*_parsed(tables)} else "copied again"
+        _report(store, pipeline, "to resync", tables, f"{again} {_when(store, pipeline)}", as_json=as_json)
 
 
 def _parsed(tables: list[str]) -> list[TableId]:

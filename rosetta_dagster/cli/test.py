@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from rosetta_dagster.cdc.operate.connection_test import Outcome, Step, run_connection_test
+from rosetta_dagster.cdc.connection_steps import Outcome, Step
+from rosetta_dagster.cdc.operate.connection_test import run_connection_test
 from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.output import print_json, to_json
 from rosetta_dagster.settings import open_store

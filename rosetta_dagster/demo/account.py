@@ -6,9 +6,10 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
+from rosetta_dagster.cdc.destination.snowflake.kind import SNOWFLAKE
 from rosetta_dagster.cdc.destination.snowflake.names import Names, quoted
 from rosetta_dagster.cdc.errors import DestinationRejected
-from rosetta_dagster.cdc.operate.inspection import SnowflakeSession, snowflake_session
+from rosetta_dagster.cdc.operate.sessions import SnowflakeSession
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.embedded.snowflake import KeyPair, SnowflakeServer
 from rosetta_dagster.testing import are_same_at_snowflake
@@ -73,7 +74,7 @@ class DemoAccount:
         """Return the number of rows if the tables are equal to the source's, else None."""
         with (
             psycopg.connect(source, autocommit=True) as connection,
-            snowflake_session("snowflake", self.config()) as session,
+            SNOWFLAKE.session("snowflake", self.config()) as session,
         ):
             counts = [_equal_rows(connection, session, table) for table in tables]
         return None if None in counts else sum(filter(None, counts))

@@ -21,6 +21,7 @@ from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.destination.snowflake.config import EMULATOR
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredPipeline, put_destination, put_pipeline
+from rosetta_dagster.cdc.store.records import RunStatus
 from rosetta_dagster.demo import shop
 from rosetta_dagster.demo.account import DemoAccount
 from rosetta_dagster.demo.graphql import GraphQL
@@ -111,11 +112,13 @@ class DemoEnvironment:
         """Wait until the condition holds; return how many seconds it took. `DemoFailed` after the timeout."""
         started = time.monotonic()
         while not condition():
-            if time.monotonic() - started > timeout:
+            waited = time.monotonic() - started
+            if waited > timeout:
                 raise DemoFailed(f"{what} did not happen within {timeout:.0f} seconds. {self.log_end()}")
             if self._dagster is not None and not self._dagster.is_running:
                 raise DemoFailed(f"Dagster ended by itself. {self.log_end()}")
-            time.sleep(0.05)
+            # Most conditions ask Dagster, which spends more CPU time on the answer than on what is waited for.
+            time.sleep(min(0.05 + waited / 20, 0.5))
         return time.monotonic() - started
 
     def log_end(self) -> str:
@@ -123,10 +126,10 @@ class DemoEnvironment:
         return log.read_text(errors="replace")[-3000:] if log.exists() else ""
 
     def is_streaming(self, pipeline: str = PIPELINE) -> bool:
-        return self.store.state(pipeline).run_status == "STREAMING"
+        return self.store.state(pipeline).run_status is RunStatus.STREAMING
 
     def is_stopped(self, pipeline: str = PIPELINE) -> bool:
-        return self.store.state(pipeline).run_status in ("STOPPED", "FAILED")
+        return not self.store.state(pipeline).run_status.is_open
 
     def _point_seed_here(self) -> None:
         """Give the sample rows this server's port and password. They are written in clear and encrypted at first use."""
@@ -230,7 +233,7 @@ class DemoEnvironment:
         for state in self.store.states():
             self.store.set_status(state.name, Status.PAUSE)
         deadline = time.monotonic() + 15
-        while time.monotonic() < deadline and any(_is_alive(state.run_status) for state in self.store.states()):
+        while time.monotonic() < deadline and any(state.run_status.is_open for state in self.store.states()):
             time.sleep(0.1)
 
 
@@ -238,10 +241,6 @@ def _direct_connections() -> dict[str, str]:
     """Return variables that keep these processes from using a proxy for the loopback or a cloud's metadata service."""
     hosts = filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"])
     return {**dict.fromkeys(["no_proxy", "NO_PROXY"], ",".join(hosts)), "AWS_EC2_METADATA_DISABLED": "true"}
-
-
-def _is_alive(run_status: str) -> bool:
-    return run_status in ("STARTING", "SNAPSHOT", "STREAMING")
 
 
 def project_root() -> Path:

@@ -11,10 +11,9 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
-from rosetta_dagster.cdc.operate.waiting import ALIVE, HEARTBEAT_LIMIT_SECONDS
+from rosetta_dagster.cdc.operate.waiting import HEARTBEAT_LIMIT_SECONDS
 from rosetta_dagster.cdc.store.measurements import Measurements, PipelineMeasurement, TableMeasurement
-
-_RUN_STATES: Final = ("STARTING", "SNAPSHOT", "STREAMING", "STOPPED", "FAILED")
+from rosetta_dagster.cdc.store.records import RunStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class _Figure:
 def _lag(found: PipelineMeasurement) -> float | None:
     """Return the lag of the last change; None while no run streams, since the recorded lag is old then."""
     is_heard = found.heartbeat_age is not None and found.heartbeat_age <= HEARTBEAT_LIMIT_SECONDS
-    return found.lag_seconds if is_heard and found.run_status in ALIVE else None
+    return found.lag_seconds if is_heard and RunStatus(found.run_status).is_open else None
 
 
 _FIGURES: Final[Sequence[_Figure]] = (
@@ -86,7 +85,7 @@ def families(found: Measurements) -> Iterator[Metric]:
     """Yield every metric, also those without a sample."""
     yield _info(found.pipelines)
     yield _one_of("rosetta_wanted_status", "status", tuple(Status), found.pipelines, lambda each: each.wanted_status)
-    yield _one_of("rosetta_run_status", "status", _RUN_STATES, found.pipelines, lambda each: each.run_status)
+    yield _one_of("rosetta_run_status", "status", tuple(RunStatus), found.pipelines, lambda each: each.run_status)
     yield _one_of("rosetta_health", "health", tuple(Health), found.pipelines, lambda each: each.health)
     yield from (_family(figure, found.pipelines) for figure in _FIGURES)
     yield _tables_by_state(found)

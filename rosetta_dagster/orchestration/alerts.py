@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import SecretStr
 
 from rosetta_dagster.cdc.errors import AlertFailed
+from rosetta_dagster.cdc.store.records import RunStatus
 from rosetta_dagster.orchestration.checks import check_specs
 from rosetta_dagster.orchestration.naming import (
     HEALTH,
@@ -137,7 +138,7 @@ def _names(pipeline: PipelineSpecs, *, with_tables: bool) -> dict[dg.AssetCheckK
 
 def _is_of_failed_run(evaluation: dg.AssetCheckEvaluation) -> bool:
     run_status = evaluation.metadata.get(RUN_STATUS)
-    return evaluation.check_name == HEALTH and run_status is not None and run_status.value == "FAILED"
+    return evaluation.check_name == HEALTH and run_status is not None and run_status.value == RunStatus.FAILED
 
 
 def _repeats_run(evaluation: dg.AssetCheckEvaluation) -> bool:

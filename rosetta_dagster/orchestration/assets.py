@@ -82,7 +82,7 @@ def _job(specs: PipelineSpecs, settings: Settings) -> dg.JobDefinition:
 
     @dg.op(name=f"replicate_{shape.name}")
     def replicate(context: dg.OpExecutionContext) -> None:
-        replicate_until_stopped(context, specs, settings.materialize_interval_seconds)
+        replicate_until_stopped(context, specs, settings)
 
     @dg.job(
         name=job_name(shape.name),

@@ -7,6 +7,7 @@ import dagster as dg
 from rosetta_dagster.cdc.config.pipeline import Health, Status
 from rosetta_dagster.cdc.operate.health import Observation
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation
+from rosetta_dagster.cdc.store.records import RunStatus
 from rosetta_dagster.orchestration.naming import (
     FRESHNESS,
     HEALTH,
@@ -81,7 +82,7 @@ def evaluation_of(
 def failed_run(stream: dg.AssetKey, run_id: str, message: str) -> dg.AssetCheckEvaluation:
     """Return the health check's evaluation for a run that has just failed."""
     metadata: Metadata = {
-        RUN_STATUS: dg.MetadataValue.text("FAILED"),
+        RUN_STATUS: dg.MetadataValue.text(RunStatus.FAILED),
         "run": dg.MetadataValue.dagster_run(run_id),
         "last_error": dg.MetadataValue.text(message),
     }

@@ -1,5 +1,6 @@
 """Reports a run's progress to Dagster, rarely enough that a run of months does not fill the event log."""
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,24 +24,28 @@ from rosetta_dagster.orchestration.summary import stream_metadata
 from rosetta_dagster.orchestration.table_checks import is_copied
 from rosetta_dagster.orchestration.table_evaluation import replicated
 from rosetta_dagster.orchestration.tables import table_metadata
+from rosetta_dagster.settings import Settings
 
 #: The version of an asset's contents, on a materialization.
 DATA_VERSION_TAG = "dagster/data_version"
+
+#: Times in an interval that a table may stay unchanged that this is looked for: it is confirmed at most a quarter late.
+CONFIRMATIONS = 4
 
 
 class Events:
     """Decides what a run reports to Dagster next, from what it has reported so far."""
 
-    def __init__(
-        self, context: dg.OpExecutionContext, store: Store, specs: PipelineSpecs, materialize_interval: float
-    ) -> None:
-        """Report each changed table at most once in `materialize_interval` seconds."""
+    def __init__(self, context: dg.OpExecutionContext, store: Store, specs: PipelineSpecs, settings: Settings) -> None:
         self._context = context
         self._store = store
         #: The pipeline as it was last read.
         self._specs = specs
-        self._materialize_interval = materialize_interval
+        self._materialize_interval = settings.materialize_interval_seconds
+        self._confirm_interval = math.inf if settings.confirm_interval_seconds is None else settings.confirm_interval_seconds
         self._phase: Phase | None = None
+        #: Whether the run has streamed.
+        self._is_begun = False
         #: The counts that were last reported of each table.
         self._reported: dict[TableId, TableCounts] = {}
         #: The version that each table had before the run.
@@ -48,6 +53,7 @@ class Events:
         #: The states of the tables when the stream was last reported.
         self._reported_states: list[tuple[TableId, TableState, str | None]] = []
         self._materialized_at = 0.0
+        self._confirmed_at = 0.0
         self._start_lsn: Lsn | None = None
 
     def note(self, report: Report) -> None:
@@ -84,8 +90,14 @@ class Events:
         self._context.log.info("Pipeline %s: %s", self._specs.shape.name, report.phase)
         if report.phase is Phase.STREAMING:
             self._refresh_specs()
-            self._materialize_stream(report)
-            self._note_start(self._check())
+            if self._is_begun:
+                # The run began again by itself, as when a table was set aside.
+                self._observe_stream(report)
+                self._check()
+            else:
+                self._is_begun = True
+                self._materialize_stream(report)
+                self._note_start(self._check())
             self._materialize(report, self._changed(report) | self._unknown(report))
             self._check_tables(self._table_ids)
 
@@ -104,7 +116,7 @@ class Events:
         self._context.instance.add_run_tags(self._context.run.run_id, tags)
 
     def _unknown(self, report: Report) -> frozenset[TableId]:
-        """Return the replicated tables of which Dagster has no materialization, or one of another version.
+        """Return the replicated tables of which Dagster has no materialization, or an old one, or one of another version.
 
         It has none after its records were deleted, in another instance, and after a key was changed.
         """
@@ -116,7 +128,8 @@ class Events:
             record.asset_entry.asset_key: record.asset_entry.last_materialization
             for record in self._context.instance.get_asset_records(list(keys))
         }
-        return frozenset(table for key, table in keys.items() if not _is_of(known.get(key), versions.get(table)))
+        oldest = time.time() - self._confirm_interval
+        return frozenset(table for key, table in keys.items() if not _is_of(known.get(key), versions.get(table), oldest))
 
     def _changed(self, report: Report) -> frozenset[TableId]:
         return frozenset(table for table, counts in report.tables.items() if counts != self._reported.get(table))
@@ -130,8 +143,19 @@ class Events:
             self._check()
             # A table that was added is one even without rows.
             tables |= self._unknown(report)
+        elif self._is_confirmation_due():
+            tables |= self._unknown(report)
         self._materialize(report, tables)
         self._check_tables(self._table_ids if has_new_states else tables)
+
+    def _is_confirmation_due(self) -> bool:
+        """Return whether tables that have not changed for long are to be materialized as of now: they have to be so."""
+        now = time.monotonic()
+        if now - self._confirmed_at < self._confirm_interval / CONFIRMATIONS:
+            return False
+        self._confirmed_at = now
+        observation = self._check()
+        return observation is not None and observation.age is not None and observation.age < self._confirm_interval
 
     def _materialize_stream(self, report: Report) -> None:
         """Materialize the stream, at its start only: Dagster hides the results of checks that are older."""
@@ -212,9 +236,9 @@ def _states(records: Sequence[TableRecord]) -> list[tuple[TableId, TableState, s
     return [(record.id, record.state, record.error) for record in records]
 
 
-def _is_of(entry: dg.EventLogEntry | None, version: str | None) -> bool:
-    """Return whether the materialization is one of this version."""
-    return entry is not None and (entry.tags or {}).get(DATA_VERSION_TAG) == version
+def _is_of(entry: dg.EventLogEntry | None, version: str | None, oldest: float) -> bool:
+    """Return whether the materialization is one of this version, and not older than this."""
+    return entry is not None and (entry.tags or {}).get(DATA_VERSION_TAG) == version and entry.timestamp >= oldest
 
 
 def change_metadata(before: TableCounts, now: TableCounts) -> dict[str, int | str | dg.MetadataValue]:

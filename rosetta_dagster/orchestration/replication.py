@@ -18,19 +18,16 @@ from rosetta_dagster.orchestration.events import Events
 from rosetta_dagster.orchestration.naming import REQUESTED_TAG
 from rosetta_dagster.orchestration.reported_checks import report_checks
 from rosetta_dagster.orchestration.specs import PipelineSpecs
-from rosetta_dagster.settings import open_store
+from rosetta_dagster.settings import Settings, open_store
 
 #: Exit code of a process whose engine does not stop. Ending the process ends its walsender.
 STUCK_EXIT_CODE = 70
 
 
-def replicate_until_stopped(context: dg.OpExecutionContext, specs: PipelineSpecs, materialize_interval: float) -> None:
-    """Run the pipeline until it is paused. A run that finds another one at work leaves the pipeline to it.
-
-    A table that changes is materialized at most once in `materialize_interval` seconds.
-    """
+def replicate_until_stopped(context: dg.OpExecutionContext, specs: PipelineSpecs, settings: Settings) -> None:
+    """Run the pipeline until it is paused. A run that finds another one at work leaves the pipeline to it."""
     try:
-        _replicate(context, specs, materialize_interval)
+        _replicate(context, specs, settings)
     except LeaseHeld as held:
         context.log.info("%s", held)
     except WorkerStuck as stuck:
@@ -41,13 +38,13 @@ def replicate_until_stopped(context: dg.OpExecutionContext, specs: PipelineSpecs
         raise dg.Failure(description=error.message, metadata={"remedy": error.remedy}, allow_retries=False) from None
 
 
-def _replicate(context: dg.OpExecutionContext, specs: PipelineSpecs, materialize_interval: float) -> None:
+def _replicate(context: dg.OpExecutionContext, specs: PipelineSpecs, settings: Settings) -> None:
     name = specs.shape.name
     with open_store() as store:
         if not _claim(context, store, name):
             return
         try:
-            _run(context, store, name, Events(context, store, specs, materialize_interval))
+            _run(context, store, name, Events(context, store, specs, settings))
         except RosettaError:
             raise
         except Exception as error:  # noqa: BLE001 - raised below, as one of Rosetta's errors

@@ -4,13 +4,12 @@ A resource has the settings that its source or kind of destination declares. The
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import dagster as dg
-import psycopg
 from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
@@ -21,12 +20,10 @@ from rosetta_dagster.cdc.config.wording import problems, unknown
 from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kind_of
 from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound
+from rosetta_dagster.cdc.operate.sessions import PostgresSession, SnowflakeSession, source_session
 from rosetta_dagster.cdc.store.declared import DeclaredDestination, DeclaredSource
 from rosetta_dagster.cdc.store.secrets import moved
 from rosetta_dagster.settings import open_store
-
-if TYPE_CHECKING:
-    from rosetta_dagster.cdc.operate.inspection import SnowflakeSession
 
 _CORRECT = "Correct the code that declares it."
 
@@ -121,11 +118,9 @@ class PostgresSourceBase(Resource):
 
     settings: ClassVar[type[BaseModel]] = SourceSettings
 
-    @contextmanager
-    def connect(self) -> Iterator["psycopg.Connection[Any]"]:
+    def connect(self) -> AbstractContextManager[PostgresSession]:
         """Open a connection in autocommit mode, closed with the block."""
-        with psycopg.connect(self.connection().conninfo(application_name="rosetta"), autocommit=True) as connection:
-            yield connection
+        return source_session(self.connection())
 
     def connection(self) -> PostgresConnection:
         """Return where to connect, password included."""
@@ -290,7 +285,7 @@ if TYPE_CHECKING:
 
         def __init__(self, **fields: Any) -> None: ...
 
-        def connect(self) -> AbstractContextManager[psycopg.Connection[Any]]: ...
+        def connect(self) -> AbstractContextManager[PostgresSession]: ...
 
     class SnowflakeDestination(DestinationResource):
         """A Snowflake database that changes are applied to."""

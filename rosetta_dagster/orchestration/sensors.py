@@ -9,7 +9,7 @@ import dagster as dg
 
 from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.errors import RosettaError
-from rosetta_dagster.cdc.operate.waiting import ALIVE, HEARTBEAT_LIMIT_SECONDS, obstacle
+from rosetta_dagster.cdc.operate.waiting import HEARTBEAT_LIMIT_SECONDS, obstacle
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.records import PipelineState
 from rosetta_dagster.orchestration.checks import STREAM_CHECKS
@@ -154,13 +154,13 @@ def _report_lost(
     for record in live:
         if _is_lost(record, state):
             context.instance.report_run_failed(record.dagster_run, "Rosetta: the run's process has written no heartbeat.")
-    if not live and state.run_status in ALIVE:
+    if not live and state.run_status.is_open:
         _note_killed(store, state)
 
 
 def _is_run_due(state: PipelineState) -> bool:
     """Return whether a pipeline without a run in Dagster needs one now. After a killed run it waits first."""
-    return state.run_status not in ALIVE and state.status is not Status.PAUSE and state.is_due
+    return not state.run_status.is_open and state.status is not Status.PAUSE and state.is_due
 
 
 def _is_lost(record: dg.RunRecord, state: PipelineState) -> bool:

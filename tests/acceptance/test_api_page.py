@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rosetta_dagster.cdc.config.pipeline import SchemaPolicy, Status
-from rosetta_dagster.cdc.operate.inspection import snowflake_session
+from rosetta_dagster.cdc.destination.snowflake.kind import SNOWFLAKE
 from tests.support.database import Database
 from tests.support.deployment import Deployment, digests
 
@@ -85,7 +85,7 @@ def test_every_command_of_the_page_does_what_it_says(deployment: Deployment) -> 
 
     run("Create a source", "Create a destination", "Create a Snowflake destination")
     lake = deployment.store.destination("lake")
-    with snowflake_session("lake", lake.config) as session:
+    with SNOWFLAKE.session("lake", lake.config) as session:
         assert [("ANALYTICS", "LOADING")] == session.execute("SELECT CURRENT_DATABASE(), CURRENT_WAREHOUSE()")
     run("Create a pipeline")
     assert Status.PAUSE is deployment.store.status("archive")

@@ -59,9 +59,7 @@ class Deployment:
         return self.environment.wait_for(f"Streaming of {name}", lambda: self.state(name).run_status == "STREAMING", timeout)
 
     def wait_until_stopped(self, name: str, timeout: float = 60) -> float:
-        return self.environment.wait_for(
-            f"The stop of {name}", lambda: self.state(name).run_status in ("STOPPED", "FAILED"), timeout
-        )
+        return self.environment.wait_for(f"The stop of {name}", lambda: not self.state(name).run_status.is_open, timeout)
 
     def wait_until_equal(self, source: Database, destination: Database, *tables: str, timeout: float = 180) -> float:
         return self.environment.wait_for(

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import dagster as dg
 
@@ -12,9 +13,12 @@ from rosetta_dagster.settings import Settings
 
 
 def run_while(
-    store: Store, settings: Settings, instance: dg.DagsterInstance, name: str, operate: Callable[[], None]
+    store: Store, settings: Settings, instance: dg.DagsterInstance, name: str, operate: Callable[[], None], **more: Any
 ) -> dg.ExecuteInProcessResult:
-    """Run the pipeline's job in this thread, as a run's process does, while another thread does this; then pause it."""
+    """Run the pipeline's job in this thread, as a run's process does, while another thread does this; then pause it.
+
+    `more` is passed to `build`.
+    """
     errors: list[BaseException] = []
 
     def operator() -> None:
@@ -26,9 +30,8 @@ def run_while(
             # The store of the test is of this thread too: statements take turns.
             store.set_status(name, Status.PAUSE)
 
-    job = build(store.shapes(), settings.model_copy(update={"materialize_interval_seconds": 1})).resolve_job_def(
-        f"rosetta_{name}"
-    )
+    often = settings.model_copy(update={"materialize_interval_seconds": 1})
+    job = build(store.shapes(), often, **more).resolve_job_def(f"rosetta_{name}")
     thread = threading.Thread(target=operator)
     thread.start()
     result = job.execute_in_process(instance=instance, raise_on_error=False)

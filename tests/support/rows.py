@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.store.declared import (
     put_pipeline,
     put_source,
 )
-from rosetta_dagster.cdc.store.records import PipelineState
+from rosetta_dagster.cdc.store.records import PipelineState, RunStatus
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database
 
@@ -33,7 +33,8 @@ def state_of(**changes: Any) -> PipelineState:
         "last_success_time": None, "last_error": None, "failure_count": 0, "rows_copied": 0, "rows_applied": 0,
         "run_id": None, "heartbeat_age": 1.0, "is_due": True,
     }  # fmt: skip
-    return PipelineState(**{**values, **changes})
+    values |= changes
+    return PipelineState(**{**values, "run_status": RunStatus(values["run_status"])})
 
 
 Add = Callable[..., int]

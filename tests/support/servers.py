@@ -6,9 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from rosetta_dagster.embedded.postgres import NEWEST, EmbeddedPostgres
 
@@ -36,13 +34,6 @@ def source_version() -> int:
 def needs_version(version: int) -> pytest.MarkDecorator:
     """Skip a test of what the server of `make test-versions` is too old for; the gate's server is the newest."""
     return pytest.mark.skipif(source_version() < version, reason=f"needs a source of PostgreSQL {version}")
-
-
-def make_logins_cheap(server: EmbeddedPostgres) -> None:
-    """Store the superuser's password with one iteration of its hash: by default each connection computes 4,096."""
-    with psycopg.connect(server.url(), autocommit=True) as connection:
-        connection.execute("SET scram_iterations = 1")
-        connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(server.password)))
 
 
 def server_for_sources(settings: Mapping[str, str] | None = None) -> EmbeddedPostgres:

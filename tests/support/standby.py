@@ -27,6 +27,9 @@ class Standby(EmbeddedPostgres):
         self._run("pg_basebackup", "-D", str(self._data), "-d", source, "-R", "-X", "stream", "-C", "-S", "standby",
                   "--no-sync", "-c", "fast")  # fmt: skip
 
+    def _make_logins_cheap(self) -> None:
+        """Leave it to the primary: a standby takes its roles over."""
+
     def receive_slots(self) -> None:
         """Wait until the server's worker has brought over the primary's failover slots.
 

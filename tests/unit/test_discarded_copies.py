@@ -42,6 +42,22 @@ def test_copies_that_the_stream_cannot_continue(policy: GapPolicy, missed: set[T
 
 
 @pytest.mark.parametrize("policy", list(GapPolicy))
+def test_a_table_of_which_not_all_rows_are_copied_is_set_aside_by_either_policy(policy: GapPolicy) -> None:
+    """A copy would remove what the stream has brought, and not bring it back."""
+    discarded = _discarded_copies(
+        HELD,
+        declared={KEPT, MISSED, REFUSED, ASIDE},
+        replicated={KEPT, MISSED, ASIDE},
+        refused={REFUSED: "it is unlogged"},
+        missed={MISSED: "other rows of it are published", ASIDE: "it was dropped"},
+        reselected={MISSED},
+        policy=policy,
+        partly_copied={MISSED, REFUSED, LEFT, ASIDE},
+    )
+    assert ({MISSED, REFUSED}, {LEFT}) == (set(discarded.missed), set(discarded.forgotten))
+
+
+@pytest.mark.parametrize("policy", list(GapPolicy))
 def test_a_table_with_another_selection_is_copied_again_by_either_policy(policy: GapPolicy) -> None:
     discarded = _discarded_copies(
         HELD,

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import DAGSTERS
+
 TESTS = Path(__file__).parents[1]
 FILES = sorted(TESTS.rglob("*.py"))
 PACKAGE = TESTS.parent / "rosetta_dagster"
@@ -35,3 +37,10 @@ def test_no_test_imports_from_another_test(file: Path) -> None:
     """What two tests share stands in tests/support, or in a conftest."""
     imported = [node.module or "" for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
     assert [] == [module for module in imported if module.startswith("tests.") and ".test_" in module]
+
+
+def test_tests_of_a_running_dagster_are_divided_between_two_workers() -> None:
+    """A file that is not listed would start a third Dagster."""
+    users = {file.stem for file in (TESTS / "acceptance").glob("test_*.py") if "deployment: Deployment" in file.read_text()}
+    listed = [stem for group in DAGSTERS.values() for stem in group]
+    assert sorted(users) == sorted(listed)

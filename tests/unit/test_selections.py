@@ -10,7 +10,7 @@ from rosetta_dagster.cdc.change.fingerprint import Fingerprint, missed_changes_r
 from rosetta_dagster.cdc.change.pages import PageRange, Relation
 from rosetta_dagster.cdc.config.pipeline import TableOptions, checked
 from rosetta_dagster.cdc.config.selection import Selection
-from rosetta_dagster.cdc.copy.snapshot import Part, copy_statement, keys_statement
+from rosetta_dagster.cdc.copy.parts import Part, copy_statement, keys_statement
 from rosetta_dagster.cdc.errors import ColumnValuesUnknown, ConfigurationError
 from rosetta_dagster.cdc.reconcile.sql import own_rows
 from rosetta_dagster.cdc.source.selections import add_selected

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rosetta_dagster.cdc.change.pages import PAGES_PER_RANGE, PageRange, Relation, page_ranges, uncovered
-from rosetta_dagster.cdc.copy.snapshot import Part, copy_statement
+from rosetta_dagster.cdc.copy.parts import Part, copy_statement
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.changes import table
 

@@ -23,6 +23,7 @@ from pydantic import (
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.authentication import KINDS, allows_clear, auth_parameter
+from rosetta_dagster.cdc.config.beginning import BeginningOptions
 from rosetta_dagster.cdc.config.certificates import SYSTEM, refuse_wrong_text, root_file
 from rosetta_dagster.cdc.config.patterns import PatternOptions
 from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
@@ -247,7 +248,7 @@ class DestinationConfig(_Config):
     config: dict[str, Any] = Field(repr=False)
 
 
-class TableOptions(_Config):
+class TableOptions(BeginningOptions, _Config):
     """The options of a table of a pipeline, beside its target."""
 
     comments: bool = Field(
@@ -340,6 +341,11 @@ class PipelineConfig(PipelineOptions):
     def selections(self) -> dict[TableId, Selection]:
         """The tables of which something is left out."""
         return {table.id: table.selection for table in self.tables if table.selection}
+
+    @property
+    def partly_copied(self) -> dict[TableId, str]:
+        """The tables of which not all rows are copied, each with the condition of those that are."""
+        return {table.id: table.copied_rows for table in self.tables if table.copied_rows is not None}
 
     @property
     def publication_name(self) -> str:

@@ -14,7 +14,8 @@ from rosetta_dagster.cdc.change.fingerprint import Fingerprint, leaf_changes
 from rosetta_dagster.cdc.change.pages import PageRange, Relation
 from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
-from rosetta_dagster.cdc.copy.snapshot import Copier, CopyObserver, Part, altered, as_of_snapshot, current_snapshot
+from rosetta_dagster.cdc.copy.parts import Part
+from rosetta_dagster.cdc.copy.snapshot import Copier, CopyObserver, altered, as_of_snapshot, current_snapshot
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX

@@ -22,16 +22,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
 
-from rosetta_dagster.cdc.change.pages import CopiedRange, PageRange, page_ranges, uncovered
+from rosetta_dagster.cdc.change.pages import CopiedRange, PageRange, Relation, page_ranges, uncovered
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
+from rosetta_dagster.cdc.config.beginning import NO_ROWS
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.copy.kept_partitions import keeps_rows, without_files
+from rosetta_dagster.cdc.copy.parts import Part, copy_statement, keys_statement
 from rosetta_dagster.cdc.destination.base import BegunCopy, Destination, Loader
 from rosetta_dagster.cdc.errors import DestinationRejected, SourceUnavailable, TableAltered, TableUnreadable, breaking
 from rosetta_dagster.cdc.report import Reporter
@@ -60,54 +63,6 @@ class CopyObserver(Protocol):
 _NO_SNAPSHOT = (psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A range of a table that one reader copies."""
-
-    table: TableSchema
-    pages: PageRange
-    #: Whether the destination may hold rows with the same keys already.
-    replacing: bool = False
-    #: Whether rows that the table no longer has are removed once the last part is loaded. Only with `replacing`.
-    removes: bool = True
-    #: Only rows that were written by this transaction or a later one; None: all rows.
-    since_xid: int | None = None
-
-
-def copy_statement(part: Part, *, binary: bool = False) -> sql.Composed:
-    """Return the statement that reads a part in COPY's text or binary format."""
-    columns = sql.SQL(", ").join(map(sql.Identifier, part.table.column_names))
-    relation, first_page, end_page = part.pages
-    conditions: list[sql.Composable] = []
-    if first_page or end_page is not None:
-        conditions.append(sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({first_page},0)")))
-    if end_page is not None:
-        conditions.append(sql.SQL("ctid < {}::tid").format(sql.Literal(f"({end_page},0)")))
-    if part.table.row_filter is not None:
-        conditions.append(_in_brackets(part.table.row_filter))
-    if part.since_xid is not None:
-        # Transaction ids of 32 bits wrap around, so they are compared by age.
-        conditions.append(sql.SQL("age(xmin) <= age({}::xid)").format(sql.Literal(str(part.since_xid % (1 << 32)))))
-    where = sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")
-    options = sql.SQL(" (FORMAT binary)" if binary else "")
-    return sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT{}").format(
-        columns, sql.Identifier(*relation.id), where, options
-    )
-
-
-def keys_statement(table: TableSchema) -> sql.Composed:
-    """Return the statement that reads all keys of a table in COPY's text format."""
-    columns = sql.SQL(", ").join(map(sql.Identifier, table.key))
-    only = sql.SQL("" if table.is_partitioned else "ONLY ")
-    where = sql.SQL(" WHERE ") + _in_brackets(table.row_filter) if table.row_filter else sql.SQL("")
-    return sql.SQL("COPY (SELECT {} FROM {}{}{}) TO STDOUT").format(columns, only, sql.Identifier(*table.id), where)
-
-
-def _in_brackets(condition: str) -> sql.Composed:
-    """Return a condition that the server itself has written out."""
-    return sql.SQL("(") + sql.SQL(condition) + sql.SQL(")")
-
-
 def copy_tables(
     copier: "Copier",
     tables: Sequence[TableSchema],
@@ -128,10 +83,11 @@ def copy_tables(
         seen = SnapshotPoint(point.lsn, current_snapshot(connection))
         kept = [table for table in tables if copier.keeps_partitions and keeps_rows(table, begun.get(table.id))]
         others = [table for table in tables if table not in kept]
-        resumed = [table for table in others if can_resume(connection, table, begun.get(table.id))]
+        partly = copier.partly_copied
+        resumed = [each for each in others if each.id not in partly and can_resume(connection, each, begun.get(each.id))]
         fresh = [table for table in others if table not in resumed]
         observer.start(fresh, [*kept, *resumed], seen)
-        parts = [part for table in fresh for part in _all_parts(connection, table)]
+        parts = [part for table in fresh for part in _all_parts(connection, table, partly.get(table.id))]
         parts += [part for table in kept for part in _kept_parts(connection, table)]
         parts += [part for table in resumed for part in _remaining_parts(connection, table, begun[table.id])]
         copier.copy(parts, point.snapshot_name, seen.xids.xmin, observer)
@@ -161,8 +117,13 @@ def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun:
     return is_same and all(copied.pages.relation in relations for copied in begun.ranges)
 
 
-def _all_parts(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[Part]:
-    return [Part(table=table, pages=pages) for pages in _all_ranges(connection, table)]
+def _all_parts(connection: "psycopg.Connection[Any]", table: TableSchema, condition: str | None) -> list[Part]:
+    """Return all of a table, or its rows with the condition: these are not resumed, since the condition may change."""
+    if condition == NO_ROWS:
+        return [Part(table=table, pages=PageRange(Relation(table.id, 0), 0, None), condition=condition)]
+    ranges = _all_ranges(connection, table)
+    ranges = ranges if condition is None else without_files(ranges)
+    return [Part(table=table, pages=pages, condition=condition) for pages in ranges]
 
 
 def _kept_parts(connection: "psycopg.Connection[Any]", table: TableSchema) -> list[Part]:
@@ -271,12 +232,15 @@ class Copier:
         publications: Sequence[str] = (),
         *,
         keeps_partitions: bool = False,
+        partly_copied: Mapping[TableId, str] = MappingProxyType({}),
     ) -> None:
         """The publications decide which rows and columns of a table there are.
 
         `keeps_partitions`: a partitioned table that was copied before is not emptied when it is copied again.
         """
         self.keeps_partitions = keeps_partitions
+        #: The conditions of the tables of which not all rows are copied.
+        self.partly_copied = partly_copied
         self.source = source
         self.publications = publications
         #: Whether the destination holds rows that a later run can continue from.

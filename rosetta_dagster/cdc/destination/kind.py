@@ -1,6 +1,6 @@
 """Declares a kind of destination: everything that the rest of Rosetta derives from it, and nothing that loads a driver."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
@@ -8,10 +8,12 @@ from typing import Any, Protocol, TypeAlias, cast
 
 from pydantic import BaseModel
 
-from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, TableConfig, checked
 from rosetta_dagster.cdc.config.surfaces import secret_names, shown_names
+from rosetta_dagster.cdc.connection_steps import Step
 from rosetta_dagster.cdc.destination.base import Destination
 from rosetta_dagster.cdc.errors import ConfigurationError
+from rosetta_dagster.cdc.grants import Grants
 
 _Settings: TypeAlias = type[BaseModel]
 
@@ -28,6 +30,9 @@ class Factory(Protocol):
     def describe(self, settings: Any) -> str:
         """Return the place for a message, without a secret. `ConfigurationError` when a key cannot be used."""
 
+    def steps(self, name: str, settings: Any, tables: Sequence[TableConfig]) -> Iterator[Step]:
+        """Test the connection up to a write, and yield each step when it is done. Nothing that it makes remains."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DestinationKind:
@@ -43,6 +48,12 @@ class DestinationKind:
     resource: str
     #: What the resource and the command are about, in one sentence.
     description: str
+    #: Whether its rows are compared and repaired by value: `reconcile` does that in the SQL of PostgreSQL or Snowflake.
+    is_reconciled: bool = False
+    #: Names who connects to where, from settings that may be incomplete or wrong.
+    place: Callable[[Mapping[str, Any]], str]
+    #: Writes the statements that give the role of a row what it needs for these tables.
+    grants: Callable[[DestinationConfig, Sequence[TableConfig]], Grants]
     #: Name of the `Factory` module. It is imported at first use, since it loads a driver.
     factory: str
     #: The extra of this package that installs the driver; None when every installation has it.
@@ -65,6 +76,10 @@ class DestinationKind:
     def session(self, name: str, config: Mapping[str, Any]) -> AbstractContextManager[Any]:
         """Open a session for a user's own statements, in autocommit mode, closed with the block."""
         return self._factory.session(name, self.checked(name, config))
+
+    def steps(self, row: DestinationConfig, tables: Sequence[TableConfig]) -> Iterator[Step]:
+        """Test the connection of a row, and yield each step. `ConfigurationError` when the row is not valid."""
+        return self._factory.steps(row.name, self.checked(row.name, row.config), tables)
 
     def describe(self, name: str, config: Mapping[str, Any]) -> str:
         """Return the place for a message. `ConfigurationError` when the settings or a key cannot be used."""

@@ -1,5 +1,8 @@
 """Decides which kinds of destination exist. A further kind is a folder, and a line in `_KINDS` or a call of `register`."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig
 from rosetta_dagster.cdc.config.wording import nearest
 from rosetta_dagster.cdc.destination.base import Destination
@@ -40,6 +43,11 @@ def kind_of(type_name: str, destination: str) -> DestinationKind:
         f"Destination {destination} is of type {type_name}, which this version of Rosetta cannot write to.",
         f"Did you mean {near}? Use one of: {known}." if near else f"Use one of: {known}.",
     )
+
+
+def place_of(type_name: str, settings: Mapping[str, Any]) -> str:
+    """Return who connects to where; a question mark for what is not known here."""
+    return next((kind.place(settings) for kind in _KINDS if kind.type == type_name), "?")
 
 
 def all_secret_names() -> tuple[str, ...]:

@@ -7,12 +7,11 @@ from typing import NamedTuple
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, Status, TableState
 from rosetta_dagster.cdc.errors import NotCaughtUp, NotReplicated, resync_remedy
 from rosetta_dagster.cdc.operate.waiting import obstacle
-from rosetta_dagster.cdc.report import Phase
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.heartbeat import emit_message
 from rosetta_dagster.cdc.source.slot_reading import slot_reading
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.cdc.store.records import PipelineState, TableRecord
+from rosetta_dagster.cdc.store.records import PipelineState, RunStatus, TableRecord
 from rosetta_dagster.cdc.table_id import TableId
 
 #: Seconds between two readings of the slot and of the rows.
@@ -28,7 +27,7 @@ class _Reading(NamedTuple):
     def is_caught_up(self, inspection: int) -> bool:
         """Return whether all tables stream, as the run reported after the inspection."""
         is_inspected = self.state.inspection_done >= inspection
-        is_streaming = self.state.run_status == Phase.STREAMING
+        is_streaming = self.state.run_status is RunStatus.STREAMING
         return is_inspected and is_streaming and all(_streams(record) for record in self.tables)
 
 
@@ -91,7 +90,7 @@ class _Wait:
 
     def _refuse_late(self, state: PipelineState) -> None:
         left = self._deadline - time.monotonic()
-        waits = state.run_status == "FAILED" and (state.seconds_until_due or 0.0) > left
+        waits = state.run_status is RunStatus.FAILED and (state.seconds_until_due or 0.0) > left
         if left < 0 or waits:
             reason = obstacle(state) or "It runs, and is behind its source or copies a table."
             raise NotCaughtUp(

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from rosetta_dagster.cdc.connection_steps import Outcome
 from rosetta_dagster.cdc.errors import RosettaError
-from rosetta_dagster.cdc.operate.connection_test import Outcome
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.inventory import connections
 

@@ -1,14 +1,12 @@
 """Writes the statements that give each role of a pipeline what it needs, and nothing more. Nothing is run."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
-from psycopg import sql
-
-from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, PostgresConnection, TableConfig
-from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, PostgresConnection, TableConfig
+from rosetta_dagster.cdc.destination.registry import kind_of
+from rosetta_dagster.cdc.grants import Grants, namespaces, with_names
 
 
 class Provider(StrEnum):
@@ -48,23 +46,6 @@ _REPLICATION: Final = {
     Provider.CLOUDSQL: "ALTER USER {} WITH REPLICATION",
 }
 
-#: Rosetta's own schema at a destination.
-_STATE: Final = "rosetta"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grants:
-    """The statements for one place."""
-
-    #: The place, and as whom they are to be run.
-    place: str
-    notes: tuple[str, ...] = ()
-    statements: tuple[str, ...] = ()
-
-    def lines(self) -> list[str]:
-        """Return it as a script: notes are comments."""
-        return [*(f"-- {line}" for line in (self.place, *self.notes)), *(f"{each};" for each in self.statements)]
-
 
 def provider_of(host: str) -> Provider:
     """Return who runs a server, by its host.
@@ -81,7 +62,7 @@ def provider_of(host: str) -> Provider:
 def grants(config: PipelineConfig, provider: Provider | None = None) -> list[Grants]:
     """Return what the roles of a pipeline need at its source and at each destination."""
     source = _source(config, provider or provider_of(config.source.connection.host))
-    return [source, *(_destination(row, config) for row in config.destinations)]
+    return [source, *(kind_of(row.type, row.name).grants(row, config.tables) for row in config.destinations)]
 
 
 def configuration_grants(user: str, database: str) -> Grants:
@@ -89,8 +70,8 @@ def configuration_grants(user: str, database: str) -> Grants:
     return Grants(
         place=f"configuration database {database}, as its owner",
         statements=(
-            _text("GRANT CONNECT ON DATABASE {} TO {}", database, user),
-            _text("GRANT USAGE, CREATE ON SCHEMA public TO {}", user),
+            with_names("GRANT CONNECT ON DATABASE {} TO {}", database, user),
+            with_names("GRANT USAGE, CREATE ON SCHEMA public TO {}", user),
         ),
     )
 
@@ -99,15 +80,15 @@ def _source(config: PipelineConfig, provider: Provider) -> Grants:
     source, tables = config.source.connection, [table.id for table in config.tables]
     statements = [
         _replication(provider, source.username),
-        _text("GRANT CONNECT ON DATABASE {} TO {}", source.database, source.username),
-        *(_text("GRANT USAGE ON SCHEMA {} TO {}", name, source.username) for name in _namespaces(tables)),
+        with_names("GRANT CONNECT ON DATABASE {} TO {}", source.database, source.username),
+        *(with_names("GRANT USAGE ON SCHEMA {} TO {}", name, source.username) for name in namespaces(tables)),
     ]
     if tables:
-        names = ", ".join(_text("{}", table) for table in tables)
-        statements.append(f"GRANT SELECT ON {names} TO {_text('{}', source.username)}")
+        names = ", ".join(with_names("{}", table) for table in tables)
+        statements.append(f"GRANT SELECT ON {names} TO {with_names('{}', source.username)}")
         only = ", ".join(_member(table) for table in config.tables)
         statements.append(
-            f"CREATE PUBLICATION {_text('{}', config.publication_name)} FOR TABLE {only}"
+            f"CREATE PUBLICATION {with_names('{}', config.publication_name)} FOR TABLE {only}"
             " WITH (publish_via_partition_root = true)"
         )
     return Grants(
@@ -124,9 +105,9 @@ def _source(config: PipelineConfig, provider: Provider) -> Grants:
 
 def _member(table: TableConfig) -> str:
     """Return the table as CREATE PUBLICATION takes it, with the columns and rows that are replicated."""
-    columns = f" ({', '.join(_text('{}', column) for column in table.columns)})" if table.columns else ""
+    columns = f" ({', '.join(with_names('{}', column) for column in table.columns)})" if table.columns else ""
     rows = f" WHERE ({table.where})" if table.where else ""
-    return f"{_text('ONLY {}', table.id)}{columns}{rows}"
+    return f"{with_names('ONLY {}', table.id)}{columns}{rows}"
 
 
 def _excluded(tables: Iterable[TableConfig]) -> list[str]:
@@ -137,74 +118,9 @@ def _replication(provider: Provider, role: str) -> str:
     if provider is Provider.NEON:
         # Roles that are made in its console may replicate.
         return ""
-    return _text(_REPLICATION.get(provider, "ALTER ROLE {} REPLICATION"), role)
+    return with_names(_REPLICATION.get(provider, "ALTER ROLE {} REPLICATION"), role)
 
 
 def _role_note(connection: PostgresConnection) -> str:
-    role = _text("{}", connection.username)
+    role = with_names("{}", connection.username)
     return f"If the role is missing: CREATE ROLE {role} LOGIN; and set its password with psql's \\password {role}"
-
-
-def _destination(row: DestinationConfig, config: PipelineConfig) -> Grants:
-    match row.type:
-        case "POSTGRES":
-            return _postgres(row, config)
-        case "SNOWFLAKE":
-            return _snowflake(row)
-        case _:
-            return Grants(place=f"destination {row.name}", notes=(f"What {row.type} needs is not known here.",))
-
-
-def _postgres(row: DestinationConfig, config: PipelineConfig) -> Grants:
-    user, database = str(row.config.get("username", "")), str(row.config.get("database", ""))
-    targets = [table.target(row.config.get("schema")) for table in config.tables]
-    statements = [_text("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}", database, user)]
-    for name in [_STATE, *_namespaces(targets)]:
-        statements += [
-            _text("CREATE SCHEMA IF NOT EXISTS {}", name),
-            _text("GRANT USAGE, CREATE ON SCHEMA {} TO {}", name, user),
-        ]
-    return Grants(
-        place=f"destination {row.name}, database {database}, as its owner",
-        notes=("Tables that Rosetta creates belong to its role. One that exists already has to belong to it.",),
-        statements=tuple(statements),
-    )
-
-
-def _snowflake(row: DestinationConfig) -> Grants:
-    database, role = _snowflake_name(row.config.get("database")), _snowflake_name(row.config.get("role") or "ROSETTA")
-    user, warehouse = _snowflake_name(row.config.get("user")), row.config.get("warehouse")
-    statements = [
-        f"CREATE ROLE IF NOT EXISTS {role}",
-        f"GRANT ROLE {role} TO USER {user}",
-        f"GRANT USAGE, CREATE SCHEMA ON DATABASE {database} TO ROLE {role}",
-    ]
-    if warehouse:
-        statements.append(f"GRANT USAGE ON WAREHOUSE {_snowflake_name(warehouse)} TO ROLE {role}")
-    return Grants(
-        place=f"destination {row.name} at Snowflake, as SECURITYADMIN or the owner of the database",
-        notes=(
-            "In a schema that exists already the role needs USAGE and CREATE TABLE as well.",
-            "rosetta keys generate makes the user's key, and prints the statement that registers it.",
-        ),
-        statements=tuple(statements),
-    )
-
-
-def _snowflake_name(name: Any) -> str:
-    text = str(name or "")
-    return text if text.isidentifier() and text.isascii() else '"' + text.replace('"', '""') + '"'
-
-
-def _namespaces(tables: Iterable[TableId]) -> Sequence[str]:
-    return sorted({table.namespace for table in tables})
-
-
-def _text(statement: str, *names: str | TableId) -> str:
-    """Return a statement with names, quoted where they have to be."""
-    return statement.format(*(_quoted(name) for name in names))
-
-
-def _quoted(name: str | TableId) -> str:
-    parts = name if isinstance(name, TableId) else (name,)
-    return sql.Identifier(*parts).as_string(None)

@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.preflight.encryption import exposures
 from rosetta_dagster.cdc.source.slot_reading import SlotReading, slot_reading
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.cdc.store.records import PipelineState, WalSample
+from rosetta_dagster.cdc.store.records import PipelineState, RunStatus, WalSample
 
 #: `extended`: the slot retains more WAL than max_wal_size. `unreserved`: the next checkpoint may lose it.
 _OF_WAL_STATUS = {"extended": Health.WARNING, "unreserved": Health.ERROR, "lost": Health.ERROR}
@@ -91,7 +91,7 @@ class Observation:
     def problem(self) -> str | None:
         """Why the pipeline does not run although it is to; None otherwise."""
         state = self.state
-        if state.status is not Status.PAUSE and state.run_status == "FAILED":
+        if state.status is not Status.PAUSE and state.run_status is RunStatus.FAILED:
             return state.last_error or "The last run failed."
         # Between two runs, a restart is under way.
         is_silent = state.heartbeat_age is None or state.heartbeat_age > HEARTBEAT_LIMIT_SECONDS

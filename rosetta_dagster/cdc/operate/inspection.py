@@ -1,13 +1,10 @@
-"""Reads the columns and row counts of a pipeline's tables at its destinations, and opens sessions at Snowflake."""
+"""Reads the columns and row counts of a pipeline's tables at its destinations."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
-from rosetta_dagster.cdc.destination.registry import kind_of, make_destination
+from rosetta_dagster.cdc.destination.registry import make_destination
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.publications import publications_of
@@ -35,17 +32,3 @@ def inspect(config: PipelineConfig, tables: frozenset[TableId]) -> list[TableFac
         for row in config.destinations
         for table, count in make_destination(row, config).row_counts(sorted(schemas)).items()
     ]
-
-
-class SnowflakeSession(Protocol):
-    """A session at Snowflake."""
-
-    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run a statement and return its rows. A `?` stands for a parameter if there are any."""
-
-
-@contextmanager
-def snowflake_session(name: str, config: dict[str, Any]) -> Iterator[SnowflakeSession]:
-    """Open a session of a Snowflake destination in autocommit mode. It is closed with the block."""
-    with kind_of("SNOWFLAKE", name).session(name, config) as session:
-        yield session

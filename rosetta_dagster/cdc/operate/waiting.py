@@ -1,28 +1,25 @@
 """Explains a pipeline's state in one sentence, from its row alone: why it does not run, or why it is not healthy."""
 
 from rosetta_dagster.cdc.config.pipeline import Health, Status
-from rosetta_dagster.cdc.store.records import PipelineState
+from rosetta_dagster.cdc.store.records import PipelineState, RunStatus
 
 #: A run writes its heartbeat every two seconds; silence for this long means that it is gone.
 HEARTBEAT_LIMIT_SECONDS = 60.0
-
-#: What a run reports of itself while its process is alive. A run that is killed cannot report its end.
-ALIVE = frozenset({"STARTING", "SNAPSHOT", "STREAMING"})
 
 
 def is_running(state: PipelineState) -> bool:
     """Return whether a run of the pipeline has written its heartbeat within the limit."""
     is_heard = state.heartbeat_age is not None and state.heartbeat_age <= HEARTBEAT_LIMIT_SECONDS
-    return state.run_status in ALIVE and is_heard
+    return state.run_status.is_open and is_heard
 
 
 def obstacle(state: PipelineState) -> str | None:
     """Return why a pipeline that is to run does not; None when it runs or is paused."""
     if state.status is Status.PAUSE or is_running(state):
         return None
-    if state.run_status == "FAILED":
+    if state.run_status is RunStatus.FAILED:
         return f"{state.last_error or 'The last run failed.'}{_next_attempt(state)}"
-    if state.run_status in ALIVE:
+    if state.run_status.is_open:
         silence = f"{state.heartbeat_age:,.0f} s" if state.heartbeat_age is not None else "some time"
         return f"Its run has been silent for {silence}: its process is gone. Is Dagster's daemon running?"
     return "No run has started yet. Dagster's daemon starts one: is it running?"

@@ -1,6 +1,6 @@
 """Reconciles the tables of a pipeline with each destination: compares them, and repairs what differs if requested."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -69,11 +69,11 @@ def reconcile(config: PipelineConfig, *, tables: Collection[TableId] = (), mend:
 def _table(
     config: PipelineConfig, row: DestinationConfig, table: TableId, schema: TableSchema | None, *, mend: bool
 ) -> Reconciliation:
-    problem = _obstacle(row, schema)
+    problem = _obstacle(row, schema) or _incomplete(config, table)
     if problem is not None or schema is None:
         return Reconciliation(destination=row.name, table=table, problem=problem)
     try:
-        comparison, left = _COMPARED[row.type](config, row, schema, mend=mend)
+        comparison, left = _compared_by(row.type)(config, row, schema, mend=mend)
     except StreamStalled:
         raise
     except RosettaError as error:
@@ -82,11 +82,20 @@ def _table(
 
 
 def _obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
-    if row.type not in _COMPARED:
+    if not kind_of(row.type, row.name).is_reconciled:
         return f"Destinations of type {row.type} cannot be compared row by row."
     if schema is None:
         return "The source has no such table."
     return None if schema.key else "The table has no key that identifies its rows."
+
+
+def _incomplete(config: PipelineConfig, table: TableId) -> str | None:
+    if table not in config.partly_copied:
+        return None
+    return (
+        "It began without some of its rows (initial, copy_where): those that the destination does not have may never have "
+        "been copied. To compare all rows, remove initial and copy_where, and resync the table."
+    )
 
 
 def _with_postgres(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Outcome:
@@ -119,4 +128,5 @@ def _with_snowflake(config: PipelineConfig, row: DestinationConfig, schema: Tabl
     return cast(Outcome, module.compared(config, row, schema, mend=mend))
 
 
-_COMPARED = {"POSTGRES": _with_postgres, "SNOWFLAKE": _with_snowflake}
+def _compared_by(type_: str) -> Callable[..., Outcome]:
+    return _with_snowflake if type_ == "SNOWFLAKE" else _with_postgres

@@ -237,6 +237,7 @@ class Attempt:
             missed=found.gaps,
             reselected=found.reselected,
             exhausted=self._exhausted(destination, found),
+            partly_copied=self.config.partly_copied.keys(),
             policy=self.config.on_gap,
         )
         for table, reason in discarded.missed.items():
@@ -349,20 +350,24 @@ def _discarded_copies(
     reselected: AbstractSet[TableId],
     policy: GapPolicy,
     exhausted: AbstractSet[TableId] = frozenset(),
+    partly_copied: AbstractSet[TableId] = frozenset(),
 ) -> _Discarded:
     """Return which copies are forgotten, and which tables missed changes: those are set aside if that is the policy.
 
     A table of which other rows or columns are selected is copied again whatever the policy is. Exhausted tables, which were
-    copied too often, are set aside.
+    copied too often, are set aside, and so are those of which not all rows are copied: a copy would not bring the others.
     """
     # Tables that left the pipeline, or cannot be replicated, miss changes: they are copied again when they are back.
     not_replicated = held.copied.keys() - replicated - held.set_aside.keys()
     missed = {**missed, **{table: reason for table, reason in refused.items() if table in not_replicated}}
     if policy is GapPolicy.STOP_TABLE:
         missed = {table: reason for table, reason in missed.items() if table not in held.set_aside}
-        return _Discarded(missed=missed, forgotten=(not_replicated - declared) | (reselected & missed.keys()))
+        left = not_replicated - declared
+        return _Discarded(missed=missed, forgotten=left | ((reselected - partly_copied) & missed.keys()))
     missed |= {table: f"{missed[table]}{_TOO_OFTEN}" for table in exhausted}
-    return _Discarded(missed=missed, forgotten=(not_replicated | missed.keys()) - exhausted)
+    missed = {table: reason for table, reason in missed.items() if table not in partly_copied & held.set_aside.keys()}
+    kept = exhausted | (partly_copied & declared)
+    return _Discarded(missed=missed, forgotten=(not_replicated | missed.keys()) - kept)
 
 
 def _verify_slot(config: PipelineConfig, slot: SlotState | None, held: Sequence[Held]) -> None:

@@ -15,7 +15,7 @@ from rosetta_dagster.cdc.run.resync import begin_resyncs
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.lease import Lease
-from rosetta_dagster.cdc.store.records import Progress, TableProgress, Wanted
+from rosetta_dagster.cdc.store.records import Progress, RunStatus, TableProgress, Wanted
 from rosetta_dagster.cdc.table_id import TableId
 
 #: Seconds between two looks at the worker and at the news of the row. PAUSE takes effect within about this time.
@@ -190,7 +190,7 @@ class _PipelineRow:
 def progress_since(before: Report, now: Report, run_id: str) -> Progress:
     """Return what a run did between two reports."""
     return Progress(
-        run_status=now.phase.value,
+        run_status=RunStatus(now.phase),
         applied_lsn=now.applied_lsn,
         inspection_done=now.inspection,
         lag_seconds=now.lag_seconds,

@@ -25,6 +25,7 @@ from rosetta_dagster.cdc.store.records import (
     DestinationShape,
     PipelineShape,
     PipelineState,
+    RunStatus,
     SkippedTable,
     SourceShape,
     TableRecord,
@@ -187,6 +188,7 @@ def _state(row: dict[str, Any]) -> PipelineState:
             "destinations": tuple(row["destinations"]),
             "table_errors": tuple(row["table_errors"]),
             "status": Status(row["status"]),
+            "run_status": RunStatus(row["run_status"]),
             "health": Health(row["health"]),
         }
     )

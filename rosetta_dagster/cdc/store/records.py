@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.change.position import Engine, Lsn
@@ -85,6 +86,21 @@ class SkippedTable:
     reason: str
 
 
+class RunStatus(StrEnum):
+    """What the last run of a pipeline reported: its phase, or how it ended."""
+
+    STARTING = "STARTING"
+    SNAPSHOT = "SNAPSHOT"
+    STREAMING = "STREAMING"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run has not reported its end. A run that is killed cannot report it."""
+        return self not in (RunStatus.STOPPED, RunStatus.FAILED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineState:
     """The state of a pipeline: the wanted status, and what was last observed."""
@@ -97,8 +113,7 @@ class PipelineState:
     #: The tables that are set aside, each with the reason.
     table_errors: tuple[str, ...]
     status: Status
-    #: The phase that the last run reported: STARTING, SNAPSHOT, STREAMING, STOPPED or FAILED.
-    run_status: str
+    run_status: RunStatus
     health: Health
     wal_size: int | None
     lag_bytes: int | None
@@ -166,7 +181,7 @@ class TableProgress:
 class Progress:
     """What a run has done since its last report."""
 
-    run_status: str
+    run_status: RunStatus
     applied_lsn: Lsn | None
     lag_seconds: float | None
     #: Seconds since changes were last durable everywhere or the slot was confirmed; None: not in this run.

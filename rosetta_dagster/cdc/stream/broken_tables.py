@@ -60,7 +60,7 @@ class BrokenTables:
         """Let the next attempt copy the table, if that removes the error and the policy is to. Return whether it will."""
         if error.broken is None or self._config.on_gap is not GapPolicy.COPY:
             return False
-        if not isinstance(error, ColumnValuesUnknown | TableReplaced):
+        if not isinstance(error, ColumnValuesUnknown | TableReplaced) or error.broken.table in self._config.partly_copied:
             return False
         for name in self._names(error.broken):
             self._forget(name, error.broken.table)

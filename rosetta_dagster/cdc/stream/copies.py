@@ -87,7 +87,15 @@ def start_concurrent_copy(
 def _copier(config: PipelineConfig, replica: Replica, reporter: Reporter, stopped: Callable[[], bool]) -> Copier:
     keeps = config.on_partition_drop is PartitionDropPolicy.KEEP
     publications = publications_of(config)
-    return Copier(config.source.connection, replica.destination, reporter, stopped, publications, keeps_partitions=keeps)
+    return Copier(
+        config.source.connection,
+        replica.destination,
+        reporter,
+        stopped,
+        publications,
+        keeps_partitions=keeps,
+        partly_copied=config.partly_copied,
+    )
 
 
 def _report_wait(tables: Iterable[TableSchema], replicas: Sequence[Replica]) -> Callable[[str], None]:

@@ -37,9 +37,9 @@ EVERY_OPTION = (
     """INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, by_pattern)
        SELECT id, 'shop', 'found', 'written by a run' FROM pipelines""",
     """UPDATE pipeline_tables SET comments = false, target_schema = 'there', target_name = 'bought',
-       columns = '{id,"Odd, name"}', row_filter = 'id > 7'""",
-    """INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, exclude)
-       SELECT id, 'odd.place', 'Or ders', '{secret}' FROM pipelines""",
+       columns = '{id,"Odd, name"}', row_filter = 'id > 7', copy_where = 'id > 8'""",
+    """INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, exclude, initial)
+       SELECT id, 'odd.place', 'Or ders', '{secret}', 'NONE' FROM pipelines""",
 )
 
 

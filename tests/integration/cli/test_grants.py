@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig
-from rosetta_dagster.cdc.operate.grants import Grants, Provider, _snowflake, grants
+from rosetta_dagster.cdc.destination.snowflake.grants import grants as snowflake_grants
+from rosetta_dagster.cdc.grants import Grants
+from rosetta_dagster.cdc.operate.grants import Provider, grants
 from rosetta_dagster.cdc.store.database import Store
 from tests.support.command_line import Rosetta
 from tests.support.database import SECRET_KEY, Database
@@ -116,7 +118,7 @@ def test_neon_gives_it_in_its_console(shop: Database, store: Store) -> None:
 def test_snowflake_gets_its_own_statements() -> None:
 
     config = {"account": "a-b", "user": "rosetta", "database": "my data", "warehouse": "LOADING", "role": "LOADER"}
-    found: Grants = _snowflake(DestinationConfig(name="dw", type="SNOWFLAKE", config=config))
+    found: Grants = snowflake_grants(DestinationConfig(name="dw", type="SNOWFLAKE", config=config), [])
     assert 'GRANT USAGE, CREATE SCHEMA ON DATABASE "my data" TO ROLE LOADER' in found.statements
     assert "GRANT USAGE ON WAREHOUSE LOADING TO ROLE LOADER" in found.statements
 

@@ -338,7 +338,7 @@ class TestConnections:
     def test_a_slot_that_waits_for_open_transactions_is_a_warning(
         self, rosetta: Rosetta, shop: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("rosetta_dagster.cdc.operate.connection_test.TIMEOUT", 1.0)
+        monkeypatch.setattr("rosetta_dagster.cdc.operate.connection_test.SLOT_TIMEOUT", 1.0)
         with shop.connect() as connection, connection.transaction():
             connection.execute("INSERT INTO orders VALUES (1)")
             outcome, remedy = self.steps(rosetta)["source shop", "slot"]

@@ -11,7 +11,7 @@ from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.copy import snapshot
-from rosetta_dagster.cdc.copy.snapshot import Part
+from rosetta_dagster.cdc.copy.parts import Part, copy_statement
 from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.postgres.binary import BINARY_TYPES
 from rosetta_dagster.cdc.errors import DestinationRejected
@@ -54,7 +54,7 @@ VALUES = {
 def is_binary(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """By table, whether it was read in binary form."""
     seen: dict[str, bool] = {}
-    statement = snapshot.copy_statement
+    statement = copy_statement
 
     def spy(part: Part, *, binary: bool = False) -> object:
         seen[part.table.id.name] = binary

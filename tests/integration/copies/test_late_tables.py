@@ -15,6 +15,7 @@ from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database, digest_of
+from tests.support.engines import debezium_in_the_long_run
 from tests.support.orders_and_notes import NOTES, ORDERS, forget, held_up, rows, table_state, wait_until_same, with_tables
 from tests.support.pipelines import (
     assert_no_walsender,
@@ -135,6 +136,7 @@ class TestLateTables:
             wait_until(worker, lambda: table_state(worker, ORDERS) is TableState.STREAMING)
             wait_until_same(worker, source, destination, ORDERS)
 
+    @debezium_in_the_long_run
     def test_a_late_copy_that_outlasts_its_run_begins_again_in_the_next_one(
         self, both: PipelineConfig, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -151,6 +153,7 @@ class TestLateTables:
         source.run("UPDATE late SET n = 2 WHERE id % 3 = 0")
         replicate(config, source, destination)
 
+    @debezium_in_the_long_run
     def test_a_copy_that_waits_for_an_open_transaction_can_be_stopped(
         self, both: PipelineConfig, source: Database, destination: Database
     ) -> None:
@@ -197,6 +200,7 @@ def with_target(config: PipelineConfig, table: TableId, namespace: str) -> Pipel
 
 
 class TestChangedTargets:
+    @debezium_in_the_long_run
     def test_a_table_with_another_target_is_copied_into_it_while_the_others_go_on(
         self, both: PipelineConfig, source: Database, destination: Database
     ) -> None:
@@ -216,6 +220,7 @@ class TestChangedTargets:
             assert TableState.STREAMING is table_state(worker, ORDERS)
 
     @pytest.mark.parametrize("resync", [False, True])
+    @debezium_in_the_long_run
     def test_rows_of_somebody_else_in_the_new_target_stay(
         self, both: PipelineConfig, source: Database, destination: Database, resync: bool
     ) -> None:
@@ -233,6 +238,7 @@ class TestChangedTargets:
         # Back where it was, it lacks what passed by.
         replicate(both, source, destination)
 
+    @debezium_in_the_long_run
     def test_a_copy_from_before_targets_were_noted_is_of_the_target_of_now(
         self, both: PipelineConfig, source: Database, destination: Database
     ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from rosetta_dagster.cdc.change import pages
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.copy import snapshot
+from rosetta_dagster.cdc.copy.parts import Part
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source.slots import SnapshotStopped
 from tests.support.database import Database
@@ -35,11 +36,11 @@ class TestResumedCopies:
             "INSERT INTO orders SELECT n, n, 'short' FROM generate_series(1000, 4000) AS n",
         )
         config = pipeline(engine, source, [destination], ORDERS)
-        copied: list[snapshot.Part] = []
+        copied: list[Part] = []
         limit = 3
         load = snapshot.Copier._load
 
-        def record(copier: snapshot.Copier, connections: Any, part: snapshot.Part, *arguments: Any) -> bool:
+        def record(copier: snapshot.Copier, connections: Any, part: Part, *arguments: Any) -> bool:
             if len(copied) == limit:
                 raise SnapshotStopped
             is_last = load(copier, connections, part, *arguments)

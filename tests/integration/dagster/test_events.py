@@ -7,7 +7,6 @@ import dagster as dg
 import pytest
 
 from rosetta_dagster.cdc.change.position import Lsn
-from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.report import Report
 from rosetta_dagster.cdc.run import supervision
 from rosetta_dagster.cdc.store.database import Store
@@ -130,36 +129,6 @@ def test_a_table_that_is_set_aside_shows_on_the_stream_and_in_the_health_at_once
     tags = run.tags
     assert f"rosetta_{name}" == tags["rosetta/slot"]
     assert Lsn.parse(tags["rosetta/start_lsn"]) < Lsn.parse(tags["rosetta/end_lsn"])
-
-
-def versions(instance: dg.DagsterInstance, name: str) -> list[str]:
-    """The data versions of the table's materializations, the newest first."""
-    records = instance.fetch_materializations(dg.AssetKey([f"{name}_dw", "public", "orders"]), limit=20).records
-    return [(record.event_log_entry.tags or {})["dagster/data_version"] for record in records]
-
-
-def test_a_quiet_table_is_materialized_again_only_where_dagster_has_lost_it(
-    store: Store, settings: Settings, instance: dg.DagsterInstance, name: str
-) -> None:
-    orders = dg.AssetKey([f"{name}_dw", "public", "orders"])
-
-    def until_streaming() -> None:
-        eventually(lambda: store.state(name).run_status == "STREAMING")
-
-    def run() -> list[str]:
-        store.set_status(name, Status.START)
-        assert run_while(store, settings, instance, name, until_streaming).success
-        return versions(instance, name)
-
-    (copied,) = run()
-    assert [copied] == run()
-    instance.wipe_assets([orders])
-    assert [copied] == run()
-    # A run that was killed may have applied changes that it could not report.
-    with store.connected() as connection:
-        connection.execute("UPDATE pipeline_metadata SET status = 'FAILED'")
-    killed, before = run()
-    assert copied == before != killed
 
 
 def test_the_summary_keeps_to_its_cells_and_its_length(store: Store, settings: Settings, name: str) -> None:

@@ -16,7 +16,7 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.source import transactions
 from tests.support.database import Database, digest_of
-from tests.support.engines import only_pgoutput
+from tests.support.engines import debezium_in_the_long_run, only_pgoutput
 from tests.support.gate import GATE, is_held
 from tests.support.pipelines import (
     assert_no_walsender,
@@ -75,6 +75,7 @@ def kill_at_the_gate(config: PipelineConfig, destination: Database, before: Call
     assert_no_walsender(config)
 
 
+@debezium_in_the_long_run
 def test_a_worker_killed_within_the_copy_of_a_table_without_a_key_doubles_nothing(
     engine: Engine, source: Database, destination: Database
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_worker_killed_within_the_copy_of_a_table_without_a_key_doubles_nothin
     replicate(config, source, destination)
 
 
+@debezium_in_the_long_run
 def test_a_worker_killed_between_parts_of_one_copy_of_equal_rows_doubles_nothing(
     engine: Engine, source: Database, destination: Database
 ) -> None:

@@ -15,6 +15,7 @@ from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database, current_lsn
+from tests.support.engines import debezium_in_the_long_run
 from tests.support.pipelines import (
     assert_no_walsender,
     confirmed_lsn,
@@ -122,6 +123,7 @@ class TestRowsAndChanges:
             assert writer.count > 100
         replicate(config, source, destination)
 
+    @debezium_in_the_long_run
     def test_a_stopped_copy_starts_again(
         self, engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:

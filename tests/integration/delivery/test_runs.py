@@ -15,7 +15,7 @@ from rosetta_dagster.cdc.errors import DestinationRejected, SlotInvalid, TableNo
 from rosetta_dagster.cdc.run import gc_policy
 from rosetta_dagster.cdc.run.worker import Worker
 from tests.support.database import Database, current_lsn
-from tests.support.engines import only_debezium, only_pgoutput
+from tests.support.engines import debezium_in_the_long_run, only_debezium, only_pgoutput
 from tests.support.pipelines import (
     assert_no_walsender,
     confirmed_lsn,
@@ -36,6 +36,7 @@ def java_thread_count() -> int:
 
 
 class TestRuns:
+    @debezium_in_the_long_run
     def test_a_table_added_later_brings_its_old_rows(self, engine: Engine, source: Database, destination: Database) -> None:
         source.run(
             "CREATE TABLE items (id int PRIMARY KEY)",
@@ -114,6 +115,7 @@ class TestRuns:
             failure(config)
         assert [(0,)] == destination.rows("SELECT * FROM items")
 
+    @debezium_in_the_long_run
     def test_rows_of_somebody_else_stop_the_pipeline_and_stay(
         self, engine: Engine, source: Database, destination: Database
     ) -> None:
@@ -127,6 +129,7 @@ class TestRuns:
         destination.run("TRUNCATE items")
         replicate(config, source, destination)
 
+    @debezium_in_the_long_run
     def test_a_copy_that_the_destination_refuses_is_an_error_of_the_destination(
         self, engine: Engine, source: Database, destination: Database
     ) -> None:

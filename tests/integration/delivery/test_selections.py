@@ -15,6 +15,7 @@ from rosetta_dagster.cdc.run import source_watch
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database
+from tests.support.engines import debezium_in_the_long_run
 from tests.support.pipelines import is_streaming, pipeline, running, wait_until
 from tests.support.snowflake_database import SnowflakeDatabase
 
@@ -113,7 +114,7 @@ def test_rows_that_move_across_the_filter_come_and_go_at_both_destinations(
     assert ["id", "tenant", "name"] == columns_of(destination)
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+@debezium_in_the_long_run
 def test_another_selection_copies_the_table_again_whatever_the_policy_is(
     engine: Engine, source: Database, destination: Database
 ) -> None:

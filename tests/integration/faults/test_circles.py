@@ -9,12 +9,13 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.errors import ConfigurationError
 from tests.support.database import Database
+from tests.support.engines import debezium_in_the_long_run
 from tests.support.pipelines import failure, is_streaming, pipeline, replicate, running, wait_until, wait_until_equal
 
 ITEMS = ("CREATE TABLE items (id int PRIMARY KEY, v text)", "INSERT INTO items VALUES (1, 'a')")
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+@debezium_in_the_long_run
 def test_a_table_is_never_replicated_into_itself(engine: Engine, source: Database) -> None:
     source.run(*ITEMS)
     config = pipeline(engine, source, [source], "items")

@@ -19,7 +19,7 @@ from rosetta_dagster.cdc.run import run
 from rosetta_dagster.cdc.run.worker import Worker
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.support.database import Database, current_lsn
-from tests.support.engines import only_pgoutput
+from tests.support.engines import debezium_in_the_long_run, only_pgoutput
 from tests.support.gate import is_held
 from tests.support.items_and_notes import CREATE, TABLES, assert_continues, changes, streaming
 from tests.support.pipelines import (
@@ -106,6 +106,7 @@ def test_a_destination_whose_disk_is_full_ends_the_run_and_the_next_one_continue
         assert_continues(config, source, destination)
 
 
+@debezium_in_the_long_run
 def test_a_table_that_may_not_be_written_is_reported_with_the_remedy(
     engine: Engine, source: Database, destination: Database
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_table_that_may_not_be_written_is_reported_with_the_remedy(
         assert 0 == sum(counts.copied for counts in worker.report().tables.values())
 
 
+@debezium_in_the_long_run
 def test_a_destination_without_a_free_connection_ends_the_run_which_continues_later(
     engine: Engine, source: Database, destination: Database
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_destination_without_a_free_connection_ends_the_run_which_continues_la
     assert_continues(config, source, destination)
 
 
+@debezium_in_the_long_run
 def test_a_destination_restarted_within_a_batch_ends_the_run_and_the_next_continues(
     engine: Engine, destination_server: EmbeddedPostgres, source: Database, destination: Database
 ) -> None:
@@ -166,6 +169,7 @@ def test_a_destination_restarted_within_a_batch_ends_the_run_and_the_next_contin
     assert_continues(config, source, destination)
 
 
+@debezium_in_the_long_run
 def test_a_stalled_destination_is_waited_for_and_other_pipelines_go_on(
     engine: Engine, source: Database, destination: Database, destination_server: EmbeddedPostgres
 ) -> None:
@@ -189,6 +193,7 @@ def test_a_stalled_destination_is_waited_for_and_other_pipelines_go_on(
     assert worker.wait(0)
 
 
+@debezium_in_the_long_run
 def test_a_run_behind_a_stalled_destination_can_be_stopped(
     engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

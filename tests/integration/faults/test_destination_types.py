@@ -5,7 +5,7 @@ from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TypePolicy
 from rosetta_dagster.cdc.source.connections import connect
 from rosetta_dagster.cdc.source.type_definitions import read_type_definitions
 from tests.support.database import Database
-from tests.support.engines import only_pgoutput
+from tests.support.engines import debezium_in_the_long_run, only_pgoutput
 from tests.support.pipelines import (
     is_streaming,
     pipeline,
@@ -75,6 +75,7 @@ def test_labels_that_come_later_are_followed_before_the_rows_that_use_them(
     replicate(pipeline(engine, source, [destination], "t"), source, destination)
 
 
+@debezium_in_the_long_run
 def test_a_type_that_comes_with_a_column_is_created(engine: Engine, source: Database, destination: Database) -> None:
     source.run("CREATE TABLE t (id int PRIMARY KEY)")
     with running(pipeline(engine, source, [destination], "t")) as worker:

@@ -15,7 +15,7 @@ from rosetta_dagster.cdc.errors import DestinationUnavailable, SourceUnavailable
 from rosetta_dagster.cdc.source import slots, transactions
 from rosetta_dagster.embedded.postgres import EmbeddedPostgres
 from tests.support.database import Database, digest_of
-from tests.support.engines import only_pgoutput
+from tests.support.engines import debezium_in_the_long_run, only_pgoutput
 from tests.support.gate import GATE, is_held
 from tests.support.items_and_notes import CREATE, TABLES, assert_continues, changes, streaming
 from tests.support.pipelines import (
@@ -114,6 +114,7 @@ def test_a_source_that_crashes_within_large_transactions_loses_and_doubles_nothi
     assert [(0,)] == destination.rows("SELECT count(*) FROM notes WHERE name = 'never'")
 
 
+@debezium_in_the_long_run
 def test_a_run_whose_idle_destination_connection_was_terminated_ends_with_a_change(
     engine: Engine, source: Database, destination: Database
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_run_whose_idle_destination_connection_was_terminated_ends_with_a_chan
     assert_continues(config, source, destination)
 
 
+@debezium_in_the_long_run
 def test_a_batch_whose_connection_was_terminated_is_absent_and_comes_again(
     engine: Engine, source: Database, destination: Database
 ) -> None:

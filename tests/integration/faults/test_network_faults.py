@@ -28,7 +28,7 @@ from rosetta_dagster.cdc.source.debezium import properties
 from rosetta_dagster.cdc.source.pgoutput import walsender
 from rosetta_dagster.cdc.store.database import Store
 from tests.support.database import SECRET_KEY, Database
-from tests.support.engines import only_pgoutput
+from tests.support.engines import debezium_in_the_long_run, only_pgoutput
 from tests.support.gate import is_held
 from tests.support.items_and_notes import CREATE, TABLES, assert_continues, changes, streaming
 from tests.support.pipelines import pipeline, reader_of_slot, replicate, started, wait_until_equal
@@ -157,6 +157,7 @@ def test_a_server_that_is_at_work_is_waited_for(
     assert worker.wait(0)
 
 
+@debezium_in_the_long_run
 def test_a_destination_that_goes_silent_within_a_batch_ends_the_run(
     engine: Engine, source: Database, destination: Database, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_destination_that_goes_silent_within_a_batch_ends_the_run(
     proxy.forward()
 
 
+@debezium_in_the_long_run
 def test_a_commit_whose_answer_is_lost_is_not_done_twice(
     engine: Engine, source: Database, destination: Database, proxy: Proxy
 ) -> None:
@@ -196,6 +198,7 @@ def test_a_commit_whose_answer_is_lost_is_not_done_twice(
     assert_continues(config, source, destination)
 
 
+@debezium_in_the_long_run
 def test_a_small_batch_whose_answer_is_lost_is_not_done_twice(
     engine: Engine, source: Database, destination: Database, proxy: Proxy
 ) -> None:

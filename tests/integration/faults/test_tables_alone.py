@@ -8,6 +8,7 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableState
 from rosetta_dagster.cdc.errors import DestinationRejected
 from tests.support.database import Database
+from tests.support.engines import debezium_in_the_long_run
 from tests.support.orders_and_notes import NOTES, ORDERS, forget, table_state, with_tables
 from tests.support.pipelines import (
     failure,
@@ -54,6 +55,7 @@ class TestBrokenTables:
         destination.run("ALTER TABLE orders DROP CONSTRAINT small")
         replicate(alone, source, destination)
 
+    @debezium_in_the_long_run
     def test_a_table_that_cannot_be_copied_does_not_stop_the_others(
         self, engine: Engine, source: Database, destination: Database
     ) -> None:
@@ -68,6 +70,7 @@ class TestBrokenTables:
         destination.run("TRUNCATE orders")
         replicate(config, source, destination)
 
+    @debezium_in_the_long_run
     def test_at_one_destination_a_table_may_break_and_at_another_go_on(
         self,
         engine: Engine,

@@ -24,7 +24,7 @@ from rosetta_dagster.cdc.postgres.errors import Translation, translate
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.migrate import migrate, read_migrations
-from rosetta_dagster.cdc.store.records import Progress, TableProgress
+from rosetta_dagster.cdc.store.records import Progress, RunStatus, TableProgress
 from rosetta_dagster.cdc.table_id import TableId
 from tests.support.database import Database, end_connections
 from tests.support.rows import Add, metadata
@@ -35,7 +35,7 @@ ORDERS = TableId("public", "orders")
 def progress(run_status: str = "STREAMING", *, copied: int = 0, applied: int = 0, **changes: Any) -> Progress:
     table = TableProgress(state=TableState.STREAMING, error=None, copied=copied, applied=applied, last_change_at=None)
     values: dict[str, Any] = {"applied_lsn": None, "lag_seconds": None, "success_age": None, "tables": {ORDERS: table}}
-    return Progress(run_status=run_status, **{**values, **changes})
+    return Progress(run_status=RunStatus(run_status), **{**values, **changes})
 
 
 def test_a_pipeline_is_read_with_everything_that_it_needs(store: Store, add: Add, config_database: Database) -> None:

@@ -1,9 +1,10 @@
 """Makes a destination in memory from its settings and the pipeline's tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableConfig
+from rosetta_dagster.cdc.connection_steps import Outcome, Step
 from rosetta_dagster.cdc.destination.memory.config import MemoryDestinationConfig
 from rosetta_dagster.cdc.destination.memory.database import MemoryDatabase
 from rosetta_dagster.cdc.destination.memory.destination import MemoryDestination
@@ -29,3 +30,7 @@ def session(name: str, settings: MemoryDestinationConfig) -> Iterator[MemoryData
 
 def describe(settings: MemoryDestinationConfig) -> str:
     return f"memory/{settings.database}"
+
+
+def steps(name: str, settings: MemoryDestinationConfig, tables: Sequence[TableConfig]) -> Iterator[Step]:  # noqa: ARG001
+    yield Step(place=f"destination {name}", name="session", outcome=Outcome.OK, detail=f"of {describe(settings)}")

@@ -2,6 +2,7 @@
 
 from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.memory.config import MemoryDestinationConfig
+from rosetta_dagster.cdc.grants import Grants
 
 MEMORY = DestinationKind(
     type="MEMORY",
@@ -9,5 +10,7 @@ MEMORY = DestinationKind(
     resource="MemoryDestination",
     description="Tables in the memory of this process that changes are applied to.",
     settings=MemoryDestinationConfig,
+    place=lambda config: f"memory/{config.get('database', '?')}",
+    grants=lambda row, _: Grants(place=f"destination {row.name}, in memory", notes=("It needs nothing.",)),
     factory="rosetta_dagster.cdc.destination.memory.factory",
 )

@@ -1,12 +1,14 @@
 """Makes a PostgreSQL destination from its settings and the pipeline's tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableConfig
+from rosetta_dagster.cdc.connection_steps import Step
+from rosetta_dagster.cdc.destination.postgres import steps as connection_steps
 from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
 from rosetta_dagster.cdc.destination.postgres.destination import PostgresDestination
 
@@ -33,3 +35,7 @@ def session(name: str, settings: PostgresDestinationConfig) -> Iterator["psycopg
 
 def describe(settings: PostgresDestinationConfig) -> str:
     return settings.describe()
+
+
+def steps(name: str, settings: PostgresDestinationConfig, tables: Sequence[TableConfig]) -> Iterator[Step]:
+    return connection_steps.steps(name, settings, tables)

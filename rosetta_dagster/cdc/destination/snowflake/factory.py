@@ -1,9 +1,11 @@
 """Makes a Snowflake destination from its settings and the pipeline's tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rosetta_dagster.cdc.config.pipeline import PipelineConfig
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig, TableConfig
+from rosetta_dagster.cdc.connection_steps import Step
+from rosetta_dagster.cdc.destination.snowflake import steps as connection_steps
 from rosetta_dagster.cdc.destination.snowflake.config import SnowflakeDestinationConfig
 from rosetta_dagster.cdc.destination.snowflake.connection import Session, connect
 from rosetta_dagster.cdc.destination.snowflake.destination import SnowflakeDestination
@@ -32,3 +34,7 @@ def session(name: str, settings: SnowflakeDestinationConfig) -> Iterator[Session
 def describe(settings: SnowflakeDestinationConfig) -> str:
     """Return who connects to where, and how they log in. `KeyRefused` when the key cannot be used."""
     return f"{settings.describe()}, {log_in_of(settings).shown}"
+
+
+def steps(name: str, settings: SnowflakeDestinationConfig, tables: Sequence[TableConfig]) -> Iterator[Step]:  # noqa: ARG001 - the role creates tables
+    return connection_steps.steps(name, settings)

@@ -15,6 +15,7 @@ from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.debezium.properties import unsupported_settings
 from rosetta_dagster.cdc.source.debezium.readable import unreadable_database, unreadable_table
 from rosetta_dagster.cdc.source.generated_columns import published_generated_columns
+from rosetta_dagster.cdc.source.preflight.beginning import about_beginnings
 from rosetta_dagster.cdc.source.preflight.encryption import about_encryption
 from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem
 from rosetta_dagster.cdc.source.preflight.publication import about_new_publication, about_publication
@@ -55,6 +56,7 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
             generated = published_generated_columns(connection, config.publication_name, tables)
             findings += [problem(Check.PUBLICATION, error.message, error.remedy) for error in generated]
         findings += about_selections(connection, config, schemas, publication)
+        findings += about_beginnings(connection, config.partly_copied, schemas)
     return tuple(sorted(findings, key=lambda finding: not finding.is_error))
 
 

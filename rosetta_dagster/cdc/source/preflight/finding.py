@@ -11,6 +11,7 @@ from rosetta_dagster.cdc.table_id import TableId
 class Check(StrEnum):
     """What was examined."""
 
+    COPY = "copy"
     DEBEZIUM = "debezium"
     DESTINATIONS = "destinations"
     ENCRYPTION = "encryption"
