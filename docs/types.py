@@ -48,8 +48,8 @@ def types_page(mark: str) -> str:
     return "\n".join([
         "# Types", "", mark,
         "A PostgreSQL destination gives a column the source's type and creates enums, domains and composites that are",
-        "missing. Types of extensions have to exist there. At Snowflake a domain is what its base type is, but over `numeric`",
-        "a VARCHAR. A type that is not listed is a VARCHAR too, in PostgreSQL's text.", "",
+        "missing. Types of extensions have to exist there. At Snowflake a domain is what its base type is, but over",
+        "`numeric` a VARCHAR. A type that is not listed is a VARCHAR too, in PostgreSQL's text.", "",
         "`values.numbers` of the destination's config chooses another type for a `numeric`. The last column says how",
         "[rows are compared](../guides/snowflake.md#compare-rows).", "",
         "| source | PostgreSQL | Snowflake | value at Snowflake | compared |", "|---|---|---|---|---|",

@@ -112,7 +112,9 @@ def test_values_of_every_type_are_equal_and_a_change_of_each_is_found_and_repair
         assert dict.fromkeys(EMPTY.values(), Kind.CHANGED) == kinds(found)
         mended = reconciled(config, mend=True)
         assert (len(EMPTY), ()) == (mended.repaired_count, mended.left)
-        assert {} == kinds(reconciled(config))
+        # No hash shows this one.
+        snowflake_database.rows(f"UPDATE PUBLIC.FACTS SET RATIO = 1.5 WHERE ID = {EMPTY['ratio']}")
+        assert {EMPTY["ratio"]: Kind.CHANGED} == kinds(reconciled(config))
 
 
 def test_rows_that_are_missing_marked_doubled_or_extra_are_repaired(
