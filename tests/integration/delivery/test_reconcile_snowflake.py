@@ -136,6 +136,8 @@ def test_rows_that_are_missing_marked_doubled_or_extra_are_repaired(
         ):
             snowflake_database.rows(statement)
         found = reconciled(config)
+        assert found.comparison is not None
+        assert found.comparison.differing_bucket_count <= len(found.left)
         assert ["CHANGED", "MISSING", "MISSING", "CHANGED", "EXTRA"] == [each.kind for each in found.left]
         assert (5, ()) == ((mended := reconciled(config, mend=True)).repaired_count, mended.left)
     live = "SELECT NOTE FROM PUBLIC.ODD WHERE _ROSETTA_DELETED_AT IS NULL ORDER BY NOTE"
@@ -182,6 +184,8 @@ class TestRepair:
         assert [("1", "newer", None)] == items(snowflake_database)
         repair.part([self.wrong(repair)])
         assert [("1", "right", None)] == items(snowflake_database)
+        repair.destination.see_now()
+        assert repair.source.buckets(16) == repair.destination.buckets(16)
 
     def test_the_stream_waits_while_rows_are_repaired(
         self, repair: SnowflakeRepair, snowflake_database: SnowflakeDatabase, monkeypatch: pytest.MonkeyPatch

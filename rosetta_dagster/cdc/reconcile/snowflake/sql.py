@@ -20,7 +20,7 @@ _SOURCE_PART = "coalesce(md5(convert_to({}, 'UTF8')), '-')"
 _SOURCE_NUMBER = "('x' || right(md5({}), 15))::bit(60)::bigint"
 
 #: 2 ** 60: what is left by it are the lower 60 bits.
-_SNOWFLAKE_NUMBER = "MOD(MD5_NUMBER_LOWER64({}), 1152921504606846976)"
+_SNOWFLAKE_NUMBER = "MOD(MD5_NUMBER_LOWER64({}), 1152921504606846976)::NUMBER(19,0)"
 
 
 def source_buckets(rows: sql.Composed, columns: ComparedColumns, bucket_count: int) -> sql.Composed:
