@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Stream,
         Table,
         Thresholds,
+        build_rosetta_asset_specs,
         on_table_change,
         rosetta_definitions,
     )
@@ -42,6 +43,7 @@ __all__ = [
     "Table",
     "Thresholds",
     "__version__",
+    "build_rosetta_asset_specs",
     "on_table_change",
     "rosetta_definitions",
 ]

@@ -49,7 +49,9 @@ class Settings(BaseSettings):
     #: Seconds after which a table that has not changed is materialized again, as of now; None: never. For `on_cron` and
     #: freshness policies, which wait for an event of each table.
     confirm_interval_seconds: int | None = Field(default=None, ge=60)
-    #: The webhook that alerts are posted to; None: no alerts. A secret, since knowing the URL is enough to post.
+    #: A YAML file that lists the receivers of alerts.
+    rosetta_alerts: Path | None = None
+    #: A webhook in Slack's format that every alert is posted to. A secret, since knowing the URL is enough to post.
     rosetta_alert_webhook: Annotated[SecretStr, AfterValidator(_http_url)] | None = None
     #: Show the stack trace of a failure at the command line.
     debug: bool = False

@@ -1,10 +1,11 @@
-"""For tests of code that uses Rosetta: compares a replica with its source, and replicates into memory."""
+"""For tests of code that uses Rosetta: its definitions without a database, replicas in memory, and comparisons."""
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import dagster as dg
 import psycopg
 from psycopg import sql
 
@@ -12,8 +13,23 @@ from rosetta_dagster.cdc.destination.memory.database import MemoryDatabase
 from rosetta_dagster.cdc.destination.memory.kind import MEMORY
 from rosetta_dagster.cdc.destination.registry import register, unregister
 from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.orchestration.builder import build
+from rosetta_dagster.orchestration.declarations import Pipeline, refuse_contradictions
+from rosetta_dagster.orchestration.location import Location
+from rosetta_dagster.orchestration.shapes import with_declared
+from rosetta_dagster.orchestration.translator import RosettaTranslator
+from rosetta_dagster.settings import Settings
 
-__all__ = ["MEMORY", "Digest", "MemoryDatabase", "are_same_at_snowflake", "digest", "memory_destinations"]
+__all__ = ["MEMORY", "Digest", "MemoryDatabase", "are_same_at_snowflake", "definitions", "digest", "memory_destinations"]
+
+
+def definitions(
+    pipelines: Sequence[Pipeline], translator: RosettaTranslator | None = None, *, source_assets: bool = True
+) -> dg.Definitions:
+    """Return what `rosetta_definitions` returns for these pipelines, without a configuration database or an environment."""
+    refuse_contradictions(pipelines)
+    location = Location(pipelines=pipelines, include=(), source_assets=source_assets, apply=False)
+    return build(with_declared([], pipelines), Settings.model_construct(), translator=translator, location=location)
 
 
 @contextmanager

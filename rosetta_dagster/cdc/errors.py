@@ -13,7 +13,7 @@
     │   ├── LeaseHeld                another run holds this pipeline
     │   ├── WatermarkMoved           another run has written this pipeline's watermark
     │   ├── NotCaughtUp              tables have not reached the source's position in time
-    │   ├── AlertFailed              the webhook of alerts does not accept a message
+    │   ├── AlertFailed              a receiver of alerts does not accept a message
     │   └── Unexpected               Rosetta itself failed
     └── TerminalError                a person has to mend it: tried again every 10 minutes, or when a row is changed
         ├── ConfigurationError       a setting or a row is wrong
@@ -134,7 +134,7 @@ class NotCaughtUp(TransientError):
 
 
 class AlertFailed(TransientError):
-    """The webhook of alerts does not accept a message."""
+    """A receiver of alerts does not accept a message. It is sent again."""
 
 
 class Unexpected(TransientError):

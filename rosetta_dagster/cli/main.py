@@ -14,6 +14,7 @@ from rosetta_dagster.cdc.operate.resync import resync
 from rosetta_dagster.cdc.operate.status import read_status
 from rosetta_dagster.cdc.source.preflight import Severity, preflight
 from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.cli.alerts import alerts
 from rosetta_dagster.cli.doctor import doctor
 from rosetta_dagster.cli.ends import destination, source
 from rosetta_dagster.cli.export import YAML, apply, export, planned_by, print_differences
@@ -53,6 +54,7 @@ app.add_typer(pipeline, name="pipeline")
 app.add_typer(table, name="table")
 app.add_typer(keys, name="keys")
 app.add_typer(secrets, name="secrets")
+app.add_typer(alerts, name="alerts")
 
 app.command()(status)
 app.command(name="test")(connections_command)

@@ -1,17 +1,18 @@
-"""`rosetta table`: adds tables to a pipeline, takes them out, and copies them again."""
+"""`rosetta table`: adds tables to a pipeline, takes them out, pauses them, and copies them again."""
 
 from typing import Annotated, Any
 
 import typer
 
 from rosetta_dagster.cdc.config.pipeline import Status, TableOptions, checked
+from rosetta_dagster.cdc.reconcile.backfill import Backfill, backfill
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import Target, add_table
 from rosetta_dagster.cdc.store.inventory import remove_table
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli.names import PipelineName
 from rosetta_dagster.cli.options import checked_options, with_options
-from rosetta_dagster.cli.output import print_json
+from rosetta_dagster.cli.output import print_json, to_json
 from rosetta_dagster.settings import open_store
 
 table = typer.Typer(no_args_is_help=True, help="Tables of a pipeline.")
@@ -59,6 +60,55 @@ def resync(pipeline: PipelineName, tables: Tables, *, as_json: Json = False) -> 
         partly = {each.id for each in store.table_configs(store.state(pipeline).id) if each.copied_rows is not None}
         again = "emptied, and begun again as initial and copy_where say," if partly & {*_parsed(tables)} else "copied again"
         _report(store, pipeline, "to resync", tables, f"{again} {_when(store, pipeline)}", as_json=as_json)
+
+
+@table.command(name="backfill")
+def backfill_table(
+    pipeline: PipelineName,
+    name: Annotated[str, typer.Argument(help="The table, as namespace.name; a name alone is of public.")],
+    *,
+    where: Annotated[str, typer.Option(help='Condition of the rows to bring, such as "id BETWEEN 1 AND 5000".')],
+    as_json: Json = False,
+) -> None:
+    """Bring rows with a condition to the destinations, while the pipeline streams: those that are missing or differ.
+
+    Ctrl-C ends it. What was brought stays, and the same command continues.
+    """
+    with open_store() as store:
+        for done in backfill(store, pipeline, TableId.parse(name), where):
+            if as_json and done.is_complete:
+                print_json({**to_json(done), "table": str(done.table)})
+            elif not as_json:
+                typer.echo(backfill_line(done))
+
+
+def backfill_line(done: Backfill) -> str:
+    """Format how far a backfill is."""
+    in_flight = f", {done.in_flight_count:,} left to the stream" if done.in_flight_count else ""
+    end = "; complete" if done.is_complete else ""
+    return (
+        f"{done.table} at {done.destination}: {done.read_count:,} rows read, {done.brought_count:,} brought{in_flight}{end}"
+    )
+
+
+@table.command(name="pause")
+def pause(pipeline: PipelineName, tables: Tables, *, as_json: Json = False) -> None:
+    """Stop to replicate tables, while the others of the pipeline go on."""
+    _set_paused(pipeline, tables, as_json=as_json, paused=True)
+
+
+@table.command(name="resume")
+def resume(pipeline: PipelineName, tables: Tables, *, as_json: Json = False) -> None:
+    """Replicate tables again that are paused. Those that a run has gone on without are copied again."""
+    _set_paused(pipeline, tables, as_json=as_json, paused=False)
+
+
+def _set_paused(pipeline: str, tables: list[str], *, as_json: bool, paused: bool) -> None:
+    with open_store() as store:
+        for each in _parsed(tables):
+            store.pause_table(pipeline, each, paused=paused)
+        outcome = "not replicated from now on" if paused else f"replicated again {_when(store, pipeline)}"
+        _report(store, pipeline, "paused" if paused else "resumed", tables, outcome, as_json=as_json)
 
 
 def _parsed(tables: list[str]) -> list[TableId]:

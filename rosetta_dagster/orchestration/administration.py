@@ -16,6 +16,7 @@ from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kinds
 from rosetta_dagster.cdc.errors import ConfigurationError, RosettaError
 from rosetta_dagster.cdc.operate.drop import drop_pipeline, removal
+from rosetta_dagster.cdc.reconcile.backfill import backfill
 from rosetta_dagster.cdc.reconcile.reconcile import Reconciliation, reconcile
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.store.declared import (
@@ -34,6 +35,7 @@ from rosetta_dagster.orchestration.checks import reconciliation_evaluation, summ
 from rosetta_dagster.orchestration.reported_checks import report_checks
 from rosetta_dagster.orchestration.requests import (
     AddTable,
+    BackfillTable,
     CreatePipeline,
     CreateSource,
     DropPipeline,
@@ -91,6 +93,12 @@ def administration_jobs(streams: Mapping[str, dg.AssetKey]) -> list[dg.JobDefini
             ResyncTable,
             _without_events(_resync_table),
             "Copies a table again, as after it was set aside, while the others of its pipeline go on.",
+        ),
+        _job(
+            "backfill_table",
+            BackfillTable,
+            _backfill_table,
+            "Brings rows with a condition to the destinations while the pipeline streams: those that are missing or differ.",
         ),
         _job(
             "drop_pipeline",
@@ -227,6 +235,15 @@ def _resync_table(store: Store, request: ResyncTable) -> Outcome:
     store.ask_resync(request.pipeline, table)
     when = "when it starts next" if store.status(request.pipeline) is Status.PAUSE else "now"
     return {"resync": f"table {table} of pipeline {request.pipeline} is copied again {when}"}
+
+
+def _backfill_table(context: dg.OpExecutionContext, store: Store, request: BackfillTable) -> Outcome:
+    outcome: dict[str, str] = {}
+    for done in backfill(store, request.pipeline, TableId.parse(request.table), request.where):
+        said = f"{done.read_count:,} rows read, {done.brought_count:,} brought, {done.in_flight_count:,} left to the stream"
+        context.log.info("%s at %s: %s", done.table, done.destination, said)
+        outcome[f"{done.table} at {done.destination}"] = said
+    return outcome
 
 
 def _drop_pipeline(store: Store, request: DropPipeline) -> Outcome:

@@ -1,192 +1,115 @@
-"""Posts each new failure to the webhook, once: runs that fail, and checks that begin to fail or get worse.
+"""Sends what is wrong to the receivers of alerts: runs that failed, and checks that fail, grouped by pipeline.
 
-A message holds what the run or the check shows, without secrets and values of rows.
+The sensor's cursor holds what each receiver has accepted, so that a message is sent again until then, and not after.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias
 
 import dagster as dg
-from pydantic import SecretStr
+from pydantic import BaseModel
 
-from rosetta_dagster.cdc.errors import AlertFailed
-from rosetta_dagster.cdc.store.records import RunStatus
-from rosetta_dagster.orchestration.checks import check_specs
-from rosetta_dagster.orchestration.naming import (
-    HEALTH,
-    NOT_EVALUATED,
-    PIPELINE_TAG,
-    RECONCILIATION,
-    ROW_COUNT,
-    RUN_STATUS,
-    SCHEMA_DRIFT,
-)
-from rosetta_dagster.orchestration.reported_checks import latest_evaluations
+from rosetta_dagster.alerts.due import Sent, due, eased
+from rosetta_dagster.alerts.outbox import Delivery, Outbox
+from rosetta_dagster.alerts.problem import Problem
+from rosetta_dagster.alerts.receivers import Receiver, receivers_of
+from rosetta_dagster.orchestration.failed_runs import FailedRun, note_failed_runs
+from rosetta_dagster.orchestration.problems import find_problems, turn_of
 from rosetta_dagster.orchestration.specs import PipelineSpecs
-from rosetta_dagster.orchestration.webhook import post
 from rosetta_dagster.settings import Settings
 
-#: Seconds between two ticks of each sensor.
+#: What each receiver has accepted: by receiver, subject and problem.
+SentByReceiver: TypeAlias = dict[str, dict[str, dict[str, Sent]]]
+
+#: Seconds between two ticks of the sensor.
 ALERT_INTERVAL = 10
 
-#: Tables whose checks one tick reads, those of one pipeline at least: Dagster's records are read for each of them.
-TABLES_PER_TICK = 500
+#: Seconds that a tick waits for the receivers. A slower one is asked for its outcome by the next tick.
+WAIT_SECONDS = 3.0
 
-#: A run that fails for the same reason as the run before it, within this many seconds, is not posted again. The control
-#: sensor tries again after 11 minutes at most.
-REPETITION_LIMIT = 900.0
+#: Failed runs are looked for from so many seconds before the last tick, since clocks differ; without a tick, before now.
+OVERLAP_SECONDS = 60.0
+
+
+class AlertState(BaseModel):
+    """The cursor of the sensor."""
+
+    #: Until when failed runs have been read, in seconds since the epoch.
+    read_until: float | None = None
+    #: Failed runs that have not recovered, by subject.
+    failed_runs: dict[str, FailedRun] = {}
+    #: The problems of tables, by pipeline.
+    of_tables: dict[str, list[Problem]] = {}
+    #: The pipeline whose tables are inspected next.
+    next_pipeline: int = 0
+    sent: SentByReceiver = {}
 
 
 def alert_sensors(loaded: Sequence[PipelineSpecs], settings: Settings) -> list[dg.SensorDefinition]:
-    """Return the sensors that post failures; none without a webhook."""
-    webhook = settings.rosetta_alert_webhook
-    return [] if webhook is None else [_run_sensor(webhook), _check_sensor(loaded, webhook)]
+    """Return the sensor that sends alerts; none without a receiver."""
+    receivers = receivers_of(settings.rosetta_alerts, settings.rosetta_alert_webhook)
+    return [_alert_sensor(loaded, receivers)] if receivers else []
 
 
-def _run_sensor(webhook: SecretStr) -> dg.SensorDefinition:
-    @dg.run_failure_sensor(
-        name="rosetta_run_alert_sensor",
-        description="Posts each failed run of a pipeline or of a Rosetta job to the webhook.",
-        minimum_interval_seconds=ALERT_INTERVAL,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def sensor(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-        run = context.dagster_run
-        if PIPELINE_TAG not in run.tags and not run.job_name.startswith("rosetta__"):
-            return dg.SkipReason("The run is not one of Rosetta's.")
-        if is_repetition(context.instance, run):
-            return dg.SkipReason("The run failed for the same reason as the one before it, which was posted.")
-        post(webhook, run_message(run, cause_of(context.instance, run.run_id)))
-        return None
-
-    return sensor
-
-
-def _check_sensor(loaded: Sequence[PipelineSpecs], webhook: SecretStr) -> dg.SensorDefinition:
-    """Return the sensor of checks. Its cursor holds the failing checks that were posted, and whose tables are next."""
+def _alert_sensor(loaded: Sequence[PipelineSpecs], receivers: Sequence[Receiver]) -> dg.SensorDefinition:
+    outbox = Outbox()
 
     @dg.sensor(
-        name="rosetta_check_alert_sensor",
-        description="Posts each check of a pipeline that begins to fail, or gets worse, to the webhook.",
+        name="rosetta_alert_sensor",
+        description="Sends failed runs and failing checks, and their recovery, to the receivers of alerts.",
         minimum_interval_seconds=ALERT_INTERVAL,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        cursor = json.loads(context.cursor or "{}")
-        posted: dict[str, str] = cursor.get("posted", {})
-        turn, after = turn_of(loaded, cursor.get("next", 0))
-        inspected, failing = failing_checks(context.instance, loaded, turn)
-        now = {name: severity for name, severity in posted.items() if name not in inspected}
-        for name, found in failing.items():
-            severity = found.severity.value
-            try:
-                if is_worse(posted.get(name), severity):
-                    post(webhook, check_message(name, found))
-                now[name] = severity
-            except AlertFailed as error:
-                # The next tick tries this one again; the others are not posted twice.
-                context.log.warning("%s", error)
-        return dg.SensorResult(cursor=json.dumps({"posted": now, "next": after}), skip_reason=f"{len(failing)} checks fail.")
+        state = AlertState.model_validate_json(context.cursor or "{}")
+        now = datetime.now(UTC).timestamp()
+        since = (now if state.read_until is None else state.read_until) - OVERLAP_SECONDS
+        failed_runs = note_failed_runs(context.instance, loaded, state.failed_runs, since=since, now=now)
+        turn, after_turn = turn_of(loaded, state.next_pipeline)
+        found = find_problems(context.instance, loaded, turn, failed_runs, state.of_tables)
+        sent = {each.name: state.sent.get(each.name, {}) for each in receivers}
+        for failure in _send(outbox, receivers, found.problems, sent):
+            context.log.warning("%s is not reached, and tried again: %s", failure.receiver, failure.error)
+        after = AlertState(
+            read_until=now,
+            failed_runs=found.failed_runs,
+            of_tables=found.of_tables,
+            next_pipeline=after_turn,
+            sent=sent,
+        )
+        return dg.SensorResult(cursor=after.model_dump_json(), skip_reason=f"{len(found.problems)} problems.")
 
     return sensor
 
 
-def turn_of(loaded: Sequence[PipelineSpecs], first: int) -> tuple[list[PipelineSpecs], int]:
-    """Return the pipelines whose tables are inspected by a tick that begins with this one, and where the next begins."""
-    turn: list[PipelineSpecs] = []
-    tables = 0
-    for offset in range(len(loaded)):
-        pipeline = loaded[(first + offset) % len(loaded)]
-        tables += len(pipeline.tables)
-        if turn and tables > TABLES_PER_TICK:
-            break
-        turn.append(pipeline)
-    return turn, (first + len(turn)) % max(1, len(loaded))
+def _send(
+    outbox: Outbox, receivers: Sequence[Receiver], problems: Sequence[Problem], sent: SentByReceiver
+) -> list[Delivery]:
+    """Send what is due to each receiver that is not busy, and record what they have accepted. Return the failures."""
+    # In this order: what ends in between belongs to a receiver that counts as busy.
+    idle = [each for each in receivers if not outbox.is_busy(each.name)]
+    failures = _record(outbox, sent)
+    now = datetime.now(UTC).timestamp()
+    for receiver in idle:
+        sent[receiver.name] = eased(sent[receiver.name], problems)
+        messages = due(problems, sent[receiver.name], least=receiver.least, repeat_seconds=receiver.repeat_seconds, now=now)
+        if messages:
+            outbox.send(receiver, messages)
+    outbox.wait(WAIT_SECONDS)
+    return failures + _record(outbox, sent)
 
 
-def failing_checks(
-    instance: dg.DagsterInstance, loaded: Sequence[PipelineSpecs], turn: Sequence[PipelineSpecs]
-) -> tuple[set[str], Mapping[str, dg.AssetCheckEvaluation]]:
-    """Return the names of the inspected checks, and the last evaluations of those that fail.
-
-    These are the checks of all streams, and of the tables whose turn it is. A failed run has a sensor of its own.
-    """
-    inspected: set[str] = set()
-    failing: dict[str, dg.AssetCheckEvaluation] = {}
-    for each in loaded:
-        names = _names(each, with_tables=each in turn)
-        inspected |= {*names.values()}
-        found = latest_evaluations(instance, names.keys())
-        is_run_failed = any(_is_of_failed_run(evaluation) for evaluation in found.values())
-        failing |= {
-            names[key]: evaluation
-            for key, evaluation in found.items()
-            if not evaluation.passed and not (is_run_failed and _repeats_run(evaluation))
-        }
-    return inspected, failing
-
-
-def _names(pipeline: PipelineSpecs, *, with_tables: bool) -> dict[dg.AssetCheckKey, str]:
-    """Return what a message calls each check. `health` speaks for the tables that are set aside."""
-    names = {spec.key: f"{pipeline.shape.name}: {spec.name}" for spec in check_specs(pipeline.stream.key)}
-    if with_tables:
-        for key in pipeline.table_keys:
-            for check in (SCHEMA_DRIFT, ROW_COUNT):
-                names[dg.AssetCheckKey(key, check)] = f"{pipeline.shape.name}: {check} of {key.to_user_string()}"
-    return names
-
-
-def _is_of_failed_run(evaluation: dg.AssetCheckEvaluation) -> bool:
-    run_status = evaluation.metadata.get(RUN_STATUS)
-    return evaluation.check_name == HEALTH and run_status is not None and run_status.value == RunStatus.FAILED
-
-
-def _repeats_run(evaluation: dg.AssetCheckEvaluation) -> bool:
-    """Return whether the check only repeats the failed run: an unreachable source fails both."""
-    return _is_of_failed_run(evaluation) or NOT_EVALUATED in evaluation.metadata
-
-
-def is_worse(before: str | None, now: str) -> bool:
-    """Return whether a failing check has to be posted. `before` is the severity that was posted; None: it passed."""
-    return before is None or (before, now) == ("WARN", "ERROR")
-
-
-def cause_of(instance: dg.DagsterInstance, run_id: str) -> str:
-    """Return why a run failed. Of an error that is not Rosetta's, only the class: its text may quote a value."""
-    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
-        if entry.dagster_event is None:
-            continue
-        data = entry.dagster_event.step_failure_data
-        if data.user_failure_data is None:
-            return f"Step {entry.step_key} failed with {data.error.cls_name if data.error else 'an unknown error'}."
-        remedy = data.user_failure_data.metadata.get("remedy")
-        return " ".join(filter(None, [data.user_failure_data.description, str(remedy.value) if remedy else None]))
-    return "Its process ended without a report."
-
-
-def is_repetition(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Return whether the run failed for the same reason as the pipeline's run before it, and soon after it."""
-    pipeline = run.tags.get(PIPELINE_TAG)
-    record = instance.get_run_record_by_id(run.run_id)
-    if pipeline is None or record is None:
-        return False
-    of_pipeline = dg.RunsFilter(tags={PIPELINE_TAG: pipeline})
-    before = next(iter(instance.get_run_records(of_pipeline, limit=1, cursor=run.run_id)), None)
-    if before is None or before.dagster_run.status is not dg.DagsterRunStatus.FAILURE:
-        return False
-    is_soon = (record.end_time or 0.0) - (before.end_time or 0.0) < REPETITION_LIMIT
-    return is_soon and cause_of(instance, before.dagster_run.run_id) == cause_of(instance, run.run_id)
-
-
-def run_message(run: dg.DagsterRun, cause: str) -> str:
-    """Return the message for a failed run."""
-    pipeline = run.tags.get(PIPELINE_TAG)
-    what = f"job {run.job_name}" if pipeline is None else f"pipeline {pipeline}"
-    return f"Rosetta: {what} failed. {cause} (run {run.run_id})"
-
-
-def check_message(name: str, found: dg.AssetCheckEvaluation) -> str:
-    """Return the message for a failing check. The description of `reconciliation` names rows, which stay in Dagster."""
-    said = "The check names the rows that differ." if found.check_name == RECONCILIATION else found.description or ""
-    kind = "fails" if found.severity is dg.AssetCheckSeverity.ERROR else "warns"
-    return f"Rosetta: {name} {kind}. {said}".strip()
+def _record(outbox: Outbox, sent: SentByReceiver) -> list[Delivery]:
+    """Record what has been accepted since the last call. Return the failures."""
+    finished = outbox.take_finished()
+    for delivery in finished:
+        if delivery.error is None and delivery.receiver in sent:
+            others = {
+                subject: problems
+                for subject, problems in sent[delivery.receiver].items()
+                if subject != delivery.due.message.subject
+            }
+            after = {delivery.due.message.subject: delivery.due.after} if delivery.due.after else {}
+            sent[delivery.receiver] = {**others, **after}
+    return [delivery for delivery in finished if delivery.error is not None]

@@ -20,8 +20,10 @@ from rosetta_dagster.settings import Settings, open_store
 class PipelineDefinitions:
     """The Dagster definitions of one pipeline."""
 
-    #: The source tables and the stream. They have no step of their own: the job reports the stream.
-    external: list[dg.AssetSpec]
+    #: The source tables that no pipeline writes.
+    sources: list[dg.AssetSpec]
+    #: It has no step of its own: the job reports it.
+    stream: dg.AssetSpec
     #: None when other pipelines write all of its tables.
     tables: dg.AssetsDefinition | None
     checks: dg.AssetChecksDefinition
@@ -39,7 +41,8 @@ def pipeline_definitions(
     stream = specs.stream.replace_attributes(deps=[spec.key for spec in sources])
     tables = materialized(specs, taken)
     return PipelineDefinitions(
-        external=[*sources, stream],
+        sources=sources,
+        stream=stream,
         tables=_tables(specs, tables) if tables else None,
         checks=_checks(specs),
         job=_job(specs, settings),
@@ -78,9 +81,9 @@ def _checks(specs: PipelineSpecs) -> dg.AssetChecksDefinition:
 
 
 def _job(specs: PipelineSpecs, settings: Settings) -> dg.JobDefinition:
-    shape = specs.shape
+    shape, options = specs.shape, specs.options
 
-    @dg.op(name=f"replicate_{shape.name}")
+    @dg.op(name=f"replicate_{shape.name}", tags=dict(options.op_tags), pool=options.pool)
     def replicate(context: dg.OpExecutionContext) -> None:
         replicate_until_stopped(context, specs, settings)
 
@@ -90,7 +93,12 @@ def _job(specs: PipelineSpecs, settings: Settings) -> dg.JobDefinition:
         description=f"Replicates {shape.source.name} until the pipeline is paused.",
         tags={PIPELINE_TAG: shape.name},
         # The control sensor restarts runs, with backoff; a run may last for months.
-        run_tags={PIPELINE_TAG: shape.name, "dagster/max_retries": "0", "dagster/max_runtime": "0"},
+        run_tags={
+            **options.run_tags,
+            PIPELINE_TAG: shape.name,
+            "dagster/max_retries": "0",
+            "dagster/max_runtime": "0",
+        },
     )
     def job() -> None:
         replicate()

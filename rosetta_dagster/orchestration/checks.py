@@ -15,6 +15,7 @@ from rosetta_dagster.orchestration.naming import (
     RECONCILIATION,
     RUN_STATUS,
     WAL_LAG,
+    WANTED_STATUS,
 )
 
 #: Quick checks, of the pipeline and its slot.
@@ -82,7 +83,7 @@ def evaluation_of(
 def failed_run(stream: dg.AssetKey, run_id: str, message: str) -> dg.AssetCheckEvaluation:
     """Return the health check's evaluation for a run that has just failed."""
     metadata: Metadata = {
-        RUN_STATUS: dg.MetadataValue.text(RunStatus.FAILED),
+        RUN_STATUS: dg.MetadataValue.text(RunStatus.FAILED.value),
         "run": dg.MetadataValue.dagster_run(run_id),
         "last_error": dg.MetadataValue.text(message),
     }
@@ -175,8 +176,8 @@ def _wal_lag(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEval
 
 def _wal_lag_description(observation: Observation) -> str | None:
     slot = observation.slot
-    if observation.error is not None:
-        return observation.error
+    if observation.error is not None or observation.slot_notice is not None:
+        return observation.error or observation.slot_notice
     if slot is None:
         return "The slot does not exist yet."
     if slot.is_lost:
@@ -193,8 +194,8 @@ def _wal_lag_description(observation: Observation) -> str | None:
 def _health(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvaluation:
     state = observation.state
     metadata: Metadata = {
-        "status": dg.MetadataValue.text(state.status.value),
-        RUN_STATUS: dg.MetadataValue.text(state.run_status),
+        WANTED_STATUS: dg.MetadataValue.text(state.status.value),
+        RUN_STATUS: dg.MetadataValue.text(state.run_status.value),
         "rows_copied": dg.MetadataValue.int(state.rows_copied),
         "rows_applied": dg.MetadataValue.int(state.rows_applied),
     }
@@ -212,7 +213,7 @@ def _health(stream: dg.AssetKey, observation: Observation) -> dg.AssetCheckEvalu
         stream,
         HEALTH,
         observation.health,
-        observation.problem or observation.error or observation.set_aside or observation.exposed,
+        observation.problem or observation.error or observation.slot_notice or observation.set_aside or observation.exposed,
         metadata,
     )
 

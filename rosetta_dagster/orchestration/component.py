@@ -15,6 +15,7 @@ from rosetta_dagster.cdc.destination.kind import DestinationKind
 from rosetta_dagster.cdc.destination.registry import kind_of, kinds
 from rosetta_dagster.orchestration.builder import rosetta_definitions
 from rosetta_dagster.orchestration.declarations import Pipeline, Table
+from rosetta_dagster.orchestration.options import DagsterOptions
 from rosetta_dagster.orchestration.requests import PIPELINE_NAME
 from rosetta_dagster.orchestration.resources import DestinationResource, PostgresSource, resource_class
 
@@ -127,7 +128,7 @@ def _kind(entry: Mapping[str, Any]) -> DestinationKind:
 
 
 @dg.scaffold_with(PipelineScaffolder)
-class RosettaPipelineComponent(dg.Component, PipelineOptions, dg.Model, dg.Resolvable):
+class RosettaPipelineComponent(dg.Component, PipelineOptions, DagsterOptions, dg.Model, dg.Resolvable):
     """A pipeline that replicates tables of a PostgreSQL database, change by change.
 
     A project may have any number of them. They share the sensors, and the pipelines that only the configuration database
@@ -156,7 +157,7 @@ class RosettaPipelineComponent(dg.Component, PipelineOptions, dg.Model, dg.Resol
     def pipeline(self) -> Pipeline:
         """The pipeline as Python declares it."""
         return Pipeline(
-            **{name: getattr(self, name) for name in PipelineOptions.model_fields},
+            **{name: getattr(self, name) for name in (*PipelineOptions.model_fields, *DagsterOptions.model_fields)},
             name=self.name,
             source=PostgresSource(**self.source),
             destinations=[_destination(entry) for entry in self.destinations],

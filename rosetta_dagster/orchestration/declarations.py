@@ -25,6 +25,7 @@ from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.store.declared import DeclaredPipeline, Target
 from rosetta_dagster.cdc.store.plan import Declarations
 from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.orchestration.options import DagsterOptions
 from rosetta_dagster.orchestration.requests import PIPELINE_NAME
 from rosetta_dagster.orchestration.resources import DestinationResource, PostgresSource, Resource
 
@@ -91,7 +92,7 @@ class Table(TableOptions, _Declared):
         return TableOptions(**{name: getattr(self, name) for name in TableOptions.model_fields})
 
 
-class Pipeline(PipelineOptions, _Declared):
+class Pipeline(PipelineOptions, DagsterOptions, _Declared):
     """A pipeline declared in code.
 
     The code owns its source, destinations, tables and options; the operator owns its status. `status` is that of a new row.
@@ -114,6 +115,9 @@ class Pipeline(PipelineOptions, _Declared):
         if doubles := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{', '.join(doubles)} is named more than once")
         return tables
+
+    def dagster_options(self) -> DagsterOptions:
+        return DagsterOptions(**{name: getattr(self, name) for name in DagsterOptions.model_fields})
 
 
 def _table(table: str | Table) -> Table:

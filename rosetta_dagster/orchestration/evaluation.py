@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 import dagster as dg
 
 from rosetta_dagster.cdc.errors import RosettaError
-from rosetta_dagster.cdc.operate.health import observe
+from rosetta_dagster.cdc.operate.slot_guard import observe_guarded
 from rosetta_dagster.cdc.reconcile.reconcile import reconcile
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.orchestration.checks import STREAM_CHECKS, evaluations, not_evaluated, reconciliation_evaluation
@@ -17,7 +17,7 @@ def evaluate(store: Store, specs: PipelineSpecs, wanted: AbstractSet[str]) -> li
     """Return the evaluations of these checks, in the order of their definition. `PipelineNotFound` without a row."""
     found: list[dg.AssetCheckEvaluation] = []
     if wanted & STREAM_CHECKS.keys():
-        observation = observe(store, specs.shape.name)
+        observation = observe_guarded(store, specs.shape.name)
         found += [each for each in evaluations(specs.stream.key, observation) if each.check_name in wanted]
     if RECONCILIATION in wanted:
         found.append(_reconciliation(store, specs))

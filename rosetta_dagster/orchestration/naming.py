@@ -28,8 +28,9 @@ SCHEMA_DRIFT = "schema_drift"
 ROW_COUNT = "row_count"
 RECONCILIATION = "reconciliation"
 
-#: Metadata of the check `health`: the status that the last run reported.
+#: Metadata of the check `health`: the status that the last run reported, and the status that the pipeline should have.
 RUN_STATUS = "run_status"
+WANTED_STATUS = "status"
 
 #: Metadata of a check that could not be evaluated.
 NOT_EVALUATED = "not_evaluated"

@@ -6,6 +6,7 @@ run. A run of months would have one that is overwritten, behind those of the sen
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
@@ -35,6 +36,22 @@ def news(instance: dg.DagsterInstance, evaluations: Sequence[dg.AssetCheckEvalua
         for evaluation in targeted(instance, evaluations)
         if not _is_shown(evaluation, before.get(evaluation.asset_check_key))
     ]
+
+
+class Evaluated(NamedTuple):
+    """An evaluation, and when it was made, in seconds since the epoch."""
+
+    evaluation: dg.AssetCheckEvaluation
+    at: float
+
+
+def latest_evaluated(instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey]) -> dict[dg.AssetCheckKey, Evaluated]:
+    """Return the last evaluations of these checks as `latest_evaluations` does, with their times."""
+    return {
+        key: Evaluated(found, record.event.timestamp)
+        for key, record in _latest(instance, keys).items()
+        if (found := _evaluation(record)) is not None and record.event is not None
+    }
 
 
 def latest_evaluations(

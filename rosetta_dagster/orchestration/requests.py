@@ -88,6 +88,14 @@ class ResyncTable(dg.Config):
     table: str = Field(min_length=1, description="The source table as namespace.name; a name alone is of public.")
 
 
+class BackfillTable(dg.Config):
+    """Rows of a table to bring to the destinations."""
+
+    pipeline: str = Field(min_length=1, description="Name of the pipeline; it has to run.")
+    table: str = Field(min_length=1, description="The source table as namespace.name; a name alone is of public.")
+    where: str = Field(min_length=1, description="Condition of the rows to bring.")
+
+
 class Reconcile(dg.Config):
     """A running pipeline whose rows are to be compared."""
 

@@ -5,8 +5,9 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -40,11 +41,23 @@ def known_shapes(settings: Settings) -> list[PipelineShape]:
         return _saved(settings)
 
 
-def with_declared(rows: Sequence[PipelineShape], pipelines: Sequence[Pipeline]) -> list[PipelineShape]:
-    """Return the pipelines by name. One that the code declares is as declared, whether or not its row is so yet."""
-    by_name = {shape.name: shape for shape in rows}
-    by_name |= {each.name: _with_matched(_shape(each), each, by_name.get(each.name)) for each in pipelines}
+def with_declared(
+    rows: Sequence[PipelineShape], pipelines: Sequence[Pipeline], include: Sequence[str] | None = None
+) -> list[PipelineShape]:
+    """Return the pipelines by name. One that the code declares is as declared, whether or not its row is so yet.
+
+    With `include`, only rows whose names match one of these patterns are among them.
+    """
+    known = {row.name: row for row in rows}
+    by_name = {
+        name: row for name, row in known.items() if include is None or any(fnmatchcase(name, each) for each in include)
+    }
+    by_name |= {each.name: _with_matched(_shape(each), each, known.get(each.name)) for each in pipelines}
     return [by_name[name] for name in sorted(by_name)]
+
+
+def _is_named(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def save_shapes(settings: Settings, rows: Sequence[PipelineShape]) -> None:
@@ -75,7 +88,8 @@ def _state_path(settings: Settings) -> Path | None:
     if not home or url is None:
         return None
     parts = urlsplit(url.get_secret_value())
-    place = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+    options = sorted((name, value) for name, value in parse_qsl(parts.query) if "password" not in name)
+    place = f"{parts.netloc.rpartition('@')[2]}{parts.path}{urlencode(options)}"
     return Path(home) / "rosetta" / f"pipelines-{hashlib.sha256(place.encode()).hexdigest()[:12]}.json"
 
 

@@ -7,6 +7,7 @@ import dagster as dg
 
 from rosetta_dagster.cdc.store.records import PipelineShape
 from rosetta_dagster.cdc.table_id import TableId
+from rosetta_dagster.orchestration.options import DagsterOptions
 from rosetta_dagster.orchestration.translator import DestinationTable, RosettaTranslator, SourceTable, Stream
 
 #: A table at a destination: the name of the destination and the source table.
@@ -22,10 +23,11 @@ class PipelineSpecs:
     stream: dg.AssetSpec
     tables: dict[Replica, dg.AssetSpec]
     translator: RosettaTranslator = field(repr=False)
+    options: DagsterOptions
 
     def reshaped(self, shape: PipelineShape) -> "PipelineSpecs":
         """Return the assets of the pipeline as it is now: tables come and go while it runs."""
-        return self if shape == self.shape else pipeline_specs(shape, self.translator)
+        return self if shape == self.shape else pipeline_specs(shape, self.translator, self.options)
 
     @property
     def table_keys(self) -> frozenset[dg.AssetKey]:
@@ -41,13 +43,19 @@ class PipelineSpecs:
         return {key: frozenset(replicas) for key, replicas in by_key.items()}
 
 
-def pipeline_specs(shape: PipelineShape, translator: RosettaTranslator) -> PipelineSpecs:
+def pipeline_specs(
+    shape: PipelineShape, translator: RosettaTranslator, options: DagsterOptions | None = None
+) -> PipelineSpecs:
     """Return the assets of a pipeline."""
-    sources = {table.id: translator.get_asset_spec(SourceTable(pipeline=shape, table=table)) for table in shape.tables}
-    stream = translator.get_asset_spec(Stream(pipeline=shape))
+    options = options or DagsterOptions()
+    sources = {
+        table.id: _grouped(translator.get_asset_spec(SourceTable(pipeline=shape, table=table)), options)
+        for table in shape.tables
+    }
+    stream = _owned(translator.get_asset_spec(Stream(pipeline=shape)), options)
     tables = {
-        (destination.name, table.id): translator.get_asset_spec(
-            DestinationTable(pipeline=shape, table=table, destination=destination)
+        (destination.name, table.id): _owned(
+            translator.get_asset_spec(DestinationTable(pipeline=shape, table=table, destination=destination)), options
         )
         .replace_attributes(deps=[stream.key], skippable=False)
         .merge_attributes(
@@ -59,7 +67,19 @@ def pipeline_specs(shape: PipelineShape, translator: RosettaTranslator) -> Pipel
         for destination in shape.destinations
         for table in shape.tables
     }
-    return PipelineSpecs(shape=shape, sources=sources, stream=stream, tables=tables, translator=translator)
+    return PipelineSpecs(shape=shape, sources=sources, stream=stream, tables=tables, translator=translator, options=options)
+
+
+def _grouped(spec: dg.AssetSpec, options: DagsterOptions) -> dg.AssetSpec:
+    return spec if options.group_name is None else spec.replace_attributes(group_name=options.group_name)
+
+
+def _owned(spec: dg.AssetSpec, options: DagsterOptions) -> dg.AssetSpec:
+    """Return the spec with what the pipeline's options say of it, beside what the translator does."""
+    grouped = _grouped(spec, options)
+    if not options.owners and not options.tags:
+        return grouped
+    return grouped.merge_attributes(owners=list(options.owners), tags=dict(options.tags))
 
 
 def external_sources(specs: PipelineSpecs, written: Iterable[dg.AssetKey]) -> list[dg.AssetSpec]:

@@ -22,7 +22,7 @@ TABLE_CHECKS = {
 #: What an automation condition that asks for blocking checks waits for, and what ends a run before assets downstream.
 BLOCKING = frozenset({REPLICATED})
 
-_UNCOPIED = frozenset({TableState.PENDING, TableState.SNAPSHOT})
+_UNCOPIED = frozenset({TableState.PENDING, TableState.SNAPSHOT, TableState.PAUSED})
 
 
 def table_check_specs(table: dg.AssetKey) -> list[dg.AssetCheckSpec]:
@@ -39,7 +39,7 @@ def is_copied(record: TableRecord) -> bool:
 
 
 def replicated_evaluation(asset: dg.AssetKey, pipeline: str, records: Sequence[TableRecord]) -> dg.AssetCheckEvaluation:
-    """Return the evaluation: a table that is set aside is an error, one that is still to be copied warns.
+    """Return the evaluation: a table that is set aside is an error, one that is still to be copied or is paused warns.
 
     An asset has several records where a translator gives several tables one key.
     """
@@ -47,7 +47,9 @@ def replicated_evaluation(asset: dg.AssetKey, pipeline: str, records: Sequence[T
     is_awaited = not records or any(not is_copied(record) or record.state is TableState.ERROR for record in records)
     health = Health.ERROR if set_aside else Health.WARNING if is_awaited else Health.HEALTHY
     description = " ".join(f"{record.error} {resync_remedy(pipeline, record.id)}" for record in set_aside)
-    if not description and is_awaited:
+    if any(record.state is TableState.PAUSED for record in records):
+        description = "The table is paused."
+    elif not description and is_awaited:
         description = "The table is still to be copied."
     states = ", ".join(record.state.value for record in records)
     return evaluation_of(asset, REPLICATED, health, description or None, {"state": dg.MetadataValue.text(states)})

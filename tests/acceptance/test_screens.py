@@ -37,7 +37,7 @@ PAGES = {
         "rosetta_control_sensor",
         "rosetta_definitions_sensor",
         "rosetta_health_sensor",
-        "rosetta_run_alert_sensor",
+        "rosetta_alert_sensor",
     ],
 }
 

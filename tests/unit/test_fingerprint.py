@@ -141,3 +141,12 @@ def test_a_change_of_columns_brings_the_types_of_new_ones_and_moves_no_other() -
     assert fingerprint is not None
     assert fingerprint.type_texts == (("7001", "sad"), ("7101", "new"))
     assert fingerprint.column_count == 9
+
+
+def test_a_schema_that_was_altered_is_a_gap_unless_its_rights_changed() -> None:
+    before = replace(TABLE, namespace="700", namespace_rights="a")
+    renamed, granted = replace(before, namespace="800"), replace(before, namespace="800", namespace_rights="b")
+    assert "schema was renamed" in (missed_changes_reason(before, renamed, follows_oid=False) or "")
+    assert missed_changes_reason(before, granted, follows_oid=False) is None
+    assert missed_changes_reason(before, renamed, follows_oid=True) is None
+    assert missed_changes_reason(TABLE, renamed, follows_oid=False) is None, "an earlier version did not record it"

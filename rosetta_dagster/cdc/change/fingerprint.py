@@ -56,6 +56,10 @@ class Fingerprint:
     type_texts: tuple[tuple[str, str], ...] = ()
     #: When the server's counts of writes were reset last; empty when `unpublished_writes` is None.
     counted_since: str = ""
+    #: `xmin` of the row of its schema, which a rename of the schema changes; empty when not known.
+    namespace: str = ""
+    #: Digest of who owns that schema and may use it, which change its `xmin` as well.
+    namespace_rights: str = ""
     #: The timeline of the source's log that the table's changes were read from; 0 when that is not known.
     timeline: int = field(default=0, compare=False)
 
@@ -111,6 +115,7 @@ def missed_changes_reason(before: Fingerprint, now: Fingerprint, *, follows_oid:
         (not now.is_selected_as(before), "other rows or columns of it are published than before"),
         (now.membership != before.membership, "it was not in the publication all the time, or the publication was altered"),
         (is_moved, "it was renamed, moved or given to another owner for a moment"),
+        (not follows_oid and _may_have_been_elsewhere(before, now), "its schema was renamed for a moment"),
         (_may_have_been_unlogged(before, now), "its rows were written to another file, maybe while it was unlogged"),
         (is_computed, "an ALTER rewrote its rows, maybe with other values"),
         (_has_other_texts(before, now), "a label or attribute of a type was altered: older rows have other values"),
@@ -133,6 +138,11 @@ def unpublished_writes_reason(before: Fingerprint, now: Fingerprint) -> str | No
     if now.unpublished_writes > counted:
         return "rows were updated or deleted, which is not published of a table without a replica identity"
     return None
+
+
+def _may_have_been_elsewhere(before: Fingerprint, now: Fingerprint) -> bool:
+    """Return whether the table's schema may have had another name: it was altered, and nobody's rights explain that."""
+    return before.namespace not in ("", now.namespace) and before.namespace_rights == now.namespace_rights
 
 
 def _may_have_been_unlogged(before: Fingerprint, now: Fingerprint) -> bool:

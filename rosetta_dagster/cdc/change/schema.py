@@ -121,6 +121,12 @@ def following(known: TableSchema, now: TableSchema) -> TableSchema:
     return replace(now, fingerprint=replace(before, column_count=after.column_count, type_texts=type_texts))
 
 
+def has_reused_name(before: TableSchema, now: TableSchema) -> bool:
+    """Return whether another column has a name now: one was dropped and added again, or columns exchanged their names."""
+    numbers = {column.name: column.number for column in before.columns}
+    return any(numbers.get(column.name, column.number) != column.number for column in now.columns)
+
+
 def _identity(column: Column) -> tuple[int, str, int, int, bool]:
     return column.number, column.name, column.type_oid, column.type_modifier, column.not_null
 

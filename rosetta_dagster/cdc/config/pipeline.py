@@ -28,6 +28,7 @@ from rosetta_dagster.cdc.config.certificates import SYSTEM, refuse_wrong_text, r
 from rosetta_dagster.cdc.config.patterns import PatternOptions
 from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
 from rosetta_dagster.cdc.config.selection import Selection
+from rosetta_dagster.cdc.config.slot_policy import SlotPolicy
 from rosetta_dagster.cdc.config.surfaces import BOUND, SHOWN, Column, Secret
 from rosetta_dagster.cdc.config.wording import problems, worded
 from rosetta_dagster.cdc.errors import ConfigurationError
@@ -97,6 +98,8 @@ class TableState(StrEnum):
     STREAMING = "STREAMING"
     #: Set aside: the others go on without it.
     ERROR = "ERROR"
+    #: Not replicated, since an operator paused it.
+    PAUSED = "PAUSED"
 
 
 class _Config(BaseModel):
@@ -311,6 +314,12 @@ class PipelineOptions(PatternOptions, _Config):
         default=PartitionDropPolicy.FOLLOW,
         description="What happens to the rows of a partition that was dropped or detached at the source. FOLLOW: they are "
         "removed from the destinations. KEEP: they stay there.",
+    )
+    on_slot_limit: SlotPolicy = Field(
+        default=SlotPolicy.ALERT,
+        description="What is done when the slot retains wal_error_bytes of WAL. ALERT: the check wal_lag fails. PAUSE: the "
+        "pipeline is paused as well. DROP_SLOT: the slot is dropped, which frees the WAL, and all tables have to be copied "
+        "again.",
     )
     types: TypePolicy = Field(
         default=TypePolicy.CREATE,

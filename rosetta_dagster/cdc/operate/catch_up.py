@@ -78,7 +78,7 @@ class _Wait:
         found = [record for record in self._store.tables(self._name) if record.id in self._tables]
         refuse_paused(state)
         self._refuse_missing(found)
-        _refuse_set_aside(self._name, found)
+        _refuse_unreplicated(self._name, found)
         self._refuse_late(state)
         return _Reading(state, found)
 
@@ -118,8 +118,12 @@ def _wait_until_confirmed(wait: _Wait, config: PipelineConfig) -> None:
             time.sleep(POLL_INTERVAL)
 
 
-def _refuse_set_aside(name: str, found: Collection[TableRecord]) -> None:
+def _refuse_unreplicated(name: str, found: Collection[TableRecord]) -> None:
     for record in found:
+        if record.state is TableState.PAUSED:
+            raise NotReplicated(
+                f"Table {record.id} of pipeline {name} is paused.", f"Resume it: rosetta table resume {name} {record.id}"
+            )
         if record.state is TableState.ERROR and not record.resync:
             raise NotReplicated(
                 f"Table {record.id} of pipeline {name} is set aside: {record.error}", resync_remedy(name, record.id)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from rosetta_dagster.cdc.config.pipeline import Health, Status, checked
 from rosetta_dagster.cdc.config.thresholds import Thresholds
 from rosetta_dagster.cdc.errors import RosettaError
-from rosetta_dagster.cdc.operate.waiting import HEARTBEAT_LIMIT_SECONDS, obstacle
+from rosetta_dagster.cdc.operate.waiting import HEARTBEAT_LIMIT_SECONDS, obstacle, slot_notice
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.preflight.encryption import exposures
 from rosetta_dagster.cdc.source.slot_reading import SlotReading, slot_reading
@@ -42,6 +42,11 @@ class Observation:
     exposed: str | None = None
 
     @property
+    def slot_notice(self) -> str | None:
+        """What was done because the slot retained too much WAL, with the remedy; None once it is over."""
+        return slot_notice(self.state)
+
+    @property
     def seconds_until_lost(self) -> float | None:
         """Seconds until the source removes WAL that the slot needs, at the current growth; None: it does not."""
         if self.slot is None or self.slot.safe_wal_bytes is None or self.growth is None or self.growth <= 0:
@@ -51,7 +56,7 @@ class Observation:
     @property
     def lag(self) -> Health:
         """How far the slot is behind and how near to being lost. A pipeline that never ran has no slot and no lag."""
-        if self.error is not None:
+        if self.error is not None or self.slot_notice is not None:
             return Health.ERROR
         if self.slot is None:
             return Health.HEALTHY

@@ -15,7 +15,9 @@ def resync(store: Store, name: str) -> PipelineConfig:
     """
     try:
         with store.lease(store.state(name).id):
-            return _forget(store, name)
+            config = _forget(store, name)
+            store.report_slot_action(config.id, None, None)
+            return config
     except LeaseHeld:
         raise LeaseHeld(
             f"Pipeline {name} is running, so not all of it can be copied again.",

@@ -1,6 +1,7 @@
 """Explains a pipeline's state in one sentence, from its row alone: why it does not run, or why it is not healthy."""
 
 from rosetta_dagster.cdc.config.pipeline import Health, Status
+from rosetta_dagster.cdc.config.slot_policy import SlotAction
 from rosetta_dagster.cdc.store.records import PipelineState, RunStatus
 
 #: A run writes its heartbeat every two seconds; silence for this long means that it is gone.
@@ -11,6 +12,12 @@ def is_running(state: PipelineState) -> bool:
     """Return whether a run of the pipeline has written its heartbeat within the limit."""
     is_heard = state.heartbeat_age is not None and state.heartbeat_age <= HEARTBEAT_LIMIT_SECONDS
     return state.run_status.is_open and is_heard
+
+
+def slot_notice(state: PipelineState) -> str | None:
+    """Return what was done because the slot retained too much WAL, with the remedy; None once it is over."""
+    is_over = state.slot_action is SlotAction.PAUSED and state.status is not Status.PAUSE
+    return None if is_over else state.slot_action_reason
 
 
 def obstacle(state: PipelineState) -> str | None:
@@ -27,7 +34,7 @@ def obstacle(state: PipelineState) -> str | None:
 
 def explanation(state: PipelineState) -> str | None:
     """Return what an operator has to know of the pipeline; None when all is well."""
-    if (found := obstacle(state)) is not None:
+    if (found := slot_notice(state) or obstacle(state)) is not None:
         return found
     if state.table_errors:
         count = f"{len(state.table_errors)} of {state.table_count} tables are set aside; resync them."
@@ -36,6 +43,8 @@ def explanation(state: PipelineState) -> str | None:
         return None if state.last_error is None else f"Before the pause: {state.last_error}"
     if state.health is Health.HEALTHY:
         return state.last_error
+    if state.wal_status == "lost":
+        return f"Its replication slot is lost: the source removed WAL that it still needed. Run: rosetta resync {state.name}"
     retained = f"{state.wal_size / 2**20:,.0f} MiB of WAL" if state.wal_size is not None else "WAL"
     return f"Its replication slot retains {retained}. The checks wal_lag and freshness say more."
 

@@ -7,6 +7,7 @@ from functools import partial
 from importlib import import_module
 from typing import cast
 
+from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
 from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
@@ -69,7 +70,7 @@ def reconcile(config: PipelineConfig, *, tables: Collection[TableId] = (), mend:
 def _table(
     config: PipelineConfig, row: DestinationConfig, table: TableId, schema: TableSchema | None, *, mend: bool
 ) -> Reconciliation:
-    problem = _obstacle(row, schema) or _incomplete(config, table)
+    problem = obstacle(row, schema) or _incomplete(config, table)
     if problem is not None or schema is None:
         return Reconciliation(destination=row.name, table=table, problem=problem)
     try:
@@ -81,7 +82,8 @@ def _table(
     return Reconciliation(destination=row.name, table=table, comparison=comparison, left=left)
 
 
-def _obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
+def obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
+    """Return why the table cannot be compared row by row at this destination; None when it can."""
     if not kind_of(row.type, row.name).is_reconciled:
         return f"Destinations of type {row.type} cannot be compared row by row."
     if schema is None:
@@ -99,26 +101,36 @@ def _incomplete(config: PipelineConfig, table: TableId) -> str | None:
 
 
 def _with_postgres(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Outcome:
+    with ExitStack() as stack:
+        here, there, catch_up = opened_sides(config, row, schema, stack)
+        comparison = compare(here, there, catch_up)
+        left = repair(here, there, comparison.differences, catch_up) if mend else comparison.differences
+    return Outcome(comparison, left)
+
+
+def opened_sides(
+    config: PipelineConfig, row: DestinationConfig, schema: TableSchema, stack: ExitStack
+) -> tuple[Side, Side, Callable[[], Lsn]]:
+    """Return the table at the source and at the destination, and what waits until the destination has caught up.
+
+    The destination is PostgreSQL. The stack closes the connections.
+    """
     source = config.source.connection
     target = checked(PostgresDestinationConfig, row.config, f"The config of destination {row.name}")
     translation = Translation(
         who=f"destination {row.name}", unavailable=DestinationUnavailable, rejected=DestinationRejected
     )
     name = next(each for each in config.tables if each.id == schema.id).target(target.namespace)
-    with ExitStack() as stack:
-        there = stack.enter_context(connect(target, translation))
-        stack.enter_context(connections.source_errors(source))
-        here = stack.enter_context(connections.connect(source))
-        clock = stack.enter_context(connections.connect(source))
-        there.execute(connections.TEXT_FORMS)
-        sides = (
-            Side(here, schema.id, schema, partial(connections.source_errors, source), row_filter=schema.row_filter),
-            Side(there, name, schema, partial(translated, translation)),
-        )
-        catch_up = partial(wait_until_caught_up, clock, config.slot_name)
-        comparison = compare(*sides, catch_up)
-        left = repair(*sides, comparison.differences, catch_up) if mend else comparison.differences
-    return Outcome(comparison, left)
+    there = stack.enter_context(connect(target, translation))
+    stack.enter_context(connections.source_errors(source))
+    here = stack.enter_context(connections.connect(source))
+    clock = stack.enter_context(connections.connect(source))
+    there.execute(connections.TEXT_FORMS)
+    return (
+        Side(here, schema.id, schema, partial(connections.source_errors, source), row_filter=schema.row_filter),
+        Side(there, name, schema, partial(translated, translation)),
+        partial(wait_until_caught_up, clock, config.slot_name),
+    )
 
 
 def _with_snowflake(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Outcome:

@@ -73,6 +73,12 @@ class Side:
         self.table = table
         self.schema = schema
 
+    def where(self, condition: str) -> "Side":
+        """Return the rows of this side that also fulfil a condition of an operator, over the same connection."""
+        # A comment at the end of the condition ends with its line.
+        conditions = [f"(\n{condition}\n)", *([f"({self._row_filter})"] if self._row_filter else [])]
+        return Side(self.connection, self.table, self.schema, self.errors, row_filter=" AND ".join(conditions))
+
     @cached_property
     def own_rows(self) -> Composed:
         """The table's own rows, for a FROM clause. A table may be partitioned on one side only."""

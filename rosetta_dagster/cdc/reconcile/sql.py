@@ -75,6 +75,22 @@ def rows_of_keys(rows: sql.Composed, schema: TableSchema, keys: Iterable[Key], *
     )
 
 
+def keys_after(rows: sql.Composed, schema: TableSchema, last: Key | None, count: int) -> sql.Composed:
+    """Select the keys that follow this one, in their order, at most so many; the first ones without it."""
+    types = {column.name: column.type for column in schema.columns}
+    columns = _columns(schema.key)
+    where: sql.Composable = sql.SQL("")
+    if last is not None:
+        values = _COMMA.join(
+            sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(types[name]))
+            for name, value in zip(schema.key, last, strict=True)
+        )
+        where = sql.SQL("\nWHERE ({}) > ({})").format(columns, values)
+    return sql.SQL("SELECT {}\nFROM {} AS t{}\nORDER BY {} LIMIT {}").format(
+        _key(schema), rows, where, columns, sql.Literal(count)
+    )
+
+
 def copy_keys(rows: sql.Composed, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
     """Copy the rows with these keys out in COPY's text format."""
     return sql.SQL("COPY (SELECT {}\nFROM {}) TO STDOUT").format(_columns(schema.column_names), joined(rows, schema, keys))

@@ -75,8 +75,6 @@ class _PreparedSource:
     unreadable: Mapping[TableId, str]
     #: Every table of the pipeline that exists.
     fingerprints: Mapping[TableId, Fingerprint]
-    #: Those of them whose updates the source would refuse if they were published.
-    unidentified: frozenset[TableId]
     timelines: Timelines
     #: The publications that exist.
     publications: tuple[str, ...]
@@ -145,7 +143,8 @@ class Attempt:
             return self._stream(source, replicas)
 
     def _prepare_source(self, findings: Sequence[Finding]) -> _PreparedSource:
-        errors = [finding for finding in findings if finding.is_error and finding.table is not None]
+        # The first finding of a table counts, so it comes last here.
+        errors = [finding for finding in reversed(findings) if finding.is_error and finding.table is not None]
         unreadable = {each.table: str(each) for each in errors if each.table and each.check is Check.PRIVILEGES}
         refused = {each.table: str(each) for each in errors if each.table and each.table not in unreadable}
         tables = [table.id for table in self.config.tables if table.id not in refused]
@@ -162,7 +161,6 @@ class Attempt:
                 refused=refused,
                 unreadable=unreadable,
                 fingerprints=found,
-                unidentified=frozenset(table for table, now in found.items() if now.is_unidentified),
                 timelines=timelines,
                 publications=publications,
                 slot=read_slot(connection, self.config.slot_name),
@@ -315,8 +313,8 @@ class Attempt:
             tables=[table.id for table in self.config.tables],
             growing={table for table, selection in self.config.selections.items() if selection.exclude},
             refused={*source.refused, *set.intersection(*({*replica.set_aside} for replica in replicas))},
-            unidentified=source.unidentified,
             known=source.fingerprints,
+            schemas=source.schemas,
             follows_oid=self.config.engine is Engine.PGOUTPUT,
             ignores_dropped=self.config.on_partition_drop is PartitionDropPolicy.KEEP,
             record=record,

@@ -13,7 +13,7 @@ from rosetta_dagster.cdc.change.fingerprint import (
     missed_changes_reason,
     unpublished_writes_reason,
 )
-from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.change.schema import TableSchema, has_reused_name
 from rosetta_dagster.cdc.config.pipeline import PostgresConnection
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.catalog_digest import read_digest
@@ -42,8 +42,8 @@ class SourceWatch:
         tables: Sequence[TableId],
         growing: Collection[TableId] = (),
         refused: Collection[TableId],
-        unidentified: Collection[TableId],
         known: Mapping[TableId, Fingerprint],
+        schemas: Mapping[TableId, TableSchema],
         follows_oid: bool,
         ignores_dropped: bool,
         record: Callable[[Sequence[TableSchema]], None],
@@ -61,7 +61,8 @@ class SourceWatch:
         refuses its updates. `growing` are tables whose later columns are to be published, too.
 
         A refused table, or one that is set aside, needs a new attempt once its definition differs. So does a table that
-        lost its replica identity: while it is published, the source refuses its updates.
+        lost its replica identity: while it is published, the source refuses its updates. `schemas` are the columns that the
+        engine knows: it does not see that another column has the name of a dropped one.
         """
         self._source = source
         self._publications = publications
@@ -69,8 +70,8 @@ class SourceWatch:
         self._tables = tables
         self._growing = growing
         self._refused = refused
-        self._unidentified = unidentified
         self._known = dict(known)
+        self._schemas = schemas
         self._follows_oid = follows_oid
         self._ignores_dropped = ignores_dropped
         self._record = record
@@ -120,33 +121,29 @@ class SourceWatch:
         """Compare all fingerprints. Return whether nothing needs a new attempt, now or when copies have ended."""
         withdrawn = withdraw(connection, self._own_publications) if self._own_publications else []
         found = dict(read_fingerprints(connection, self._publications, self._tables))
-        self.has_changed = (
-            self.has_changed
-            or bool(withdrawn)
-            or {table for table in self._known.keys() & found if found[table].is_unidentified} != self._unidentified
-            or any(self._needs_new_attempt(table, found.get(table)) for table in self._tables)
-        )
+        self.has_changed |= bool(withdrawn) or any(self._needs_new_attempt(each, found.get(each)) for each in self._tables)
         if self.has_changed:
             return False
         waiting = self._waiting_writes(found)
-        self._record_moved(connection, found, waiting)
+        moved = self._moved(found, waiting)
+        schemas = read_schemas(connection, list(moved), self._publications) if moved else {}
+        if any(has_reused_name(self._schemas.get(table, schema), schema) for table, schema in schemas.items()):
+            self.has_changed = True
+            return False
+        if moved:
+            # As it was compared, not as it was read again.
+            self._record([replace(schema, fingerprint=moved[table]) for table, schema in schemas.items()])
+            self._known |= moved
         return not waiting
 
-    def _record_moved(
-        self, connection: "psycopg.Connection[Any]", found: Mapping[TableId, Fingerprint], waiting: Collection[TableId]
-    ) -> None:
-        """Record what differs without a gap. The counts of writes that wait stay to be compared."""
+    def _moved(self, found: Mapping[TableId, Fingerprint], waiting: Collection[TableId]) -> dict[TableId, Fingerprint]:
+        """Return what differs without a gap. The counts of writes that wait stay to be compared."""
         now = {
             table: fingerprint.counted_as(self._known[table]) if table in waiting else fingerprint
             for table, fingerprint in found.items()
             if table in self._known
         }
-        moved = [table for table, fingerprint in now.items() if self._known[table] != fingerprint]
-        if moved:
-            schemas = read_schemas(connection, moved, self._publications)
-            # As it was compared, not as it was read again.
-            self._record([replace(schema, fingerprint=now[table]) for table, schema in schemas.items()])
-            self._known |= {table: now[table] for table in moved}
+        return {table: fingerprint for table, fingerprint in now.items() if self._known[table] != fingerprint}
 
     def _waiting_writes(self, found: Mapping[TableId, Fingerprint]) -> frozenset[TableId]:
         """Return the tables whose unpublished writes wait until other copies have ended."""
@@ -160,6 +157,8 @@ class SourceWatch:
             return before is not now
         if table in self._refused:
             return before.definition != now.definition
+        if before.is_unidentified != now.is_unidentified:
+            return True
         if table in self._growing and now.column_count > before.column_count:
             return True
         if unpublished_writes_reason(before, now) is not None and not self._is_copying():

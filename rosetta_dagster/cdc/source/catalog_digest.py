@@ -37,6 +37,7 @@ SELECT md5(concat_ws('|',
     array(SELECT concat(oid, ' ', xmin)
           FROM pg_publication_rel WHERE prrelid = ANY ((SELECT tables FROM known)::oid[]) ORDER BY oid),
     {schemas},
+    array(SELECT concat(oid, ' ', xmin) FROM pg_namespace WHERE nspname = ANY (%(known_namespaces)s::text[]) ORDER BY oid),
     array(SELECT class.oid FROM unnest(%(namespaces)s::text[], %(names)s::text[]) AS missing (namespace, name)
           JOIN pg_namespace AS namespace ON namespace.nspname = missing.namespace
           JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relname = missing.name ORDER BY class.oid),
@@ -77,6 +78,7 @@ def _parameters(
         "publications": list(publications),
         "namespaces": [table.namespace for table in missing],
         "names": [table.name for table in missing],
+        "known_namespaces": sorted({table.namespace for table in tables if table in known}),
         "tables": [each.oid for each in fingerprints],
         "partitioned": [each.oid for each in fingerprints if each.is_partitioned],
         "types": sorted({int(oid) for each in fingerprints for oid, _ in each.type_texts}),

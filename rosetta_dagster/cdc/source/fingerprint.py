@@ -59,14 +59,16 @@ _IS_UNIDENTIFIED = """CASE
 _READ = """
 WITH RECURSIVE wanted AS MATERIALIZED (
     SELECT class.oid, class.relname, class.relnamespace, class.relkind, class.relnatts, class.reltype, class.reltoastrelid,
-           namespace.nspname
+           namespace.nspname, namespace.xmin::text AS namespace_mark,
+           md5(concat(namespace.nspowner, ' ', namespace.nspacl)) AS rights
     FROM unnest(%(namespaces)s::text[], %(names)s::text[]) AS want (namespace, name)
     JOIN pg_namespace AS namespace ON namespace.nspname = want.namespace
     JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relname = want.name
     WHERE class.relkind IN ('r', 'p')
     UNION ALL
     SELECT class.oid, class.relname, class.relnamespace, class.relkind, class.relnatts, class.reltype, class.reltoastrelid,
-           namespace.nspname
+           namespace.nspname, namespace.xmin::text AS namespace_mark,
+           md5(concat(namespace.nspowner, ' ', namespace.nspacl)) AS rights
     FROM unnest(%(oids)s::bigint[]) AS want (oid)
     JOIN pg_class AS class ON class.oid = want.oid::oid
     JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
@@ -121,7 +123,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     SELECT used.root, array_agg(text) AS texts
     FROM used CROSS JOIN LATERAL ({texts}) AS of_type (text) GROUP BY used.root
 )
-SELECT wanted.nspname::text AS namespace, wanted.relname::text AS name, wanted.oid::bigint,
+SELECT wanted.nspname::text AS schema, wanted.relname::text AS name, wanted.oid::bigint,
        wanted.relkind = 'p' AS is_partitioned,
        (SELECT row_type.xmin::text FROM pg_type AS row_type WHERE row_type.oid = wanted.reltype) AS row_type,
        wanted.relnatts::int AS column_count, relations.leaves, membership.marks AS membership,
@@ -131,6 +133,7 @@ SELECT wanted.nspname::text AS namespace, wanted.relname::text AS name, wanted.o
                  WHERE attrelid = wanted.oid AND attnum > 0), '') AS columns,
        relations.writes AS unpublished_writes, membership.row_filter, membership.column_list, relations.identity,
        relations.is_unidentified, wanted.reltoastrelid::bigint AS toast, texts.texts AS type_texts,
+       wanted.namespace_mark AS namespace, wanted.rights AS namespace_rights,
        CASE WHEN relations.writes IS NULL THEN '' ELSE (
            SELECT concat_ws(' ', extract(epoch FROM pg_stat_get_db_stat_reset_time(oid)),
                             extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()))
@@ -191,12 +194,12 @@ def fingerprint_query(version: int) -> str:
     )
 
 
-def _found(*, namespace: str, name: str, leaves: list[str] | None, type_texts: list[str] | None, **fields: Any) -> Found:
+def _found(*, schema: str, name: str, leaves: list[str] | None, type_texts: list[str] | None, **fields: Any) -> Found:
     """Return the table of a row of the query, whose other columns are named like the fields of a fingerprint."""
     fingerprint = Fingerprint(
         leaves=tuple(map(_leaf, leaves or ())), type_texts=tuple(sorted(map(_type_text, type_texts or ()))), **fields
     )
-    return Found(TableId(namespace, name), fingerprint)
+    return Found(TableId(schema, name), fingerprint)
 
 
 def _leaf(text: str) -> Leaf:

@@ -9,11 +9,8 @@ from psycopg.rows import dict_row
 
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.discovery import Discovery
-from rosetta_dagster.cdc.config.pipeline import (
-    Health,
-    Status,
-    TableState,
-)
+from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
+from rosetta_dagster.cdc.config.slot_policy import SlotAction
 from rosetta_dagster.cdc.destination.registry import kinds
 from rosetta_dagster.cdc.errors import PipelineNotFound
 from rosetta_dagster.cdc.store import queries
@@ -104,6 +101,11 @@ class Store(Definitions, RunReports):
         if not self._execute(queries.ASK_RESYNC, [name, *table]):
             raise PipelineNotFound(f"There is no pipeline {name} with a table {table}.", "Look it up in pipeline_tables.")
 
+    def pause_table(self, name: str, table: TableId, *, paused: bool) -> None:
+        """Pause or resume the table. `PipelineNotFound` when the pipeline has no such table."""
+        if not self._execute(queries.PAUSE_TABLE, [paused, name, *table]):
+            raise PipelineNotFound(f"There is no pipeline {name} with a table {table}.", "Look it up in pipeline_tables.")
+
     def resync_begun(self, pipeline_id: int, table: TableId) -> None:
         """Record that the copy of the table begins, which ends the request for it."""
         self._execute(queries.RESYNC_BEGUN, [pipeline_id, *table])
@@ -190,5 +192,6 @@ def _state(row: dict[str, Any]) -> PipelineState:
             "status": Status(row["status"]),
             "run_status": RunStatus(row["run_status"]),
             "health": Health(row["health"]),
+            "slot_action": None if row["slot_action"] is None else SlotAction(row["slot_action"]),
         }
     )

@@ -23,7 +23,8 @@ ORDER BY pipelines.name
 """
 
 _TABLES = """
-SELECT pipelines.name::text AS pipeline, table_schema::text AS namespace, table_name::text AS name, state::text,
+SELECT pipelines.name::text AS pipeline, table_schema::text AS namespace, table_name::text AS name,
+       CASE WHEN paused THEN 'PAUSED' ELSE state::text END AS state,
        rows_copied AS copied, rows_inserted AS inserted, rows_updated AS updated, rows_deleted AS deleted,
        times_truncated AS truncated
 FROM pipeline_tables JOIN pipelines ON pipelines.id = pipeline_id

@@ -112,7 +112,8 @@ def keep_patterns(connection: _Connection, pipeline_id: int, kept: list[TableId]
 def put_discovery(connection: _Connection, pipeline_id: int, discovery: Discovery) -> None:
     """Write the rows that the patterns give the pipeline now, and the tables that were skipped."""
     wanted = {table.id for table in discovery.tables}
-    made = {TableId(*each) for each in connection.execute(_MATCHED, [pipeline_id])}
+    # A run does not know of the tables that are paused.
+    made = {TableId(*each) for each in connection.execute(_MATCHED + " AND NOT paused", [pipeline_id])}
     connection.execute(_DROP_MATCHED, [pipeline_id, *_names(sorted(made - wanted))])
     for table in discovery.tables:
         connection.execute(

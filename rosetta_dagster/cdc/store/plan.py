@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from psycopg import sql
+
 from rosetta_dagster.cdc.config.pipeline import (
     DestinationConfig,
     PipelineOptions,
@@ -12,7 +14,7 @@ from rosetta_dagster.cdc.config.pipeline import (
     TableOptions,
 )
 from rosetta_dagster.cdc.destination.registry import all_secret_names, kind_of
-from rosetta_dagster.cdc.errors import PipelineNotFound, SecretUnreadable
+from rosetta_dagster.cdc.errors import ConfigurationError, PipelineNotFound, SecretUnreadable
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.columns import parameters
 from rosetta_dagster.cdc.store.database import Store
@@ -89,9 +91,23 @@ def declare(store: Store, declarations: Declarations) -> list[Difference]:
     return found
 
 
+def declared_elsewhere(store: Store, location: str, declared: Sequence[str]) -> dict[str, ConfigurationError]:
+    """Return why those of these pipelines are left alone that the code of another code location declares."""
+    rows = _rows(store, queries.DECLARED_ELSEWHERE, {"location": location, "declared": list(declared)})
+    return {
+        name: ConfigurationError(
+            f"Code location {other} declares pipeline {name} too, so this one leaves it alone.",
+            "Let one of them declare it. If the code location was renamed, run: "
+            + queries.FORGET_LOCATION.format(sql.Literal(name)).as_string(None),
+        )
+        for name, other in rows
+    }
+
+
 def release_removed(store: Store, location: str, declared: Sequence[str]) -> list[str]:
     """Record what this code location declares, and pause what it no longer declares. Return the names of the paused.
 
+    A pipeline that another code location declares stays with that one.
     Each is paused once. From then on its row belongs to the operator, who may start it again or drop it.
     """
     with store.connected() as connection, connection.transaction():

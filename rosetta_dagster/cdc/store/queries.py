@@ -26,8 +26,9 @@ SELECT pipelines.id, pipelines.name, sources.name AS source,
              WHERE pipeline_id = pipelines.id ORDER BY destinations.name) AS destinations,
        (SELECT count(*) FROM pipeline_tables WHERE pipeline_id = pipelines.id) AS table_count,
        ARRAY(SELECT format('%%s.%%s: %%s', table_schema, table_name, error) FROM pipeline_tables
-             WHERE pipeline_id = pipelines.id AND state = 'ERROR' ORDER BY 1) AS table_errors,
+             WHERE pipeline_id = pipelines.id AND state = 'ERROR' AND NOT paused ORDER BY 1) AS table_errors,
        pipelines.status, metadata.status AS run_status, metadata.health_status AS health, metadata.wal_size,
+       metadata.wal_status, metadata.slot_action, metadata.slot_action_reason,
        metadata.lag_bytes, metadata.lag_seconds, metadata.last_success_time, metadata.last_error, metadata.failure_count,
        metadata.rows_copied, metadata.rows_applied, metadata.run_id, metadata.inspection_done,
        extract(epoch FROM clock_timestamp() - metadata.heartbeat_at)::float8 AS heartbeat_age,
@@ -41,7 +42,8 @@ ORDER BY pipelines.name
 """
 
 TABLES = """
-SELECT table_schema, table_name, state, error, rows_copied, rows_applied, last_change_time, resync, data_version
+SELECT table_schema, table_name, CASE WHEN paused THEN 'PAUSED' ELSE state END, CASE WHEN NOT paused THEN error END,
+       rows_copied, rows_applied, last_change_time, resync, data_version
 FROM pipeline_tables JOIN pipelines ON pipelines.id = pipeline_id
 WHERE pipelines.name = %s ORDER BY table_schema, table_name
 """
@@ -76,7 +78,7 @@ WHERE pipeline_id = %s ORDER BY destinations.name
 
 PIPELINE_TABLES = SQL("""
 SELECT table_schema, table_name, target_schema, target_name, resync, by_pattern, {options}
-FROM pipeline_tables WHERE pipeline_id = %s ORDER BY table_schema, table_name
+FROM pipeline_tables WHERE pipeline_id = %s AND NOT paused ORDER BY table_schema, table_name
 """).format(options=selected(TableOptions, "pipeline_tables"))
 
 #: The other pipelines on the same server, each with the slot that its row or its source's row names.
@@ -111,11 +113,11 @@ PIPELINE_OPTIONS = SQL("SELECT {} FROM pipelines WHERE id = %s").format(selected
 #: The hash also differs when a table was taken out and added again in between, with the same settings.
 WANTED = SQL("""
 SELECT pipelines.status, inspections_requested,
-       EXISTS (SELECT FROM pipeline_tables WHERE pipeline_id = pipelines.id AND resync),
+       EXISTS (SELECT FROM pipeline_tables WHERE pipeline_id = pipelines.id AND resync AND NOT paused),
        hashtextextended(jsonb_build_array({options}, (
            SELECT jsonb_agg(jsonb_build_array(id, table_schema, table_name, target_schema, target_name, {table_options})
                             ORDER BY id)
-           FROM pipeline_tables WHERE pipeline_id = pipelines.id
+           FROM pipeline_tables WHERE pipeline_id = pipelines.id AND NOT paused
        ), (
            SELECT jsonb_agg(to_jsonb(pattern) ORDER BY id) FROM pipeline_patterns AS pattern WHERE pipeline_id = pipelines.id
        ))::text, 0)
@@ -130,6 +132,11 @@ RETURNING inspections_requested
 
 ASK_RESYNC = """
 UPDATE pipeline_tables SET resync = true FROM pipelines
+WHERE pipelines.id = pipeline_id AND pipelines.name = %s AND (table_schema, table_name) = (%s, %s)
+"""
+
+PAUSE_TABLE = """
+UPDATE pipeline_tables SET paused = %s FROM pipelines
 WHERE pipelines.id = pipeline_id AND pipelines.name = %s AND (table_schema, table_name) = (%s, %s)
 """
 
@@ -212,6 +219,8 @@ SET slot_name = %(slot_name)s, wal_status = %(wal_status)s, confirmed_flush_lsn 
     wal_growth = %(wal_growth)s
 WHERE pipeline_id = %(pipeline_id)s
 """
+
+SLOT_ACTION = "UPDATE pipeline_metadata SET slot_action = %s, slot_action_reason = %s WHERE pipeline_id = %s"
 
 WAL_SAMPLE = """
 SELECT wal_size, extract(epoch FROM clock_timestamp() - wal_size_at)::float8 FROM pipeline_metadata WHERE pipeline_id = %s
@@ -319,7 +328,15 @@ DESTINATION_TYPES = "SELECT type FROM destination_types"
 
 NOTE_LOCATION = """
 UPDATE pipelines SET declared_in = %(location)s
-WHERE name = ANY (%(declared)s) AND declared_in IS DISTINCT FROM %(location)s
+WHERE name = ANY (%(declared)s) AND declared_in IS NULL
+"""
+
+FORGET_LOCATION = SQL("UPDATE pipelines SET declared_in = NULL WHERE name = {};")
+
+DECLARED_ELSEWHERE = """
+SELECT name, declared_in FROM pipelines
+WHERE name = ANY (%(declared)s) AND declared_in <> %(location)s
+ORDER BY name
 """
 
 #: Without a location, those that declared these pipelines last.

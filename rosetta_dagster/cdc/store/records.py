@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rosetta_dagster.cdc.change.position import Engine, Lsn
 from rosetta_dagster.cdc.config.pipeline import Health, Status, TableState
+from rosetta_dagster.cdc.config.slot_policy import SlotAction
 from rosetta_dagster.cdc.report import Batches
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -132,6 +133,12 @@ class PipelineState:
     seconds_until_due: float | None = None
     #: Seconds since the pipeline's row was last changed.
     unchanged_seconds: float = 0.0
+    #: What the source last said of the slot: `reserved`, `extended`, `unreserved` or `lost`.
+    wal_status: str | None = None
+    #: What was done because the slot retained too much WAL; None: nothing, or it is over.
+    slot_action: SlotAction | None = None
+    #: Why, with the remedy.
+    slot_action_reason: str | None = None
     #: The last request of an inspection that a run has met.
     inspection_done: int = 0
 

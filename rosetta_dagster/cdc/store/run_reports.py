@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 
 from rosetta_dagster.cdc.config.pipeline import Health
+from rosetta_dagster.cdc.config.slot_policy import SlotAction
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.store import queries
 from rosetta_dagster.cdc.store.records import Progress, WalSample
@@ -79,6 +80,10 @@ class RunReports(StoreSession):
                 "wal_growth": growth,
             },
         )
+
+    def report_slot_action(self, pipeline_id: int, action: SlotAction | None, reason: str | None) -> None:
+        """Record what was done because the slot retained too much WAL, and why; None: that is over."""
+        self._execute(queries.SLOT_ACTION, [action, reason, pipeline_id])
 
     def report_health(self, pipeline_id: int, health: Health) -> None:
         self._execute(queries.HEALTH, [health, pipeline_id])

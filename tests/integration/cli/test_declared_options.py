@@ -1,6 +1,7 @@
 """The command line takes every declared option of a pipeline and its tables, and names the nearest right value."""
 
 from rosetta_dagster.cdc.config.pipeline import GapPolicy, PartitionDropPolicy, SchemaPolicy, TypePolicy
+from rosetta_dagster.cdc.config.slot_policy import SlotPolicy
 from rosetta_dagster.cdc.store.database import Store
 from tests.support.command_line import Rosetta, assert_one_line
 from tests.support.database import Database
@@ -18,12 +19,15 @@ def test_options_of_a_pipeline_and_its_tables_are_kept(rosetta: Rosetta, shop: D
         "KEEP",
         "--types",
         "TEXT",
+        "--on-slot-limit",
+        "DROP_SLOT",
     ]
     assert 0 == rosetta(*PIPELINE, *options, "--no-comments").code
     config = store.pipeline("strict")
     assert (SchemaPolicy.STOP_TABLE, GapPolicy.STOP_TABLE, PartitionDropPolicy.KEEP, TypePolicy.TEXT) == (
         config.on_schema_change, config.on_gap, config.on_partition_drop, config.types,
     )  # fmt: skip
+    assert SlotPolicy.DROP_SLOT is config.on_slot_limit
     assert [False] == [table.comments for table in config.tables]
 
 

@@ -192,6 +192,10 @@ class TestTables:
         assert [("items", False), ("orders", True)] == config_database.rows(
             "SELECT table_name, resync FROM pipeline_tables ORDER BY 1"
         )
+        assert "paused public.orders of shop: not replicated" in rosetta("table", "pause", "shop", "public.orders").out
+        assert "PAUSED" in rosetta("status", "shop").out
+        assert 0 == rosetta("table", "resume", "shop", "public.orders").code
+        assert_one_line(rosetta("table", "pause", "shop", "ghost"), "no pipeline shop with a table public.ghost")
         removed = rosetta("table", "rm", "shop", "items", "--json")
         assert {"pipeline": "shop", "action": "removed", "tables": ["public.items"], "status": "PAUSE"} == json.loads(
             removed.out

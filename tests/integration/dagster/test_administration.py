@@ -16,6 +16,7 @@ from rosetta_dagster.embedded.snowflake.key_pair import fingerprint as key_finge
 from rosetta_dagster.embedded.snowflake.key_pair import load_public_key
 from rosetta_dagster.orchestration.administration import administration_jobs
 from rosetta_dagster.orchestration.builder import build
+from rosetta_dagster.orchestration.location import Location
 from rosetta_dagster.settings import Settings
 from tests.support.database import Database
 from tests.support.pipelines import is_streaming, running, wait_until
@@ -335,7 +336,10 @@ def test_without_administration_there_are_only_the_jobs_of_the_pipelines(
     store: Store, settings: Settings, shop: None
 ) -> None:
     names = {
-        wanted: {job.name for job in build(store.shapes(), settings, administration=wanted).resolve_all_job_defs()}
+        wanted: {
+            job.name
+            for job in build(store.shapes(), settings, location=Location(administration=wanted)).resolve_all_job_defs()
+        }
         for wanted in (True, False)
     }
     gone = names[True] - names[False]

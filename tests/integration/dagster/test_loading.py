@@ -1,5 +1,6 @@
 """Loading code only reads. The definitions sensor writes what code declares, and one wrong pipeline stops no other."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,11 +16,12 @@ from rosetta_dagster.orchestration import (
     RosettaTranslator,
     SourceTable,
     Stream,
+    definitions_sensor,
     rosetta_definitions,
     shapes,
 )
 from rosetta_dagster.orchestration.builder import build
-from rosetta_dagster.settings import Settings
+from rosetta_dagster.settings import Settings, read_settings
 from tests.support.database import SECRET_KEY, Database
 from tests.support.rows import add_pipeline
 
@@ -153,3 +155,34 @@ def test_settings_may_be_variables(
     assert "The definitions are current." == tick(rosetta_definitions([pipeline]), instance).skip_message
     connection = store.source("shop_db").connection
     assert ("there", 6000) == (connection.host, connection.port)
+
+
+def test_a_pipeline_stays_with_the_code_location_that_declares_it(
+    store: Store, settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tick_in(location: str, host: str) -> str:
+        monkeypatch.setattr(definitions_sensor, "location_name", lambda _: location)
+        monkeypatch.setattr(definitions_sensor, "reload_code_location", lambda _: None)
+        return str(tick(rosetta_definitions([declared("shop", host=host)]), instance).skip_message)
+
+    assert "The definitions are current." == tick_in("first", "db")
+    said = tick_in("second", "another")
+    assert "Code location first declares pipeline shop too, so this one leaves it alone." in said
+    assert "The definitions are current." == tick_in("first", "db")
+    assert "db" == store.source("shop_db").connection.host
+    # After the location was renamed.
+    with store.connected() as connection:
+        connection.execute("UPDATE pipelines SET declared_in = NULL WHERE name = 'shop'")
+    tick_in("second", "another")
+    assert "another" == store.source("shop_db").connection.host
+
+
+def test_each_configuration_database_has_its_own_saved_rows(
+    store: Store, settings: Settings, source: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_pipeline(store, "shop", source, source, "orders")
+    url = "postgresql://u:secret@db/rosetta?password=secret&options=-csearch_path%3D"
+    for schema in ("one", "two"):
+        monkeypatch.setenv("CONFIG_DATABASE_URL", url + schema)
+        shapes.save_shapes(read_settings(), store.shapes())
+    assert 2 == len(list((tmp_path / "rosetta").iterdir()))

@@ -11,6 +11,7 @@ from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.operate import catch_up
 from rosetta_dagster.cdc.source.slot_reading import slot_reading
 from rosetta_dagster.cdc.store.database import Store
+from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.orchestration import DestinationTable, RosettaTranslator, SourceTable, Stream
 from rosetta_dagster.orchestration.builder import build
 from rosetta_dagster.settings import Settings
@@ -138,6 +139,12 @@ def test_a_paused_pipeline_is_not_started_and_the_run_says_how_to(shop: Shop) ->
     assert "is paused" in failure(shop.materialize(shop.orders, resync=True))
     assert Status.PAUSE is shop.store.status(shop.name)
     assert not any(record.resync for record in shop.store.tables(shop.name))
+
+
+def test_a_table_that_is_paused_fails_the_run_at_once(shop: Shop) -> None:
+    shop.store.set_status(shop.name, Status.START)
+    shop.store.pause_table(shop.name, TableId("public", "items"), paused=True)
+    assert "is paused. Resume it: rosetta table resume" in failure(shop.materialize(shop.items))
 
 
 def test_a_pause_ends_a_run_that_waits(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

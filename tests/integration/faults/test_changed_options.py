@@ -32,7 +32,13 @@ def walsenders(source: Database) -> list[tuple[int]]:
 
 @pytest.mark.parametrize(
     "change",
-    ["on_gap = 'STOP_TABLE'", "on_partition_drop = 'KEEP'", "types = 'TEXT'", "engine = 'PGOUTPUT'"],
+    [
+        "on_gap = 'STOP_TABLE'",
+        "on_partition_drop = 'KEEP'",
+        "types = 'TEXT'",
+        "on_slot_limit = 'PAUSE'",
+        "engine = 'PGOUTPUT'",
+    ],
 )
 def test_every_option_reaches_the_config_of_the_run(own_store: Store, name: str, change: str) -> None:
     column, value = change.split(" = ")

@@ -157,3 +157,51 @@ def test_a_renamed_label_of_a_known_type_is_noticed(source: Database, destinatio
         assert counts is None or counts.copied == 0, "nothing is copied for an upgrade, or for a new column"
         source.run("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
         wait_until_equal(worker, source, destination, "items")
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_another_column_under_the_name_of_a_dropped_one_sets_the_table_aside(
+    engine: Engine, source: Database, destination: Database
+) -> None:
+    source.run("CREATE TABLE items (id int PRIMARY KEY, v text)", "INSERT INTO items VALUES (1, 'a'), (2, 'b')")
+    source.run("CREATE TABLE notes (id int PRIMARY KEY)")
+    config = pipeline(engine, source, [destination], "items", "notes")
+    with running(config) as worker:
+        wait_until_equal(worker, source, destination, "items")
+        wait_until(worker, lambda: is_streaming(worker))
+        # The stream describes the table as it did before.
+        source.run("ALTER TABLE items DROP v", "ALTER TABLE items ADD v text DEFAULT 'other'")
+
+        def is_set_aside() -> bool:
+            source.run("UPDATE items SET v = v || 'x' WHERE id = 1")
+            return "column v was added after one of this name was dropped" in error(worker, "items")
+
+        wait_until(worker, is_set_aside)
+
+
+def test_an_unlogged_table_is_reported_as_unlogged(source: Database, destination: Database) -> None:
+    source.run(
+        "CREATE TABLE items (id int PRIMARY KEY)",
+        "CREATE UNLOGGED TABLE notes (id int PRIMARY KEY)",
+        "CREATE PUBLICATION mine FOR ALL TABLES",
+    )
+    config = pipeline(Engine.PGOUTPUT, source, [destination], "items", "notes")
+    with running(config.model_copy(update={"own_publication_name": "mine"})) as worker:
+        wait_until(worker, lambda: "is unlogged" in error(worker, "notes"))
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_schema_that_had_another_name_for_a_moment_hides_no_change(
+    engine: Engine, source: Database, destination: Database
+) -> None:
+    source.run("CREATE SCHEMA shop", "CREATE TABLE shop.items (id int PRIMARY KEY, v text)")
+    items = TableId("shop", "items")
+    config = pipeline(engine, source, [destination], items)
+    renamed = ["ALTER SCHEMA shop RENAME TO x", "INSERT INTO x.items VALUES ({})", "ALTER SCHEMA x RENAME TO shop"]
+    replicate(config, source, destination)
+    source.run(*(statement.format(1) for statement in renamed))
+    with running(config) as worker:
+        wait_until_equal(worker, source, destination, items)
+        wait_until(worker, lambda: is_streaming(worker))
+        source.run(*(statement.format(2) for statement in renamed))
+        wait_until_equal(worker, source, destination, items)

@@ -155,6 +155,7 @@ def test_files_are_read_in_the_order_of_their_names_and_others_left_out(tmp_path
         ("UPDATE destinations SET type = 'MYSQL'", "Destination warehouse cannot be of type MYSQL: there is no such type."),
         ("UPDATE pipelines SET on_gap = 'SKIP'", "pipeline_on_gap_is_copy_or_stop_table"),
         ("UPDATE pipelines SET on_partition_drop = 'DROP'", "pipeline_on_partition_drop_is_follow_or_keep"),
+        ("UPDATE pipelines SET on_slot_limit = 'DROP'", "pipeline_on_slot_limit_is_alert_pause_or_drop_slot"),
         ("UPDATE pipelines SET types = 'JSON'", "pipeline_types_is_create_or_text"),
         ("UPDATE destinations SET config = '[1]'", "destination_config_is_an_object"),
         ("UPDATE pipeline_tables SET state = 'LOST'", "table_state_is_known"),

@@ -95,7 +95,10 @@ def _about_debezium(
 def _about_row(config: PipelineConfig) -> list[Finding]:
     findings = []
     if not config.tables and not config.patterns:
-        remedy = "Insert rows into pipeline_tables (pipeline_id, table_schema, table_name)."
+        remedy = (
+            "Insert rows into pipeline_tables (pipeline_id, table_schema, table_name), or resume one that is paused: "
+            f"rosetta table resume {config.name} …"
+        )
         findings.append(problem(Check.TABLES, f"Pipeline {config.name} has no tables.", remedy))
     if not config.destinations:
         remedy = "Insert a row into pipeline_destinations (pipeline_id, destination_id)."
