@@ -32,8 +32,8 @@ test-versions: .venv/dev    ## Sources of PostgreSQL 14 to 18, from this machine
 test-machines: .venv/dev    ## The demo in private homes, odd paths, strict settings; prints a table.
 	@$(RUN) tests.machines
 
-fuzz: .venv/dev             ## Random workloads, compared with PostgreSQL: SECONDS=60, ENGINE=pgoutput|debezium, SEED=one that failed.
-	@$(RUN) tests.fuzz $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) $(if $(ENGINE),--engine $(ENGINE))
+fuzz: .venv/dev             ## Random workloads, compared with PostgreSQL: SECONDS=60, ENGINE=pgoutput|debezium, KINDS=around|stream, SEED=one that failed.
+	@$(RUN) tests.fuzz $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(KINDS),--kinds $(KINDS))
 
 screenshots: .venv/dev      ## Write the pictures of docs/ anew, with the Chromium that is installed.
 	@ROSETTA_SCREENSHOTS=$(CURDIR)/docs $(RUN) pytest -q tests/acceptance/test_screens.py

@@ -175,14 +175,14 @@ def _plain(annotation: Any) -> tuple[Any, list[str]]:
         return str, [str(each) for each in get_args(annotation)]
     if annotation in _SIMPLE:
         return annotation, []
-    if get_origin(annotation) is tuple:
+    if get_origin(annotation) in (tuple, dict):
         return list[str], []
     parts = [each for each in get_args(annotation) if each is not type(None)]
     return _plain(parts[0]) if len(parts) == 1 else (None, [])
 
 
 def _default(field: FieldInfo) -> Any:
-    if isinstance(field.default, tuple):
+    if isinstance(field.default, tuple | dict):
         return list(field.default)
     return field.default.value if isinstance(field.default, Enum) else field.default
 

@@ -53,6 +53,8 @@ def _line(found: Reconciliation) -> str:
         counts.append(f"{found.repaired_count:,} repaired")
     if found.comparison.in_flight:
         counts.append(f"{len(found.comparison.in_flight):,} changed meanwhile")
+    if found.left_out:
+        counts.append(f"masked columns not compared: {', '.join(found.left_out)}")
     return f"{place} {', '.join(counts)}{_keys(found)}"
 
 
@@ -72,5 +74,6 @@ def _json(found: Reconciliation) -> dict[str, Any]:
         "rows": comparison.row_count if comparison else None,
         "in_flight": len(comparison.in_flight) if comparison else 0,
         "repaired": found.repaired_count,
+        "not_compared": list(found.left_out),
         "differences": [{"key": each.key, "kind": each.kind} for each in found.left],
     }

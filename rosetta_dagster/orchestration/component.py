@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import dagster as dg
+from dagster.components.utils.translation import ResolvedTranslationFn
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, create_model
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -18,6 +19,7 @@ from rosetta_dagster.orchestration.declarations import Pipeline, Table
 from rosetta_dagster.orchestration.options import DagsterOptions
 from rosetta_dagster.orchestration.requests import PIPELINE_NAME
 from rosetta_dagster.orchestration.resources import DestinationResource, PostgresSource, resource_class
+from rosetta_dagster.orchestration.translator import DestinationTable, RosettaTranslator, SourceTable, Stream
 
 #: The field that names the kind of a destination. Without it the settings decide.
 _TYPE = "type"
@@ -153,6 +155,15 @@ class RosettaPipelineComponent(dg.Component, PipelineOptions, DagsterOptions, dg
         description="false in any component of a project: only `rosetta apply` writes what it declares.",
     )
 
+    translation: ResolvedTranslationFn[SourceTable | Stream | DestinationTable] = Field(
+        default=None, description="Attributes of each asset: key, group_name, owners, tags and others, of spec and data."
+    )
+
+    def get_asset_spec(self, data: SourceTable | Stream | DestinationTable) -> dg.AssetSpec:
+        """Return the spec of a table or of the stream. Override it as that of `RosettaTranslator`."""
+        spec = RosettaTranslator().get_asset_spec(data)
+        return spec if self.translation is None else self.translation(spec, data)
+
     @property
     def pipeline(self) -> Pipeline:
         """The pipeline as Python declares it."""
@@ -175,6 +186,7 @@ class RosettaPipelineComponent(dg.Component, PipelineOptions, DagsterOptions, dg
         project = components or [self]
         return rosetta_definitions(
             pipelines=[component.pipeline for component in project],
+            translator=_EachByItsComponent({component.name: component for component in project}),
             administration=all(component.administration for component in project),
             apply=all(component.apply for component in project),
         )
@@ -182,3 +194,14 @@ class RosettaPipelineComponent(dg.Component, PipelineOptions, DagsterOptions, dg
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
         return dg.ComponentTypeSpec(description="Replicates tables of a PostgreSQL database.", tags=["integration"])
+
+
+class _EachByItsComponent(RosettaTranslator):
+    """Lets each component describe the assets of its pipeline. Others are described as without components."""
+
+    def __init__(self, components: Mapping[str, RosettaPipelineComponent]) -> None:
+        self._components = components
+
+    def get_asset_spec(self, data: SourceTable | Stream | DestinationTable) -> dg.AssetSpec:
+        component = self._components.get(data.pipeline.name)
+        return super().get_asset_spec(data) if component is None else component.get_asset_spec(data)

@@ -89,7 +89,7 @@ def table_metadata(specs: PipelineSpecs, fact: TableFacts) -> dict[str, dg.Metad
 
 
 def _column_schema(table: TableSchema) -> dg.TableSchema:
-    """Return the columns as the source describes them."""
+    """Return the columns as the source describes them, and which of them are masked."""
     return dg.TableSchema(columns=[_column(column, is_key=column.name in table.key) for column in table.columns])
 
 
@@ -99,5 +99,6 @@ def _column_lineage(table: TableSchema, source: dg.AssetKey) -> dg.TableColumnLi
 
 
 def _column(column: Column, *, is_key: bool) -> dg.TableColumn:
-    constraints = dg.TableColumnConstraints(nullable=not column.not_null, other=["primary key"] if is_key else [])
+    other = [*(["primary key"] if is_key else []), *([f"masked: {column.mask}"] if column.mask else [])]
+    constraints = dg.TableColumnConstraints(nullable=not column.not_null, other=other)
     return dg.TableColumn(column.name, column.type, column.comment, constraints=constraints)

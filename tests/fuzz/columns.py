@@ -31,6 +31,12 @@ class Columns:
             if name == column.name:
                 self._by_number[index][number] = column
 
+    def replaced(self, connection: "psycopg.Connection[Any]", index: int, table: Table) -> None:
+        """Another table has the name, with the same columns under other numbers."""
+        self._by_number[index] = {}
+        for column in table.columns:
+            self.added(connection, index, column)
+
     def now(self, session: "psycopg.Connection[Any]") -> list[Table]:
         """The tables as the session sees them."""
         return [self._now(session, index, table) for index, table in enumerate(self._tables)]

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from .alterations import altered
 from .statements import copy_statement, statement
+from .surroundings import around_statements
 from .tables import Table
-from .workloads import Act, Alter, CopyIn, Restart, Workload
+from .workloads import Act, Alter, CopyIn, Happen, Restart, Workload
 
 #: Longer literals, and longer statements, are cut: the seed repeats them whole.
 _LITERAL = re.compile(r"'((?:[^']|''){40})(?:[^']|'')+'")
@@ -34,6 +35,8 @@ def _lines(workload: Workload) -> Iterator[str]:
         match act:
             case Restart():
                 yield f"-- after {act.delay} ms {act.ending}, then start {act.engine}{_about_tables(act)}"
+            case Happen():
+                yield f"-- around the stream: {'; '.join(around_statements(act.around, tables[act.table], ['p']))}"
             case CopyIn():
                 yield f"session {act.session}: {copy_statement(act, tables[act.table])}; -- {act.count} rows like {act.row}"
             case Alter():
@@ -44,7 +47,7 @@ def _lines(workload: Workload) -> Iterator[str]:
 
 
 def _session(act: Act) -> int:
-    assert not isinstance(act, Restart | Alter)
+    assert not isinstance(act, Restart | Alter | Happen)
     return act.session
 
 

@@ -19,10 +19,17 @@ from .names import quoted
 from .runs import Failure, Runs, Twins
 from .stage import Stage
 from .statements import copy_data, copy_statement, statement
+from .surroundings import Around, around_statements
 from .tables import Table, may_be_null
-from .workloads import SESSION_COUNT, Act, Alter, CopyIn, Ending, Restart, Update, Workload
+from .workloads import SESSION_COUNT, Act, Alter, CopyIn, Ending, Happen, Restart, Update, Workload
 
 _SESSION = "SET lock_timeout = '50ms'; SET synchronous_commit = off; SET TimeZone = 'America/New_York'"
+
+
+_PUBLICATIONS = """
+SELECT pubname::text FROM pg_publication JOIN pg_publication_rel ON prpubid = pg_publication.oid
+WHERE prrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) ORDER BY 1
+"""
 
 
 @dataclass(slots=True)
@@ -148,8 +155,10 @@ class _Execution:
         self._runs.start(self._workload.engine, (*endings, Ending.STOP)[0], self._workload.begins_with)
         self._let_copy()
         for act in self._workload.acts:
-            self._tally.acts[type(act.change if isinstance(act, Alter) else act).__name__] += 1
-            if isinstance(act, Restart):
+            self._tally.acts[_name(act)] += 1
+            if isinstance(act, Happen):
+                self._happen(act)
+            elif isinstance(act, Restart):
                 endings.pop(0)
                 self._restart(act, (*endings, Ending.STOP)[0])
             else:
@@ -159,6 +168,22 @@ class _Execution:
         self._settle()
         self._runs.end(Ending.STOP)
         self._compare(range(len(self._workload.tables)))
+
+    def _happen(self, act: Happen) -> None:
+        """Let it happen when every session has ended its transaction, unless a copy holds the table."""
+        self._commit_all()
+        table = self._columns.now(self._admin)[act.table]
+        publications = [quoted(name) for (name,) in self._admin.execute(_PUBLICATIONS, table.id)]
+
+        def done() -> int:
+            with self._admin.transaction():
+                for each in around_statements(act.around, table, publications):
+                    self._admin.execute(each)
+            if act.around is Around.REPLACED:
+                self._columns.replaced(self._admin, act.table, table)
+            return 0
+
+        self._refused_or(done, self._admin)
 
     def _restart(self, act: Restart, ending: Ending) -> None:
         time.sleep(act.delay / 1000)
@@ -193,6 +218,7 @@ class _Execution:
         self._touch(touched)
         left_out = self._errors()
         left_out += [index for index in indexes if index not in touched and self._workload.alterations(index)]
+        left_out += self._workload.surrounded
         self._compare(index for index in indexes if index not in left_out)
 
     def _compare(self, indexes: Iterable[int]) -> None:
@@ -203,7 +229,7 @@ class _Execution:
     def _settle(self) -> None:
         """Let the pipeline have every table, each table a last change, and copy those anew that were set aside."""
         everything = range(len(self._workload.tables))
-        if self._runs.tables != tuple(everything):
+        if self._runs.tables != tuple(everything) or self._workload.surrounded:
             self._runs.again(everything)
         self._touch(everything)
         errors = self._errors()
@@ -219,6 +245,8 @@ class _Execution:
         errors = self._runs.errors()
         for index, reason in errors.items():
             table = self._workload.tables[index]
+            if index in self._workload.surrounded:
+                continue
             if not reason or not may_be_set_aside(table, self._workload.alterations(index), reason):
                 raise Failure("set aside", f"table {table.sql}: {reason}")
         return list(errors)
@@ -248,7 +276,7 @@ class _Execution:
 
     def _execute(self, act: Act) -> int:
         """Do it; how many rows were written."""
-        assert not isinstance(act, Restart)
+        assert not isinstance(act, Restart | Happen)
         session = self._admin if act.session is None else self._sessions[act.session]
 
         def done() -> int:
@@ -286,6 +314,12 @@ class _Execution:
             except psycopg.Error as error:
                 self._tally.refused[error.sqlstate or "?"] += 1
                 session.rollback()
+
+
+def _name(act: Act) -> str:
+    if isinstance(act, Happen):
+        return act.around
+    return type(act.change if isinstance(act, Alter) else act).__name__
 
 
 def _leaves_nothing(act: Act, tables: Sequence[Table]) -> bool:

@@ -2,6 +2,7 @@
 
 from rosetta_dagster.cdc.change import pages
 from rosetta_dagster.cdc.copy import spool
+from rosetta_dagster.cdc.run import source_watch
 from rosetta_dagster.cdc.source import heartbeat, transactions
 from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
@@ -25,6 +26,7 @@ def set_limits(change_limit: int | None, *, is_confirmed: bool) -> None:
     pipeline.COMMIT_INTERVAL = 0.02
     # A run of Debezium may tell only with the next beat that it has caught up.
     heartbeat.BEAT_INTERVAL = 0.2
+    source_watch.INSPECTION_INTERVAL = 0.5
     # How soon a run sees that it is to stop.
     pipeline.DELIVERY_WAIT = 0.02
 

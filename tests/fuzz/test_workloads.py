@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rosetta_dagster.cdc.change import pages
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.copy import spool
+from rosetta_dagster.cdc.run import source_watch
 from rosetta_dagster.cdc.source import heartbeat, transactions
 from rosetta_dagster.cdc.source.debezium.stream import DebeziumStream
 from rosetta_dagster.cdc.source.pgoutput.stream import PgoutputStream
@@ -25,7 +26,7 @@ from .seeds import drawn
 from .stage import Stage
 from .tables import Column, Identification, Table
 from .types import Type
-from .workloads import Workload, workloads
+from .workloads import Workload, surrounded_workloads, workloads
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a workload sets is undone."""
     for module, name in (
         (transactions, "CHANGE_LIMIT"), (pages, "PAGES_PER_RANGE"), (spool, "MEMORY_LIMIT"),
+        (source_watch, "INSPECTION_INTERVAL"),
         (pipeline, "COMMIT_INTERVAL"), (pipeline, "DELIVERY_WAIT"), (heartbeat, "BEAT_INTERVAL"),
         (PgoutputStream, "commit"), (DebeziumStream, "commit"),
     ):  # fmt: skip
@@ -74,6 +76,15 @@ def test_the_destination_equals_the_source(stage: Stage, tally: Tally, engine: E
         execute(stage, found, tally)
     except Failure as failure:
         pytest.fail(f"make fuzz SEED={seed} ENGINE={engine}\n{failure}\n{described(found)}")
+
+
+@pytest.mark.parametrize(("engine", "seed"), [(Engine.PGOUTPUT, 13), *(in_the_long_run(engine, 7) for engine in Engine)])
+def test_what_no_stream_carries_is_noticed(stage: Stage, tally: Tally, engine: Engine, seed: int) -> None:
+    found = drawn(surrounded_workloads(seed, engine), seed)
+    try:
+        execute(stage, found, tally)
+    except Failure as failure:
+        pytest.fail(f"make fuzz SEED={seed} ENGINE={engine} KINDS=around\n{failure}\n{described(found)}")
 
 
 @pytest.mark.parametrize("seed", [3, 9, 23, 34, 50, *map(in_the_long_run, (13, 27, 37, 71))])

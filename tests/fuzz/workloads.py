@@ -31,6 +31,7 @@ from .alterations import (
     constant,
 )
 from .names import names, told_apart
+from .surroundings import Around, possible
 from .tables import Column, Row, Table, may_be_null, namespace_of, rows, tables, value
 from .types import types
 
@@ -133,7 +134,15 @@ class Restart:
     forgotten: tuple[int, ...] = ()
 
 
-Act: TypeAlias = Insert | Update | Delete | CopyIn | Truncate | Alter | Control | Restart
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happen:
+    """Something happens around the stream, at once and in one transaction."""
+
+    table: int
+    around: Around
+
+
+Act: TypeAlias = Insert | Update | Delete | CopyIn | Truncate | Alter | Control | Happen | Restart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +173,11 @@ class Workload:
     def anchor(self) -> TableId:
         """A table that the pipeline has always, so that it goes on when others are gone or set aside."""
         return TableId(self.tables[0].id.namespace, "the anchor")
+
+    @property
+    def surrounded(self) -> set[int]:
+        """The tables that miss changes unless what happens around the stream is noticed."""
+        return {act.table for act in self.acts if isinstance(act, Happen)}
 
     def alterations(self, table: int) -> list[Alteration]:
         return [act.change for act in self.acts if isinstance(act, Alter) and act.table == table]
@@ -201,6 +215,19 @@ def workloads(draw: st.DrawFn, number: int, engine: Engine | None) -> Workload:
         is_confirmed=draw(st.sampled_from([True, True, False])),
         is_copied_first=draw(st.sampled_from([True, True, True, False])),
     )
+
+
+@st.composite
+def surrounded_workloads(draw: st.DrawFn, number: int, engine: Engine | None) -> Workload:
+    """A workload of this number, with changes that no stream carries."""
+    workload = draw(workloads(number, engine))
+    happenings = [
+        Happen(table=index, around=around) for index, table in enumerate(workload.tables) for around in possible(table)
+    ]
+    acts = list(workload.acts)
+    for happening in draw(st.lists(st.sampled_from(happenings), min_size=1, max_size=4)) if happenings else ():
+        acts.insert(draw(st.integers(0, len(acts))), happening)
+    return replace(workload, acts=tuple(acts))
 
 
 class _Script:

@@ -47,6 +47,8 @@ class Fingerprint:
     column_list: str | None = None
     #: Digest of the replica identity of each relation: a table may be refused for it.
     identity: str = ""
+    #: Digest of the masks of columns, and of their salt; None when nothing is masked.
+    mask: str | None = None
     #: Whether the server would refuse its updates and deletes if they were published.
     is_unidentified: bool = False
     #: The OID of its TOAST table, which TRUNCATE keeps and every other rewrite replaces; 0 for none, or when not known.
@@ -78,7 +80,12 @@ class Fingerprint:
         return replace(self, unpublished_writes=other.unpublished_writes, counted_since=other.counted_since)
 
     def is_selected_as(self, other: "Fingerprint") -> bool:
-        """Return whether the same rows and columns are published as there. A renamed column changes the text of a filter."""
+        """Return whether the same rows and columns are published as there, with the same masks.
+
+        A renamed column changes the text of a filter.
+        """
+        if self.mask != other.mask:
+            return False
         selection = (self.row_filter, self.column_list)
         return self.membership == other.membership or selection == (other.row_filter, other.column_list)
 
@@ -112,6 +119,7 @@ def missed_changes_reason(before: Fingerprint, now: Fingerprint, *, follows_oid:
     reasons = (
         (now.oid != before.oid, "it was dropped at the source, and another table has its name"),
         (now.membership is None, "it is not in the publication"),
+        (now.mask != before.mask, "its columns are masked in another way than before, or with another salt"),
         (not now.is_selected_as(before), "other rows or columns of it are published than before"),
         (now.membership != before.membership, "it was not in the publication all the time, or the publication was altered"),
         (is_moved, "it was renamed, moved or given to another owner for a moment"),

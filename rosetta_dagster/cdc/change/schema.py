@@ -56,6 +56,10 @@ class Column:
     filling: OldRowValues = OldRowValues.NOTHING
     #: The text of that value when it is the same in every row.
     fill_value: str | None = None
+    #: What its values are masked by; None: by nothing.
+    mask: str | None = None
+    #: The source's own column, if it is masked.
+    unmasked: "Column | None" = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,11 @@ class TableSchema:
     def row_filter(self) -> str | None:
         """The condition of the rows that are replicated; None for all."""
         return None if self.fingerprint is None else self.fingerprint.row_filter
+
+    @property
+    def mask_digest(self) -> str | None:
+        """What identifies the masks of the columns and their salt; None when nothing is masked."""
+        return None if self.fingerprint is None else self.fingerprint.mask
 
     @property
     def column_names(self) -> tuple[str, ...]:

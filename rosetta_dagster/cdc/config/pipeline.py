@@ -25,6 +25,7 @@ from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.config.authentication import KINDS, allows_clear, auth_parameter
 from rosetta_dagster.cdc.config.beginning import BeginningOptions
 from rosetta_dagster.cdc.config.certificates import SYSTEM, refuse_wrong_text, root_file
+from rosetta_dagster.cdc.config.mask_rules import MaskOptions, SaltOptions
 from rosetta_dagster.cdc.config.patterns import PatternOptions
 from rosetta_dagster.cdc.config.places import hosts_of, is_loopback
 from rosetta_dagster.cdc.config.selection import Selection
@@ -251,7 +252,7 @@ class DestinationConfig(_Config):
     config: dict[str, Any] = Field(repr=False)
 
 
-class TableOptions(BeginningOptions, _Config):
+class TableOptions(BeginningOptions, MaskOptions, _Config):
     """The options of a table of a pipeline, beside its target."""
 
     comments: bool = Field(
@@ -296,7 +297,7 @@ class TableConfig(TableOptions):
         return TableId(self.target_namespace or namespace or self.id.namespace, self.target_name or self.id.name)
 
 
-class PipelineOptions(PatternOptions, _Config):
+class PipelineOptions(PatternOptions, SaltOptions, _Config):
     """The options of a pipeline. The names of an option's values are the values."""
 
     engine: Engine = Field(default=Engine.DEBEZIUM, description="Capture engine.")
@@ -350,6 +351,11 @@ class PipelineConfig(PipelineOptions):
     def selections(self) -> dict[TableId, Selection]:
         """The tables of which something is left out."""
         return {table.id: table.selection for table in self.tables if table.selection}
+
+    @property
+    def masks(self) -> dict[TableId, dict[str, str]]:
+        """The masks of the tables that have any."""
+        return {table.id: table.mask for table in self.tables if table.mask}
 
     @property
     def partly_copied(self) -> dict[TableId, str]:

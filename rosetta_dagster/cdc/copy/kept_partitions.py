@@ -21,11 +21,12 @@ def keeps_rows(table: TableSchema, begun: BegunCopy | None) -> bool:
     if begun.ranges and all(copied.pages.relation.filenode for copied in begun.ranges):
         # A first copy that was interrupted: it is resumed, or begins again.
         return False
-    if table.key and begun.table.key == table.key and with_fingerprint(begun.table, table) is not None:
+    is_same = begun.table.key == table.key and begun.table.mask_digest == table.mask_digest
+    if table.key and is_same and with_fingerprint(begun.table, table) is not None:
         return True
     error = SchemaChangeRefused(
-        f"Table {table.id} has to be copied again, and is another table than before, or has other columns or no key. The "
-        "copy would remove the rows of dropped partitions, which the pipeline keeps (on_partition_drop = KEEP).",
+        f"Table {table.id} has to be copied again, and is another table, or has other columns, other masks or no key. "
+        "The copy would remove the rows of dropped partitions, which the pipeline keeps (on_partition_drop = KEEP).",
         "Save these rows elsewhere if they are wanted, set on_partition_drop to FOLLOW, and resync the table.",
     )
     error.broken = BrokenTable(table.id)

@@ -16,7 +16,6 @@ from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
 from rosetta_dagster.cdc.copy.parts import Part
 from rosetta_dagster.cdc.copy.snapshot import Copier, CopyObserver, altered, as_of_snapshot, current_snapshot
-from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.heartbeat import MESSAGE_PREFIX
 from rosetta_dagster.cdc.source.slots import ConsistentPoint
@@ -42,7 +41,6 @@ class PartitionCopy(NamedTuple):
 def copy_partitions(
     copier: Copier,
     copies: Sequence[PartitionCopy],
-    publications: Sequence[str],
     point: ConsistentPoint,
     observer: CopyObserver,
 ) -> None:
@@ -54,7 +52,7 @@ def copy_partitions(
         # A stream that is quiet would not get to the point.
         connection.execute("SELECT pg_logical_emit_message(true, %s, '')", [f"{MESSAGE_PREFIX}copy"])
         with as_of_snapshot(connection, point.snapshot_name):
-            now = read_schemas(connection, [copy.table.id for copy in copies], publications)
+            now = copier.read_schemas(connection, [copy.table.id for copy in copies])
             seen = SnapshotPoint(point.lsn, current_snapshot(connection))
             parts = [part for copy in copies for part in _parts(connection, copy, now)]
             observer.start([], [], seen)

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import sql
 
+from rosetta_dagster.cdc.change.masking import UNMASKED, Masking, block_masker, is_masked
 from rosetta_dagster.cdc.change.pages import CopiedRange, PageRange, Relation, page_ranges, uncovered
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
@@ -79,7 +80,7 @@ def copy_tables(
         connect(copier.source) as connection,
         as_of_snapshot(connection, point.snapshot_name),
     ):
-        _verify_columns(connection, tables, copier.publications)
+        _verify_columns(copier.read_schemas(connection, [table.id for table in tables]), tables)
         seen = SnapshotPoint(point.lsn, current_snapshot(connection))
         kept = [table for table in tables if copier.keeps_partitions and keeps_rows(table, begun.get(table.id))]
         others = [table for table in tables if table not in kept]
@@ -93,14 +94,11 @@ def copy_tables(
         copier.copy(parts, point.snapshot_name, seen.xids.xmin, observer)
 
 
-def _verify_columns(
-    connection: "psycopg.Connection[Any]", tables: Sequence[TableSchema], publications: Sequence[str]
-) -> None:
+def _verify_columns(now: Mapping[TableId, TableSchema], tables: Sequence[TableSchema]) -> None:
     """Raise `TableAltered` when a table's columns or row filter at the point differ from those that were read before.
 
     A column that was added in between would never be copied: the point holds its values, and the copy does not read them.
     """
-    now = read_schemas(connection, [table.id for table in tables], publications)
     selected = {table: (schema.columns, schema.row_filter) for table, schema in now.items()}
     changed = [table for table in tables if selected.get(table.id) != (table.columns, table.row_filter)]
     if changed:
@@ -113,7 +111,7 @@ def can_resume(connection: "psycopg.Connection[Any]", table: TableSchema, begun:
         return False
     relations = {relation for relation, _ in snapshot_relations(connection, table.id)}
     is_same = begun.table.columns == table.columns and begun.table.key == table.key
-    is_same &= begun.table.row_filter == table.row_filter
+    is_same &= begun.table.row_filter == table.row_filter and begun.table.mask_digest == table.mask_digest
     return is_same and all(copied.pages.relation in relations for copied in begun.ranges)
 
 
@@ -233,8 +231,9 @@ class Copier:
         *,
         keeps_partitions: bool = False,
         partly_copied: Mapping[TableId, str] = MappingProxyType({}),
+        masking: Masking = UNMASKED,
     ) -> None:
-        """The publications decide which rows and columns of a table there are.
+        """The publications decide which rows and columns of a table there are, and `masking` what is read of these.
 
         `keeps_partitions`: a partitioned table that was copied before is not emptied when it is copied again.
         """
@@ -242,7 +241,8 @@ class Copier:
         #: The conditions of the tables of which not all rows are copied.
         self.partly_copied = partly_copied
         self.source = source
-        self.publications = publications
+        self._publications = publications
+        self._masking = masking
         #: Whether the destination holds rows that a later run can continue from.
         self.has_resumable_rows = False
         self._destination = destination
@@ -250,6 +250,10 @@ class Copier:
         self._stopped = stopped
         self._stopping = threading.Event()
         self._idle: deque[_Connections] = deque()
+
+    def read_schemas(self, connection: "psycopg.Connection[Any]", tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
+        """Return these tables as they are copied."""
+        return self._masking.schemas(read_schemas(connection, tables, self._publications))
 
     def copy(self, parts: Sequence[Part], snapshot_name: str, xmin: int, observer: CopyObserver) -> None:
         """Copy the parts. A table is finished with the last of its parts."""
@@ -311,8 +315,10 @@ class Copier:
         """Load one part, and complete its table if it was the last one. Return whether it was."""
         table, loader = part.table, connections.loader
         with source_errors(self.source), as_of_snapshot(connections.reader, snapshot_name):
-            binary = loader.takes_binary(table)
-            blocks = self._blocks(connections, copy_statement(part, binary=binary), table, [part.pages.relation.id])
+            # Masks see texts.
+            binary = not is_masked(table) and loader.takes_binary(table)
+            statement = copy_statement(part, binary=binary)
+            blocks = self._blocks(connections, statement, table, table.column_names, [part.pages.relation.id])
             row_count = loader.load(table, CopiedRange(part.pages, xmin), blocks, binary=binary, replacing=part.replacing)
             self._reporter.copied(table.id, row_count)
             is_last = remaining.count_loaded(part)
@@ -326,23 +332,30 @@ class Copier:
     def _remove_deleted(self, connections: _Connections, table: TableSchema) -> None:
         """Remove the rows of a resumed copy that were deleted at the source since."""
         relations = [relation.id for relation, _ in snapshot_relations(connections.reader, table.id)]
-        connections.loader.keep(table, self._blocks(connections, keys_statement(table), table, relations))
+        connections.loader.keep(table, self._blocks(connections, keys_statement(table), table, table.key, relations))
 
     def _blocks(
         self,
         connections: _Connections,
         statement: sql.Composed,
         table: TableSchema,
+        names: Sequence[str],
         relations: Sequence[TableId],
     ) -> Iterator[bytes]:
-        """Yield the statement's result in blocks, and check at the end that the table was not altered meanwhile."""
+        """Yield these columns from the statement, masked, in blocks.
+
+        Check at the end that the table was not altered meanwhile.
+        """
+        columns = {column.name: column for column in table.columns}
+        steps = self._masking.steps([columns[name] for name in names])
+        mask = block_masker(steps) if steps else None
         # The destination pulls these blocks and would treat the source's errors as its own, so they are converted here.
         with source_errors(self.source), _about_reading(table):
             with closing(copy_out(connections.reader, statement)) as blocks:
                 for block in blocks:
                     if self._stopping.is_set() or self._stopped():
                         raise SnapshotStopped
-                    yield block
+                    yield block if mask is None else mask(block)
             self._verify(connections, table, relations)
 
     def _verify(self, connections: _Connections, table: TableSchema, relations: Sequence[TableId]) -> None:
@@ -352,6 +365,6 @@ class Copier:
             raise altered(table)
 
     def _verify_schema(self, connections: _Connections, table: TableSchema) -> None:
-        now = read_schemas(connections.catalog, [table.id], self.publications).get(table.id)
+        now = self.read_schemas(connections.catalog, [table.id]).get(table.id)
         if now is None or (now.columns, now.key) != (table.columns, table.key):
             raise altered(table)

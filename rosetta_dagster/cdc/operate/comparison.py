@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rosetta_dagster.cdc.change.masking import masked_shape
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.destination.base import Drift
 from rosetta_dagster.cdc.destination.registry import make_destination
@@ -43,11 +44,12 @@ def schema_drift(config: PipelineConfig) -> list[DestinationDrift]:
     """Return how the destinations' tables differ from the source's. Tables that the source no longer has are left out."""
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
-        schemas = read_schemas(connection, [table.id for table in config.tables], publications_of(config))
+        found = read_schemas(connection, [table.id for table in config.tables], publications_of(config))
+    schemas = [masked_shape(schema, config.masks.get(table, {})) for table, schema in found.items()]
     return [
         DestinationDrift(destination=row.name, drift=drift)
         for row in config.destinations
-        for drift in make_destination(row, config).drift(list(schemas.values()))
+        for drift in make_destination(row, config).drift(schemas)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from rosetta_dagster.cdc.change.masking import masked_shape
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.destination.registry import make_destination
@@ -26,7 +27,8 @@ def inspect(config: PipelineConfig, tables: frozenset[TableId]) -> list[TableFac
     source = config.source.connection
     with source_errors(source), connect(source) as connection:
         wanted = sorted(tables & {table.id for table in config.tables})
-        schemas = read_schemas(connection, wanted, publications_of(config))
+        found = read_schemas(connection, wanted, publications_of(config))
+    schemas = {table: masked_shape(schema, config.masks.get(table, {})) for table, schema in found.items()}
     return [
         TableFacts(destination=row.name, table=schemas[table], row_count=count)
         for row in config.destinations

@@ -14,14 +14,12 @@ from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfi
 from rosetta_dagster.cdc.errors import ConfigurationError
 from rosetta_dagster.cdc.reconcile import sql
 from rosetta_dagster.cdc.reconcile.comparison import Difference, Kind
-from rosetta_dagster.cdc.reconcile.reconcile import obstacle, opened_sides
+from rosetta_dagster.cdc.reconcile.reconcile import obstacle, opened_sides, read_masked
 from rosetta_dagster.cdc.reconcile.repair import repair
 from rosetta_dagster.cdc.reconcile.side import Side
 from rosetta_dagster.cdc.reconcile.sql import Key
 from rosetta_dagster.cdc.source import connections
-from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.preflight import condition_error
-from rosetta_dagster.cdc.source.publications import publications_of
 from rosetta_dagster.cdc.store.database import Store
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -53,7 +51,7 @@ def backfill(store: Store, pipeline: str, table: TableId, condition: str) -> Ite
     _refuse_unless_streamed(store, pipeline, table)
     source = config.source.connection
     with connections.source_errors(source), connections.connect(source) as connection:
-        schema = read_schemas(connection, [table], publications_of(config)).get(table)
+        schema = read_masked(connection, config, [table]).get(table)
         error = condition_error(connection, table, condition)
     if error is not None:
         raise ConfigurationError(

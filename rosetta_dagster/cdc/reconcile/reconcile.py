@@ -1,14 +1,18 @@
 """Reconciles the tables of a pipeline with each destination: compares them, and repairs what differs if requested."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
+import psycopg
+
+from rosetta_dagster.cdc.change.masking import block_masker, is_masked, masked_shape
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema
+from rosetta_dagster.cdc.config.masks import masking_of
 from rosetta_dagster.cdc.config.pipeline import DestinationConfig, PipelineConfig, checked
 from rosetta_dagster.cdc.destination.postgres.config import PostgresDestinationConfig
 from rosetta_dagster.cdc.destination.registry import kind_of
@@ -43,6 +47,8 @@ class Reconciliation:
     left: tuple[Difference, ...] = field(default=())
     #: Why it could not be compared.
     problem: str | None = None
+    #: Masked columns, which were not compared: their values at the source are others.
+    left_out: tuple[str, ...] = field(default=())
 
     @property
     def repaired_count(self) -> int:
@@ -61,10 +67,18 @@ def reconcile(config: PipelineConfig, *, tables: Collection[TableId] = (), mend:
             f"Pipeline {config.name} has no table {', '.join(map(str, sorted(unknown)))}.", "Name tables as the source does."
         )
     with connections.source_errors(source), connections.connect(source) as connection:
-        schemas = read_schemas(connection, wanted, publications_of(config))
+        schemas = read_masked(connection, config, wanted)
     for row in config.destinations:
         for table in wanted:
             yield _table(config, row, table, schemas.get(table), mend=mend)
+
+
+def read_masked(
+    connection: "psycopg.Connection[Any]", config: PipelineConfig, tables: Sequence[TableId]
+) -> dict[TableId, TableSchema]:
+    """Return these tables with their masked columns as the destinations have them. No salt is needed for it."""
+    found = read_schemas(connection, tables, publications_of(config))
+    return {table: masked_shape(schema, config.masks.get(table, {})) for table, schema in found.items()}
 
 
 def _table(
@@ -79,7 +93,8 @@ def _table(
         raise
     except RosettaError as error:
         return Reconciliation(destination=row.name, table=table, problem=str(error))
-    return Reconciliation(destination=row.name, table=table, comparison=comparison, left=left)
+    left_out = tuple(column.name for column in schema.columns if column.mask is not None)
+    return Reconciliation(destination=row.name, table=table, comparison=comparison, left=left, left_out=left_out)
 
 
 def obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
@@ -88,6 +103,10 @@ def obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
         return f"Destinations of type {row.type} cannot be compared row by row."
     if schema is None:
         return "The source has no such table."
+    if row.type != "POSTGRES" and is_masked(schema):
+        return "It has masked columns; such tables are compared row by row at PostgreSQL destinations only."
+    if any(column.mask is not None and column.name in schema.key for column in schema.columns):
+        return "A column of the table's key is masked, so that its rows cannot be found by the source's keys."
     return None if schema.key else "The table has no key that identifies its rows."
 
 
@@ -113,7 +132,8 @@ def opened_sides(
 ) -> tuple[Side, Side, Callable[[], Lsn]]:
     """Return the table at the source and at the destination, and what waits until the destination has caught up.
 
-    The destination is PostgreSQL. The stack closes the connections.
+    The destination is PostgreSQL. The schema has the table's masks: rows of the source are masked by it. The stack closes
+    the connections.
     """
     source = config.source.connection
     target = checked(PostgresDestinationConfig, row.config, f"The config of destination {row.name}")
@@ -126,11 +146,22 @@ def opened_sides(
     here = stack.enter_context(connections.connect(source))
     clock = stack.enter_context(connections.connect(source))
     there.execute(connections.TEXT_FORMS)
+    errors, mask = partial(connections.source_errors, source), _mask(config, schema)
     return (
-        Side(here, schema.id, schema, partial(connections.source_errors, source), row_filter=schema.row_filter),
+        Side(here, schema.id, schema, errors, row_filter=schema.row_filter, mask=mask),
         Side(there, name, schema, partial(translated, translation)),
         partial(wait_until_caught_up, clock, config.slot_name),
     )
+
+
+def _mask(config: PipelineConfig, schema: TableSchema) -> Callable[[bytes], bytes] | None:
+    """Return what masks rows of the table, which needs the salt once it is called; None when nothing is masked."""
+    masking = masking_of(config)
+
+    def masked(block: bytes) -> bytes:
+        return block_masker(masking.steps(schema.columns))(block)
+
+    return masked if is_masked(schema) else None
 
 
 def _with_snowflake(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, mend: bool) -> Outcome:

@@ -51,9 +51,7 @@ def _repair_part(source: Side, destination: Side, differences: Sequence[Differen
 
 
 def _still_wrong(destination: Side, differences: Sequence[Difference]) -> list[Difference]:
-    keys = [difference.key for difference in differences]
-    query = sql.rows_of_keys(destination.own_rows, destination.schema, keys, lock=True)
-    present = {tuple(key): row_hash for key, row_hash in destination.connection.execute(query)}
+    present = destination.locked_rows_of(difference.key for difference in differences)
     return [difference for difference in differences if present.get(difference.key) == difference.found]
 
 

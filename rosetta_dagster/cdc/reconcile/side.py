@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import psycopg
 from psycopg.sql import Composed
 
+from rosetta_dagster.cdc.change.masking import compared
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.reconcile import sql
 from rosetta_dagster.cdc.reconcile.sql import Key
@@ -62,8 +63,9 @@ class Side:
         errors: Callable[[], AbstractContextManager[None]],
         *,
         row_filter: str | None = None,
+        mask: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        """Read a table, or its rows with this condition.
+        """Read a table, or its rows with this condition. Masked columns are not compared. `mask` masks rows in COPY's text.
 
         `errors` returns a context that translates psycopg's errors to those of this side.
         """
@@ -72,12 +74,15 @@ class Side:
         self.errors = errors
         self.table = table
         self.schema = schema
+        self._compared = compared(schema)
+        self._mask = mask
 
     def where(self, condition: str) -> "Side":
         """Return the rows of this side that also fulfil a condition of an operator, over the same connection."""
         # A comment at the end of the condition ends with its line.
         conditions = [f"(\n{condition}\n)", *([f"({self._row_filter})"] if self._row_filter else [])]
-        return Side(self.connection, self.table, self.schema, self.errors, row_filter=" AND ".join(conditions))
+        row_filter = " AND ".join(conditions)
+        return Side(self.connection, self.table, self.schema, self.errors, row_filter=row_filter, mask=self._mask)
 
     @cached_property
     def own_rows(self) -> Composed:
@@ -97,11 +102,11 @@ class Side:
 
     def buckets(self, bucket_count: int) -> dict[int, BucketHash]:
         with self.errors():
-            rows = self.connection.execute(sql.bucket_hashes(self.own_rows, self.schema, bucket_count))
+            rows = self.connection.execute(sql.bucket_hashes(self.own_rows, self._compared, bucket_count))
             return {bucket: BucketHash(row_count, total) for bucket, row_count, total in rows}
 
     def rows_in(self, buckets: Sequence[int], bucket_count: int) -> dict[Key, str]:
-        query = sql.bucket_rows(self.own_rows, self.schema, bucket_count, buckets)
+        query = sql.bucket_rows(self.own_rows, self._compared, bucket_count, buckets)
         with self.errors():
             return {tuple(key): row_hash for key, row_hash in self.connection.execute(query)}
 
@@ -109,14 +114,19 @@ class Side:
         found: dict[Key, str] = {}
         with self.errors():
             for part in parts(keys, KEYS_AT_ONCE):
-                rows = self.connection.execute(sql.rows_of_keys(self.own_rows, self.schema, part))
+                rows = self.connection.execute(sql.rows_of_keys(self.own_rows, self._compared, part))
                 found |= {tuple(key): row_hash for key, row_hash in rows}
         return found
+
+    def locked_rows_of(self, keys: Iterable[Key]) -> dict[Key, str]:
+        """Return the hash of each existing row with one of these keys. Lock the rows until the transaction ends."""
+        query = sql.rows_of_keys(self.own_rows, self._compared, keys, lock=True)
+        return {tuple(key): row_hash for key, row_hash in self.connection.execute(query)}
 
     def blocks_of(self, keys: Iterable[Key]) -> list[bytes]:
         """Return the rows with these keys in COPY's text format."""
         with self.errors(), self.connection.cursor().copy(sql.copy_keys(self.own_rows, self.schema, keys)) as copy:
-            return [bytes(block) for block in copy]
+            return [bytes(block) if self._mask is None else self._mask(bytes(block)) for block in copy]
 
 
 _Item = TypeVar("_Item")

@@ -16,19 +16,27 @@ from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.types import TypeDefinition
-from rosetta_dagster.cdc.config.pipeline import DestinationConfig, GapPolicy, PartitionDropPolicy, PipelineConfig, TableState
+from rosetta_dagster.cdc.config.masks import masking_of
+from rosetta_dagster.cdc.config.pipeline import (
+    DestinationConfig,
+    GapPolicy,
+    PartitionDropPolicy,
+    PipelineConfig,
+    TableState,
+)
 from rosetta_dagster.cdc.copy.concurrent import ConcurrentCopies
 from rosetta_dagster.cdc.destination.base import Destination, Held, StreamIdentity
 from rosetta_dagster.cdc.destination.registry import make_destination
-from rosetta_dagster.cdc.errors import ConfigurationError, SlotInvalid, StreamEnded
+from rosetta_dagster.cdc.errors import ConfigurationError, StreamEnded
 from rosetta_dagster.cdc.postgres.watched_connection import WatchedConnection
 from rosetta_dagster.cdc.report import Phase, Reporter, StateAndReason
-from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_message, on_timeline, verify_timeline
+from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_message, on_timeline, verify_slot, verify_timeline
 from rosetta_dagster.cdc.run.copy_budget import COPY_LIMIT, CopyBudget
 from rosetta_dagster.cdc.run.engine import engine_of
 from rosetta_dagster.cdc.run.gc_policy import RareCollections
 from rosetta_dagster.cdc.run.pattern_watch import PatternWatch
 from rosetta_dagster.cdc.run.source_watch import SourceWatch
+from rosetta_dagster.cdc.source.base import Stream
 from rosetta_dagster.cdc.source.catalog import read_schemas
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.feeders import read_feeders
@@ -49,6 +57,7 @@ from rosetta_dagster.cdc.source.timeline import Timelines, read_timelines
 from rosetta_dagster.cdc.source.type_definitions import read_type_definitions
 from rosetta_dagster.cdc.stream.broken_tables import BrokenTables
 from rosetta_dagster.cdc.stream.copies import copy_with_new_slot, start_concurrent_copy, start_partition_copy
+from rosetta_dagster.cdc.stream.masked_stream import MaskedStream
 from rosetta_dagster.cdc.stream.replica import Replica
 from rosetta_dagster.cdc.stream.replicate import replicate
 from rosetta_dagster.cdc.table_id import TableId
@@ -67,8 +76,10 @@ class _PreparedSource:
     """What an attempt knows of the source before it begins."""
 
     identity: StreamIdentity
-    #: Without the tables that are set aside everywhere, and those that cannot be replicated as they are.
+    #: Without the tables that are set aside everywhere, and those that cannot be replicated as they are. With their masks.
     schemas: dict[TableId, TableSchema]
+    #: The same as the source has them.
+    unmasked: dict[TableId, TableSchema]
     #: Tables that cannot be replicated as they are, and why.
     refused: Mapping[TableId, str]
     #: Tables that cannot be copied, and why; the stream needs no right to read them.
@@ -127,7 +138,7 @@ class Attempt:
         with ExitStack() as stack:
             replicas = [self._open_destination(each, source, stack) for each in self.config.destinations]
             self.reporter.begin({each.destination.name: _states(source, each) for each in replicas})
-            _verify_slot(self.config, source.slot, [replica.held for replica in replicas])
+            verify_slot(self.config, source.slot, [replica.held for replica in replicas])
             if source.slot is not None:
                 self._advance_slot_if_nothing_continues(replicas)
             else:
@@ -154,10 +165,12 @@ class Attempt:
             identity = self._identify(connection)
             release_slot(connection, self.config.slot_name)
             publications = existing_publications(connection, self.config)
+            unmasked = self._read_schemas(connection, tables, publications, timelines)
             found = dict(read_fingerprints(connection, publications, [table.id for table in self.config.tables]))
             return _PreparedSource(
                 identity=identity,
-                schemas=self._read_schemas(connection, tables, publications, timelines),
+                schemas=masking_of(self.config).schemas(unmasked),
+                unmasked=unmasked,
                 refused=refused,
                 unreadable=unreadable,
                 fingerprints=found,
@@ -264,7 +277,7 @@ class Attempt:
         copies = self._continuity(replica.held, source).partitions
         for copy in copies:
             _logger.warning("Pipeline %s, table %s: partitions were changed.", self.config.name, copy.table.id)
-        start_partition_copy(self.config, copies, source.publications, replica, self.reporter)
+        start_partition_copy(self.config, copies, replica, self.reporter)
 
     def _advance_slot_if_nothing_continues(self, replicas: Sequence[Replica]) -> None:
         """Advance the slot to now if the stream continues no copy: then nothing needs the changes before.
@@ -284,10 +297,11 @@ class Attempt:
     def _stream(self, source: _PreparedSource, replicas: Sequence[Replica]) -> Ended:
         """Stream until the run is stopped, or until the source's catalog has changed. Return which of the two happened."""
         held = [replica.held for replica in replicas]
-        engine = engine_of(self.config, source.schemas, source.publications, source.timelines.current, held)
+        engine = engine_of(self.config, source.unmasked, source.publications, source.timelines.current, held)
         watch, patterns = self._watch(source, replicas), PatternWatch(self.config, self.reporter)
         watermarks = [each.watermark for each in held if each.watermark is not None]
-        with closing(watch), closing(patterns), closing(engine.open(watermarks)) as stream:
+        opened = self._opened(engine.open(watermarks), source)
+        with closing(watch), closing(patterns), closing(opened) as stream:
             self.reporter.enter(Phase.STREAMING)
             with RareCollections() as collections, _ended_by_changes(watch):
                 replicate(
@@ -300,11 +314,18 @@ class Attempt:
                 )
         return Ended.SOURCE_CHANGED if watch.has_changed and not self.stopped() else Ended.STOPPED
 
+    def _opened(self, stream: Stream, source: _PreparedSource) -> Stream:
+        """Return the stream, masked if a table is."""
+        masking = masking_of(self.config)
+        return MaskedStream(stream, masking, source.schemas) if masking else stream
+
     def _watch(self, source: _PreparedSource, replicas: Sequence[Replica]) -> SourceWatch:
+        masking = masking_of(self.config)
+
         def record(tables: Sequence[TableSchema]) -> None:
             for replica in replicas:
                 replica.wait_until_applied()
-                replica.destination.record_fingerprints(tables)
+                replica.destination.record_fingerprints([masking.schema(table) for table in tables])
 
         return SourceWatch(
             self.config.source.connection,
@@ -366,23 +387,6 @@ def _discarded_copies(
     missed = {table: reason for table, reason in missed.items() if table not in partly_copied & held.set_aside.keys()}
     kept = exhausted | (partly_copied & declared)
     return _Discarded(missed=missed, forgotten=(not_replicated | missed.keys()) - kept)
-
-
-def _verify_slot(config: PipelineConfig, slot: SlotState | None, held: Sequence[Held]) -> None:
-    """Raise `SlotInvalid` if the stream would begin after a gap: a destination continues only from the slot it came from."""
-    remedy = f"Pause the pipeline and run: rosetta resync {config.name}. It copies all tables again, with a new slot."
-    if slot is None and any(each.watermark or each.copied for each in held):
-        raise SlotInvalid(
-            f"Replication slot {config.slot_name} is missing. Changes since the last run are lost to the stream.",
-            remedy,
-        )
-    if slot is not None and not all(each.is_continued_by(slot.confirmed_flush_lsn) for each in held):
-        raise SlotInvalid(
-            f"Replication slot {config.slot_name} is ahead of what the destination holds: it was created again, "
-            "another client has read from it, or the destination was restored to an earlier state. The changes in between "
-            "are lost to the stream.",
-            remedy,
-        )
 
 
 def _states(source: _PreparedSource, replica: Replica) -> dict[TableId, StateAndReason]:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from rosetta_dagster.cdc.change.fingerprint import leaf_changes, missed_changes_reason, unpublished_writes_reason
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
+from rosetta_dagster.cdc.config.pipeline import PipelineConfig
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy
 from rosetta_dagster.cdc.destination.base import Held
 from rosetta_dagster.cdc.errors import SlotInvalid, resync_remedy
+from rosetta_dagster.cdc.source.slots import SlotState
 from rosetta_dagster.cdc.source.timeline import Timelines
 from rosetta_dagster.cdc.table_id import TableId
 
@@ -47,6 +49,23 @@ def verify_timeline(held: Held, timelines: Timelines) -> None:
             f"{timelines.end_of(known)}.",
             "The destination has rows that the source does not have. To give up these, pause the pipeline and run rosetta "
             "resync: it copies all tables again.",
+        )
+
+
+def verify_slot(config: PipelineConfig, slot: SlotState | None, held: Sequence[Held]) -> None:
+    """Raise `SlotInvalid` if the stream would begin after a gap: a destination continues only from the slot it came from."""
+    remedy = f"Pause the pipeline and run: rosetta resync {config.name}. It copies all tables again, with a new slot."
+    if slot is None and any(each.watermark or each.copied for each in held):
+        raise SlotInvalid(
+            f"Replication slot {config.slot_name} is missing. Changes since the last run are lost to the stream.",
+            remedy,
+        )
+    if slot is not None and not all(each.is_continued_by(slot.confirmed_flush_lsn) for each in held):
+        raise SlotInvalid(
+            f"Replication slot {config.slot_name} is ahead of what the destination holds: it was created again, "
+            "another client has read from it, or the destination was restored to an earlier state. The changes in between "
+            "are lost to the stream.",
+            remedy,
         )
 
 

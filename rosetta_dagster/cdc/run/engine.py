@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rosetta_dagster.cdc.change.masking import unmasked
 from rosetta_dagster.cdc.change.position import Engine
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
@@ -26,7 +27,10 @@ def engine_of(
     timeline: int,
     held: Sequence[Held],
 ) -> Source:
-    """Return the pipeline's engine, ready to stream from the slot. `held` is what each destination holds."""
+    """Return the pipeline's engine, ready to stream from the slot.
+
+    `schemas` are the tables as the source has them, and `held` is what each destination holds.
+    """
     connection = config.source.connection
 
     def read_schemas_now(tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
@@ -41,7 +45,7 @@ def engine_of(
     with source_errors(connection), connect(connection) as catalog:
         slot = read_slot(catalog, config.slot_name)
     assert slot is not None, "the attempt found or created it"
-    held_schemas = starting_schemas(held)
+    held_schemas = {table: unmasked(schema) for table, schema in starting_schemas(held).items()}
     if config.engine is Engine.PGOUTPUT:
         return PgoutputSource(
             pipeline=config.name,

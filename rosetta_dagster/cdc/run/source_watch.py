@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 
@@ -24,7 +24,7 @@ from rosetta_dagster.cdc.table_id import TableId
 
 #: Seconds between two inspections. Each is one query, which costs the source half a millisecond for fifty tables, and a
 #: second one when the catalog has changed.
-INSPECTION_INTERVAL: Final = 10.0
+INSPECTION_INTERVAL = 10.0
 
 
 class SourceWatch:

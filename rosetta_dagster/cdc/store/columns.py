@@ -1,5 +1,6 @@
 """Writes the column lists of statements from the models of settings, so that a setting is named in one place."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,5 +60,10 @@ def differs(model: type[BaseModel], table: str) -> sql.Composed:
 
 def parameters(model: type[BaseModel], settings: BaseModel) -> Mapping[str, Any]:
     """Return the values for the parameters of `placeholders`. psycopg writes a list as an array, and a tuple as a record."""
-    values = {name: getattr(settings, name) for name in model.model_fields}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return {name: _parameter(getattr(settings, name)) for name in model.model_fields}
+
+
+def _parameter(value: Any) -> Any:
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return list(value) if isinstance(value, tuple) else value

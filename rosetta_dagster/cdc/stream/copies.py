@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rosetta_dagster.cdc.change.schema import TableSchema
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint
+from rosetta_dagster.cdc.config.masks import masking_of
 from rosetta_dagster.cdc.config.pipeline import PartitionDropPolicy, PipelineConfig, TableState
 from rosetta_dagster.cdc.copy.partitions import PartitionCopy, copy_partitions
 from rosetta_dagster.cdc.copy.snapshot import Copier, CopyObserver, copy_tables
@@ -95,6 +96,7 @@ def _copier(config: PipelineConfig, replica: Replica, reporter: Reporter, stoppe
         publications,
         keeps_partitions=keeps,
         partly_copied=config.partly_copied,
+        masking=masking_of(config),
     )
 
 
@@ -112,7 +114,6 @@ def _report_wait(tables: Iterable[TableSchema], replicas: Sequence[Replica]) -> 
 def start_partition_copy(
     config: PipelineConfig,
     copies: Sequence[PartitionCopy],
-    publications: Sequence[str],
     replica: Replica,
     reporter: Reporter,
 ) -> None:
@@ -131,7 +132,7 @@ def start_partition_copy(
         slot_name = temporary_slot_name(config.slot_name)
         report_wait = _report_wait(tables, [replica])
         with exported_snapshot(source, slot_name, stopped=stopped, temporary=True, report_wait=report_wait) as point:
-            copy_partitions(_copier(config, replica, reporter, stopped), copies, publications, point, observer)
+            copy_partitions(_copier(config, replica, reporter, stopped), copies, point, observer)
 
     replica.copies.start(tables, copy, is_partial=True)
 

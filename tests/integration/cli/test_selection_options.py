@@ -1,5 +1,6 @@
 """The selection of a table is the same by SQL, Python, YAML, a file, and the commands."""
 
+import psycopg
 import pytest
 import yaml
 
@@ -42,13 +43,41 @@ def test_every_surface_writes_the_same_selection(
     assert wanted == selection_of(store)
 
 
+MASK = {"email": "hash", "Tel, no=": "keep_last(4)"}
+
+
+def test_every_surface_writes_the_same_masks(
+    rosetta: Rosetta, shop: Database, store: Store, config_database: Database
+) -> None:
+    given = [f"--mask={column}={mask}" for column, mask in MASK.items()]
+    assert 0 == rosetta("table", "add", "shop", "users", *given).code
+    assert MASK == store.pipeline("shop").masks[USERS]
+    document = yaml.safe_load(rosetta("export").out)
+    config_database.run("""UPDATE pipeline_tables SET mask = '{"name": "redact"}' WHERE table_name = 'users'""")
+    assert {"name": "redact"} == store.pipeline("shop").masks[USERS]
+    assert 1 == len(apply_document(store, document))
+    assert MASK == store.pipeline("shop").masks[USERS]
+    assert [] == apply_document(store, document)
+
+
+@pytest.mark.parametrize("mask", ['{"name": "rot13"}', '{"name": 1}', "[]", '{"name": "keep_last(0)"}'])
+def test_a_row_with_a_mask_that_does_not_exist_is_refused(
+    mask: str, rosetta: Rosetta, shop: Database, config_database: Database
+) -> None:
+    assert 0 == rosetta("table", "add", "shop", "users").code
+    with pytest.raises(psycopg.errors.CheckViolation, match="pipeline_table_mask_is_known"):
+        config_database.run(f"UPDATE pipeline_tables SET mask = '{mask}' WHERE table_name = 'users'")
+    refused = rosetta("table", "add", "shop", "orders", "--mask=name=rot13")
+    assert "the mask of name does not exist; there are hash, redact, year" in refused.err
+
+
 def test_python_and_yaml_declare_the_same_selection() -> None:
     yaml_text = (
         "name: shop\nsource: {name: db, host: h, database: d, username: u}\n"
         "destinations: [{name: dw, host: h, database: d, username: u}]\n"
-        "tables: [{name: users, exclude: [ssn], where: tenant = 7}]\n"
+        "tables: [{name: users, exclude: [ssn], where: tenant = 7, mask: {name: hash}}]\n"
     )
     (table,) = RosettaPipelineComponent.resolve_from_yaml(yaml_text).pipeline.tables
     assert isinstance(table, Table)
-    assert table == Table("users", exclude=["ssn"], where="tenant = 7")
+    assert table == Table("users", exclude=["ssn"], where="tenant = 7", mask={"name": "hash"})
     assert Selection(exclude=("ssn",), where="tenant = 7") == table.declared_options().selection

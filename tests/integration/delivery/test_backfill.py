@@ -48,6 +48,24 @@ def items(database: Database, condition: str) -> list[tuple[object, ...]]:
     return database.rows(f"SELECT id, body FROM items WHERE {condition} ORDER BY id")
 
 
+def test_rows_are_brought_masked(
+    store: Store, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROSETTA_SECRET_MASK_SALT", "a salt that is long enough")
+    source.run("CREATE TABLE items (id int PRIMARY KEY, body text)", "INSERT INTO items VALUES (1, 'planted'), (2, NULL)")
+    options = {ITEMS: TableOptions(initial=Initial.NONE, mask={"body": "keep_last(2)"})}
+    name = put_rows(store, source, destination, "public.items", engine=Engine.PGOUTPUT, table_options=options)
+    run = Run(store, name)
+    try:
+        eventually(lambda: store.tables(name)[0].state is TableState.STREAMING)
+        done = list(backfill(store, name, ITEMS, "true"))
+        assert 2 == done[-1].brought_count
+        assert [(1, "***ed"), (2, None)] == items(destination, "true")
+    finally:
+        store.set_status(name, Status.PAUSE)
+    assert run.wait() is None
+
+
 def test_rows_are_brought_while_they_are_written(
     engine: Engine, store: Store, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,8 @@ def test_of_several_hosts_the_primary_is_followed(
     primary: EmbeddedPostgres, standby: Standby, source: Database, destination: Database, *, both_hosts: str, engine: Engine
 ) -> None:
     config = at(standby, pipeline(engine, source, [destination], "items"), host=both_hosts)
+    refused = [str(finding) for finding in preflight(at(standby, config)) if finding.check is Check.STANDBY]
+    assert f"Point the source at the primary (127.0.0.1:{primary.port})." in refused[0]
     warnings = [str(finding) for finding in preflight(config) if finding.check is Check.STANDBY]
     assert len(warnings) == 1
     statement = re.search(r"Run (ALTER SYSTEM .*?;) (SELECT .*?;)", warnings[0])

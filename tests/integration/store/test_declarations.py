@@ -316,6 +316,7 @@ def test_dg_scaffolds_a_pipeline_checks_it_and_loads_it(
     for name in ("shop", "second"):
         (project / "src" / "shop" / "defs" / name).mkdir()
         (project / "src" / "shop" / "defs" / name / "defs.yaml").write_text(DEFS_YAML.format(name=name))
+    dg_command(project, "check", "yaml")
     dg_command(project, "check", "defs")
     dg_command(project, "list", "defs")
     assert [] == store.shapes(), "loading only reads"

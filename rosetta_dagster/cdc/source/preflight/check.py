@@ -18,6 +18,7 @@ from rosetta_dagster.cdc.source.generated_columns import published_generated_col
 from rosetta_dagster.cdc.source.preflight.beginning import about_beginnings
 from rosetta_dagster.cdc.source.preflight.encryption import about_encryption
 from rosetta_dagster.cdc.source.preflight.finding import Check, Finding, problem
+from rosetta_dagster.cdc.source.preflight.masks import about_masks
 from rosetta_dagster.cdc.source.preflight.publication import about_new_publication, about_publication
 from rosetta_dagster.cdc.source.preflight.selection import about_selections
 from rosetta_dagster.cdc.source.preflight.server import about_failover, about_server, read_server
@@ -56,6 +57,7 @@ def preflight(config: PipelineConfig) -> tuple[Finding, ...]:
             generated = published_generated_columns(connection, config.publication_name, tables)
             findings += [problem(Check.PUBLICATION, error.message, error.remedy) for error in generated]
         findings += about_selections(connection, config, schemas, publication)
+        findings += about_masks(config, schemas)
         findings += about_beginnings(connection, config.partly_copied, schemas)
     return tuple(sorted(findings, key=lambda finding: not finding.is_error))
 

@@ -16,6 +16,7 @@ class Check(StrEnum):
     DESTINATIONS = "destinations"
     ENCRYPTION = "encryption"
     INHERITANCE = "inheritance"
+    MASK = "mask"
     PRIVILEGES = "privileges"
     PUBLICATION = "publication"
     REPLICA_IDENTITY = "replica_identity"

@@ -16,6 +16,8 @@ class Server:
 
     wal_level: str
     is_standby: bool
+    #: Host and port that a standby streams from; empty for a primary, or where the role may not see it.
+    primary_address: str
     is_managed: bool
     can_replicate: bool
     free_slots: int
@@ -35,9 +37,16 @@ _STANDBY_SLOTS = """ARRAY(
       AND current_setting('server_version_num')::int >= 170000
     ORDER BY slot_name)"""
 
+#: A standby decodes changes from version 16 on, which is not enough.
+_STANDBY_REFUSAL = (
+    "The source is a standby. Rosetta writes its publication and its heartbeats at the source, and creates a slot with "
+    "failover there, which a standby of any version refuses."
+)
+
 #: Amazon's servers have a role in the place of the attribute, and a parameter group in the place of `ALTER SYSTEM`.
 _READ = r"""
 SELECT current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS is_standby,
+       COALESCE((SELECT concat_ws(':', sender_host, sender_port) FROM pg_stat_wal_receiver), '') AS primary_address,
        EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication') AS is_managed,
        rolreplication OR rolsuper
            OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'MEMBER'))
@@ -70,8 +79,8 @@ def about_server(server: Server) -> list[Finding]:
         (
             server.is_standby,
             Check.STANDBY,
-            "The source is a standby: publications, slots with failover and heartbeats need a server that can be written.",
-            "Point the source at the primary.",
+            _STANDBY_REFUSAL,
+            f"Point the source at the primary{f' ({server.primary_address})' if server.primary_address else ''}.",
         ),
         (
             server.wal_level != "logical",
