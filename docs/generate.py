@@ -1,4 +1,4 @@
-"""The command `python -m docs.generate`: writes the reference pages of settings, SQL, commands and errors.
+"""The command `python -m docs.generate`: writes the reference pages of settings, SQL, commands, errors and types.
 
 They are written from the code, so that they cannot say anything else. Tests fail when a page is not what this module writes.
 """
@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
+from docs import types
 from rosetta_dagster.cdc import errors
 from rosetta_dagster.cdc.config import thresholds
 from rosetta_dagster.cdc.store.migrate import migrate, read_migrations
@@ -97,6 +98,11 @@ def errors_page() -> str:
     return "\n".join(lines)
 
 
+def types_page() -> str:
+    """Return the page of the types that each destination gives a column."""
+    return types.types_page(_MARK)
+
+
 def sql_page(connection: "psycopg.Connection[Any]") -> str:
     """Return the page of the configuration database's tables, as the migrated database describes them."""
     lines = [
@@ -116,7 +122,8 @@ def sql_page(connection: "psycopg.Connection[Any]") -> str:
 
 def main() -> None:
     """Write every page."""
-    for name, page in (("settings", settings_page), ("cli", commands_page), ("errors", errors_page)):
+    pages = {"settings": settings_page, "cli": commands_page, "errors": errors_page, "types": types_page}
+    for name, page in pages.items():
         (REFERENCE / f"{name}.md").write_text(page())
     with EmbeddedPostgres() as server, psycopg.connect(server.create_database("reference"), autocommit=True) as connection:
         migrate(connection, read_migrations())

@@ -282,3 +282,17 @@ def test_what_needs_no_warehouse_leaves_it_asleep(database: SnowflakeDatabase) -
     ((_, state, *_),) = database.rows(f"SHOW WAREHOUSES LIKE '{warehouse}'")
     assert state in ("SUSPENDED", "SUSPENDING")
     destination.close()
+
+
+def test_texts_that_are_hashed(database: SnowflakeDatabase) -> None:
+    """Reconciliation relies on these texts. Each is what PostgreSQL writes for the value."""
+    rows = database.rows("""SELECT
+        TO_VARCHAR(-0.5::NUMBER(1,1)), TO_VARCHAR(1.5::NUMBER(12,2)), LEFT(TO_VARCHAR(TRUE), 1),
+        TO_VARCHAR('0099-01-02'::DATE, 'YYYY-MM-DD'), TO_VARCHAR('01:02:03.4'::TIME(6), 'HH24:MI:SS.FF6'),
+        TO_VARCHAR('0001-01-01 00:00:00.000001'::TIMESTAMP_NTZ(6), 'YYYY-MM-DD HH24:MI:SS.FF6'),
+        TO_VARCHAR(CONVERT_TIMEZONE('UTC', '2024-02-29 12:00:00.5 +0200'::TIMESTAMP_TZ(6)), 'YYYY-MM-DD HH24:MI:SS.FF6'),
+        HEX_ENCODE(TO_BINARY('00FF', 'HEX'), 0), MD5_NUMBER_LOWER64('Snowflake')""")
+    assert rows == [(
+        "-0.5", "1.50", "t", "0099-01-02", "01:02:03.400000", "0001-01-01 00:00:00.000001", "2024-02-29 10:00:00.500000",
+        "00ff", 9203306159527282910,
+    )]  # fmt: skip

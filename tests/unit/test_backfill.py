@@ -2,7 +2,8 @@
 
 from psycopg import sql
 
-from rosetta_dagster.cdc.reconcile.backfill import Backfill
+from rosetta_dagster.cdc.config.pipeline import DestinationConfig
+from rosetta_dagster.cdc.reconcile.backfill import Backfill, refusal
 from rosetta_dagster.cdc.reconcile.sql import keys_after, own_rows
 from rosetta_dagster.cdc.table_id import TableId
 from rosetta_dagster.cli.table import backfill_line
@@ -30,3 +31,8 @@ def test_keys_are_read_in_their_order_from_the_last_one_on() -> None:
 def test_a_backfill_says_how_far_it_is() -> None:
     done = Backfill(destination="dw", table=TableId("public", "items"), read_count=20_000, brought_count=1, is_complete=True)
     assert "public.items at dw: 20,000 rows read, 1 brought; complete" == backfill_line(done)
+
+
+def test_a_backfill_of_snowflake_is_refused() -> None:
+    assert "PostgreSQL only" in (refusal(DestinationConfig(name="dw", type="SNOWFLAKE", config={}), ITEMS) or "")
+    assert refusal(DestinationConfig(name="archive", type="POSTGRES", config={}), ITEMS) is None

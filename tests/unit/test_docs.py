@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "guarantees.md").read_text()
 
 #: Every page that is written by hand, and those that are written from the code.
-GENERATED = {f"docs/reference/{name}.md" for name in ("settings", "cli", "errors", "sql")}
+GENERATED = {f"docs/reference/{name}.md" for name in ("settings", "cli", "errors", "sql", "types")}
 PAGES = sorted(
     path
     for path in (file.relative_to(ROOT).as_posix() for file in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
@@ -99,7 +99,12 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
 
 @pytest.mark.parametrize(
     ("name", "page"),
-    [("settings", generate.settings_page), ("cli", generate.commands_page), ("errors", generate.errors_page)],
+    [
+        ("settings", generate.settings_page),
+        ("cli", generate.commands_page),
+        ("errors", generate.errors_page),
+        ("types", generate.types_page),
+    ],
 )
 def test_the_reference_is_what_the_code_says(name: str, page: Callable[[], str]) -> None:
     assert page() == (ROOT / "docs" / "reference" / f"{name}.md").read_text(), "run: make docs"

@@ -6,7 +6,7 @@ import sqlglot
 from snowflake.connector.errors import ProgrammingError
 
 from rosetta_dagster.embedded.snowflake import Fault, FaultKind
-from rosetta_dagster.embedded.snowflake.emulator.errors import translated
+from rosetta_dagster.embedded.snowflake.emulator.errors import SnowflakeError, translated
 from rosetta_dagster.embedded.snowflake.emulator.faults import Faults
 from rosetta_dagster.embedded.snowflake.emulator.merge import merge_sql
 from rosetta_dagster.embedded.snowflake.emulator.repairs import repaired
@@ -35,6 +35,27 @@ CONTEXT = {
 def test_a_statement_is_repaired(statement: str, expected: str) -> None:
     found = repaired(sqlglot.parse_one(statement, read="snowflake"), CONTEXT).sql(dialect="snowflake")
     assert expected.replace(" ", "") == found.replace(" ", "").replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        # As Snowflake's manual has them.
+        ("MD5_NUMBER_LOWER64('Snowflake')", 9203306159527282910),
+        ("MD5_NUMBER_UPPER64('Snowflake')", 17145559544104499780),
+        ("TO_VARCHAR('01:02:03.4'::TIME(6), 'HH24:MI:SS.FF6')", "01:02:03.400000"),
+        ("TO_VARCHAR(-0.5::NUMBER(1,1))", "-0.5"),
+        ("TO_VARCHAR('.5')", ".5"),
+    ],
+)
+def test_a_function_is_computed_as_snowflake_does(expression: str, expected: object) -> None:
+    statement = repaired(sqlglot.parse_one(f"SELECT {expression}", read="snowflake"), CONTEXT)
+    assert (expected,) == duckdb.connect().execute(statement.sql(dialect="duckdb")).fetchone()
+
+
+def test_a_format_is_refused_where_the_type_is_not_shown() -> None:
+    with pytest.raises(SnowflakeError, match="unless the value is cast"):
+        repaired(sqlglot.parse_one("SELECT TO_VARCHAR(day, 'YYYY') FROM t", read="snowflake"), CONTEXT)
 
 
 def test_a_merge_is_duckdbs_own() -> None:

@@ -48,7 +48,7 @@ class DestinationKind:
     resource: str
     #: What the resource and the command are about, in one sentence.
     description: str
-    #: Whether its rows are compared and repaired by value: `reconcile` does that in PostgreSQL's own SQL.
+    #: Whether its rows are compared and repaired by value: `reconcile` does that in the SQL of PostgreSQL or Snowflake.
     is_reconciled: bool = False
     #: Names who connects to where, from settings that may be incomplete or wrong.
     place: Callable[[Mapping[str, Any]], str]

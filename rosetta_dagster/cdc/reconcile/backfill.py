@@ -59,11 +59,18 @@ def backfill(store: Store, pipeline: str, table: TableId, condition: str) -> Ite
             "Give one condition over columns of the table, and functions with their schemas.",
         )
     for row in config.destinations:
-        if schema is None or (problem := obstacle(row, schema)) is not None:
+        if schema is None or (problem := refusal(row, schema)) is not None:
             raise ConfigurationError(f"Table {table} cannot be backfilled. {problem or ''}".rstrip(), "Resync it instead.")
     for row in config.destinations:
         assert schema is not None, "refused above"
         yield from _at_destination(config, row, schema, condition)
+
+
+def refusal(row: DestinationConfig, schema: TableSchema) -> str | None:
+    """Return why a backfill cannot write the table at this destination; None when it can."""
+    if row.type == "SNOWFLAKE":
+        return f"Destination {row.name} is Snowflake, and a backfill writes to PostgreSQL only."
+    return obstacle(row, schema)
 
 
 def _refuse_unless_streamed(store: Store, pipeline: str, table: TableId) -> None:

@@ -6,15 +6,15 @@ read again, up to ROUNDS times. A row truly differs if it is the same at the sou
 caught up, and the destination's row is another. A row that the source keeps changing is in flight: it is not reported.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from rosetta_dagster.cdc.change.position import Lsn
-from rosetta_dagster.cdc.reconcile.side import Side, differing_buckets, differing_keys, parts
+from rosetta_dagster.cdc.reconcile.side import BucketHash, ComparedSide, Side, differing_buckets, differing_keys, parts
 from rosetta_dagster.cdc.reconcile.sql import Key
 
 #: Approximate rows in a bucket. Fewer make a longer list of buckets, more make more rows to read for each difference.
@@ -62,26 +62,31 @@ class Comparison:
     in_flight: tuple[Key, ...]
 
 
-def compare(source: Side, destination: Side, catch_up: Callable[[], Lsn]) -> Comparison:
+class Outcome(NamedTuple):
+    """A comparison, and the rows that still differ after the repair; all that differ if none was requested."""
+
+    comparison: Comparison
+    left: tuple[Difference, ...]
+
+
+def compare(source: Side, destination: ComparedSide, catch_up: Callable[[], Lsn]) -> Comparison:
     """Compare two sides of a table that has a key.
 
     `catch_up` waits until the destination has all that the source has now. Both connections are in autocommit mode. Two
     threads read the sides at the same time, and have ended on return. Both snapshots are held meanwhile.
     """
-    with source.connection.transaction(), destination.connection.transaction():
-        source.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        destination.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    with source.snapshot(), destination.snapshot():
         # The first query takes the snapshot: the source's here, the destination's after it has caught up.
         bucket_count = _bucket_count(source)
         catch_up()
-        destination.connection.execute("SELECT")
+        destination.see_now()
         with ThreadPoolExecutor(2, thread_name_prefix="reconcile") as pool:
             at_source, at_destination = _both(pool, lambda side: side.buckets(bucket_count), source, destination)
-            buckets = differing_buckets(at_source, at_destination)
+            buckets = _suspected(destination, at_source, at_destination)
             suspects: set[Key] = set()
             for part in parts(buckets, BUCKETS_AT_ONCE):
-                rows = _both(pool, partial(Side.rows_in, buckets=part, bucket_count=bucket_count), source, destination)
-                suspects |= differing_keys(*rows)
+                read = partial(_rows_in, buckets=part, bucket_count=bucket_count)
+                suspects |= differing_keys(*_both(pool, read, source, destination))
         row_count = sum(bucket.row_count for bucket in at_source.values())
     differences, in_flight = confirm(source, destination, suspects, catch_up)
     return Comparison(
@@ -93,8 +98,17 @@ def compare(source: Side, destination: Side, catch_up: Callable[[], Lsn]) -> Com
     )
 
 
+def _suspected(
+    destination: ComparedSide, at_source: Mapping[int, BucketHash], at_destination: Mapping[int, BucketHash]
+) -> list[int]:
+    """Return the buckets whose rows have to be read."""
+    if destination.hashes_every_column:
+        return differing_buckets(at_source, at_destination)
+    return sorted(at_source.keys() | at_destination.keys())
+
+
 def confirm(
-    source: Side, destination: Side, suspects: Iterable[Key], catch_up: Callable[[], Lsn]
+    source: ComparedSide, destination: ComparedSide, suspects: Iterable[Key], catch_up: Callable[[], Lsn]
 ) -> tuple[list[Difference], set[Key]]:
     """Return the rows that truly differ, and the keys that are in flight."""
     open_keys = set(suspects)
@@ -105,6 +119,7 @@ def confirm(
             break
         before = source.rows_of(open_keys)
         catch_up()
+        destination.see_now()
         found = destination.rows_of(open_keys)
         after = source.rows_of(open_keys)
         for key in list(open_keys):
@@ -143,7 +158,13 @@ def _bucket_count(source: Side) -> int:
     return max(16, int(row[0]) // ROWS_PER_BUCKET)
 
 
-def _both(pool: ThreadPoolExecutor, read: Callable[[Side], _Read], source: Side, destination: Side) -> tuple[_Read, _Read]:
+def _rows_in(side: ComparedSide, *, buckets: Sequence[int], bucket_count: int) -> dict[Key, str]:
+    return side.rows_in(buckets, bucket_count)
+
+
+def _both(
+    pool: ThreadPoolExecutor, read: Callable[[ComparedSide], _Read], source: ComparedSide, destination: ComparedSide
+) -> tuple[_Read, _Read]:
     """Read both sides at the same time. Each connection is used by one thread at a time."""
     both = [pool.submit(read, side) for side in (source, destination)]
     return both[0].result(), both[1].result()

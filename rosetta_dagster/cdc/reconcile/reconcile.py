@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 import psycopg
 
@@ -24,7 +25,7 @@ from rosetta_dagster.cdc.errors import (
 )
 from rosetta_dagster.cdc.postgres.connections import connect
 from rosetta_dagster.cdc.postgres.errors import Translation, translated
-from rosetta_dagster.cdc.reconcile.comparison import Comparison, Difference, compare
+from rosetta_dagster.cdc.reconcile.comparison import Comparison, Difference, Outcome, compare
 from rosetta_dagster.cdc.reconcile.progress import wait_until_caught_up
 from rosetta_dagster.cdc.reconcile.repair import repair
 from rosetta_dagster.cdc.reconcile.side import Side
@@ -89,11 +90,13 @@ def _table(
     if problem is not None or schema is None:
         return Reconciliation(destination=row.name, table=table, problem=problem)
     try:
-        return _compared(config, row, schema, repairs=repairs)
+        comparison, left = _compared_by(row.type)(config, row, schema, repairs=repairs)
     except NotCaughtUp:
         raise
     except RosettaError as error:
         return Reconciliation(destination=row.name, table=table, problem=str(error))
+    left_out = tuple(column.name for column in schema.columns if column.mask is not None)
+    return Reconciliation(destination=row.name, table=table, comparison=comparison, left=left, left_out=left_out)
 
 
 def obstacle(row: DestinationConfig, schema: TableSchema | None) -> str | None:
@@ -118,13 +121,12 @@ def _incomplete(config: PipelineConfig, table: TableId) -> str | None:
     )
 
 
-def _compared(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, repairs: bool) -> Reconciliation:
+def _with_postgres(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, repairs: bool) -> Outcome:
     with ExitStack() as stack:
         here, there, catch_up = opened_sides(config, row, schema, stack)
         comparison = compare(here, there, catch_up)
         left = repair(here, there, comparison.differences, catch_up) if repairs else comparison.differences
-    left_out = tuple(column.name for column in schema.columns if column.mask is not None)
-    return Reconciliation(destination=row.name, table=schema.id, comparison=comparison, left=left, left_out=left_out)
+    return Outcome(comparison, left)
 
 
 def opened_sides(
@@ -132,7 +134,8 @@ def opened_sides(
 ) -> tuple[Side, Side, Callable[[], Lsn]]:
     """Return the table at the source and at the destination, and what waits until the destination has caught up.
 
-    The schema has the table's masks: rows of the source are masked by it. The stack closes the connections.
+    The destination is PostgreSQL. The schema has the table's masks: rows of the source are masked by it. The stack closes
+    the connections.
     """
     source = config.source.connection
     target = checked(PostgresDestinationConfig, row.config, f"The config of destination {row.name}")
@@ -161,3 +164,14 @@ def _mask(config: PipelineConfig, schema: TableSchema) -> Callable[[bytes], byte
         return block_masker(masking.steps(schema.columns))(block)
 
     return masked if is_masked(schema) else None
+
+
+def _with_snowflake(config: PipelineConfig, row: DestinationConfig, schema: TableSchema, *, repairs: bool) -> Outcome:
+    # It loads a driver that not every installation has. The kind names what is missing.
+    kind_of(row.type, row.name).describe(row.name, row.config)
+    module = import_module("rosetta_dagster.cdc.reconcile.snowflake.reconcile")
+    return cast(Outcome, module.compared(config, row, schema, repairs=repairs))
+
+
+def _compared_by(type_: str) -> Callable[..., Outcome]:
+    return _with_snowflake if type_ == "SNOWFLAKE" else _with_postgres

@@ -1,10 +1,10 @@
 """One table on one side of a reconciliation: hashes of its buckets and of the rows in them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import psycopg
 from psycopg.sql import Composed
@@ -27,8 +27,33 @@ class BucketHash(NamedTuple):
     total: str
 
 
+class ComparedSide(Protocol):
+    """What a comparison asks of one side. Used by one thread at a time."""
+
+    @property
+    def hashes_every_column(self) -> bool:
+        """Return whether equal bucket hashes mean equal rows. Otherwise the rows of every bucket are read."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Read one state within the block, that of its first query, if the server can do so."""
+
+    def see_now(self) -> None:
+        """Read what is committed by now: the snapshot's first query, or a later state outside of one."""
+
+    def buckets(self, bucket_count: int) -> dict[int, BucketHash]:
+        """Return the buckets that hold rows. Reads the whole table."""
+
+    def rows_in(self, buckets: Sequence[int], bucket_count: int) -> dict[Key, str]:
+        """Return the hash of each row in these buckets. Reads the whole table."""
+
+    def rows_of(self, keys: Iterable[Key]) -> dict[Key, str]:
+        """Return the hash of each existing row with one of these keys."""
+
+
 class Side:
-    """A table over one connection, which the caller owns."""
+    """A table of PostgreSQL over one connection, which the caller owns."""
+
+    hashes_every_column = True
 
     def __init__(
         self,
@@ -66,20 +91,26 @@ class Side:
             is_tree = is_partitioned(self.connection, self.table)
             return sql.own_rows(self.table, is_partitioned=is_tree, row_filter=self._row_filter)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with self.connection.transaction():
+            self.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield
+
+    def see_now(self) -> None:
+        self.connection.execute("SELECT")
+
     def buckets(self, bucket_count: int) -> dict[int, BucketHash]:
-        """Return the buckets that hold rows. Reads the whole table."""
         with self.errors():
             rows = self.connection.execute(sql.bucket_hashes(self.own_rows, self._compared, bucket_count))
             return {bucket: BucketHash(row_count, total) for bucket, row_count, total in rows}
 
     def rows_in(self, buckets: Sequence[int], bucket_count: int) -> dict[Key, str]:
-        """Return the hash of each row in these buckets. Reads the whole table."""
         query = sql.bucket_rows(self.own_rows, self._compared, bucket_count, buckets)
         with self.errors():
             return {tuple(key): row_hash for key, row_hash in self.connection.execute(query)}
 
     def rows_of(self, keys: Iterable[Key]) -> dict[Key, str]:
-        """Return the hash of each existing row with one of these keys."""
         found: dict[Key, str] = {}
         with self.errors():
             for part in parts(keys, KEYS_AT_ONCE):

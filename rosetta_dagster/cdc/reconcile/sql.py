@@ -71,7 +71,7 @@ def rows_of_keys(rows: sql.Composed, schema: TableSchema, keys: Iterable[Key], *
     """Select the key and the hash of each row with these keys."""
     end = sql.SQL("\nFOR UPDATE OF t" if lock else "")
     return sql.SQL("SELECT {}, md5({})\nFROM {}{}").format(
-        _key(schema), _text(schema.column_names), _joined(rows, schema, keys), end
+        _key(schema), _text(schema.column_names), joined(rows, schema, keys), end
     )
 
 
@@ -93,7 +93,7 @@ def keys_after(rows: sql.Composed, schema: TableSchema, last: Key | None, count:
 
 def copy_keys(rows: sql.Composed, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
     """Copy the rows with these keys out in COPY's text format."""
-    return sql.SQL("COPY (SELECT {}\nFROM {}) TO STDOUT").format(_columns(schema.column_names), _joined(rows, schema, keys))
+    return sql.SQL("COPY (SELECT {}\nFROM {}) TO STDOUT").format(_columns(schema.column_names), joined(rows, schema, keys))
 
 
 def delete_keys(rows: sql.Composed, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
@@ -119,7 +119,8 @@ def insert_staged(table: TableId, schema: TableSchema) -> sql.Composed:
     ).format(sql.Identifier(*table), names=names)
 
 
-def _joined(rows: sql.Composed, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
+def joined(rows: sql.Composed, schema: TableSchema, keys: Iterable[Key]) -> sql.Composed:
+    """Return the rows `t` with these keys, for a FROM clause."""
     return sql.SQL("{} AS t JOIN {} ON {}").format(rows, _wanted(schema, keys), _same_key(schema))
 
 

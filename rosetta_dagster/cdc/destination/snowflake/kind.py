@@ -10,6 +10,7 @@ SNOWFLAKE = DestinationKind(
     resource="SnowflakeDestination",
     description="A Snowflake database that changes are applied to.",
     settings=SnowflakeDestinationConfig,
+    is_reconciled=True,
     place=lambda config: "{}@{}/{}".format(*(config.get(name, "?") for name in ("user", "account", "database"))),
     grants=grants,
     factory="rosetta_dagster.cdc.destination.snowflake.factory",

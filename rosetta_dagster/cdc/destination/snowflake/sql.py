@@ -247,13 +247,18 @@ def move(layout: Layout, staging: str, step: int, unsent: Collection[int]) -> li
     mark = quoted(layout.deleted_at)
     return [
         # The new key may be that of a row that is marked as deleted.
-        f"DELETE FROM {table} AS T USING {staging} AS S\nWHERE S.STEP = {step} AND {_same_key(layout)}",
+        delete_staged(layout, staging, step),
         (
             f"INSERT INTO {table} ({_listed(layout.columns)})\nSELECT {', '.join(values)}\n"
             f"FROM {table} AS T JOIN {staging} AS S ON {at}"
         ),
         f"UPDATE {table} AS T SET {mark} = {NOW}\nFROM {staging} AS S\nWHERE {at}",
     ]
+
+
+def delete_staged(layout: Layout, staging: str, step: int) -> str:
+    """Delete the rows with the keys of a step, marked ones too."""
+    return f"DELETE FROM {quoted(*layout.id)} AS T USING {staging} AS S\nWHERE S.STEP = {step} AND {_same_key(layout)}"
 
 
 def keep_copies(layout: Layout, staging: str, step: int) -> str:

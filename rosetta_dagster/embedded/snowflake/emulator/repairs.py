@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import duckdb
 from sqlglot import Expr, exp
 
+from rosetta_dagster.embedded.snowflake.emulator.functions import with_snowflakes_functions
+
 _RESERVED = frozenset(
     row[0]
     for row in duckdb.connect()
@@ -27,6 +29,7 @@ _CONTEXT_FUNCTIONS: Mapping[type[Expr], str] = {
 def repaired(expression: Expr, context: Mapping[str, str | None]) -> Expr:
     """Return the repaired statement. `context` has the values of the session's functions."""
     expression = _drop_constraints(_quote_reserved(_refuse_null_characters(expression)))
+    expression = with_snowflakes_functions(expression)
     return _answer_context(_keep_false_of_force(expression), context)
 
 
