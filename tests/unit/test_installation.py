@@ -76,7 +76,8 @@ def test_everything_but_the_extras_works_without_them(tmp_path: Path) -> None:
         """
         import importlib, pkgutil
         import rosetta_dagster
-        needs_an_extra = ("rosetta_dagster.cdc.destination.snowflake.", "rosetta_dagster.embedded.snowflake.emulator",
+        needs_an_extra = ("rosetta_dagster.cdc.destination.snowflake.", "rosetta_dagster.cdc.reconcile.snowflake.",
+                          "rosetta_dagster.embedded.snowflake.emulator",
                           "rosetta_dagster.__main__", "rosetta_dagster.project", "rosetta_dagster.metrics.")
         for module in pkgutil.walk_packages(rosetta_dagster.__path__, "rosetta_dagster."):
             if not module.name.startswith(needs_an_extra):
