@@ -150,6 +150,11 @@ class Reporter:
         with self._lock:
             self._report = replace(self._report, phase=phase)
 
+    def forget_discovery(self) -> None:
+        """Forget what the patterns found: a worker with other patterns is about to begin."""
+        with self._lock:
+            self._report = replace(self._report, discovery=None)
+
     def discovered(self, discovery: Discovery) -> None:
         """Record what the pipeline's patterns stand for now."""
         with self._lock:

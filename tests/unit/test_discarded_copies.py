@@ -6,7 +6,7 @@ from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.visibility import SnapshotPoint, XidSnapshot
 from rosetta_dagster.cdc.config.pipeline import GapPolicy
 from rosetta_dagster.cdc.destination.base import Held
-from rosetta_dagster.cdc.run.attempt import _discarded_copies
+from rosetta_dagster.cdc.run.discarded_copies import discarded_copies
 from rosetta_dagster.cdc.table_id import TableId
 
 KEPT, MISSED, REFUSED, LEFT, ASIDE = (TableId("public", name) for name in ("kept", "missed", "refused", "left", "aside"))
@@ -29,7 +29,7 @@ HELD = Held(
     ],
 )
 def test_copies_that_the_stream_cannot_continue(policy: GapPolicy, missed: set[TableId], forgotten: set[TableId]) -> None:
-    discarded = _discarded_copies(
+    discarded = discarded_copies(
         HELD,
         declared={KEPT, MISSED, REFUSED, ASIDE},
         replicated={KEPT, MISSED, ASIDE},
@@ -44,7 +44,7 @@ def test_copies_that_the_stream_cannot_continue(policy: GapPolicy, missed: set[T
 @pytest.mark.parametrize("policy", list(GapPolicy))
 def test_a_table_of_which_not_all_rows_are_copied_is_set_aside_by_either_policy(policy: GapPolicy) -> None:
     """A copy would remove what the stream has brought, and not bring it back."""
-    discarded = _discarded_copies(
+    discarded = discarded_copies(
         HELD,
         declared={KEPT, MISSED, REFUSED, ASIDE},
         replicated={KEPT, MISSED, ASIDE},
@@ -59,7 +59,7 @@ def test_a_table_of_which_not_all_rows_are_copied_is_set_aside_by_either_policy(
 
 @pytest.mark.parametrize("policy", list(GapPolicy))
 def test_a_table_with_another_selection_is_copied_again_by_either_policy(policy: GapPolicy) -> None:
-    discarded = _discarded_copies(
+    discarded = discarded_copies(
         HELD,
         declared=HELD.copied.keys(),
         replicated=HELD.copied.keys(),
@@ -69,3 +69,33 @@ def test_a_table_with_another_selection_is_copied_again_by_either_policy(policy:
         policy=policy,
     )
     assert {MISSED} == set(discarded.forgotten)
+
+
+@pytest.mark.parametrize("policy", list(GapPolicy))
+def test_a_paused_table_of_which_not_all_rows_are_copied_keeps_those_that_it_has(policy: GapPolicy) -> None:
+    discarded = discarded_copies(
+        HELD,
+        declared={KEPT},
+        replicated={KEPT},
+        refused={},
+        missed={},
+        reselected=set(),
+        policy=policy,
+        suspended={LEFT},
+    )
+    assert {LEFT} == set(discarded.missed)
+    assert LEFT not in discarded.forgotten
+
+
+def test_a_table_whose_mask_lost_its_column_is_not_copied_again() -> None:
+    discarded = discarded_copies(
+        HELD,
+        declared=HELD.copied.keys(),
+        replicated=HELD.copied.keys(),
+        refused={},
+        missed={MISSED: "a masked column was renamed"},
+        reselected=set(),
+        exposed={MISSED},
+        policy=GapPolicy.COPY,
+    )
+    assert ({MISSED}, set()) == (set(discarded.missed), set(discarded.forgotten))

@@ -11,6 +11,7 @@ from rosetta_dagster.cdc.operate.health import Observation
 from rosetta_dagster.cdc.operate.slot_guard import Step, next_step
 from rosetta_dagster.cdc.operate.waiting import explanation
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
+from rosetta_dagster.cdc.store.records import RunStatus
 from tests.support.rows import state_of
 
 LIMIT = 1000
@@ -37,6 +38,9 @@ ABOVE, BELOW, LOST = slot(LIMIT), slot(LIMIT - 1), slot(LIMIT, "lost")
         (SlotPolicy.DROP_SLOT, ABOVE, {"run_id": "a-run"}, Step.DROP),
         (SlotPolicy.DROP_SLOT, ABOVE, {"run_id": "a-run", "status": Status.PAUSE}, Step.DROP),
         (SlotPolicy.DROP_SLOT, ABOVE, {"run_id": "a-run", "slot_action": SlotAction.PAUSED}, Step.DROP),
+        # A first copy would begin again, and retain as much.
+        (SlotPolicy.DROP_SLOT, ABOVE, {"run_id": "a-run", "run_status": RunStatus.SNAPSHOT}, Step.NOTHING),
+        (SlotPolicy.DROP_SLOT, ABOVE, {"run_id": "a-run", "run_status": RunStatus.SNAPSHOT, "heartbeat_age": 90}, Step.DROP),
         # A pipeline that never ran has no slot: this one is another's.
         (SlotPolicy.DROP_SLOT, ABOVE, {}, Step.NOTHING),
         (SlotPolicy.DROP_SLOT, LOST, {"run_id": "a-run"}, Step.NOTHING),

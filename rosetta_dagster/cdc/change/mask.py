@@ -69,7 +69,7 @@ def keep_last(count: int) -> Mask:
     """Return what keeps the last characters of a value that has more than these."""
 
     def kept(value: bytes) -> bytes:
-        text = value.decode()
+        text = value.decode(errors="replace")
         return STARS + text[-count:].encode() if len(text) > count else STARS
 
     return kept

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 from rosetta_dagster.cdc.change.event import Row
 from rosetta_dagster.cdc.change.mask import HASH, Mask, hmac_of, mask_of, masked_column
 from rosetta_dagster.cdc.change.schema import Column, TableSchema
+from rosetta_dagster.cdc.errors import BrokenTable, SchemaChangeRefused
 from rosetta_dagster.cdc.table_id import TableId
 
 #: The mask of each masked column.
@@ -51,10 +52,20 @@ class Masking:
         return {table: self.schema(schema) for table, schema in found.items()}
 
     def schema(self, schema: TableSchema) -> TableSchema:
-        """Return the table with its masks. Its fingerprint identifies these, and the salt."""
+        """Return the table with its masks. Its fingerprint identifies these, and the salt.
+
+        `SchemaChangeRefused` when a column to mask does not exist: it was renamed, perhaps, since it was checked.
+        """
         rules = self.rules.get(schema.id)
         if not rules:
             return schema
+        if missing := rules.keys() - {*schema.column_names}:
+            error = SchemaChangeRefused(
+                f"Table {schema.id} has no column {min(missing)}, which mask names: another name would show its values.",
+                "Correct mask of the table.",
+            )
+            error.broken = BrokenTable(schema.id)
+            raise error
         masked = masked_shape(schema, rules)
         columns = tuple(self._filled(before, now) for before, now in zip(schema.columns, masked.columns, strict=True))
         fingerprint = schema.fingerprint and replace(schema.fingerprint, mask=_mark(rules, self.salt))

@@ -337,6 +337,8 @@ class PipelineConfig(PipelineOptions):
     source: SourceConfig
     destinations: tuple[DestinationConfig, ...]
     tables: tuple[TableConfig, ...]
+    #: Tables that are not replicated for now.
+    paused: tuple[TableConfig, ...] = ()
     #: Each stands for any number of tables.
     patterns: tuple[TableConfig, ...] = ()
     own_publication_name: str | None = None

@@ -185,8 +185,7 @@ def _about_reading(table: TableSchema) -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise TableUnreadable(
             f"Table {table.id} cannot be copied: {error.diag.message_primary}.",
-            "Run GRANT SELECT for the role at the source, on each partition too. "
-            "Then copy the table again: rosetta table resync.",
+            "Run GRANT SELECT for the role at the source, on each partition too.",
         ) from None
     except psycopg.errors.CharacterNotInRepertoire:
         raise not_utf8(table.id) from None

@@ -43,6 +43,7 @@ def wait_until_caught_up(
     config = store.pipeline(name)
     if resync:
         refuse_paused(store.state(name))
+        _refuse_paused_tables(name, [record for record in store.tables(name) if record.id in tables])
         for table in tables:
             store.ask_resync(name, table)
     _wait_until_confirmed(wait, config)
@@ -78,14 +79,16 @@ class _Wait:
         found = [record for record in self._store.tables(self._name) if record.id in self._tables]
         refuse_paused(state)
         self._refuse_missing(found)
-        _refuse_unreplicated(self._name, found)
+        _refuse_paused_tables(self._name, found)
+        _refuse_set_aside(self._name, found)
         self._refuse_late(state)
         return _Reading(state, found)
 
     def _refuse_missing(self, found: Collection[TableRecord]) -> None:
         if missing := self._tables - {record.id for record in found}:
             raise NotReplicated(
-                f"Pipeline {self._name} no longer has {_listed(missing)}.", "Reload the code location in Dagster."
+                f"These are no longer in pipeline {self._name}: {', '.join(sorted(map(str, missing)))}.",
+                "Reload the code location in Dagster.",
             )
 
     def _refuse_late(self, state: PipelineState) -> None:
@@ -118,12 +121,16 @@ def _wait_until_confirmed(wait: _Wait, config: PipelineConfig) -> None:
             time.sleep(POLL_INTERVAL)
 
 
-def _refuse_unreplicated(name: str, found: Collection[TableRecord]) -> None:
+def _refuse_paused_tables(name: str, found: Collection[TableRecord]) -> None:
     for record in found:
         if record.state is TableState.PAUSED:
             raise NotReplicated(
                 f"Table {record.id} of pipeline {name} is paused.", f"Resume it: rosetta table resume {name} {record.id}"
             )
+
+
+def _refuse_set_aside(name: str, found: Collection[TableRecord]) -> None:
+    for record in found:
         if record.state is TableState.ERROR and not record.resync:
             reason = with_resync_remedy(str(record.error), name, record.id)
             raise NotReplicated(f"Table {record.id} of pipeline {name} is set aside: {reason}", "")

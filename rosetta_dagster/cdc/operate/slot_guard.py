@@ -11,11 +11,12 @@ from rosetta_dagster.cdc.config.pipeline import Status
 from rosetta_dagster.cdc.config.slot_policy import SlotAction, SlotPolicy
 from rosetta_dagster.cdc.errors import RosettaError
 from rosetta_dagster.cdc.operate.health import Observation, observe
+from rosetta_dagster.cdc.operate.waiting import HEARTBEAT_LIMIT_SECONDS
 from rosetta_dagster.cdc.source.connections import connect, source_errors
 from rosetta_dagster.cdc.source.slot_reading import SlotReading
 from rosetta_dagster.cdc.source.slot_removal import drop_retaining_slot
 from rosetta_dagster.cdc.store.database import Store
-from rosetta_dagster.cdc.store.records import PipelineState
+from rosetta_dagster.cdc.store.records import PipelineState, RunStatus
 
 _logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def next_step(policy: SlotPolicy, state: PipelineState, slot: SlotReading | None
     """Return what is to be done. `slot` is None when there is none.
 
     A pipeline that was paused is not paused again, so that it can catch up. A slot is dropped only if the pipeline has run:
-    before, it cannot be the pipeline's.
+    before, it cannot be the pipeline's; and not under a first copy, which would have to begin again each time.
     """
     is_above = slot is not None and not slot.is_lost and slot.retained_bytes >= limit
     if state.slot_action is SlotAction.DROPPED:
@@ -62,9 +63,14 @@ def next_step(policy: SlotPolicy, state: PipelineState, slot: SlotReading | None
     if state.slot_action is SlotAction.PAUSED and not is_above:
         return Step.FORGET
     if is_above and policy is SlotPolicy.DROP_SLOT and state.run_id is not None:
-        return Step.DROP
+        return Step.NOTHING if _makes_first_copy(state) else Step.DROP
     is_due = is_above and policy is SlotPolicy.PAUSE and state.slot_action is None
     return Step.PAUSE if is_due and state.status is not Status.PAUSE else Step.NOTHING
+
+
+def _makes_first_copy(state: PipelineState) -> bool:
+    is_heard = state.heartbeat_age is not None and state.heartbeat_age <= HEARTBEAT_LIMIT_SECONDS
+    return is_heard and state.run_status is RunStatus.SNAPSHOT
 
 
 def _pause(store: Store, found: Observation) -> Observation:
@@ -94,12 +100,21 @@ def _drop(store: Store, found: Observation) -> Observation:
         config = store.pipeline(name)
         source = config.source.connection
         with source_errors(source), connect(source) as connection:
-            drop_retaining_slot(connection, config.slot_name, found.thresholds.wal_error_bytes)
+            is_dropped = drop_retaining_slot(connection, config.slot_name, found.thresholds.wal_error_bytes)
     except RosettaError as error:
-        before = found.state
-        store.report_slot_action(before.id, before.slot_action, before.slot_action_reason)
+        _take_back(store, found)
         return replace(found, error=str(error))
-    return _acted(store, name)
+    if is_dropped:
+        return _acted(store, name)
+    # It retains less by now, or another slot has the name: nothing is lost.
+    _take_back(store, found)
+    return found
+
+
+def _take_back(store: Store, found: Observation) -> None:
+    """Write what the row said before."""
+    before = found.state
+    store.report_slot_action(before.id, before.slot_action, before.slot_action_reason)
 
 
 def _acted(store: Store, name: str) -> Observation:

@@ -6,11 +6,9 @@ each destination with the current catalog, and copies again, or sets aside, the 
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final
 
 from rosetta_dagster.cdc.change.fingerprint import Fingerprint
 from rosetta_dagster.cdc.change.position import Engine
@@ -31,7 +29,8 @@ from rosetta_dagster.cdc.errors import ConfigurationError, StreamEnded
 from rosetta_dagster.cdc.postgres.watched_connection import WatchedConnection
 from rosetta_dagster.cdc.report import Phase, Reporter, StateAndReason
 from rosetta_dagster.cdc.run.continuity import Continuity, continuity, gap_message, on_timeline, verify_slot, verify_timeline
-from rosetta_dagster.cdc.run.copy_budget import COPY_LIMIT, CopyBudget
+from rosetta_dagster.cdc.run.copy_budget import CopyBudget
+from rosetta_dagster.cdc.run.discarded_copies import discarded_copies
 from rosetta_dagster.cdc.run.engine import engine_of
 from rosetta_dagster.cdc.run.gc_policy import RareCollections
 from rosetta_dagster.cdc.run.pattern_watch import PatternWatch
@@ -64,12 +63,6 @@ from rosetta_dagster.cdc.table_id import TableId
 
 _logger = logging.getLogger(__name__)
 
-#: What is added to the reason why a table that was copied too often is set aside.
-_TOO_OFTEN: Final = (
-    f"; it was copied {COPY_LIMIT} times within an hour for that. Add a primary key, or run ALTER TABLE … REPLICA IDENTITY "
-    "FULL at the source"
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PreparedSource:
@@ -98,16 +91,6 @@ class Ended(Enum):
 
     STOPPED = auto()
     SOURCE_CHANGED = auto()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Discarded:
-    """Copies of one destination that the stream cannot continue."""
-
-    #: Tables that may have missed changes, and why, as a clause.
-    missed: Mapping[TableId, str]
-    #: Tables whose copies are forgotten, so that they are copied again when the pipeline replicates them.
-    forgotten: Collection[TableId]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +223,7 @@ class Attempt:
         """
         found = self._continuity(held, source)
         destination.record_fingerprints(found.moved)
-        discarded = _discarded_copies(
+        discarded = discarded_copies(
             held,
             declared={table.id for table in self.config.tables},
             replicated=source.schemas.keys() | self.broken.at(destination.name).keys(),
@@ -248,7 +231,9 @@ class Attempt:
             missed=found.gaps,
             reselected=found.reselected,
             exhausted=self._exhausted(destination, found),
+            exposed=found.exposed,
             partly_copied=self.config.partly_copied.keys(),
+            suspended={table.id for table in self.config.paused if table.copied_rows is not None},
             policy=self.config.on_gap,
         )
         for table, reason in discarded.missed.items():
@@ -357,36 +342,6 @@ def _ended_by_changes(watch: SourceWatch) -> Iterator[None]:
         watch.inspect()
         if not watch.has_changed:
             raise
-
-
-def _discarded_copies(
-    held: Held,
-    *,
-    declared: AbstractSet[TableId],
-    replicated: Collection[TableId],
-    refused: Mapping[TableId, str],
-    missed: Mapping[TableId, str],
-    reselected: AbstractSet[TableId],
-    policy: GapPolicy,
-    exhausted: AbstractSet[TableId] = frozenset(),
-    partly_copied: AbstractSet[TableId] = frozenset(),
-) -> _Discarded:
-    """Return which copies are forgotten, and which tables missed changes: those are set aside if that is the policy.
-
-    A table of which other rows or columns are selected is copied again whatever the policy is. Exhausted tables, which were
-    copied too often, are set aside, and so are those of which not all rows are copied: a copy would not bring the others.
-    """
-    # Tables that left the pipeline, or cannot be replicated, miss changes: they are copied again when they are back.
-    not_replicated = held.copied.keys() - replicated - held.set_aside.keys()
-    missed = {**missed, **{table: reason for table, reason in refused.items() if table in not_replicated}}
-    if policy is GapPolicy.STOP_TABLE:
-        missed = {table: reason for table, reason in missed.items() if table not in held.set_aside}
-        left = not_replicated - declared
-        return _Discarded(missed=missed, forgotten=left | ((reselected - partly_copied) & missed.keys()))
-    missed |= {table: f"{missed[table]}{_TOO_OFTEN}" for table in exhausted}
-    missed = {table: reason for table, reason in missed.items() if table not in partly_copied & held.set_aside.keys()}
-    kept = exhausted | (partly_copied & declared)
-    return _Discarded(missed=missed, forgotten=(not_replicated | missed.keys()) - kept)
 
 
 def _states(source: _PreparedSource, replica: Replica) -> dict[TableId, StateAndReason]:

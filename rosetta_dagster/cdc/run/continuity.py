@@ -5,8 +5,10 @@ A difference means that the stream may not have carried everything. What follows
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from rosetta_dagster.cdc.change.fingerprint import leaf_changes, missed_changes_reason, unpublished_writes_reason
+from rosetta_dagster.cdc.change.masking import keeps_masks
 from rosetta_dagster.cdc.change.position import Lsn
 from rosetta_dagster.cdc.change.schema import TableSchema, with_fingerprint
 from rosetta_dagster.cdc.config.pipeline import PipelineConfig
@@ -16,6 +18,11 @@ from rosetta_dagster.cdc.errors import SlotInvalid, resync_remedy
 from rosetta_dagster.cdc.source.slots import SlotState
 from rosetta_dagster.cdc.source.timeline import Timelines
 from rosetta_dagster.cdc.table_id import TableId
+
+_EXPOSED: Final = (
+    "a masked column was dropped, renamed or replaced at the source, and a copy would bring its values without a mask: "
+    "correct mask of the table first"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +35,8 @@ class Continuity:
     reselected: frozenset[TableId]
     #: Those of which only changes are missing that the source does not publish.
     unpublished: frozenset[TableId]
+    #: Those of which a masked column has another name than before: a copy would bring its values in clear.
+    exposed: frozenset[TableId]
     #: Tables of which only partitions came, went or were rewritten.
     partitions: Sequence[PartitionCopy]
     #: Tables that have missed nothing although their fingerprint differs, as they are now.
@@ -97,15 +106,20 @@ def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oi
     gaps: dict[TableId, str] = {}
     partitions: list[PartitionCopy] = []
     moved: list[TableSchema] = []
+    exposed: set[TableId] = set()
     for table in sorted(held.copied.keys() & held.schemas.keys() & schemas.keys()):
         known, schema = held.schemas[table], schemas[table]
         before, now = known.fingerprint, schema.fingerprint
         if before is None or now is None:
             continue
         reason = missed_changes_reason(before, now, follows_oid=follows_oid)
+        is_exposed = not keeps_masks(known, schema)
         if table in held.set_aside:
             # It is copied again when somebody asks for it; but another table of its name was never set aside.
-            reason = reason if now.oid != before.oid else None
+            reason = reason if now.oid != before.oid and not is_exposed else None
+        elif is_exposed:
+            exposed.add(table)
+            reason = _EXPOSED
         elif reason is None and (changes := leaf_changes(before, now, ignores_dropped=not removes)):
             if schema.key and with_fingerprint(known, schema) is not None:
                 partitions.append(PartitionCopy(schema, before, removes))
@@ -117,7 +131,14 @@ def continuity(held: Held, schemas: Mapping[TableId, TableSchema], *, follows_oi
             gaps[table] = reason
     reselected = frozenset(table for table in gaps if _is_reselected(held.schemas[table], schemas[table]))
     unpublished = frozenset(table for table in gaps if _is_unpublished(held.schemas[table], schemas[table], gaps[table]))
-    return Continuity(gaps=gaps, reselected=reselected, unpublished=unpublished, partitions=partitions, moved=moved)
+    return Continuity(
+        gaps=gaps,
+        reselected=reselected - exposed,
+        unpublished=unpublished,
+        exposed=frozenset(exposed),
+        partitions=partitions,
+        moved=moved,
+    )
 
 
 def _is_reselected(known: TableSchema, now: TableSchema) -> bool:

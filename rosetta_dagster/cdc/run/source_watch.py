@@ -78,7 +78,8 @@ class SourceWatch:
         self._is_copying = is_copying
         self._requested_inspection = requested_inspection
         self._inspected = inspected
-        self._met_request = requested_inspection()
+        #: The last request that was met. None yet: one may have come since the attempt read the catalog.
+        self._met_request = 0
         self._inspected_at = time.monotonic()
         self._connection: psycopg.Connection[Any] | None = None
         #: The digest of the catalog when a comparison found everything as it was; None when the next one has to compare.

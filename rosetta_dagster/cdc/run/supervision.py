@@ -77,6 +77,7 @@ def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter
     for table in begin_resyncs(store, config):
         # What the last worker said of it must not be written again.
         reporter.awaits_copy(table)
+    reporter.forget_discovery()
     worker = Worker(config, reporter)
     worker.inspect(row.requested_inspection)
     worker.start()
@@ -84,7 +85,7 @@ def _run_worker(store: Store, name: str, row: "_PipelineRow", reporter: Reporter
         while not worker.wait(TICK) and row.follow() and not row.has_due_changes(definition):
             worker.inspect(row.requested_inspection)
             row.write_progress_if_due(reporter.read())
-            row.write_discovery_if_new(reporter.read())
+            row.write_discovery_if_new(reporter.read(), definition)
             yield reporter.read()
     finally:
         if not worker.stop(STOP_TIMEOUT):
@@ -165,9 +166,14 @@ class _PipelineRow:
             with suppress(StoreUnavailable):
                 self._write(report)
 
-    def write_discovery_if_new(self, report: Report) -> None:
-        """Write the tables that the patterns of the pipeline have found, unless they are the ones of before."""
+    def write_discovery_if_new(self, report: Report, definition: int | None) -> None:
+        """Write the tables that the patterns of the pipeline have found, unless they are the ones of before.
+
+        Nothing is written when the rows are not those any more that the worker knows: it would remove rows that are new.
+        """
         if report.discovery is None or report.discovery == self._discovery:
+            return
+        if self._has_news or self._wanted is None or self._wanted.definition != definition:
             return
         with suppress(StoreUnavailable):
             self._store.put_discovery(self._pipeline_id, report.discovery)

@@ -30,7 +30,8 @@ SELECT md5(concat_ws('|',
     array(SELECT concat(oid, ' ', mark) FROM tree ORDER BY oid),
     array(SELECT xmin FROM pg_attribute WHERE attnum > 0 AND attrelid = ANY ((SELECT tables || ARRAY(
         SELECT typrelid FROM pg_type WHERE oid = ANY (types)) FROM known)::oid[]) ORDER BY attrelid, attnum),
-    array(SELECT concat(oid, ' ', xmin) FROM pg_enum WHERE oid = ANY ((SELECT types FROM known)::oid[]) ORDER BY oid),
+    array(SELECT concat(oid, ' ', xmin) FROM pg_enum WHERE enumtypid IN (
+        SELECT enumtypid FROM pg_enum WHERE oid = ANY ((SELECT types FROM known)::oid[])) ORDER BY oid),
     array(SELECT concat(indexrelid, ' ', xmin)
           FROM pg_index WHERE indrelid = ANY ((SELECT relations FROM known)::oid[]) ORDER BY indexrelid),
     array(SELECT concat(oid, ' ', xmin) FROM pg_publication WHERE pubname = ANY (%(publications)s::text[]) ORDER BY oid),

@@ -13,7 +13,8 @@ TIMEOUT = 20.0
 #: A slot whose name begins with rosetta_ is Rosetta's, and so is a connection that the engine PGOUTPUT reads with.
 _READ = """
 SELECT plugin = 'pgoutput' AND database = current_database(), active_pid,
-       starts_with(slot_name, 'rosetta_') OR coalesce(application_name = 'rosetta ' || slot_name, false)
+       starts_with(slot_name, 'rosetta_') OR coalesce(application_name = 'rosetta ' || slot_name, false),
+       pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) >= %s
 FROM pg_replication_slots LEFT JOIN pg_stat_activity ON pid = active_pid WHERE slot_name = %s
 """
 
@@ -25,13 +26,15 @@ WHERE slot_name = %s AND pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) >= %
 
 
 def drop_retaining_slot(connection: "psycopg.Connection[Any]", name: str, limit: int) -> bool:
-    """Drop the slot if it retains as many bytes of WAL. Return whether it was dropped. End the connection that reads it.
+    """Drop the slot if it retains as many bytes of WAL, and end the connection that reads it. Return whether it was dropped.
 
     `SlotInvalid` for a slot that another client reads, or of another database; `SourceUnavailable` if its reader stays.
     """
     deadline = time.monotonic() + TIMEOUT
-    while (row := connection.execute(_READ, [name]).fetchone()) is not None:
-        is_here, reader, is_own = row
+    while (row := connection.execute(_READ, [limit, name]).fetchone()) is not None:
+        is_here, reader, is_own, is_above = row
+        if not is_above:
+            return False
         _refuse_foreign(name, is_here=is_here, reader=None if is_own else reader)
         try:
             if reader is not None:

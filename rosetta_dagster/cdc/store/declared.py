@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import psycopg
 from psycopg.types.json import Jsonb
 
-from rosetta_dagster.cdc.config.patterns import is_pattern
+from rosetta_dagster.cdc.config.patterns import is_pattern, matches, specificity
 from rosetta_dagster.cdc.config.pipeline import (
     PipelineOptions,
     PostgresConnection,
@@ -144,10 +144,24 @@ def add_table(store: Store, pipeline: str, table: TableId, target: Target, optio
             if is_added:
                 put_pattern(connection, pipeline_id, _pattern(table, target, options))
         else:
+            if not options.mask:
+                _refuse_to_unmask(connection, pipeline_id, table)
             values = _table_values(pipeline_id, table, target, options)
             is_added = bool(connection.execute(queries.ADD_PIPELINE_TABLE, values).rowcount)
     if not is_added:
         raise ConfigurationError(f"Pipeline {pipeline} has the table {table} already.", "Nothing has to be done.")
+
+
+def _refuse_to_unmask(connection: "psycopg.Connection[Any]", pipeline_id: int, table: TableId) -> None:
+    """Raise `ConfigurationError` when a pattern masks the table, whose own row would replace the pattern's options."""
+    patterns = sorted(read_patterns(connection, pipeline_id), key=lambda each: specificity(each.id), reverse=True)
+    pattern = next((each for each in patterns if matches(each.id, table)), None)
+    if pattern is not None and pattern.mask:
+        raise ConfigurationError(
+            f"Pattern {pattern.id} masks columns of table {table} ({', '.join(sorted(pattern.mask))}), and a table that is "
+            "added by its name has its own options.",
+            "Give it a mask, too.",
+        )
 
 
 def delete_pipeline(store: Store, name: str) -> None:

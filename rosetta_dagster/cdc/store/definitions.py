@@ -42,6 +42,7 @@ class Definitions(StoreSession):
             source=self._source(source_id),
             destinations=tuple(self._destination(row) for row in self._rows(queries.DESTINATIONS, [pipeline_id])),
             tables=self.table_configs(pipeline_id),
+            paused=self.table_configs(pipeline_id, paused=True),
             patterns=self.pattern_configs(pipeline_id),
             own_publication_name=publication_name,
             own_replication_name=replication_name,
@@ -49,8 +50,8 @@ class Definitions(StoreSession):
         self._refuse_shared_slot(config)
         return config
 
-    def table_configs(self, pipeline_id: int) -> tuple[TableConfig, ...]:
-        """Return the tables of a pipeline, by name."""
+    def table_configs(self, pipeline_id: int, *, paused: bool = False) -> tuple[TableConfig, ...]:
+        """Return the tables of a pipeline that are replicated, or those that are paused, by name."""
         return tuple(
             TableConfig(
                 **options,
@@ -61,7 +62,7 @@ class Definitions(StoreSession):
                 by_pattern=by_pattern,
             )
             for namespace, name, target_namespace, target_name, resync, by_pattern, options in self._rows(
-                queries.PIPELINE_TABLES, [pipeline_id]
+                queries.PIPELINE_TABLES, [pipeline_id, paused]
             )
         )
 

@@ -78,7 +78,7 @@ WHERE pipeline_id = %s ORDER BY destinations.name
 
 PIPELINE_TABLES = SQL("""
 SELECT table_schema, table_name, target_schema, target_name, resync, by_pattern, {options}
-FROM pipeline_tables WHERE pipeline_id = %s AND NOT paused ORDER BY table_schema, table_name
+FROM pipeline_tables WHERE pipeline_id = %s AND paused = %s ORDER BY table_schema, table_name
 """).format(options=selected(TableOptions, "pipeline_tables"))
 
 #: The other pipelines on the same server, each with the slot that its row or its source's row names.

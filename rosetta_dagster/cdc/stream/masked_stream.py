@@ -75,7 +75,7 @@ class MaskedStream:
         error = SchemaChangeRefused(
             f"A masked column of table {table.id} was dropped, renamed or replaced at the source, and its values are not "
             "replicated without a mask.",
-            "Correct mask of the table, then copy the table again: rosetta table resync.",
+            "Correct mask of the table.",
         )
         return UnreadableTable.because(table.id, error)
 

@@ -135,3 +135,11 @@ def test_tables_that_a_pattern_found_are_assets_of_a_declared_pipeline(store: St
     assert ["shop.items"] == [str(table.id) for table in after[0].tables]
     keys = build(after, settings).resolve_asset_graph().get_all_asset_keys()
     assert 2 == sum(key.path[-1] in ("items", "shop_items") for key in keys), "at the source and at the destination"
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_table_that_a_pattern_masks_is_not_added_without_a_mask(rosetta: Rosetta, store: Store) -> None:
+    assert 0 == rosetta("table", "add", "shop", "shop.*", "--mask", "email=hash").code
+    find(store, "shop.customers")
+    assert_one_line(rosetta("table", "add", "shop", "shop.customers"), "masks columns of table shop.customers (email)")
+    assert 0 == rosetta("table", "add", "shop", "shop.customers", "--mask", "email=redact").code

@@ -145,6 +145,8 @@ def test_a_table_that_is_paused_fails_the_run_at_once(shop: Shop) -> None:
     shop.store.set_status(shop.name, Status.START)
     shop.store.pause_table(shop.name, TableId("public", "items"), paused=True)
     assert "is paused. Resume it: rosetta table resume" in failure(shop.materialize(shop.items))
+    assert "is paused" in failure(shop.materialize(shop.items, resync=True))
+    assert not any(record.resync for record in shop.store.tables(shop.name))
 
 
 def test_a_pause_ends_a_run_that_waits(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

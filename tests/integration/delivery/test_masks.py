@@ -243,6 +243,30 @@ def test_a_masked_column_that_is_renamed_never_arrives_unmasked(
 
 
 @pytest.mark.parametrize("engine", list(Engine))
+def test_a_masked_column_whose_name_another_column_took_meanwhile_does_not_arrive(
+    engine: Engine, source: Database, destination: Database
+) -> None:
+    """The rules fit the table of now, and the old column is not among them any more."""
+    source.run(*TABLES)
+    config = masking(engine, source, destination, *BOTH)
+    with running(config) as worker:
+        wait_until_masked(worker, source, destination)
+        wait_until(worker, lambda: is_streaming(worker))
+    source.run(
+        "ALTER TABLE people RENAME email TO email_old",
+        "ALTER TABLE people ADD email text",
+        f"INSERT INTO people (id, email_old) VALUES (6000, '{PLANTED}')",
+        f"INSERT INTO orders VALUES ('{PLANTED}', 6000)",
+    )
+    with running(config) as worker:
+        wait_until(worker, lambda: found_orders(destination) == wanted_orders(source))
+        state, reason = worker.report().states[PEOPLE]
+        assert state is TableState.ERROR
+        assert "correct mask of the table first" in str(reason)
+    assert PLANTED.encode() not in files_of(destination)
+
+
+@pytest.mark.parametrize("engine", list(Engine))
 def test_another_mask_or_salt_copies_the_table_again_whatever_the_policy_is(
     engine: Engine, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,10 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
 
 from rosetta_dagster.cdc.config.pipeline import Health, Status
 from rosetta_dagster.cdc.config.slot_policy import SlotAction, SlotPolicy
 from rosetta_dagster.cdc.errors import RosettaError, SlotInvalid
+from rosetta_dagster.cdc.operate import slot_guard
 from rosetta_dagster.cdc.operate.resync import resync
 from rosetta_dagster.cdc.operate.slot_guard import observe_guarded
 from rosetta_dagster.cdc.operate.waiting import explanation
@@ -103,6 +108,21 @@ def test_a_slot_that_another_client_reads_is_never_dropped(own_store: Store, nam
         assert "a client that is not known to be Rosetta reads it" in str(found.error)
         assert found.state.slot_action is None
         assert [(f"other_{name}",)] == slots(source)
+
+
+def test_a_slot_that_is_below_the_limit_by_now_is_not_reported_as_dropped(
+    own_store: Store, name: str, source: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard(own_store, SlotPolicy.DROP_SLOT)
+    paused_after_a_run(own_store, name, source)
+
+    def drop(connection: psycopg.Connection[Any], slot: str, limit: int) -> bool:
+        return drop_retaining_slot(connection, slot, 1000 * limit)
+
+    monkeypatch.setattr(slot_guard, "drop_retaining_slot", drop)
+    assert observe_guarded(own_store, name).state.slot_action is None
+    assert own_store.state(name).slot_action is None
+    assert 1 == len(slots(source))
 
 
 def test_a_slot_that_took_the_name_meanwhile_is_not_dropped(source: Database) -> None:

@@ -172,30 +172,6 @@ def test_a_resync_of_an_empty_table_ends_as_streaming_however_fast_it_is(
     assert run.wait() is None
 
 
-def test_a_table_is_paused_by_itself_and_copied_when_it_is_resumed(
-    own_store: Store, name: str, source: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervision, "CHANGE_INTERVAL", 0)
-    source.run("CREATE TABLE notes (id int PRIMARY KEY)", "INSERT INTO notes VALUES (1)")
-    notes = TableId("public", "notes")
-    with own_store.connected() as connection:
-        connection.execute("INSERT INTO pipeline_tables (pipeline_id, table_name) SELECT id, 'notes' FROM pipelines")
-    run = Run(own_store, name)
-    eventually(lambda: [TableState.STREAMING] * 2 == [table.state for table in own_store.tables(name)])
-    own_store.pause_table(name, notes, paused=True)
-    eventually(lambda: source.rows("SELECT tablename FROM pg_publication_tables WHERE tablename = 'notes'") == [])
-    own_store.ask_resync(name, notes)
-    source.run("INSERT INTO notes VALUES (2)", "INSERT INTO items VALUES (2)")
-    eventually(lambda: destination.rows("SELECT count(*) FROM items") == [(2,)])
-    assert [(1,)] == destination.rows("SELECT id FROM notes")
-    assert [TableState.STREAMING, TableState.PAUSED] == [table.state for table in own_store.tables(name)]
-    own_store.pause_table(name, notes, paused=False)
-    eventually(lambda: [(1,), (2,)] == destination.rows("SELECT id FROM notes ORDER BY 1"))
-    eventually(lambda: [TableState.STREAMING] * 2 == [table.state for table in own_store.tables(name)])
-    own_store.set_status(name, Status.PAUSE)
-    assert run.wait() is None
-
-
 def test_a_table_that_is_taken_out_and_added_again_at_once_is_streaming(own_store: Store, name: str) -> None:
     run = Run(own_store, name)
     eventually(lambda: own_store.tables(name)[0].state is TableState.STREAMING)
