@@ -24,7 +24,10 @@ def _group() -> None:
 def send_test(
     receiver: Annotated[str | None, typer.Argument(help="Only the receiver of this name.")] = None,
 ) -> None:
-    """Send a test message to every receiver, whatever its severity, and its recovery after it. Exits with 1 on a failure."""
+    """Send a test message to every receiver.
+
+    It is sent whatever the receiver's severity is, and its recovery after it. Exits with 1 on a failure.
+    """
     settings = read_settings()
     found = receivers_of(settings.rosetta_alerts, settings.rosetta_alert_webhook)
     chosen = [each for each in found if receiver in (None, each.name)]

@@ -69,9 +69,10 @@ def backfill_table(
     where: Annotated[str, typer.Option(help='Condition of the rows to bring, such as "id BETWEEN 1 AND 5000".')],
     as_json: Json = False,
 ) -> None:
-    """Bring rows with a condition to the destinations, while the pipeline streams: those that are missing or differ.
+    """Bring rows with a condition while the pipeline streams.
 
-    Ctrl-C ends it. What was brought stays, and the same command continues.
+    Those that are missing at a destination, or differ there, are written. Ctrl-C ends it. What was brought stays, and the
+    same command continues.
     """
     with open_store() as store:
         for done in backfill(store, pipeline, TableId.parse(name), where):
@@ -92,7 +93,7 @@ def backfill_line(done: Backfill) -> str:
 
 @table.command(name="pause")
 def pause(pipeline: PipelineName, tables: Tables, *, as_json: Json = False) -> None:
-    """Stop to replicate tables, while the others of the pipeline go on."""
+    """Stop replicating tables. The others of the pipeline go on."""
     _set_paused(pipeline, tables, as_json=as_json, paused=True)
 
 

@@ -31,13 +31,14 @@ EVERY_OPTION = (
        || '{"schema": "archive", "sslmode": "require", "password": "hunter2hunter2"}'""",
     """UPDATE pipelines SET engine = 'PGOUTPUT', on_schema_change = 'STOP_TABLE', on_gap = 'STOP_TABLE',
        on_partition_drop = 'KEEP', types = 'TEXT', publication_name = 'own_pub', replication_name = 'own_slot',
-       thresholds = '{"wal_warning_bytes": 7}', exclude_tables = '{shop.tmp_*}', max_tables = 7, on_slot_limit = 'PAUSE'""",
+       thresholds = '{"wal_warning_bytes": 7}', exclude_tables = '{shop.tmp_*}', max_tables = 7, on_slot_limit = 'PAUSE',
+       mask_salt_env = 'ROSETTA_SECRET_OTHER_SALT'""",
     """INSERT INTO pipeline_patterns (pipeline_id, table_schema, table_name, target_schema, target_name, options)
        SELECT id, 'shop', '*', 'there', 'of_{table}', '{"where": "id > 7", "exclude": ["secret"]}' FROM pipelines""",
     """INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, by_pattern)
        SELECT id, 'shop', 'found', 'written by a run' FROM pipelines""",
     """UPDATE pipeline_tables SET comments = false, target_schema = 'there', target_name = 'bought',
-       columns = '{id,"Odd, name"}', row_filter = 'id > 7', copy_where = 'id > 8'""",
+       columns = '{id,"Odd, name"}', row_filter = 'id > 7', copy_where = 'id > 8', mask = '{"id": "hash"}'""",
     """INSERT INTO pipeline_tables (pipeline_id, table_schema, table_name, exclude, initial)
        SELECT id, 'odd.place', 'Or ders', '{secret}', 'NONE' FROM pipelines""",
 )

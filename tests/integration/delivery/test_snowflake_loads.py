@@ -102,7 +102,7 @@ def test_a_batch_is_written_once_when_too_many_statements_wait(begin: Open, snow
 def test_waiting_ends_when_the_run_is_asked_to_stop(begin: Open, snowflake_database: SnowflakeDatabase) -> None:
     assert snowflake_database.server is not None
     destination = begin(NOTES)
-    destination._session._is_unwanted = lambda: True  # type: ignore[attr-defined]
+    destination._live.session._is_unwanted = lambda: True  # type: ignore[attr-defined]
     with pytest.raises(DestinationUnavailable, match="asked to stop"):
         apply(destination, 1, insert(NOTES, "n", None))
 
