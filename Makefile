@@ -35,7 +35,7 @@ test-machines: .venv/dev    ## The demo in private homes, odd paths, strict sett
 fuzz: .venv/dev             ## Random workloads, compared with PostgreSQL: SECONDS=60, ENGINE=pgoutput|debezium, KINDS=around|stream, SEED=one that failed.
 	@$(RUN) tests.fuzz $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(KINDS),--kinds $(KINDS))
 
-screenshots: .venv/dev      ## Write the pictures of docs/ anew, with the Chromium that is installed.
+screenshots: .venv/dev      ## Write the pictures of docs/ again, with the Chromium that is installed.
 	@ROSETTA_SCREENSHOTS=$(CURDIR)/docs $(RUN) pytest -q tests/acceptance/test_screens.py
 
 check: .venv/dev            ## The gate: format, lint, types, import contracts, tests.

@@ -1,4 +1,4 @@
--- Whoever waits for tables asks the run to compare the source's catalog first, and the run says which request it has met.
+-- A run that waits for tables asks the stream to compare the source's catalog first; the stream says which request it has met.
 
 ALTER TABLE pipeline_progress
     ADD COLUMN inspections_requested  BIGINT NOT NULL DEFAULT 0,

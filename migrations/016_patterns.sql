@@ -41,7 +41,7 @@ ALTER TABLE pipelines
     ADD COLUMN max_tables INTEGER NOT NULL DEFAULT 1000
         CONSTRAINT pipeline_max_tables_is_positive CHECK (max_tables > 0);
 COMMENT ON COLUMN pipelines.exclude_tables IS 'Tables, as schema.table, or patterns of them that no pattern adds.';
-COMMENT ON COLUMN pipelines.max_tables IS 'Number of tables of the pipeline from which on patterns add no more.';
+COMMENT ON COLUMN pipelines.max_tables IS 'Number of tables at which patterns stop adding tables to the pipeline.';
 CREATE TRIGGER retry_patterns AFTER UPDATE OF exclude_tables, max_tables ON pipelines
     FOR EACH ROW EXECUTE FUNCTION rosetta_retry_pipeline();
 

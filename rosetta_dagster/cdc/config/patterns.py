@@ -22,7 +22,7 @@ class PatternOptions(BaseModel):
         default=(), description="Tables that no pattern stands for, as namespace.table; patterns, too."
     )
     max_tables: int = Field(
-        default=1000, ge=1, description="Number of tables of the pipeline from which on patterns add no more."
+        default=1000, ge=1, description="Number of tables at which patterns stop adding tables to the pipeline."
     )
 
     @field_validator("exclude_tables")
